@@ -1,0 +1,20 @@
+"""Engines: ways to run ``model.py`` forward and backward. All of them give the same bits."""
+
+from __future__ import annotations
+
+from microgpt.engine.base import Engine, NonFiniteError, ShardGradient
+from microgpt.model import GPTConfig
+
+ENGINES = ("scalar",)
+
+
+def make_engine(name: str, config: GPTConfig) -> Engine:
+    """The engine called ``name``. Raises ValueError for an unknown one."""
+    if name == "scalar":
+        from microgpt.engine.scalar import ScalarEngine
+
+        return ScalarEngine(config)
+    raise ValueError(f"there is no engine {name!r}; the engines are {', '.join(ENGINES)}")
+
+
+__all__ = ["ENGINES", "Engine", "NonFiniteError", "ShardGradient", "make_engine"]

@@ -1,0 +1,50 @@
+"""What an engine is: the forward and backward pass of the GPT over the documents of a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ShardGradient:
+    """What a shard of documents contributes to a step.
+
+    ``losses``: mean loss in nats of each document, in the shard's order.
+    ``gradient``: (num_params,) float64, the tree sum over the documents (not their mean) in
+    canonical parameter order.
+    """
+
+    losses: tuple[float, ...]
+    gradient: Vector
+
+
+class NonFiniteError(ArithmeticError):
+    """The loss or a gradient of a document is not a finite number.
+
+    ``document`` is its position in the shard, ``reason`` a plain sentence.
+    """
+
+    def __init__(self, document: int, reason: str) -> None:
+        super().__init__(f"document {document} of the shard: {reason}")
+        self.document = document
+        self.reason = reason
+
+
+class Engine(Protocol):
+    """Computes gradients under the arithmetic contract: every engine gives the same bits."""
+
+    name: str
+
+    def gradients(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
+        """Losses and summed gradient of ``documents`` (token ids, BOS at both ends).
+
+        ``params``: (num_params,) float64 in canonical order. Raises NonFiniteError.
+        """
+        ...

@@ -1,0 +1,50 @@
+"""The one order in which gradients are summed, whoever computed them.
+
+The sum over a batch is a pairwise tree over the position in the batch: level by level neighbours
+(0,1), (2,3), ... are added, and an odd last one moves up unchanged. A shard is an aligned block of
+``2**k`` documents, so its own tree sum is a node of the batch's tree, and the tree sum over the
+shards' sums is the batch's sum, to the bit.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def tree_sum(items: Sequence[T], add: Callable[[Any, Any], T] = operator.add) -> T:
+    """Pairwise tree sum over the order of ``items``. Raises ValueError for an empty sequence."""
+    if not items:
+        raise ValueError("a sum over nothing has no value")
+    level = list(items)
+    while len(level) > 1:
+        pairs = [add(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+        level = pairs + level[len(pairs) * 2 :]
+    return level[0]
+
+
+@dataclass(frozen=True, order=True)
+class Shard:
+    """Documents ``start`` to ``start + count - 1`` of a batch."""
+
+    start: int
+    count: int
+
+
+def shards(batch_size: int, shard_size: int) -> list[Shard]:
+    """The batch cut into aligned shards; the last may be shorter.
+
+    Raises ValueError unless ``shard_size`` is a power of two and ``batch_size`` at least 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"the batch size must be at least 1, not {batch_size}")
+    if shard_size < 1 or shard_size & (shard_size - 1):
+        raise ValueError(f"the shard size must be a power of two, not {shard_size}")
+    return [
+        Shard(start, min(shard_size, batch_size - start))
+        for start in range(0, batch_size, shard_size)
+    ]
