@@ -1,0 +1,421 @@
+"""Documents to train on: downloaded and verified, embedded in the package, a local file or a URL.
+
+``load_dataset`` is the way in. What it promises about the network is that it never hangs: a server,
+a name server or a captive portal that does not deliver is given up within seconds.
+
+Importing this module is cheap: requests, rich and platformdirs are imported where they are used.
+It must not import NumPy or zmq.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import TypeAlias
+
+#: Tells the user one line.
+Report: TypeAlias = Callable[[str], None]
+
+#: More than this is refused: all documents are kept in memory, as Python strings.
+MAX_BYTES = 2**30
+#: So many bytes must arrive within every ``Patience.stall``, or the server is given up.
+LEAST_PROGRESS = 16 * 1024
+_CHUNK = 4 * 1024
+
+
+class DatasetError(Exception):
+    """The user's data cannot be used. The message says what is wrong, where, and what to do."""
+
+
+class _DownloadFailedError(Exception):
+    """Why nothing usable came from a server, in a few words."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file on the web whose bytes are known. A mirror may serve it: the digest decides."""
+
+    url: str
+    sha256: str
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds. ``stall``: for the first and every next 16 KiB; ``names``: for all of the names."""
+
+    stall: float = 5.0
+    names: float = 20.0
+
+
+NAMES = Source(
+    "https://raw.githubusercontent.com/karpathy/makemore/988aa59/names.txt",
+    "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d",
+    228_145,
+)
+_PATIENCE = Patience()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Documents and where they come from.
+
+    ``name`` is "names", "embedded", or the path or URL as given; ``documents`` are stripped and in
+    file order, blank lines left out; ``sha256`` and ``num_bytes`` are those of the file's bytes.
+    """
+
+    name: str
+    documents: tuple[str, ...]
+    sha256: str
+    num_bytes: int
+
+    def fingerprint(self) -> dict[str, str | int]:
+        """What a run records, to recognise its data when it is resumed."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "documents": len(self.documents),
+            "bytes": self.num_bytes,
+        }
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def load_dataset(
+    spec: str = "names",
+    *,
+    report: Report = _to_stderr,
+    cache_dir: Path | None = None,
+    names: Source | None = None,
+    patience: Patience = _PATIENCE,
+) -> Dataset:
+    """The documents of ``spec``, one per line of a UTF-8 text.
+
+    ``"names"``
+        makemore's names, downloaded once into the cache and verified by digest. Without a network
+        the embedded names come instead (``Dataset.name`` is then "embedded"), which ``report`` is
+        told in one line. ``MICROGPT_NAMES_URL`` sets a mirror.
+    ``"embedded"``
+        first names of the 1990 US census, part of the package.
+    ``"http://..."`` or ``"https://..."``
+        downloaded once. The same URL then means the same bytes: the copy in the cache is used, and
+        ``report`` is told where it lies, until the user deletes it.
+    anything else
+        path of a local file (``./names`` for a file of that name).
+
+    The cache is ``cache_dir``, or ``MICROGPT_CACHE_DIR``, or the user's cache directory; if it
+    cannot be written everything still works, without it. Raises DatasetError.
+    """
+    cache = cache_dir or _default_cache_dir()
+    if spec == "names":
+        return _load_names(names or _names_source(), cache, patience, report)
+    if spec == "embedded":
+        return _load_embedded()
+    if spec.lower().startswith(("http://", "https://")):
+        return _load_url(spec, cache, patience, report)
+    return _parse(spec, _read_file(spec))
+
+
+def _default_cache_dir() -> Path:
+    import platformdirs
+
+    chosen = os.environ.get("MICROGPT_CACHE_DIR")
+    return Path(chosen or platformdirs.user_cache_dir("microgpt", appauthor=False))
+
+
+def _names_source() -> Source:
+    return replace(NAMES, url=os.environ.get("MICROGPT_NAMES_URL") or NAMES.url)
+
+
+def _load_names(source: Source, cache: Path, patience: Patience, report: Report) -> Dataset:
+    path = cache / "names.txt"
+    data = _read_cached(path)
+    if data is not None and _sha256(data) == source.sha256:
+        return _parse("names", data)
+    if data is not None:
+        report(f"{path} is damaged: its SHA-256 is not the expected one")
+    try:
+        data = _download(
+            source.url, report, patience.stall, total=patience.names, max_bytes=source.num_bytes
+        )
+        if _sha256(data) != source.sha256:
+            raise _DownloadFailedError("what came is not the expected file: its SHA-256 differs")
+    except _DownloadFailedError as failure:
+        embedded = _load_embedded()
+        report(
+            f"No names from {source.url} ({failure}): training on the "
+            f"{len(embedded.documents):,} first names embedded in the package instead"
+        )
+        return embedded
+    _store(path, data, report)
+    return _parse("names", data)
+
+
+def _load_embedded() -> Dataset:
+    return _parse("embedded", (resources.files("microgpt.data") / "first_names.txt").read_bytes())
+
+
+def _load_url(url: str, cache: Path, patience: Patience, report: Report) -> Dataset:
+    path = cache / f"url-{_sha256(url.encode())[:16]}.txt"
+    data = _read_cached(path)
+    if data is not None:
+        report(f"Using the copy of {url} in {path} (delete it to download it again)")
+        return _parse(url, data)
+    try:
+        data = _download(url, report, patience.stall)
+    except _DownloadFailedError as failure:
+        raise DatasetError(f"cannot download {url}: {failure}") from failure
+    dataset = _parse(url, data)  # before storing: what cannot be used is not worth keeping
+    _store(path, data, report)
+    return dataset
+
+
+# Bytes to documents
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _parse(name: str, data: bytes) -> Dataset:
+    """The data set in a file's bytes. Raises DatasetError if it is not UTF-8 or has no text."""
+    text = _decode(name, data).removeprefix("\ufeff")
+    # As microgpt.py reads it: universal newlines and nothing else end a line. str.splitlines would
+    # also cut at U+2028, form feeds and the like, which are characters of a document.
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    documents = tuple(document for line in lines if (document := line.strip()))
+    if not documents:
+        what = "has only blank lines" if data else "is empty"
+        raise DatasetError(f"{name!r} {what}: put one document on each line")
+    return Dataset(name, documents, _sha256(data), len(data))
+
+
+def _decode(name: str, data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        line = before.count(b"\n") + 1
+        looks = " (it looks like UTF-16)" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        raise DatasetError(
+            f"{name!r} is not UTF-8 text{looks}: byte 0x{data[error.start]:02x} at offset "
+            f"{error.start}, line {line}; save it as UTF-8"
+        ) from error
+
+
+# Files
+
+
+def _read_file(path: str) -> bytes:
+    """All bytes of the user's file. Raises DatasetError."""
+    advice = "--data takes a text file, a URL, 'names' or 'embedded'"
+    try:
+        with open(path, "rb") as file:
+            # One byte too many tells, also for pipes and devices, whose size nobody knows.
+            too_large = os.fstat(file.fileno()).st_size > MAX_BYTES
+            data = b"" if too_large else file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise DatasetError(f"there is no file {path!r}: {advice}") from error
+    except IsADirectoryError as error:
+        raise DatasetError(f"{path!r} is a directory: {advice}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise DatasetError(f"cannot read {path!r}: {_one_line(error)}") from error
+    if too_large or len(data) > MAX_BYTES:
+        raise DatasetError(f"{path!r} is larger than {_size(MAX_BYTES)}: use a part of it")
+    return data
+
+
+def _read_cached(path: Path) -> bytes | None:
+    """A file's bytes, or None if it cannot be read: the cache is a convenience."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _store(path: Path, data: bytes, report: Report) -> None:
+    """Put a whole file into the cache or nothing, however many processes do so at once."""
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the name without the bytes
+        os.replace(partial, path)
+    except OSError as error:
+        report(f"Cannot keep the download in {path} ({_one_line(error)}): next time it comes again")
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _size(num_bytes: int) -> str:
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if num_bytes >= scale:
+            return f"{num_bytes / scale:.4g} {unit}"
+    return f"{num_bytes} bytes"
+
+
+# Downloads: a thread receives, the caller keeps the time
+
+
+@dataclass(frozen=True)
+class _Head:
+    """A server's answer before its body. ``length`` is None if it did not say."""
+
+    length: int | None
+    content_type: str
+
+
+#: What the receiving thread hands over: a head, bytes, then None at the end, or an error.
+_Item: TypeAlias = _Head | bytes | Exception | None
+_Items: TypeAlias = "queue.SimpleQueue[_Item]"
+#: Called with the bytes received so far and all there will be, None if unknown.
+_Advance: TypeAlias = Callable[[int, int | None], None]
+
+
+def _download(
+    url: str,
+    report: Report,
+    stall: float,
+    *,
+    total: float = float("inf"),
+    max_bytes: int = MAX_BYTES,
+) -> bytes:
+    """The body at ``url``. Raises _DownloadFailedError after at most ``stall`` idle seconds.
+
+    Time-outs of sockets do not cover everything: looking up a host's name cannot be interrupted,
+    and a trickle of bytes never times out. So a daemon thread receives, and is left to itself
+    (it ends with the process) when the caller's patience does.
+    """
+    import requests  # noqa: F401 - before the clock starts, not in the thread
+
+    items: _Items = queue.SimpleQueue()
+    given_up = threading.Event()
+    threading.Thread(
+        # Its own time-out, so that it ends some day; the longer one, so that ours tells the reason.
+        target=_receive,
+        args=(url, 2 * stall, items, given_up),
+        name="download",
+        daemon=True,
+    ).start()
+    try:
+        with _progress(url, report) as advance:
+            return _collect(items, advance, stall, total, max_bytes)
+    finally:
+        given_up.set()
+
+
+def _receive(url: str, timeout: float, items: _Items, given_up: threading.Event) -> None:
+    import requests
+
+    try:
+        # Not compressed on the way, so that the length sent is the length received.
+        headers = {"Accept-Encoding": "identity"}
+        with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
+            response.raise_for_status()
+            items.put(_head(response.headers.get))
+            for chunk in response.iter_content(_CHUNK):
+                if given_up.is_set():
+                    return
+                items.put(chunk)
+        items.put(None)
+    except Exception as error:  # every failure is the caller's to explain, a bug's too
+        items.put(error)
+
+
+def _head(header: Callable[[str, str], str]) -> _Head:
+    length = header("Content-Length", "")
+    plain = header("Content-Encoding", "identity") == "identity"
+    return _Head(int(length) if plain and length.isdecimal() else None, header("Content-Type", ""))
+
+
+def _collect(items: _Items, advance: _Advance, stall: float, total: float, max_bytes: int) -> bytes:
+    """The body, put together. Raises _DownloadFailedError, also when time or space runs out."""
+    data = bytearray()
+    length: int | None = None
+    start = time.monotonic()
+    end, milestone = start + stall, LEAST_PROGRESS
+    while (item := _next(items, min(end, start + total), start, len(data))) is not None:
+        if isinstance(item, Exception):
+            raise _DownloadFailedError(_reason(item)) from item
+        if isinstance(item, _Head):
+            _refuse_web_page(item)
+            length = item.length
+        else:
+            data += item
+        if max(len(data), length or 0) > max_bytes:
+            raise _DownloadFailedError(f"the file is larger than {_size(max_bytes)}")
+        if len(data) >= milestone:
+            end, milestone = time.monotonic() + stall, len(data) + LEAST_PROGRESS
+        advance(len(data), length)
+    return bytes(data)
+
+
+def _next(items: _Items, deadline: float, start: float, received: int) -> _Item:
+    now = time.monotonic()
+    try:
+        if now < deadline:
+            return items.get(timeout=deadline - now)
+    except queue.Empty:
+        pass
+    seconds = f"{deadline - start:.3g} s"
+    if received:
+        raise _DownloadFailedError(f"too slow: {_size(received)} in {seconds}")
+    raise _DownloadFailedError(f"no answer within {seconds}")
+
+
+def _refuse_web_page(head: _Head) -> None:
+    # Such as a network's login page, or the page that shows a file instead of the file.
+    if head.content_type.lower().startswith(("text/html", "application/xhtml")):
+        raise _DownloadFailedError("a web page came, not a text file; is it the raw file's URL?")
+
+
+def _reason(error: BaseException) -> str:
+    """The cause at the bottom of an error, on one line: requests wraps it several times."""
+    import requests
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"the server answered {error.response.status_code} {error.response.reason}".rstrip()
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the transfer broke off"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            error = cause
+        cause = cause.__cause__ or cause.__context__
+    return _one_line(error)
+
+
+def _one_line(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())
+
+
+@contextmanager
+def _progress(url: str, report: Report) -> Iterator[_Advance]:
+    """A progress bar on a terminal, elsewhere one plain line."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        report(f"Downloading {url}")
+        yield lambda received, length: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"Downloading {url.rsplit('/', 1)[-1] or url}", total=None)
+        yield lambda received, length: bar.update(task, completed=received, total=length)
