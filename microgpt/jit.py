@@ -1,0 +1,93 @@
+"""Compiling with numba, once per machine: where compiled code is kept and who compiles it.
+
+Compiled code goes to the user's cache directory (or ``NUMBA_CACHE_DIR``), in a folder named after
+the sources of every kernel, because numba itself notices changes of one file only. Where nothing
+can be written, code is compiled for this process alone. Processes that start at once on a cold
+cache take turns: the first compiles, the others load what it compiled.
+
+This module must not import ``microgpt.engine``: the coordinator uses it for ``fast_adam``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+import platformdirs
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: processes may compile the same code twice, no more
+    fcntl = None  # type: ignore[assignment]
+
+# numba changes its configuration at run time; its stubs cannot know.
+_settings: Any = numba.config
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+#: No fastmath and no contraction, ever: they change bits. "numpy": a division by zero gives an
+#: infinity, which the engine notices, instead of a Python exception inside a kernel.
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False}
+
+
+@cache
+def cache_directory() -> Path | None:
+    """An existing writable directory for compiled code; None if there is no such place."""
+    chosen = _settings.CACHE_DIR or platformdirs.user_cache_dir("microgpt", appauthor=False)
+    directory = Path(chosen) / f"kernels-{_sources_digest()}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / f".probe-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError:
+        return None
+    return directory
+
+
+def _sources_digest() -> str:
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted([*here.glob("*.py"), *here.glob("engine/*.py")]):
+        source = path.read_bytes()
+        if b"numba" in source or b"microgpt.jit" in source:
+            digest.update(source)
+    return digest.hexdigest()[:16]
+
+
+def inner(function: Function) -> Function:
+    """Compile a function that only other compiled functions call."""
+    return cast(Function, numba.njit(**OPTIONS)(function))
+
+
+def entry(function: Function) -> Function:
+    """Compile a function that Python calls, and keep its machine code in the cache directory."""
+    directory = cache_directory()
+    before = _settings.CACHE_DIR
+    try:
+        if directory is not None:
+            _settings.CACHE_DIR = str(directory)  # read when the decorator runs, and only then
+        return cast(Function, numba.njit(cache=directory is not None, **OPTIONS)(function))
+    finally:
+        _settings.CACHE_DIR = before
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Hold this machine's right to compile: the body should call each kernel once.
+
+    Another process that wants the same waits here and then finds the compiled code in the cache.
+    """
+    directory = cache_directory()
+    if directory is None or fcntl is None:
+        yield
+        return
+    with open(directory / "compiling.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, also if we are killed
+        yield
