@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TypeAlias
 
 import pytest
@@ -557,6 +559,36 @@ def test_steady_and_still_too_slow(serve: Callable[[Answer], Server]) -> None:
     assert loaded.name == "embedded"
     assert "(too slow: " in lines[-1]
     assert " in 0.5 s)" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("piece", "total", "failure"),
+    [
+        (16 * 1024, 1000.0, None),  # every 16 KiB within 4 of 5 seconds, for 40 seconds
+        # 30 KiB after 4 s pass the first milestone, 45 KiB after 8 s miss the next one, 46 KiB.
+        (15 * 1024, 1000.0, "too slow: 45 KiB in 9 s"),
+        (16 * 1024, 21.0, "too slow: 96 KiB in 21 s"),
+    ],
+)
+def test_patience_under_a_virtual_clock(
+    monkeypatch: pytest.MonkeyPatch, piece: int, total: float, failure: str | None
+) -> None:
+    """Four seconds pass with each piece; the next one always waits already."""
+    now = 100.0
+
+    def tick(received: int, length: int | None) -> None:
+        nonlocal now
+        now += 4.0
+
+    items: queue.SimpleQueue[dataset._Item] = queue.SimpleQueue()
+    for item in [*[bytes(piece)] * 10, None]:
+        items.put(item)
+    monkeypatch.setattr(dataset, "time", SimpleNamespace(monotonic=lambda: now))
+    if failure is None:
+        assert dataset._collect(items, tick, 5.0, total, 2**20) == bytes(10 * piece)
+    else:
+        with pytest.raises(dataset._DownloadFailedError, match=failure):
+            dataset._collect(items, tick, 5.0, total, 2**20)
 
 
 def test_a_name_that_cannot_be_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
