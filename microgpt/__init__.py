@@ -1,0 +1,1 @@
+"""microGPT on scalar autograd: the library. No sockets, no processes, no wall clock."""

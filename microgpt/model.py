@@ -138,7 +138,7 @@ def rmsnorm(x: Sequence[Scalar]) -> list[Scalar]:
 def attention(
     q: Sequence[Scalar], keys: Sequence[Sequence[Scalar]], values: Sequence[Sequence[Scalar]]
 ) -> list[Scalar]:
-    """One head: query (d,), keys and values (t, d) of this and the earlier positions; gives (d,)."""
+    """One head: query (d,), keys and values (t, d) up to this position; gives (d,)."""
     head_dim = len(q)
     logits = [
         add_up(q[j] * key[j] for j in range(head_dim)) * (head_dim**0.5) ** -1 for key in keys

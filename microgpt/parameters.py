@@ -1,7 +1,8 @@
 """Parameters in their three forms: rows of floats, one flat vector, and maps of bytes.
 
-The flat vector is the canonical order (``parameter_shapes``, row-major). The bytes are little-endian
-binary64 on every machine, so maps and digests can be compared between machines. NumPy is not needed.
+The flat vector is the canonical order (``parameter_shapes``, row-major). The bytes are
+little-endian binary64 on every machine, so maps and digests can be compared between machines.
+NumPy is not needed.
 """
 
 from __future__ import annotations

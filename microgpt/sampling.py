@@ -19,7 +19,7 @@ def generate(
     temperature: float = 0.5,
     prompt: str = "",
 ) -> Iterator[str]:
-    """Yield ``num_samples`` documents, each beginning with ``prompt`` and at most ``block_size`` long.
+    """Yield ``num_samples`` documents that begin with ``prompt``, at most ``block_size`` long.
 
     Draws from ``rng`` exactly as microgpt.py does: one ``choices`` per letter and one for the end.
     Raises ValueError for a temperature that is not positive, a negative count, or a prompt that is

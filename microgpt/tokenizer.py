@@ -1,4 +1,4 @@
-"""Characters to token ids and back. Token ids are positions in the sorted alphabet; BOS is the last."""
+"""Characters to token ids and back: positions in the sorted alphabet, and BOS after the last."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class UnknownCharacterError(ValueError):
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """``chars`` is the sorted alphabet, one code point per token. Raises ValueError if it is not."""
+    """``chars`` is the sorted alphabet, one code point per token; ValueError if it is not."""
 
     chars: str
 

@@ -1,4 +1,4 @@
-"""The reference engine: ``Value`` by ``Value``, document by document. Slow, and right by definition."""
+"""The reference engine: ``Value`` by ``Value``, one document at a time. Right by definition."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from microgpt.engine.base import NonFiniteError, ShardGradient, Vector
+from microgpt.engine.base import NonFiniteError, ShardGradient
 from microgpt.model import Forward, GPTConfig, document_loss, gpt, parameter_shapes
 from microgpt.parameters import Shapes, unflatten
 from microgpt.reduction import tree_sum
 from microgpt.value import Value
+from microgpt.vectors import Vector
 
 
 class ScalarEngine:
-    """Runs ``model.document_loss`` on Values. ``forward`` and ``shapes`` may describe another model."""
+    """Runs ``document_loss`` on Values. ``forward`` and ``shapes`` may describe another model."""
 
     name = "scalar"
 
@@ -55,7 +56,7 @@ class ScalarEngine:
 
 @contextmanager
 def _collection_paused() -> Iterator[None]:
-    """No cyclic garbage collection inside: a graph has no cycles, and walking it takes half the time."""
+    """No cyclic garbage collection: a graph has no cycles, and looking for some takes as long."""
     enabled = gc.isenabled()
     gc.disable()
     try:

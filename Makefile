@@ -1,0 +1,45 @@
+# make train, make test: each sets up what it needs (.venv, locked packages) and is quick again.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: help setup train test lint lock clean
+
+help:
+	@echo "make train [ARGS=\"--workers 4\"]  train on this machine"
+	@echo "make test                        lint, then run every test"
+	@echo "make lint                        ruff and mypy"
+	@echo "make lock                        choose package versions anew"
+
+setup: $(STAMP)
+
+# uv where it is present, else venv and pip. The stamp is made last: a broken set-up starts again.
+$(STAMP): requirements.lock
+	@if command -v uv >/dev/null 2>&1; then \
+		echo "setting up $(VENV) with uv"; \
+		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
+		uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; \
+	else \
+		echo "setting up $(VENV) with pip (a minute or two, once)"; \
+		$(PYTHON) -m venv $(VENV) && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+			--require-hashes -r requirements.lock; \
+	fi
+	@touch $(STAMP)
+
+train: setup
+	@$(BIN)/python scripts/train.py $(ARGS)
+
+test: lint
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/mypy
+
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
+		--no-emit-index-url --upgrade --quiet -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

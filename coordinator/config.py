@@ -1,0 +1,167 @@
+"""The coordinator's settings: from flags, environment and defaults, frozen once at the start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from microgpt.adam import AdamConfig
+from microgpt.cli import UserError, option
+from microgpt.config import TrainingConfig
+from microgpt.model import GPTConfig
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_BIND = "tcp://127.0.0.1:5555"
+AT_LEAST_ONE = click.IntRange(min=1)
+
+
+class ShardSize(click.ParamType[int | None]):
+    """A power of two, or ``auto``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | None:
+        """None for ``auto``."""
+        if value is None or value == "auto":
+            return None
+        try:
+            size = int(value)
+        except ValueError:
+            size = 0
+        if size < 1 or size & (size - 1):
+            self.fail(f"{value!r} is not a power of two (1, 2, 4, 8, ...) and not 'auto'")
+        return size
+
+
+OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    option("--steps", type=AT_LEAST_ONE, default=1000, help="Number of updates."),
+    option("--batch-size", type=AT_LEAST_ONE, default=32, help="Documents per update."),
+    option(
+        "--shard-size", type=ShardSize(), default="auto",
+        help="Documents per work order: a power of two, or auto. Never changes the result.",
+    ),
+    option(
+        "--data", default="names",
+        help="names (downloaded once), embedded, a text file or a URL with one document a line.",
+    ),
+    option("--seed", type=click.IntRange(min=0), default=42, help="Of shuffle, weights, samples."),
+    option("--n-layer", type=AT_LEAST_ONE, default=1, help="Transformer blocks."),
+    option("--n-embd", type=AT_LEAST_ONE, default=16, help="Width."),
+    option("--n-head", type=AT_LEAST_ONE, default=4, help="Attention heads."),
+    option("--block-size", type=AT_LEAST_ONE, default=16, help="Context, in tokens."),
+    option("--learning-rate", type=float, default=0.01, help="Of the first step; falls to 0."),
+    option("--beta1", type=float, default=0.85, help="Adam's decay of the mean."),
+    option("--beta2", type=float, default=0.99, help="Adam's decay of the mean square."),
+    option("--eps", type=float, default=1e-8, help="Adam's guard against division by zero."),
+    option(
+        "--run-dir", type=click.Path(path_type=Path), default=None,
+        help="Where the run is recorded.  [default: runs/<timestamp>]", show_default=False,
+    ),
+    option("--checkpoint-every", type=AT_LEAST_ONE, default=100, help="Steps between checkpoints."),
+    option(
+        "--resume", default=None, show_default=False,
+        help="Go on from a run directory or a checkpoint file; 'auto': from --run-dir, if it can.",
+    ),
+    option(
+        "--worker-timeout", type=click.FloatRange(min=0.1), default=1.5,
+        help="Seconds of silence after which a worker's shards go to others.",
+    ),
+    option(
+        "--verify-fraction", type=click.FloatRange(0.0, 1.0), default=0.0,
+        help="Share of the shards that two workers compute, to compare the bits.",
+    ),
+    option("--quiet", is_flag=True, help="No line per step."),
+)  # fmt: skip
+
+
+def coordinator_options(command: F) -> F:
+    """Add every flag of the coordinator but ``--bind``, whose default differs by program."""
+    for add in reversed(OPTIONS):
+        command = add(command)
+    return command
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All flags of a coordinator; see their help texts."""
+
+    steps: int
+    batch_size: int
+    shard_size: int | None
+    data: str
+    seed: int
+    n_layer: int
+    n_embd: int
+    n_head: int
+    block_size: int
+    learning_rate: float
+    beta1: float
+    beta2: float
+    eps: float
+    run_dir: Path | None
+    checkpoint_every: int
+    resume: str | None
+    worker_timeout: float
+    verify_fraction: float
+    quiet: bool
+    bind: str
+
+    def training(self, vocab_size: int) -> TrainingConfig:
+        """What decides the bits. Raises UserError for values that do not go together."""
+        try:
+            model = GPTConfig(vocab_size, self.n_layer, self.n_embd, self.n_head, self.block_size)
+            adam = AdamConfig(self.learning_rate, self.beta1, self.beta2, self.eps)
+            return TrainingConfig(model, adam, self.steps, self.batch_size, self.seed)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The flags as plain values, for the run's record."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain["run_dir"] = None if self.run_dir is None else str(self.run_dir)
+        return plain
+
+
+def check_resumed(settings: Settings, explicit: set[str], saved: TrainingConfig) -> TrainingConfig:
+    """The checkpoint's settings; ``--steps`` alone may be given anew.
+
+    ``explicit`` names the flags that the user set. Raises UserError where one of them contradicts
+    the checkpoint.
+    """
+    asked = settings.training(saved.model.vocab_size)
+    for name in sorted(explicit):
+        for ours, theirs in ((asked, saved), (asked.model, saved.model), (asked.adam, saved.adam)):
+            if name != "steps" and getattr(ours, name, None) != getattr(theirs, name, None):
+                flag = "--" + name.replace("_", "-")
+                raise UserError(
+                    f"{flag} {getattr(ours, name)} contradicts the checkpoint, which was trained "
+                    f"with {getattr(theirs, name)}: leave the flag out to resume"
+                )
+    steps = settings.steps if "steps" in explicit else saved.steps
+    return TrainingConfig(saved.model, saved.adam, steps, saved.batch_size, saved.seed)
+
+
+def new_run_dir() -> Path:
+    """``runs/<timestamp>``, with a number behind it if that exists."""
+    base = Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    path, number = base, 2
+    while path.exists():
+        path, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return path
+
+
+def link_latest(run_dir: Path) -> None:
+    """Make ``latest`` beside a run directory in a folder ``runs`` point to it."""
+    if run_dir.absolute().parent.name != "runs":
+        return
+    temporary = run_dir.with_name(f".latest.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(run_dir.name)
+    os.replace(temporary, run_dir.with_name("latest"))

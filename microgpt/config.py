@@ -1,0 +1,50 @@
+"""What decides the bits of a training: the model, the optimiser, the batches and the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from microgpt.adam import AdamConfig
+from microgpt.model import GPTConfig
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything but the data. Raises ValueError for values that cannot be.
+
+    ``steps`` is the number of updates, ``batch_size`` the number of documents in each.
+    """
+
+    model: GPTConfig
+    adam: AdamConfig = field(default_factory=AdamConfig)
+    steps: int = 1000
+    batch_size: int = 32
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0)):
+            number = getattr(self, name)
+            if not isinstance(number, int) or isinstance(number, bool) or number < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain maps, for records, messages and checkpoints."""
+        return {
+            "model": self.model.to_dict(),
+            "adam": self.adam.to_dict(),
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> TrainingConfig:
+        """The inverse of ``to_dict``. Raises ValueError for missing, unknown or wrong entries."""
+        try:
+            rest = dict(plain)
+            model, adam = GPTConfig(**rest.pop("model")), AdamConfig(**rest.pop("adam"))
+            return cls(model=model, adam=adam, **rest)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not the settings of a training: {error}") from error

@@ -1,0 +1,36 @@
+"""Flat float64 vectors in canonical parameter order, and their form on the wire and on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microgpt.parameters import Shapes, join_bytes, split_bytes
+
+#: (num_params,) float64.
+Vector: TypeAlias = NDArray[np.float64]
+
+LITTLE_ENDIAN = np.dtype("<f8")
+
+
+def vector_to_bytes(vector: Vector) -> bytes:
+    """The numbers as little-endian binary64."""
+    return vector.astype(LITTLE_ENDIAN, copy=False).tobytes()
+
+
+def vector_from_bytes(data: bytes) -> Vector:
+    """The inverse of ``vector_to_bytes``. Raises ValueError if the length is no multiple of 8."""
+    return np.frombuffer(data, LITTLE_ENDIAN).astype(np.float64, copy=False)
+
+
+def vector_to_map(vector: Vector, shapes: Shapes) -> dict[str, bytes]:
+    """``{name: bytes}``, as weights and gradients travel. Raises ValueError for another length."""
+    return split_bytes(vector_to_bytes(vector), shapes)
+
+
+def vector_from_map(parts: Mapping[str, bytes], shapes: Shapes) -> Vector:
+    """The inverse of ``vector_to_map``. Raises ValueError for wrong names or sizes."""
+    return vector_from_bytes(join_bytes(parts, shapes))

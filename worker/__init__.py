@@ -1,0 +1,1 @@
+"""The worker: takes shards of documents from a coordinator and answers with gradients."""

@@ -1,0 +1,151 @@
+"""The worker's shell: DEALER socket, clock and signals around the pure state."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+import zmq
+
+from microgpt import messages
+from microgpt.cli import UserError
+from worker.compute import ComputeThread
+from worker.state import (
+    Action,
+    Compute,
+    Configure,
+    Event,
+    Leave,
+    Note,
+    Received,
+    Send,
+    StopRequested,
+    Tick,
+    WorkerState,
+)
+
+TICK_SECONDS = 0.1
+LINGER_MS = 300
+CONNECTION_TIMEOUT_MS = 2000  # a connection without a sign of life is made anew
+RECONNECT_MS = 50
+RECONNECT_MAX_MS = 500
+
+
+class Client:
+    """A worker process's connection to its coordinator. Raises UserError for a bad address.
+
+    ``parent`` is the process to leave with, if that ends first; 0 for none.
+    """
+
+    def __init__(self, connect: str, state: WorkerState, *, quiet: bool, parent: int = 0) -> None:
+        self._state, self._quiet, self._parent = state, quiet, parent
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.ROUTING_ID, b"w" + os.urandom(8))
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)  # queue nothing for a coordinator not there
+        self._socket.setsockopt(zmq.LINGER, LINGER_MS)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, CONNECTION_TIMEOUT_MS // 4)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, CONNECTION_TIMEOUT_MS)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, messages.MAX_MESSAGE_BYTES)
+        try:
+            self._socket.connect(connect)
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise UserError(
+                f"--connect {connect} is no address: {error}; use tcp://HOST:PORT or ipc://PATH"
+            ) from error
+        self._waker, self._woken = socket.socketpair()
+        self._waker.setblocking(False)
+        self._woken.setblocking(False)
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._broken = ""
+        self._signal = 0
+        self._leave: Leave | None = None
+        self._compute = ComputeThread(state.engine, self._post, self._break)
+
+    def serve(self) -> tuple[Leave, int]:
+        """Work until there is no more to do. Returns how it ended, and the signal or 0.
+
+        Raises UserError if the coordinator speaks another version, or the engine broke.
+        """
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._woken, zmq.POLLIN)
+        try:
+            with self._signals():
+                self._perform(self._state.start(time.monotonic()))
+                while self._leave is None:
+                    poller.poll(int(TICK_SECONDS * 1000))
+                    for event in self._incoming():
+                        self._perform(self._state.handle(event, time.monotonic()))
+            return self._leave, self._signal
+        finally:
+            self._context.destroy(linger=LINGER_MS)
+
+    def _incoming(self) -> Iterator[Event]:
+        """Everything that has happened since the last call."""
+        with contextlib.suppress(BlockingIOError):
+            self._woken.recv(4096)
+        while not self._events.empty():
+            yield self._events.get()
+        if self._broken:
+            raise UserError(f"the engine failed: {self._broken}")
+        with contextlib.suppress(zmq.Again):
+            while True:
+                frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+                yield Received(self._decode(frame))
+        if self._signal or (self._parent and os.getppid() != self._parent):
+            yield StopRequested()
+        yield Tick()
+
+    def _decode(self, frame: zmq.Frame) -> messages.Message:
+        try:
+            return messages.decode(frame.buffer)
+        except messages.ProtocolError as error:
+            raise UserError(f"the coordinator cannot be understood: {error}") from error
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Send):
+                with contextlib.suppress(zmq.Again):  # nobody is connected: it would be stale
+                    self._socket.send(messages.encode(action.message), zmq.NOBLOCK)
+            elif isinstance(action, (Configure, Compute)):
+                self._compute.submit(action)
+            elif isinstance(action, Note):
+                if not self._quiet:
+                    print(action.text, flush=True)
+            else:
+                self._leave = action
+
+    def _post(self, event: Event) -> None:
+        self._events.put(event)
+        self._wake()
+
+    def _break(self, text: str) -> None:
+        self._broken = text
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            self._waker.send(b"x")
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            self._signal = self._signal or number
+            self._wake()
+
+        before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

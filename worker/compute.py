@@ -1,0 +1,101 @@
+"""The thread that computes, so that the thread that talks is never kept waiting."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
+
+from microgpt.engine import NonFiniteError, make_engine
+from microgpt.engine.base import Engine
+from microgpt.messages import Answer, Failure, Message
+from microgpt.model import GPTConfig, parameter_shapes
+from microgpt.parameters import to_bytes
+from microgpt.vectors import vector_from_map, vector_to_map
+from worker.state import Compute, Computed, Configure, Event, Job, Reported
+
+Report: TypeAlias = Callable[[str], None]
+
+
+class WarmsUp(Protocol):
+    """An engine that has something to do before its first shard."""
+
+    def warm_up(self, report: Report) -> None:
+        """Compile or load; tell people through ``report`` if that takes long."""
+
+
+class Calculator:
+    """Computes jobs with one engine, whose model may be changed between them."""
+
+    def __init__(self, engine_name: str, report: Report) -> None:
+        self._name, self._report = engine_name, report
+        self._engine: Engine | None = None
+        self._weights: tuple[Mapping[str, bytes], object] | None = None
+
+    def configure(self, model: Mapping[str, int]) -> None:
+        """Make the engine. Raises ValueError for a model that cannot be."""
+        config = GPTConfig(**model)
+        self._shapes = parameter_shapes(config)
+        self._engine = make_engine(self._name, config)
+        if hasattr(self._engine, "warm_up"):
+            self._engine.warm_up(self._report)
+
+    def compute(self, job: Job) -> Message:
+        """The Answer to a job, or the Failure if a document has no finite gradient.
+
+        Raises ValueError if the weights do not fit the model.
+        """
+        if self._engine is None:
+            raise ValueError("work came before the model")
+        task = job.task
+        began = time.perf_counter()
+        params = vector_from_map(job.weights, self._shapes)
+        try:
+            result = self._engine.gradients(params, task.documents)
+        except NonFiniteError as error:
+            place = task.start + error.document
+            return Failure(task.run, task.life, task.step, place, error.reason[:500])
+        return Answer(
+            task.run,
+            task.life,
+            task.step,
+            task.start,
+            task.count,
+            time.perf_counter() - began,
+            to_bytes(result.losses),
+            vector_to_map(result.gradient, self._shapes),
+        )
+
+
+class ComputeThread:
+    """Runs a ``Calculator`` in the background.
+
+    ``done`` is called from the thread with every event; ``broken`` with the text of an error that
+    is not the coordinator's or the data's to answer for.
+    """
+
+    def __init__(
+        self, engine: str, done: Callable[[Event], None], broken: Callable[[str], None]
+    ) -> None:
+        self._done, self._broken = done, broken
+        self._calculator = Calculator(engine, lambda text: done(Reported(text)))
+        self._orders: queue.SimpleQueue[Configure | Compute] = queue.SimpleQueue()
+        # A daemon: leaving does not wait for a document that takes seconds.
+        threading.Thread(target=self._work, name="compute", daemon=True).start()
+
+    def submit(self, order: Configure | Compute) -> None:
+        """Do this after what was submitted before."""
+        self._orders.put(order)
+
+    def _work(self) -> None:
+        try:
+            while True:
+                order = self._orders.get()
+                if isinstance(order, Configure):
+                    self._calculator.configure(order.model)
+                else:
+                    self._done(Computed(order.job, self._calculator.compute(order.job)))
+        except Exception as error:  # whatever it is, the worker must not stay and be silent
+            self._broken(f"{type(error).__name__}: {error}")

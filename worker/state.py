@@ -1,0 +1,227 @@
+"""All decisions of a worker: an event and the time in, actions out. No I/O, no clock, no numbers.
+
+A worker offers itself until it is welcomed, computes what it is given in the order in which it
+came, and says that it is alive in between. A coordinator that comes back in another life welcomes
+it anew.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from microgpt import messages
+
+HELLO_SECONDS = 0.5  # between two offers
+HEARTBEATS_PER_TIMEOUT = 4
+
+
+@dataclass(frozen=True)
+class Job:
+    """A shard to compute: the coordinator's task and the weights that belong to it."""
+
+    task: messages.Task
+    weights: Mapping[str, bytes]
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Received:
+    """A well-formed message of the coordinator."""
+
+    message: messages.Message
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A job is done. ``answer`` is what to send, an Answer or a Failure."""
+
+    job: Job
+    answer: messages.Message
+
+
+@dataclass(frozen=True)
+class Reported:
+    """The engine has something to tell people."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed."""
+
+
+@dataclass(frozen=True)
+class StopRequested:
+    """Somebody wants the worker to leave."""
+
+
+Event: TypeAlias = Received | Computed | Reported | Tick | StopRequested
+
+
+# --- actions -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a message to the coordinator."""
+
+    message: messages.Message
+
+
+@dataclass(frozen=True)
+class Configure:
+    """Make the engine for this model (fields of GPTConfig) before the next job."""
+
+    model: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Compute a job off the I/O thread and report it as ``Computed``."""
+
+    job: Job
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line for people."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Leave:
+    """End the worker. ``outcome`` is ``done``, ``left`` or ``refused``."""
+
+    outcome: str
+    reason: str
+
+
+Action: TypeAlias = Send | Configure | Compute | Note | Leave
+
+
+class WorkerState:
+    """A worker called ``name`` that computes with ``engine``; see ``handle``."""
+
+    def __init__(self, name: str, engine: str) -> None:
+        self.name, self.engine = name, engine
+        self.run = self.life = ""  # of the coordinator that has welcomed us
+        self.model: Mapping[str, int] | None = None
+        self.computing: Job | None = None
+        self.finished = False
+        self._queue: deque[Job] = deque()
+        self._weights: messages.Weights | None = None
+        self._pause = HELLO_SECONDS
+        self._sent = float("-inf")
+        self._now = 0.0
+        self._actions: list[Action] = []
+
+    def start(self, now: float) -> list[Action]:
+        """Begin by offering to work."""
+        self._now, self._actions = now, []
+        self._offer()
+        return self._actions
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take in what happened at ``now`` (seconds of any steady clock); return what to do."""
+        self._now, self._actions = now, []
+        if not self.finished:
+            _HANDLERS[type(event)](self, event)
+        return self._actions
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def _on_received(self, event: Received) -> None:
+        message = event.message
+        if isinstance(message, messages.Welcome):
+            self._on_welcome(message)
+        elif isinstance(message, messages.Introduce):
+            self._offer()
+        elif isinstance(message, messages.Refuse):
+            self._leave("refused", f"the coordinator refuses this worker: {message.reason}")
+        elif (message.run, message.life) != (self.run, self.life):
+            return  # words of an earlier life of the coordinator
+        elif isinstance(message, messages.Weights):
+            self._weights = message
+        elif isinstance(message, messages.Task):
+            self._on_task(message)
+        elif isinstance(message, messages.Stop):
+            self._leave("done", message.reason)
+
+    def _on_welcome(self, message: messages.Welcome) -> None:
+        if (message.run, message.life) != (self.run, self.life):
+            self._note(f"welcomed as worker {message.worker} of run {message.run}")
+        self.run, self.life = message.run, message.life
+        self._pause = message.seconds / HEARTBEATS_PER_TIMEOUT
+        self._queue.clear()
+        self._weights = None
+        if message.model != self.model:
+            self.model = message.model
+            self._actions.append(Configure(message.model))
+
+    def _on_task(self, task: messages.Task) -> None:
+        if self._weights is None or self._weights.step != task.step:
+            self._offer()  # we have missed something: begin again
+            return
+        self._queue.append(Job(task, self._weights.weights))
+        self._compute_next()
+
+    def _on_computed(self, event: Computed) -> None:
+        self.computing = None
+        task = event.job.task
+        if (task.run, task.life) == (self.run, self.life):
+            self._send(event.answer)
+        self._compute_next()
+
+    def _on_reported(self, event: Reported) -> None:
+        self._note(event.text)
+        if self.run:
+            self._send(messages.Status(self.run, self.life, event.text[: messages.MAX_TEXT]))
+
+    def _on_tick(self, event: Tick) -> None:
+        if self._now - self._sent < self._pause:
+            return
+        if self.run:
+            self._send(messages.Heartbeat(self.run, self.life))
+        else:
+            self._offer()
+
+    def _on_stop(self, event: StopRequested) -> None:
+        self._send(messages.Goodbye(self.run, self.life))
+        self._leave("left", "asked to stop")
+
+    # --- actions ---------------------------------------------------------------------------------
+
+    def _offer(self) -> None:
+        self._send(messages.Hello(self.run, self.life, self.name, self.engine))
+
+    def _compute_next(self) -> None:
+        if self.computing is None and self._queue:
+            self.computing = self._queue.popleft()
+            self._actions.append(Compute(self.computing))
+
+    def _leave(self, outcome: str, reason: str) -> None:
+        self.finished = True
+        self._actions.append(Leave(outcome, reason))
+
+    def _send(self, message: messages.Message) -> None:
+        self._sent = self._now
+        self._actions.append(Send(message))
+
+    def _note(self, text: str) -> None:
+        self._actions.append(Note(text))
+
+
+_HANDLERS: dict[type[Any], Callable[[WorkerState, Any], None]] = {
+    Received: WorkerState._on_received,
+    Computed: WorkerState._on_computed,
+    Reported: WorkerState._on_reported,
+    Tick: WorkerState._on_tick,
+    StopRequested: WorkerState._on_stop,
+}
