@@ -401,7 +401,7 @@ def test_lean_scripts_stay_lean(entry: str, heavy: str) -> None:
         "microgpt__checkpoint": "from . import records",
         "microgpt__records": f"try:\n    import {heavy}\nexcept ImportError: ...",
     }
-    assert f"scripts.{entry} needs {heavy} through microgpt.records:3" in complaints(
+    assert f"scripts.{entry} needs {heavy} through microgpt.records:2" in complaints(
         project_of(**far)
     )
 

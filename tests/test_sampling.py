@@ -19,7 +19,18 @@ from tests import reference_microgpt as reference
 LETTERS = Tokenizer("abcde")
 SMALL = GPTConfig(vocab_size=6, n_embd=8, n_head=2, block_size=6)
 AB = Tokenizer("ab")
-BOS = AB.bos
+
+
+class Recorder(random.Random):
+    """A generator that remembers the weights it was asked to draw with."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.asked: list[list[float]] = []
+
+    def choices(self, population: Any, weights: Any = None, **options: Any) -> list[Any]:
+        self.asked.append(list(weights))
+        return super().choices(population, weights=weights, **options)
 
 
 def draw(config: GPTConfig, seed: int = 1) -> list[float]:
@@ -96,13 +107,13 @@ def test_defaults_are_microgpts() -> None:
 
 @pytest.mark.parametrize("temperature", [0.5, 0.7, 1.0, 2.0])
 def test_draws_are_those_of_the_reference(temperature: float) -> None:
-    """Same documents, and the generator is left in the same state."""
+    """Same weights to the bit, same documents, and the generator is left in the same state."""
     for config, tokenizer in (
         (SMALL, LETTERS),
         (GPTConfig(vocab_size=3, n_layer=2, n_embd=4, n_head=4, block_size=3), AB),
     ):
         flat = draw(config)
-        ours, theirs = random.Random(9), random.Random(9)
+        ours, theirs = Recorder(9), Recorder(9)
         params = unflatten(flat, parameter_shapes(config))
         drawn = list(
             generate(params, config, tokenizer, ours, num_samples=10, temperature=temperature)
@@ -110,6 +121,7 @@ def test_draws_are_those_of_the_reference(temperature: float) -> None:
         shape = reference.Shape(**config.to_dict())
         expected = reference.sample(shape, flat, theirs, 10, temperature)
         assert [tokenizer.encode_text(text) for text in drawn] == expected
+        assert ours.asked == theirs.asked
         assert ours.getstate() == theirs.getstate()
         assert len(set(drawn)) > 3
 
