@@ -7,7 +7,7 @@ interface and the same bits.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple
@@ -27,7 +27,7 @@ class AdamConfig:
             number = getattr(self, field.name)
             if not isinstance(number, (int, float)) or isinstance(number, bool):
                 raise ValueError(f"{field.name} must be a number, not {number!r}")
-            if not math.isfinite(number):
+            if not -sys.float_info.max <= number <= sys.float_info.max:
                 raise ValueError(f"{field.name} must be a finite number, not {number!r}")
             object.__setattr__(self, field.name, float(number))
         if self.learning_rate < 0.0:

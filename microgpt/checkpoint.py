@@ -130,7 +130,7 @@ def decode(data: bytes, where: str) -> Checkpoint:
     """The checkpoint in ``data``; ``where`` is named in errors. Raises CheckpointError."""
     body = _open_envelope(data, where)
     try:
-        return _read_body(msgpack.unpackb(body, max_buffer_size=MAX_BYTES))
+        return _read_body(msgpack.unpackb(body))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{where} does not hold a complete checkpoint: {error}") from error
 
@@ -167,10 +167,14 @@ def _open_envelope(data: bytes, where: str) -> bytes:
 
 def _read_body(body: Any) -> Checkpoint:
     training = TrainingConfig.from_dict(body["training"])
+    if training.model.n_layer > len(body["weights"]):  # before a name is made for every layer
+        raise ValueError("there are fewer weights than layers")
     shapes = parameter_shapes(training.model)
     weights, m, v = (join_bytes(body[key], shapes) for key in ("weights", "adam_m", "adam_v"))
     if not all(all_finite(from_bytes(part)) for part in (weights, m, v)):
         raise ValueError("a weight or a state of Adam is not a finite number")
+    if any(x < 0.0 for x in from_bytes(v)):
+        raise ValueError("a mean square of Adam is negative")
     step, run, data, losses = body["step"], body["run"], body["data"], body["losses"]
     if not isinstance(step, int) or not 0 <= step < 2**63:
         raise ValueError("the step is not a whole number")

@@ -3,7 +3,8 @@
 ``load_dataset`` is the way in. What it promises about the network is that it never hangs: a server,
 a name server or a captive portal that does not deliver is given up within seconds.
 
-Importing this module is cheap: requests, rich and platformdirs are imported where they are used.
+Importing this module is cheap: platformdirs and what downloads need are imported where they are
+used.
 It must not import NumPy or zmq.
 """
 
@@ -11,34 +12,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-import queue
 import sys
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import TypeAlias
 
-#: Tells the user one line.
-Report: TypeAlias = Callable[[str], None]
+from microgpt.download import DownloadFailedError, Report, download, one_line, show_size
 
 #: More than this is refused: all documents are kept in memory, as Python strings.
 MAX_BYTES = 2**30
-#: So many bytes must arrive within every ``Patience.stall``, or the server is given up.
-LEAST_PROGRESS = 16 * 1024
-_CHUNK = 4 * 1024
 
 
 class DatasetError(Exception):
     """The user's data cannot be used. The message says what is wrong, where, and what to do."""
-
-
-class _DownloadFailedError(Exception):
-    """Why nothing usable came from a server, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -147,12 +136,12 @@ def _load_names(source: Source, cache: Path, patience: Patience, report: Report)
     if data is not None:
         report(f"{path} is damaged: its SHA-256 is not the expected one")
     try:
-        data = _download(
+        data = download(
             source.url, report, patience.stall, total=patience.names, max_bytes=source.num_bytes
         )
         if _sha256(data) != source.sha256:
-            raise _DownloadFailedError("what came is not the expected file: its SHA-256 differs")
-    except _DownloadFailedError as failure:
+            raise DownloadFailedError("what came is not the expected file: its SHA-256 differs")
+    except DownloadFailedError as failure:
         embedded = _load_embedded()
         report(
             f"No names from {source.url} ({failure}): training on the "
@@ -174,12 +163,22 @@ def _load_url(url: str, cache: Path, patience: Patience, report: Report) -> Data
         report(f"Using the copy of {url} in {path} (delete it to download it again)")
         return _parse(url, data)
     try:
-        data = _download(url, report, patience.stall)
-    except _DownloadFailedError as failure:
+        data = download(url, report, patience.stall, max_bytes=MAX_BYTES)
+    except DownloadFailedError as failure:
         raise DatasetError(f"cannot download {url}: {failure}") from failure
     dataset = _parse(url, data)  # before storing: what cannot be used is not worth keeping
     _store(path, data, report)
     return dataset
+
+
+def from_documents(documents: Sequence[str]) -> Dataset:
+    """The data set of a program's own documents, as if they stood in a file, one on each line.
+
+    Raises DatasetError if there are none, or if one holds a line break.
+    """
+    if any("\n" in document or "\r" in document for document in documents):
+        raise DatasetError("a document holds a line break: a document is one line")
+    return _parse("in memory", "\n".join(documents).encode("utf-8"))
 
 
 # Bytes to documents
@@ -231,9 +230,9 @@ def _read_file(path: str) -> bytes:
     except IsADirectoryError as error:
         raise DatasetError(f"{path!r} is a directory: {advice}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise DatasetError(f"cannot read {path!r}: {_one_line(error)}") from error
+        raise DatasetError(f"cannot read {path!r}: {one_line(error)}") from error
     if too_large or len(data) > MAX_BYTES:
-        raise DatasetError(f"{path!r} is larger than {_size(MAX_BYTES)}: use a part of it")
+        raise DatasetError(f"{path!r} is larger than {show_size(MAX_BYTES)}: use a part of it")
     return data
 
 
@@ -256,166 +255,7 @@ def _store(path: Path, data: bytes, report: Report) -> None:
             os.fsync(file.fileno())  # else a power cut may leave the name without the bytes
         os.replace(partial, path)
     except OSError as error:
-        report(f"Cannot keep the download in {path} ({_one_line(error)}): next time it comes again")
+        report(f"Cannot keep the download in {path} ({one_line(error)}): next time it comes again")
     finally:
         with suppress(OSError):
             partial.unlink()
-
-
-def _size(num_bytes: int) -> str:
-    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if num_bytes >= scale:
-            return f"{num_bytes / scale:.4g} {unit}"
-    return f"{num_bytes} bytes"
-
-
-# Downloads: a thread receives, the caller keeps the time
-
-
-@dataclass(frozen=True)
-class _Head:
-    """A server's answer before its body. ``length`` is None if it did not say."""
-
-    length: int | None
-    content_type: str
-
-
-#: What the receiving thread hands over: a head, bytes, then None at the end, or an error.
-_Item: TypeAlias = _Head | bytes | Exception | None
-_Items: TypeAlias = "queue.SimpleQueue[_Item]"
-#: Called with the bytes received so far and all there will be, None if unknown.
-_Advance: TypeAlias = Callable[[int, int | None], None]
-
-
-def _download(
-    url: str,
-    report: Report,
-    stall: float,
-    *,
-    total: float = float("inf"),
-    max_bytes: int = MAX_BYTES,
-) -> bytes:
-    """The body at ``url``. Raises _DownloadFailedError after at most ``stall`` idle seconds.
-
-    Time-outs of sockets do not cover everything: looking up a host's name cannot be interrupted,
-    and a trickle of bytes never times out. So a daemon thread receives, and is left to itself
-    (it ends with the process) when the caller's patience does.
-    """
-    import requests  # noqa: F401 - before the clock starts, not in the thread
-
-    items: _Items = queue.SimpleQueue()
-    given_up = threading.Event()
-    threading.Thread(
-        # Its own time-out, so that it ends some day; the longer one, so that ours tells the reason.
-        target=_receive,
-        args=(url, 2 * stall, items, given_up),
-        name="download",
-        daemon=True,
-    ).start()
-    try:
-        with _progress(url, report) as advance:
-            return _collect(items, advance, stall, total, max_bytes)
-    finally:
-        given_up.set()
-
-
-def _receive(url: str, timeout: float, items: _Items, given_up: threading.Event) -> None:
-    import requests
-
-    try:
-        # Not compressed on the way, so that the length sent is the length received.
-        headers = {"Accept-Encoding": "identity"}
-        with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
-            response.raise_for_status()
-            items.put(_head(response.headers.get))
-            for chunk in response.iter_content(_CHUNK):
-                if given_up.is_set():
-                    return
-                items.put(chunk)
-        items.put(None)
-    except Exception as error:  # every failure is the caller's to explain, a bug's too
-        items.put(error)
-
-
-def _head(header: Callable[[str, str], str]) -> _Head:
-    length = header("Content-Length", "")
-    plain = header("Content-Encoding", "identity") == "identity"
-    return _Head(int(length) if plain and length.isdecimal() else None, header("Content-Type", ""))
-
-
-def _collect(items: _Items, advance: _Advance, stall: float, total: float, max_bytes: int) -> bytes:
-    """The body, put together. Raises _DownloadFailedError, also when time or space runs out."""
-    data = bytearray()
-    length: int | None = None
-    start = time.monotonic()
-    end, milestone = start + stall, LEAST_PROGRESS
-    while (item := _next(items, min(end, start + total), start, len(data))) is not None:
-        if isinstance(item, Exception):
-            raise _DownloadFailedError(_reason(item)) from item
-        if isinstance(item, _Head):
-            _refuse_web_page(item)
-            length = item.length
-        else:
-            data += item
-        if max(len(data), length or 0) > max_bytes:
-            raise _DownloadFailedError(f"the file is larger than {_size(max_bytes)}")
-        if len(data) >= milestone:
-            end, milestone = time.monotonic() + stall, len(data) + LEAST_PROGRESS
-        advance(len(data), length)
-    return bytes(data)
-
-
-def _next(items: _Items, deadline: float, start: float, received: int) -> _Item:
-    now = time.monotonic()
-    try:
-        if now < deadline:
-            return items.get(timeout=deadline - now)
-    except queue.Empty:
-        pass
-    seconds = f"{deadline - start:.3g} s"
-    if received:
-        raise _DownloadFailedError(f"too slow: {_size(received)} in {seconds}")
-    raise _DownloadFailedError(f"no answer within {seconds}")
-
-
-def _refuse_web_page(head: _Head) -> None:
-    # Such as a network's login page, or the page that shows a file instead of the file.
-    if head.content_type.lower().startswith(("text/html", "application/xhtml")):
-        raise _DownloadFailedError("a web page came, not a text file; is it the raw file's URL?")
-
-
-def _reason(error: BaseException) -> str:
-    """The cause at the bottom of an error, on one line: requests wraps it several times."""
-    import requests
-
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"the server answered {error.response.status_code} {error.response.reason}".rstrip()
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the transfer broke off"
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError):
-            error = cause
-        cause = cause.__cause__ or cause.__context__
-    return _one_line(error)
-
-
-def _one_line(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())
-
-
-@contextmanager
-def _progress(url: str, report: Report) -> Iterator[_Advance]:
-    """A progress bar on a terminal, elsewhere one plain line."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        report(f"Downloading {url}")
-        yield lambda received, length: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"Downloading {url.rsplit('/', 1)[-1] or url}", total=None)
-        yield lambda received, length: bar.update(task, completed=received, total=length)

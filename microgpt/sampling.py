@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 
@@ -25,10 +26,14 @@ def generate(
     Raises ValueError for a temperature that is not positive, a negative count, or a prompt that is
     too long or holds unknown characters.
     """
-    if not temperature > 0.0 or temperature == float("inf"):
+    if not 0.0 < temperature < math.inf or not 1.0 / temperature < math.inf:
         raise ValueError(f"the temperature must be a positive number, not {temperature}")
     if num_samples < 0:
         raise ValueError(f"the number of samples cannot be negative, as {num_samples} is")
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model {config.vocab_size}"
+        )
     given = tokenizer.encode_text(prompt)
     if len(given) >= config.block_size:
         raise ValueError(

@@ -24,9 +24,9 @@ _creation = itertools.count()
 class Value:
     """One scalar (binary64) of a computation, with the gradient of a later result by it.
 
-    ``data`` is the number, ``grad`` the accumulated derivative (0.0 until ``backward`` is called on
-    a result). Gradients add up over several uses of a node and over several calls of ``backward``;
-    set ``grad = 0.0`` to start afresh.
+    ``data`` is the number, ``grad`` the derivative of the result ``backward`` was called on by it,
+    0.0 before. It adds up over all uses of a node; in nodes that are not computed from others it
+    also adds up over several calls of ``backward``, until ``grad = 0.0`` is set.
 
     Raises ``TypeError`` for anything that is not a real number, ``ValueError`` where an operation
     has no real result, ``ZeroDivisionError`` and ``OverflowError`` as Python's floats do.
@@ -59,6 +59,7 @@ class Value:
         return Value(self.data * other.data, (self, other), (other.data, self.data))
 
     def __pow__(self, exponent: float) -> Value:
+        # As in microgpt.py the derivative is computed at once: 0.0 ** 0.5 is a ZeroDivisionError.
         if isinstance(exponent, Value) or not isinstance(exponent, Real):
             raise TypeError(f"the exponent of a Value must be a plain number, not {exponent!r}")
         power = self.data**exponent
@@ -114,7 +115,7 @@ class Value:
         return max(value.data for value in values)
 
     def backward(self) -> None:
-        """Add to ``grad`` of every node this one depends on the derivative of this node by it.
+        """Give every node this one depends on, in ``grad``, the derivative of this node by it.
 
         Nodes are visited from the newest to the oldest, so a node is visited after everything that
         uses it, and its gradient is summed in one order that depends on nothing but the program.
@@ -128,7 +129,10 @@ class Value:
                     seen.add(child)
                     nodes.append(child)
         nodes.sort(key=lambda node: node._order, reverse=True)
-        self.grad = 1.0
+        for node in nodes:
+            if node._children:
+                node.grad = 0.0  # what an earlier call left has been passed on
+        self.grad += 1.0
         for node in nodes:
             grad = node.grad
             for child, local_grad in zip(node._children, node._local_grads, strict=True):

@@ -22,7 +22,7 @@ from typing import TypeAlias
 
 import pytest
 
-from microgpt import dataset
+from microgpt import dataset, download
 from microgpt.dataset import Dataset, DatasetError, Patience, Source, load_dataset
 
 EMBEDDED_SHA256 = "cba14f452b7768bd7fe093035a67491d4a334061634ccfd51522fb796910e75e"
@@ -580,15 +580,15 @@ def test_patience_under_a_virtual_clock(
         nonlocal now
         now += 4.0
 
-    items: queue.SimpleQueue[dataset._Item] = queue.SimpleQueue()
+    items: queue.SimpleQueue[download._Item] = queue.SimpleQueue()
     for item in [*[bytes(piece)] * 10, None]:
         items.put(item)
-    monkeypatch.setattr(dataset, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(download, "time", SimpleNamespace(monotonic=lambda: now))
     if failure is None:
-        assert dataset._collect(items, tick, 5.0, total, 2**20) == bytes(10 * piece)
+        assert download._collect(items, tick, 5.0, total, 2**20) == bytes(10 * piece)
     else:
-        with pytest.raises(dataset._DownloadFailedError, match=failure):
-            dataset._collect(items, tick, 5.0, total, 2**20)
+        with pytest.raises(download.DownloadFailedError, match=failure):
+            download._collect(items, tick, 5.0, total, 2**20)
 
 
 def test_a_name_that_cannot_be_resolved(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -332,6 +332,15 @@ def test_backward_twice_adds_twice() -> None:
     assert (a.grad, b.grad) == (10.0, 4.0)
 
 
+def test_results_that_share_a_node_add_up_in_the_leaves() -> None:
+    a = Value(2.0)
+    shared = a * 3
+    for factor in (5, 7, 7):
+        (shared * factor).backward()
+    assert a.grad == 3 * (5 + 7 + 7)
+    assert shared.grad == 7.0  # of the last result alone
+
+
 def test_nodes_are_visited_from_the_newest_to_the_oldest() -> None:
     newest_first = (0.3 + 0.2) + 0.1
     assert newest_first != (0.1 + 0.2) + 0.3

@@ -34,6 +34,16 @@ class NonFiniteError(ArithmeticError):
         self.reason = reason
 
 
+def check_documents(documents: Sequence[Sequence[int]], vocab_size: int) -> None:
+    """Raise ValueError unless every document has two tokens or more, all in the vocabulary."""
+    for index, document in enumerate(documents):
+        if len(document) < 2:
+            raise ValueError(f"document {index} has {len(document)} tokens; it needs at least two")
+        for token in document:
+            if type(token) is not int or not 0 <= token < vocab_size:
+                raise ValueError(f"document {index}: {token!r} is no token id below {vocab_size}")
+
+
 class Engine(Protocol):
     """Computes gradients under the arithmetic contract: every engine gives the same bits."""
 
@@ -42,6 +52,7 @@ class Engine(Protocol):
     def gradients(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
         """Losses and summed gradient of ``documents`` (token ids, BOS at both ends).
 
-        ``params``: (num_params,) float64 in canonical order. Raises NonFiniteError.
+        ``params``: (num_params,) float64 in canonical order. Raises NonFiniteError, and ValueError
+        for no documents or one that ``check_documents`` refuses.
         """
         ...

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from microgpt.engine.base import NonFiniteError, ShardGradient
+from microgpt.engine.base import NonFiniteError, ShardGradient, check_documents
 from microgpt.model import Forward, GPTConfig, document_loss, gpt, parameter_shapes
 from microgpt.parameters import Shapes, unflatten
 from microgpt.reduction import tree_sum
@@ -31,6 +31,7 @@ class ScalarEngine:
 
     def gradients(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
         """See ``Engine.gradients``."""
+        check_documents(documents, self.config.vocab_size)
         results = [self._document(params, index, doc) for index, doc in enumerate(documents)]
         losses = tuple(loss for loss, _ in results)
         return ShardGradient(losses, tree_sum([gradient for _, gradient in results]))

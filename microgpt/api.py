@@ -1,0 +1,153 @@
+"""Training and sampling from Python, for notebooks: one process, the same bits as any cluster.
+
+``train`` runs the very arithmetic that the coordinator and its workers share, with one engine in
+this process; ``load_run`` reads what ``scripts/train.py`` has written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from microgpt.adam import AdamConfig
+from microgpt.checkpoint import Checkpoint, CheckpointError, load, save
+from microgpt.config import TrainingConfig
+from microgpt.dataset import Dataset, from_documents, load_dataset
+from microgpt.engine import ENGINES, make_engine
+from microgpt.model import GPTConfig
+from microgpt.parameters import StateDict
+from microgpt.sampling import generate
+from microgpt.training import Corpus, advance, initial_state, to_checkpoint
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training: ``checkpoint`` as it would be saved, and the loss of every step."""
+
+    checkpoint: Checkpoint
+    losses: tuple[float, ...]
+
+    @property
+    def state_dict(self) -> StateDict:
+        """The weights as ``{name: rows of floats}``: ``wte``, ``wpe``, ``lm_head``, ..."""
+        return self.checkpoint.state_dict()
+
+    def sample(
+        self,
+        num_samples: int = 20,
+        *,
+        temperature: float = 0.5,
+        prompt: str = "",
+        seed: int | None = None,
+    ) -> list[str]:
+        """Invented documents; see ``microgpt.sample``."""
+        return sample(
+            self.checkpoint, num_samples, temperature=temperature, prompt=prompt, seed=seed
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the checkpoint for ``scripts/sample.py``. Raises CheckpointError."""
+        save(path, self.checkpoint)
+
+
+def train(
+    data: str | Sequence[str] = "names",
+    *,
+    steps: int = 1000,
+    batch_size: int = 32,
+    seed: int = 42,
+    n_layer: int = 1,
+    n_embd: int = 16,
+    n_head: int = 4,
+    block_size: int = 16,
+    learning_rate: float = 0.01,
+    beta1: float = 0.85,
+    beta2: float = 0.99,
+    eps: float = 1e-8,
+    engine: str = ENGINES[0],
+    progress: Callable[[int, float], None] | None = None,
+) -> TrainingResult:
+    """Train in this process and return the outcome.
+
+    ``data``: what ``--data`` takes (names, embedded, a path, a URL), or a sequence of documents.
+    ``progress`` is called after each step with its number, from 1, and its loss in nats per token.
+    The result has the bits of ``scripts/train.py`` with the same settings. Raises ValueError for
+    settings that cannot be, DatasetError for unusable data, NonFiniteError if training diverges.
+    """
+    dataset = load_dataset(data) if isinstance(data, str) else from_documents(data)
+    corpus = Corpus(dataset.documents, seed)
+    model = GPTConfig(corpus.tokenizer.vocab_size, n_layer, n_embd, n_head, block_size)
+    adam = AdamConfig(learning_rate, beta1, beta2, eps)
+    config = TrainingConfig(model, adam, steps, batch_size, seed)
+    return _run(config, dataset, corpus, engine, progress)
+
+
+def _run(
+    config: TrainingConfig,
+    dataset: Dataset,
+    corpus: Corpus,
+    engine_name: str,
+    progress: Callable[[int, float], None] | None,
+) -> TrainingResult:
+    engine = make_engine(engine_name, config.model)
+    state = initial_state(config, corpus)
+    losses: list[float] = []
+    for step in range(config.steps):
+        result = engine.gradients(state.params, corpus.batch(step, config.batch_size))
+        state = advance(config, state, result.gradient, result.losses)
+        losses.append(state.losses[-1])
+        if progress is not None:
+            progress(step + 1, losses[-1])
+    run = f"in-process-{config.seed}"
+    fingerprint = dataset.fingerprint()
+    checkpoint = to_checkpoint(config, state, corpus.tokenizer, fingerprint, run)
+    return TrainingResult(checkpoint, tuple(losses))
+
+
+def sample(
+    source: Checkpoint | str | os.PathLike[str],
+    num_samples: int = 20,
+    *,
+    temperature: float = 0.5,
+    prompt: str = "",
+    seed: int | None = None,
+) -> list[str]:
+    """Invented documents from a checkpoint or its file.
+
+    Without ``seed`` the training's random generator goes on, as microgpt.py does it: the same call
+    gives the same documents. For a state dict of your own use ``microgpt.sampling.generate``.
+    Raises CheckpointError for an unusable file, ValueError for a bad temperature or prompt.
+    """
+    checkpoint = source if isinstance(source, Checkpoint) else load(source)
+    rng = checkpoint.rng() if seed is None else random.Random(seed)
+    return list(
+        generate(
+            checkpoint.state_dict(),
+            checkpoint.training.model,
+            checkpoint.tokenizer,
+            rng,
+            num_samples=num_samples,
+            temperature=temperature,
+            prompt=prompt,
+        )
+    )
+
+
+def load_run(run_dir: str | os.PathLike[str]) -> TrainingResult:
+    """What a run of ``scripts/train.py`` has reached: its newest checkpoint and all losses so far.
+
+    Raises CheckpointError if the directory holds no run.
+    """
+    directory = Path(run_dir)
+    checkpoint = load(directory / "checkpoint.msgpack")
+    try:
+        lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        losses = tuple(float(r["loss"]) for r in records if r["step"] <= checkpoint.step)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the metrics of {directory} cannot be read: {error}") from error
+    return TrainingResult(checkpoint, losses)

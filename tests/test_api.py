@@ -1,0 +1,101 @@
+"""The Python API for notebooks: ``microgpt.train`` and friends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import microgpt
+from microgpt.checkpoint import CheckpointError
+from microgpt.dataset import DatasetError
+from microgpt.engine import ENGINES
+from microgpt.model import GPTConfig
+from microgpt.sampling import generate
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = ["anna", "bob", "carla", "dora", "emil"]
+SMALL = {"steps": 4, "batch_size": 3, "n_embd": 8, "n_head": 2, "block_size": 6}
+
+
+def train(**settings: object) -> microgpt.TrainingResult:
+    return microgpt.train(NAMES, **{**SMALL, **settings})  # type: ignore[arg-type]  # a test's map
+
+
+def test_training_gives_state_dict_losses_and_samples() -> None:
+    seen: list[tuple[int, float]] = []
+    result = train(progress=lambda step, loss: seen.append((step, loss)))
+    assert seen == list(enumerate(result.losses, 1))
+    assert len(result.losses) == 4
+    assert result.losses[-1] < result.losses[0]
+    vocab_size = len(set("".join(NAMES))) + 1
+    assert len(result.state_dict["wte"]) == vocab_size
+    assert len(result.state_dict["layer0.mlp_fc2"][0]) == 32
+    assert len(result.sample(5)) == 5
+    assert result.sample(3, seed=1) == result.sample(3, seed=1)
+    assert all(name.startswith("an") for name in result.sample(3, prompt="an"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_gives_the_same_state(engine: str) -> None:
+    assert train(engine=engine).checkpoint.state_sha256 == train().checkpoint.state_sha256
+
+
+def test_a_saved_result_samples_the_same(tmp_path: Path) -> None:
+    result = train()
+    path = tmp_path / "checkpoint.msgpack"
+    result.save(path)
+    assert microgpt.load_checkpoint(path) == result.checkpoint
+    assert microgpt.sample(path, 4) == result.sample(4) == microgpt.sample(result.checkpoint, 4)
+    state_dict, config = result.state_dict, result.checkpoint.training.model
+    tokenizer, rng = result.checkpoint.tokenizer, result.checkpoint.rng()
+    assert list(generate(state_dict, config, tokenizer, rng, num_samples=4)) == result.sample(4)
+
+
+def test_training_from_a_file_is_training_from_its_lines(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("\n".join(NAMES) + "\n")
+    from_file = microgpt.train(str(path), **SMALL)  # type: ignore[arg-type]  # a test's map
+    assert from_file.checkpoint.state_sha256 == train().checkpoint.state_sha256
+    assert from_file.checkpoint.data["name"] == str(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "steps must be"),
+        ({"n_embd": 10, "n_head": 4}, "n_embd .10. must be a multiple of n_head .4."),
+        ({"engine": "abacus"}, "there is no engine 'abacus'"),
+        ({"beta1": 1.0}, "beta1 must lie in"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(**settings)
+
+
+def test_unusable_data() -> None:
+    with pytest.raises(DatasetError, match="line break"):
+        microgpt.train(["two\nlines"])
+    with pytest.raises(DatasetError, match="is empty"):
+        microgpt.train([])
+
+
+def test_no_run_no_result(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        microgpt.load_run(tmp_path)
+
+
+def test_importing_the_library_loads_no_numpy() -> None:
+    code = "import sys, microgpt.checkpoint, microgpt.sampling; print('numpy' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
+
+
+def test_a_config_made_by_hand_is_checked() -> None:
+    with pytest.raises(ValueError, match="block_size must be a whole number"):
+        GPTConfig(27, block_size=0)
