@@ -34,8 +34,10 @@ from coordinator.config import (
 from coordinator.console import make_console
 from coordinator.events import Finish
 from coordinator.record import RunDirError, RunRecord, fingerprint, versions
-from coordinator.server import MESSAGE_OVERHEAD, Server, Transport
+from coordinator.security import require_safe_bind
+from coordinator.server import Server
 from coordinator.state import CoordinatorState, Policy
+from coordinator.transport import MESSAGE_OVERHEAD, Transport
 from microgpt import cli
 from microgpt.checkpoint import Checkpoint, CheckpointError, load
 from microgpt.cli import UserError, option
@@ -79,6 +81,7 @@ class Run:
 def main(context: click.Context, /, **flags: Any) -> int:
     """Train microGPT with the workers that connect: python -m worker --connect ADDRESS."""
     settings = Settings(**flags)
+    require_safe_bind(settings.bind, settings.curve, settings.insecure)
     try:
         run = prepare(settings, cli.given(context))
         return conduct(run, settings)
@@ -141,7 +144,12 @@ def conduct(run: Run, settings: Settings) -> int:
     remove_leftovers(run.directory)
     link_latest(run.directory)
     parameters = num_params(parameter_shapes(config.model))
-    transport = Transport(settings.bind, 8 * parameters + MESSAGE_OVERHEAD, settings.worker_timeout)
+    transport = Transport(
+        settings.bind,
+        8 * parameters + MESSAGE_OVERHEAD,
+        settings.worker_timeout,
+        settings.curve,
+    )
     record.endpoint(transport.endpoint)
     print(
         f"{len(run.corpus):,} documents of {run.dataset.name}, "

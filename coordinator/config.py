@@ -77,6 +77,11 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--verify-fraction", type=click.FloatRange(0.0, 1.0), default=0.0,
         help="Share of the shards that two workers compute, to compare the bits.",
     ),
+    option(
+        "--curve", type=click.Path(path_type=Path), default=None, show_default=False,
+        help="Encrypt, and let in known workers only: folder of the keys, made on first use.",
+    ),
+    option("--insecure", is_flag=True, help="Bind to a network without --curve all the same."),
     option("--quiet", is_flag=True, help="No line per step."),
 )  # fmt: skip
 
@@ -110,6 +115,8 @@ class Settings:
     resume: str | None
     worker_timeout: float
     verify_fraction: float
+    curve: Path | None
+    insecure: bool
     quiet: bool
     bind: str
 
@@ -125,8 +132,7 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """The flags as plain values, for the run's record."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        plain["run_dir"] = None if self.run_dir is None else str(self.run_dir)
-        return plain
+        return {key: str(v) if isinstance(v, Path) else v for key, v in plain.items()}
 
 
 def check_resumed(settings: Settings, explicit: set[str], saved: TrainingConfig) -> TrainingConfig:

@@ -1,4 +1,4 @@
-"""The coordinator's shell: ROUTER socket, clock, signals and files around the pure state.
+"""The coordinator's shell: socket, clock, signals and files around the pure state.
 
 Polls, decodes, hands events to ``CoordinatorState`` and performs the actions it returns. Makes no
 decisions of its own.
@@ -9,26 +9,19 @@ from __future__ import annotations
 import contextlib
 import queue
 import signal
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
-import zmq
-from zmq.utils.monitor import recv_monitor_message
-
 from coordinator.checkpoints import CheckpointWriter
 from coordinator.console import Console
 from coordinator.events import (
     Action,
-    Disconnected,
     Event,
     Finish,
     Misbehaved,
     Note,
-    Peer,
-    Received,
     Save,
     Saved,
     Send,
@@ -38,98 +31,11 @@ from coordinator.events import (
 )
 from coordinator.record import RunRecord
 from coordinator.state import CoordinatorState
+from coordinator.transport import Transport
 from microgpt import messages
-from microgpt.cli import UserError
 
 TICK_SECONDS = 0.05
-BURST = 1000  # messages taken in before the clock is looked at again
-LINGER_MS = 500  # for the last words to workers
-MESSAGE_OVERHEAD = 1 << 20  # bytes that a message may have beyond the gradient in it
 COMPLAINT_SECONDS = 1.0  # one line about foreign bytes in this time
-
-
-class Transport:
-    """The ROUTER socket that workers connect to, and the news of their connections.
-
-    Raises UserError if ``bind`` is no address or in use.
-    """
-
-    def __init__(self, bind: str, max_message_bytes: int, timeout: float) -> None:
-        self._context = zmq.Context()
-        self._router = self._context.socket(zmq.ROUTER)
-        self._router.setsockopt(zmq.LINGER, LINGER_MS)
-        self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a reconnected worker keeps its name
-        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # sending to nobody is an error
-        self._router.setsockopt(zmq.MAXMSGSIZE, max_message_bytes)
-        self._router.setsockopt(zmq.HEARTBEAT_IVL, int(timeout * 1000 / 3))
-        self._router.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(timeout * 1000))
-        self._monitor = self._router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._connections: dict[int, Peer] = {}  # by file descriptor
-        try:
-            self._router.bind(bind)
-        except zmq.ZMQError as error:
-            self._context.destroy(linger=0)
-            reason = "is in use already" if error.errno == zmq.EADDRINUSE else f"fails: {error}"
-            raise UserError(f"--bind {bind} {reason}; choose another address") from error
-        self.endpoint = self._router.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
-        self.bytes_sent = 0
-        self.bytes_received = 0
-        # Another thread or a signal wakes the poll by a byte on this pair.
-        self._waker, self._woken = socket.socketpair()
-        self._waker.setblocking(False)
-        self._woken.setblocking(False)
-        self._poller = zmq.Poller()
-        for source in (self._router, self._monitor, self._woken):
-            self._poller.register(source, zmq.POLLIN)
-
-    def wake(self) -> None:
-        """Let ``wait`` return now. May be called from any thread."""
-        with contextlib.suppress(BlockingIOError):
-            self._waker.send(b"x")
-
-    def wait(self, seconds: float) -> None:
-        """Until something can be read, ``wake`` is called or the time is up."""
-        ready = dict(self._poller.poll(max(0, int(seconds * 1000))))
-        if self._woken.fileno() in ready:
-            with contextlib.suppress(BlockingIOError):
-                self._woken.recv(4096)
-
-    def receive(self) -> Iterator[Event]:
-        """What has come in: closed connections first, then at most ``BURST`` messages."""
-        while self._monitor.poll(0):
-            gone = self._connections.pop(recv_monitor_message(self._monitor)["value"], None)
-            if gone is not None:
-                yield Disconnected(gone)
-        for _ in range(BURST):
-            try:
-                frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return
-            yield self._event(frames)
-
-    def _event(self, frames: list[zmq.Frame]) -> Event:
-        peer = frames[0].bytes
-        self.bytes_received += sum(len(frame) for frame in frames)
-        self._connections[int(frames[-1].get(zmq.SRCFD))] = peer
-        if len(frames) != 2:
-            return Misbehaved(peer, f"a message of {len(frames) - 1} parts instead of one")
-        try:
-            return Received(peer, messages.decode(frames[1].buffer))
-        except messages.ProtocolError as error:
-            return Misbehaved(peer, str(error))
-
-    def send(self, peer: Peer, data: bytes) -> None:
-        """Queue a message; a peer that is gone or takes nothing in is told nothing."""
-        with contextlib.suppress(zmq.ZMQError):
-            self._router.send_multipart((peer, data), zmq.NOBLOCK)
-            self.bytes_sent += len(data)
-
-    def close(self) -> None:
-        """Send what is queued, for a moment, and close."""
-        self._router.disable_monitor()
-        self._context.destroy(linger=LINGER_MS)
-        self._waker.close()
-        self._woken.close()
 
 
 class Server:
@@ -182,6 +88,8 @@ class Server:
             self._complain(event)
         else:
             self._perform(self._state.handle(event, time.monotonic()))
+        if isinstance(event, Misbehaved):
+            self._transport.cut_off(event.peer)
 
     def _complain(self, event: Misbehaved) -> None:
         """Refuse a stranger who does not speak the protocol, and say so at most once a second."""

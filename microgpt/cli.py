@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -21,11 +21,15 @@ class UserError(Exception):
     """The user can mend this; the message is one plain sentence saying what and how."""
 
 
-def option(flag: str, **attributes: Any) -> Callable[[F], F]:
-    """A click option ``--some-flag`` that ``MICROGPT_SOME_FLAG`` sets too, shown in ``--help``."""
-    variable = f"{ENV_PREFIX}_{flag.removeprefix('--').split('/')[0].replace('-', '_').upper()}"
+def option(flag: str, *, aliases: Sequence[str] = (), **attributes: Any) -> Callable[[F], F]:
+    """A click option ``--some-flag`` that ``MICROGPT_SOME_FLAG`` sets too, shown in ``--help``.
+
+    ``aliases`` are further names of the variable, without the prefix.
+    """
+    names = (flag.removeprefix("--").replace("-", "_").upper(), *aliases)
+    variables = [f"{ENV_PREFIX}_{name}" for name in names]
     attributes.setdefault("show_default", True)
-    return click.option(flag, envvar=variable, show_envvar=True, **attributes)
+    return click.option(flag, envvar=variables, show_envvar=True, **attributes)
 
 
 def given(context: click.Context) -> set[str]:

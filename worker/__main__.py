@@ -9,6 +9,8 @@ interrupts.leave_quietly()
 import os
 import signal
 import socket
+import time
+from pathlib import Path
 
 import click
 
@@ -16,26 +18,36 @@ from microgpt import cli
 from microgpt.cli import UserError, option
 from microgpt.engine import ENGINES
 from worker.client import Client
+from worker.security import Keys, has_coordinator, load_keys
 from worker.state import WorkerState
 
+KEY_POLL_SECONDS = 0.2
 DEFAULT_CONNECT = "tcp://127.0.0.1:5555"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @option(
-    "--connect", default=DEFAULT_CONNECT, help="The coordinator: tcp://HOST:PORT or ipc://PATH."
-)
+    "--connect", default=DEFAULT_CONNECT, aliases=("COORDINATOR",),
+    help="The coordinator: tcp://HOST:PORT or ipc://PATH.",
+)  # fmt: skip
 @option(
     "--engine", type=click.Choice(ENGINES), default=ENGINES[0],
     help="How gradients are computed. Never changes the result.",
 )  # fmt: skip
 @option("--name", default=None, help="What the coordinator calls it.  [default: host-pid]")
 @option("--quiet", is_flag=True, help="No lines but errors.")
+@option(
+    "--curve", type=click.Path(path_type=Path), default=None, show_default=False,
+    help="Encrypt: folder with coordinator.key; a pair of our own is made there if missing.",
+)  # fmt: skip
 @click.option("--parent", type=int, default=0, hidden=True, help="Leave when this process ends.")
-def main(connect: str, engine: str, name: str | None, quiet: bool, parent: int) -> int:
+def main(
+    connect: str, engine: str, name: str | None, quiet: bool, curve: Path | None, parent: int
+) -> int:
     """Compute gradients for a coordinator. May be started before it, and on any host."""
     name = name or f"{socket.gethostname()}-{os.getpid()}"
-    client = Client(connect, WorkerState(name, engine), quiet=quiet, parent=parent)
+    keys = None if curve is None else wait_for_keys(curve)
+    client = Client(connect, WorkerState(name, engine), quiet=quiet, parent=parent, keys=keys)
     if not quiet:
         print(f"{name} offers itself to {connect} ({engine} engine)", flush=True)
     leave, stopped_by = client.serve()
@@ -46,6 +58,15 @@ def main(connect: str, engine: str, name: str | None, quiet: bool, parent: int) 
     if leave.outcome == "left":
         return cli.TERMINATED if stopped_by == signal.SIGTERM else cli.INTERRUPTED
     return 0
+
+
+def wait_for_keys(directory: Path) -> Keys:
+    """The keys in the folder, once the coordinator has made or somebody has copied its own."""
+    if not has_coordinator(directory):
+        print(f"waiting for {directory}/coordinator.key", flush=True)
+    while not has_coordinator(directory):
+        time.sleep(KEY_POLL_SECONDS)
+    return load_keys(directory)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from types import FrameType
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from microgpt import messages
 from microgpt.cli import UserError
 from worker.compute import ComputeThread
+from worker.security import Keys
 from worker.state import (
     Action,
     Compute,
@@ -32,6 +34,7 @@ from worker.state import (
 
 TICK_SECONDS = 0.1
 LINGER_MS = 300
+NOT_LET_IN = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 CONNECTION_TIMEOUT_MS = 2000  # a connection without a sign of life is made anew
 RECONNECT_MS = 50
 RECONNECT_MAX_MS = 500
@@ -40,10 +43,18 @@ RECONNECT_MAX_MS = 500
 class Client:
     """A worker process's connection to its coordinator. Raises UserError for a bad address.
 
-    ``parent`` is the process to leave with, if that ends first; 0 for none.
+    ``parent`` is the process to leave with, if that ends first; 0 for none. ``keys`` encrypt.
     """
 
-    def __init__(self, connect: str, state: WorkerState, *, quiet: bool, parent: int = 0) -> None:
+    def __init__(
+        self,
+        connect: str,
+        state: WorkerState,
+        *,
+        quiet: bool,
+        parent: int = 0,
+        keys: Keys | None = None,
+    ) -> None:
         self._state, self._quiet, self._parent = state, quiet, parent
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
@@ -55,6 +66,10 @@ class Client:
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, CONNECTION_TIMEOUT_MS // 4)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, CONNECTION_TIMEOUT_MS)
         self._socket.setsockopt(zmq.MAXMSGSIZE, messages.MAX_MESSAGE_BYTES)
+        self._keys = keys
+        if keys is not None:
+            keys.apply(self._socket)
+        self._monitor = self._socket.get_monitor_socket(NOT_LET_IN)
         try:
             self._socket.connect(connect)
         except zmq.ZMQError as error:
@@ -88,6 +103,7 @@ class Client:
                         self._perform(self._state.handle(event, time.monotonic()))
             return self._leave, self._signal
         finally:
+            self._socket.disable_monitor()
             self._context.destroy(linger=LINGER_MS)
 
     def _incoming(self) -> Iterator[Event]:
@@ -102,9 +118,23 @@ class Client:
             while True:
                 frame = self._socket.recv(zmq.NOBLOCK, copy=False)
                 yield Received(self._decode(frame))
+        self._check_handshakes()
         if self._signal or (self._parent and os.getppid() != self._parent):
             yield StopRequested()
         yield Tick()
+
+    def _check_handshakes(self) -> None:
+        """Raise UserError if the coordinator's keys and ours do not go together."""
+        while self._monitor.poll(0):
+            news = recv_monitor_message(self._monitor)
+            if news["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH and self._keys is not None:
+                raise UserError(
+                    "the coordinator does not know this worker: "
+                    f"copy {self._keys.public_file} into the folder workers/ of its keys"
+                )
+            if news["value"] == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+                wants = "wants keys: give" if self._keys is None else "has no keys: leave out"
+                raise UserError(f"the coordinator {wants} --curve DIR")
 
     def _decode(self, frame: zmq.Frame) -> messages.Message:
         try:

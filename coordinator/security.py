@@ -1,0 +1,105 @@
+"""Who may connect: loopback without keys, all else with CURVE and a list of known workers."""
+
+from __future__ import annotations
+
+import ipaddress
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import zmq
+import zmq.auth
+from zmq.auth.thread import ThreadAuthenticator
+
+from microgpt.cli import UserError
+from microgpt.keyfiles import ALLOWED, COORDINATOR, PUBLIC, SECRET, WORKER, check_private, place
+
+
+def is_local(bind: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if bind.startswith(("ipc://", "inproc://")):
+        return True
+    try:
+        host = urlsplit(bind).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # "*", or the name of a host or of an interface
+
+
+def require_safe_bind(bind: str, curve: Path | None, insecure: bool) -> None:
+    """Raise UserError if strangers on the network could reach the coordinator without a key."""
+    if not is_local(bind) and curve is None and not insecure:
+        raise UserError(
+            f"--bind {bind} can be reached from other machines and nothing is encrypted: "
+            "give --curve DIR (keys are made there), or --insecure if the network is trusted"
+        )
+
+
+def make_keys(directory: Path) -> None:
+    """Make what is missing: the coordinator's pair, and one pair for workers of this folder.
+
+    The coordinator's public key appears last: whoever sees it finds the rest. Raises UserError.
+    """
+    try:
+        (directory / ALLOWED).mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        if (directory / (COORDINATOR + PUBLIC)).exists():
+            return
+        with tempfile.TemporaryDirectory(dir=directory) as temporary:  # readable by us only
+            for name in (WORKER, COORDINATOR):
+                public, secret = map(Path, zmq.auth.create_certificates(temporary, name))
+                if name == WORKER:
+                    listed = public.with_name("listed")
+                    listed.write_bytes(public.read_bytes())
+                    place(listed, directory / ALLOWED / (WORKER + PUBLIC), 0o644)
+                place(secret, directory / (name + SECRET), 0o600)
+                place(public, directory / (name + PUBLIC), 0o644)
+    except OSError as error:
+        raise UserError(f"cannot make keys in {directory}: {error.strerror}") from error
+
+
+class AllowList:
+    """The public keys in a folder, read for every connection: a new file counts at once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """Whether a worker with this public key (Z85 text or 32 bytes) may connect."""
+        wanted = key if len(key) == 40 else zmq.utils.z85.encode(key)
+        for path in self._directory.glob("*" + PUBLIC):
+            try:
+                if zmq.auth.load_certificate(path)[0] == wanted:
+                    return True
+            except (OSError, ValueError):
+                continue  # being copied, or no key at all
+        return False
+
+
+class Guard:
+    """CURVE for a ROUTER socket, with the keys of a folder. Raises UserError for unusable keys."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], directory: Path) -> None:
+        make_keys(directory)
+        secret_file = directory / (COORDINATOR + SECRET)
+        check_private(secret_file)
+        try:
+            public, secret = zmq.auth.load_certificate(secret_file)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{secret_file} holds no key: {error}") from error
+        if secret is None:
+            raise UserError(f"{secret_file} holds no private key")
+        self._public, self._secret = public, secret
+        self._authenticator = ThreadAuthenticator(context)
+        self._authenticator.start()
+        self._authenticator.configure_curve_callback("*", AllowList(directory / ALLOWED))
+
+    def protect(self, socket: zmq.Socket[bytes]) -> None:
+        """Let only listed workers connect. Before binding."""
+        socket.curve_publickey = self._public
+        socket.curve_secretkey = self._secret
+        socket.curve_server = True
+
+    def close(self) -> None:
+        """Stop authenticating."""
+        self._authenticator.stop()

@@ -1,0 +1,147 @@
+"""The coordinator's socket: who is connected, what they say, and the limits they are held to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from coordinator.events import Disconnected, Event, Misbehaved, Peer, Received
+from coordinator.security import Guard
+from microgpt import messages
+from microgpt.cli import UserError
+
+BURST = 1000  # messages taken in before the clock is looked at again
+LINGER_MS = 500  # for the last words to workers
+MESSAGE_OVERHEAD = 1 << 20  # bytes that a message may have beyond the gradient in it
+MAX_CONNECTIONS = 4096  # a further one is closed again
+HANDSHAKE_FAILED = (
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+)
+
+
+class Transport:
+    """The ROUTER socket that workers connect to, and the news of their connections.
+
+    ``timeout``: seconds of silence after which a connection is dropped. ``curve``: the folder of
+    keys, None for no encryption. Raises UserError if ``bind`` is no address or in use, or if a key
+    cannot be used.
+    """
+
+    def __init__(
+        self, bind: str, max_message_bytes: int, timeout: float, curve: Path | None = None
+    ) -> None:
+        self._context = zmq.Context()
+        self._router = self._context.socket(zmq.ROUTER)
+        self._guard = None if curve is None else Guard(self._context, curve)
+        if self._guard is not None:
+            self._guard.protect(self._router)
+        self._router.setsockopt(zmq.LINGER, LINGER_MS)
+        self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a reconnected worker keeps its name
+        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # sending to nobody is an error
+        self._router.setsockopt(zmq.MAXMSGSIZE, max_message_bytes)
+        self._router.setsockopt(zmq.HEARTBEAT_IVL, int(timeout * 1000 / 3))
+        self._router.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(timeout * 1000))
+        self._monitor = self._router.get_monitor_socket(
+            zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | HANDSHAKE_FAILED
+        )
+        #: Open connections by file descriptor, and who speaks there; None before the first word.
+        self._connections: dict[int, Peer | None] = {}
+        try:
+            self._router.bind(bind)
+        except zmq.ZMQError as error:
+            self._close_sockets(linger=0)
+            reason = "is in use already" if error.errno == zmq.EADDRINUSE else f"fails: {error}"
+            raise UserError(f"--bind {bind} {reason}; choose another address") from error
+        self.endpoint = self._router.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        # Another thread or a signal wakes the poll by a byte on this pair.
+        self._waker, self._woken = socket.socketpair()
+        self._waker.setblocking(False)
+        self._woken.setblocking(False)
+        self._poller = zmq.Poller()
+        for source in (self._router, self._monitor, self._woken):
+            self._poller.register(source, zmq.POLLIN)
+
+    def wake(self) -> None:
+        """Let ``wait`` return now. May be called from any thread."""
+        with contextlib.suppress(BlockingIOError):
+            self._waker.send(b"x")
+
+    def wait(self, seconds: float) -> None:
+        """Until something can be read, ``wake`` is called or the time is up."""
+        ready = dict(self._poller.poll(max(0, int(seconds * 1000))))
+        if self._woken.fileno() in ready:
+            with contextlib.suppress(BlockingIOError):
+                self._woken.recv(4096)
+
+    def receive(self) -> Iterator[Event]:
+        """What has come in: closed connections first, then at most ``BURST`` messages."""
+        while self._monitor.poll(0):
+            news = recv_monitor_message(self._monitor)
+            if news["event"] == zmq.EVENT_ACCEPTED:
+                self._accepted(news["value"])
+            elif (gone := self._connections.pop(news["value"], None)) is not None:
+                yield Disconnected(gone)
+        for _ in range(BURST):
+            try:
+                frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            yield self._event(frames)
+
+    def _accepted(self, descriptor: int) -> None:
+        self._connections[descriptor] = None
+        if len(self._connections) > MAX_CONNECTIONS:
+            self._shut(descriptor)
+
+    def cut_off(self, peer: Peer) -> None:
+        """Close the connections of a peer that breaks the protocol."""
+        for descriptor, speaker in self._connections.items():
+            if speaker == peer:
+                self._shut(descriptor)
+
+    def _shut(self, descriptor: int) -> None:
+        """Let libzmq, which owns the connection, read its end: ZeroMQ has no call for this."""
+        with (
+            contextlib.suppress(OSError),  # it has gone by itself
+            socket.socket(fileno=os.dup(descriptor)) as connection,
+        ):
+            connection.shutdown(socket.SHUT_RD)
+
+    def _event(self, frames: list[zmq.Frame]) -> Event:
+        peer = frames[0].bytes
+        self.bytes_received += sum(len(frame) for frame in frames)
+        self._connections[int(frames[-1].get(zmq.SRCFD))] = peer
+        if len(frames) != 2:
+            return Misbehaved(peer, f"a message of {len(frames) - 1} parts instead of one")
+        try:
+            return Received(peer, messages.decode(frames[1].buffer))
+        except messages.ProtocolError as error:
+            return Misbehaved(peer, str(error))
+
+    def send(self, peer: Peer, data: bytes) -> None:
+        """Queue a message; a peer that is gone or takes nothing in is told nothing."""
+        with contextlib.suppress(zmq.ZMQError):
+            self._router.send_multipart((peer, data), zmq.NOBLOCK)
+            self.bytes_sent += len(data)
+
+    def close(self) -> None:
+        """Send what is queued, for a moment, and close."""
+        self._router.disable_monitor()
+        self._close_sockets(linger=LINGER_MS)
+        self._waker.close()
+        self._woken.close()
+
+    def _close_sockets(self, linger: int) -> None:
+        if self._guard is not None:
+            self._guard.close()
+        self._context.destroy(linger=linger)
