@@ -1,0 +1,231 @@
+"""Real coordinators, workers and scripts for tests: started in a lab, and gone when it closes.
+
+A lab is one directory. Its processes know no other place: data, caches, run directories and
+output all lie in it. Every process leads its own session, so that what it has started can be
+ended by its number, too. Waiting is always for a condition, with a deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+ROOT = Path(__file__).resolve().parent.parent
+#: A model that the scalar engine computes in milliseconds.
+TINY = ("--n-embd", "4", "--n-head", "2", "--block-size", "4")
+NAMES = (
+    "anna", "bo", "carla", "dora", "emil", "frida", "gil", "hanna", "ida", "jo", "karl", "lea",
+    "mona", "nils", "ole", "pia", "rosa", "sam", "tina", "ulf", "vera", "willi", "yara", "zoe",
+)  # fmt: skip
+PATIENCE = 40.0  # seconds; only a broken program needs them
+
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
+    """The first true value of ``condition``; AssertionError if none comes in time."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:.0f} s: {what}")
+        time.sleep(0.01)
+
+
+class Process:
+    """A child in a session of its own, whose output goes to files."""
+
+    def __init__(
+        self, name: str, command: Iterable[str], place: Path, env: Mapping[str, str], stdin: int
+    ) -> None:
+        self.name = name
+        self._out, self._err = place / f"{name}.out", place / f"{name}.err"
+        with open(self._out, "wb") as out, open(self._err, "wb") as err:
+            self.popen = subprocess.Popen(
+                [*command],
+                cwd=place,
+                env=dict(env),
+                stdin=stdin,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        self.pid = self.popen.pid
+
+    @property
+    def out(self) -> str:
+        """What it has written to stdout so far."""
+        return self._out.read_text(errors="backslashreplace")
+
+    @property
+    def err(self) -> str:
+        """What it has written to stderr so far."""
+        return self._err.read_text(errors="backslashreplace")
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """Its exit code; AssertionError if it goes on for longer."""
+        try:
+            return self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(
+                f"{self.name} goes on after {timeout} s\n{self.out}\n{self.err}"
+            ) from None
+
+    def says(self, text: str, timeout: float = PATIENCE) -> None:
+        """Wait until it has written the text to stdout or stderr."""
+
+        def said() -> bool:
+            ended = self.popen.poll() is not None
+            if text in self.out + self.err:
+                return True
+            assert not ended, f"{self.name} ended without {text!r}:\n{self.out}\n{self.err}"
+            return False
+
+        eventually(said, f"{self.name} says {text!r}", timeout)
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal this process alone."""
+        os.kill(self.pid, number)
+
+    def send_group(self, number: signal.Signals) -> None:
+        """Signal it and what it has started, as a terminal does."""
+        os.killpg(self.pid, number)
+
+    def end(self) -> None:
+        """Kill it with all that it has started, and wait until they are gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.popen.wait()
+        eventually(lambda: not session_members(self.pid), f"the session of {self.name} ends")
+
+
+def session_members(session: int) -> list[int]:
+    """Living processes of a session, zombies left out."""
+    members = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                # pid (name) state ppid pgrp session ...; the name may hold anything
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == session and fields[0] not in "ZX":
+                    members.append(int(entry.name))
+    return members
+
+
+class Lab:
+    """A directory in which processes run; see ``start``."""
+
+    def __init__(self, place: Path, compiled: Path) -> None:
+        self.place = place
+        self.data = place / "names.txt"
+        self.data.write_text("\n".join(NAMES) + "\n")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("MICROGPT_")}
+        self.env = {
+            **kept,
+            "MICROGPT_CACHE_DIR": str(place / "cache"),
+            "NUMBA_CACHE_DIR": str(compiled),
+            "PYTHONPATH": str(ROOT),
+            "TERM": "xterm-256color",
+            "COLUMNS": "100",
+        }
+        self.processes: list[Process] = []
+
+    def start(self, *command: str, name: str = "process", **variables: str) -> Process:
+        """Start a command here, with more environment variables."""
+        number = len(self.processes)
+        env = {**self.env, **variables}
+        process = Process(f"{number}-{name}", command, self.place, env, subprocess.DEVNULL)
+        self.processes.append(process)
+        return process
+
+    def train(self, *flags: str, run: str = "runs/it", **variables: str) -> Process:
+        """``scripts/train.py`` of a tiny run, into ``run`` unless that is empty."""
+        more = ["--run-dir", run] if run else []
+        return self._python("train", str(ROOT / "scripts/train.py"), *more, *flags, **variables)
+
+    def coordinator(self, *flags: str, run: str = "runs/it", **variables: str) -> Process:
+        """A coordinator on a free port (unless ``--bind`` is given), writing into ``run``."""
+        bind = [] if "--bind" in flags else ["--bind", "tcp://127.0.0.1:*"]
+        where = ["--run-dir", run] if run else []
+        return self._python("coordinator", "-m", "coordinator", *bind, *where, *flags, **variables)
+
+    def worker(self, address: str, *flags: str, **variables: str) -> Process:
+        """A worker with the scalar engine, unless the flags say otherwise."""
+        engine = [] if "--engine" in flags else ["--engine", "scalar"]
+        return self._python(
+            "worker", "-m", "worker", "--connect", address, *engine, *flags, **variables
+        )
+
+    def script(self, script: str, *arguments: str, **variables: str) -> Process:
+        """``scripts/<script>.py``."""
+        return self._python(script, str(ROOT / f"scripts/{script}.py"), *arguments, **variables)
+
+    def _python(self, name: str, *arguments: str, **variables: str) -> Process:
+        return self.start(sys.executable, *arguments, name=name, **variables)
+
+    def run_dir(self, run: str = "runs/it") -> RunDir:
+        """What a run has written."""
+        return RunDir(self.place / run)
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        for process in self.processes:
+            process.end()
+
+
+class RunDir:
+    """The files of a run directory, as they are now."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """The whole lines of a file with one JSON object a line."""
+        path = self.path / name
+        if not path.exists():
+            return []
+        # The last line may be half written while we look.
+        whole = path.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """One record per step."""
+        return self.lines("metrics.jsonl")
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """One record per thing that happened."""
+        return self.lines("events.jsonl")
+
+    def kinds(self) -> list[str]:
+        """What kinds of things happened."""
+        return [event["kind"] for event in self.events]
+
+    def endpoint(self) -> str:
+        """The address of its coordinator, as soon as there is one."""
+        path = self.path / "endpoint"
+        return eventually(lambda: path.exists() and path.read_text().strip(), f"{path} is there")
+
+    def reaches(self, step: int) -> None:
+        """Wait until a step is done."""
+        eventually(lambda: len(self.metrics) >= step, f"step {step} of {self.path}")
+
+    def happens(self, kind: str, times: int = 1) -> None:
+        """Wait until something has happened so often."""
+        eventually(lambda: self.kinds().count(kind) >= times, f"{times} x {kind} in {self.path}")
+
+    @property
+    def newest(self) -> Path:
+        """The newest checkpoint."""
+        return self.path / "checkpoint.msgpack"
