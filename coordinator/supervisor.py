@@ -151,12 +151,12 @@ class Supervisor:
         """Where workers connect to: as bound, or as the coordinator wrote it for a chosen port."""
         bind = self._coordinator[self._coordinator.index("--bind") + 1]
         if not bind.endswith((":*", ":0")):
-            return bind
+            return reachable(bind)
         path = self._run_dir / "endpoint"
         coordinator = self._children[0].process
         while not path.exists() and coordinator.poll() is None and not self._signal:
             time.sleep(0.02)
-        return path.read_text().strip() if path.exists() else bind
+        return reachable(path.read_text().strip()) if path.exists() else bind
 
     def _last_words(self, number: int) -> str:
         log = self._run_dir / "logs" / f"worker-{number}.log"
@@ -178,6 +178,11 @@ class Supervisor:
 
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
+
+
+def reachable(bind: str) -> str:
+    """The address at which this machine's workers find a coordinator bound to every interface."""
+    return bind.replace("//*:", "//127.0.0.1:").replace("//0.0.0.0:", "//127.0.0.1:")
 
 
 def _signal_name(code: int) -> str:

@@ -42,13 +42,14 @@ from microgpt.engine import ENGINES
 def main(context: click.Context, /, **flags: Any) -> int:
     """Train microGPT with several worker processes on this machine."""
     run_dir = choose_run_dir(flags)
+    curve = ["--curve", str(flags["curve"])] if flags["curve"] else []
     with tempfile.TemporaryDirectory(prefix="microgpt-") as private:
         bind = flags["bind"] or f"ipc://{private}/coordinator"
         supervisor = Supervisor(
             ROOT,
             run_dir,
             coordinator=[*passed_on(context), "--run-dir", str(run_dir), "--bind", bind],
-            worker=["--engine", flags["engine"]],
+            worker=["--engine", flags["engine"], *curve],
             workers=flags["workers"],
             resume=flags["resume"],
         )
