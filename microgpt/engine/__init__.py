@@ -5,11 +5,15 @@ from __future__ import annotations
 from microgpt.engine.base import Engine, NonFiniteError, ShardGradient
 from microgpt.model import GPTConfig
 
-ENGINES = ("scalar",)
+ENGINES = ("tape", "scalar")
 
 
 def make_engine(name: str, config: GPTConfig) -> Engine:
     """The engine called ``name``. Raises ValueError for an unknown one."""
+    if name == "tape":  # imported here, because numba takes its time
+        from microgpt.engine.replay import TapeEngine
+
+        return TapeEngine(config)
     if name == "scalar":
         from microgpt.engine.scalar import ScalarEngine
 

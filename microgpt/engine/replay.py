@@ -1,0 +1,182 @@
+"""The tape engine: ``model.py`` is recorded once and replayed over many documents at once.
+
+Each document is one SIMD lane, so its own operations keep their order and its results their bits:
+those of the scalar engine.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microgpt import jit
+from microgpt.engine.base import NonFiniteError, ShardGradient
+from microgpt.engine.fuse import fuse
+from microgpt.engine.kernels_shard import replay_shard
+from microgpt.engine.program import Program, compile_tape
+from microgpt.engine.scalar import ScalarEngine
+from microgpt.engine.tracer import record
+from microgpt.model import Forward, GPTConfig, gpt, num_positions, parameter_shapes
+from microgpt.parameters import Shapes
+from microgpt.reduction import tree_sum
+from microgpt.vectors import Vector
+
+#: Documents replayed together, a power of two: their packed numbers should fit the L2 cache.
+CHUNK = 32
+
+
+class TapeEngine:
+    """Replays a recording of the model. ``forward`` and ``shapes`` may describe another model.
+
+    Any number of threads may use one engine; they take turns.
+    """
+
+    name = "tape"
+
+    def __init__(
+        self, config: GPTConfig, forward: Forward = gpt, shapes: Shapes | None = None
+    ) -> None:
+        self.config = config
+        self.shapes = parameter_shapes(config) if shapes is None else shapes
+        self._scalar = ScalarEngine(config, forward, self.shapes)
+        self._program = compile_tape(fuse(record(config, forward, self.shapes)))
+        self._buffers = _Buffers(self._program)
+        self._lock = threading.Lock()
+        self._warm = False
+
+    def warm_up(self, report: Callable[[str], None] = lambda line: None) -> None:
+        """Compile the kernels, or load what was compiled before; ``report`` gets a line to show."""
+        if self._warm:
+            return
+        report("compiling the kernels (once per machine; some ten seconds)")
+        params = np.zeros(self._program.num_params)
+        with jit.compiling():
+            self._replay(params, [[0, 0]] * 9)
+        self._warm = True
+
+    def gradients(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
+        """See ``Engine.gradients``.
+
+        Raises ValueError for no documents, tokens outside the vocabulary or a wrong number of
+        parameters.
+        """
+        params = np.ascontiguousarray(params, np.float64)
+        if params.shape != (self._program.num_params,):
+            raise ValueError(
+                f"the model has {self._program.num_params} parameters, not {params.shape}"
+            )
+        if not documents:
+            raise ValueError("a shard has at least one document")
+        with self._lock:
+            self.warm_up()
+            result = self._replay(params, documents)
+        return result if result is not None else self._one_by_one(params, documents)
+
+    def _replay(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient | None:
+        """Losses and gradient; None if some number on the way, needed or not, was not finite."""
+        lengths, tokens = self._tokens(documents)
+        losses = np.empty(len(documents))
+        bad = self._buffers.replay(params, tokens, lengths, losses)
+        gradient = self._buffers.partial[0].copy()
+        if bad or not np.isfinite(losses).all() or not np.isfinite(gradient).all():
+            return None
+        return ShardGradient(tuple(losses.tolist()), gradient)
+
+    def _tokens(
+        self, documents: Sequence[Sequence[int]]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        lengths = [num_positions(self.config, document) for document in documents]
+        tokens = np.zeros((len(documents), self.config.block_size + 1), np.int32)
+        for row, document, n in zip(tokens, documents, lengths, strict=True):
+            row[: n + 1] = document[: n + 1]
+        if tokens.min() < 0 or tokens.max() >= self.config.vocab_size:
+            raise ValueError(f"tokens lie between 0 and {self.config.vocab_size - 1}")
+        return np.array(lengths, np.int32), tokens
+
+    def _one_by_one(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
+        """Each document by itself, so that no lane goes on after its document has ended.
+
+        What is still not finite is judged by the scalar engine, which has the last word.
+        """
+        parts = []
+        for index, document in enumerate(documents):
+            with self._lock:
+                part = self._replay(params, [document])
+            if part is None:
+                try:
+                    part = self._scalar.gradients(params, [document])
+                except NonFiniteError as error:
+                    raise NonFiniteError(index, error.reason) from error
+            parts.append(part)
+        losses = tuple(part.losses[0] for part in parts)
+        return ShardGradient(losses, tree_sum([part.gradient for part in parts]))
+
+
+class _Buffers:
+    """A program's tables as the kernels take them, and the memory they work in."""
+
+    def __init__(self, program: Program) -> None:
+        tables = program.weights
+        self.program = (
+            program.instructions,
+            program.indices,
+            program.numbers,
+            program.constants,
+            program.first,
+            program.ends,
+            program.losses,
+            tables.pack,
+            tables.pack_first,
+            program.num_slots,
+        )
+        self.weights = (tables.rows, tables.shape, tables.skip, tables.uses, tables.num_wide)
+        self.panel_of = program.panel
+        self.panel = np.zeros(len(program.panel))
+        positions = len(program.losses)
+        self.shares = np.array([0.0] + [1 / n for n in range(1, positions + 1)])
+        self.mem = aligned(2 * program.num_slots * 8)
+        self.scratch = aligned(64)
+        self.packed = aligned((CHUNK + 1) * len(tables.pack)).reshape(CHUNK + 1, -1)
+        self.stack = aligned(64 * (CHUNK.bit_length() + 1))
+        self.partial = np.zeros((2, program.num_params))
+
+    def replay(
+        self,
+        params: Vector,
+        tokens: NDArray[np.int32],
+        lengths: NDArray[np.int32],
+        losses: Vector,
+    ) -> int:
+        """Run the kernels; the gradient's tree sum is then in ``partial[0]``."""
+        levels = 1 + (-(-len(lengths) // CHUNK)).bit_length()
+        if levels > len(self.partial):
+            self.partial = np.zeros((levels, self.partial.shape[1]))
+        return int(
+            replay_shard(
+                self.program,
+                self.weights,
+                self.panel_of,
+                params,
+                self.panel,
+                tokens,
+                lengths,
+                self.shares,
+                self.mem,
+                self.scratch,
+                self.packed,
+                self.stack,
+                self.partial,
+                losses,
+                CHUNK,
+            )
+        )
+
+
+def aligned(size: int) -> Vector:
+    """(size,) zeros that begin at a cache line."""
+    buffer = np.zeros(size + 8)
+    start = (-buffer.ctypes.data // 8) % 8
+    return buffer[start : start + size]
