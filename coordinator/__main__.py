@@ -6,15 +6,16 @@ from microgpt import interrupts  # isort: skip  # before what takes time to impo
 
 interrupts.leave_quietly()
 
+import contextlib
 import os
 import signal
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from coordinator.checkpoints import (
     NEWEST,
@@ -38,9 +39,9 @@ from coordinator.security import require_safe_bind
 from coordinator.server import Server
 from coordinator.state import CoordinatorState, Policy
 from coordinator.transport import MESSAGE_OVERHEAD, Transport
-from microgpt import cli
+from microgpt import cli, jit
 from microgpt.checkpoint import Checkpoint, CheckpointError, load
-from microgpt.cli import UserError, option
+from microgpt.cli import UserError, option, say
 from microgpt.config import TrainingConfig
 from microgpt.dataset import Dataset, DatasetError, load_dataset
 from microgpt.model import parameter_shapes
@@ -49,12 +50,13 @@ from microgpt.sampling import generate
 from microgpt.training import (
     Corpus,
     TrainingState,
+    advance,
     from_checkpoint,
     initial_state,
     to_checkpoint,
 )
 
-CLOSE_SECONDS = 1.5  # for the last checkpoint to reach a slow disk after Ctrl-C
+CLOSE_SECONDS = 0.2  # for a checkpoint that is not waited for any more
 
 
 @dataclass(frozen=True)
@@ -77,24 +79,25 @@ class Run:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @option("--bind", default=DEFAULT_BIND, help="Address for workers: tcp://HOST:PORT or ipc://PATH.")
 @coordinator_options
+@click.option("--parent", type=int, default=0, hidden=True, help="Stop when this process ends.")
 @click.pass_context
-def main(context: click.Context, /, **flags: Any) -> int:
+def main(context: click.Context, /, parent: int, **flags: Any) -> int:
     """Train microGPT with the workers that connect: python -m worker --connect ADDRESS."""
     settings = Settings(**flags)
     require_safe_bind(settings.bind, settings.curve, settings.insecure)
     try:
         run = prepare(settings, cli.given(context))
-        return conduct(run, settings)
+        return conduct(run, settings, parent)
     except (CheckpointError, DatasetError, RunDirError) as error:
         raise UserError(str(error)) from error
 
 
 def prepare(settings: Settings, explicit: set[str]) -> Run:
     """Load the data, and the checkpoint to go on from if there is one."""
-    directory = settings.run_dir or new_run_dir()
-    newest = find_resumed(settings, directory)
+    directory = settings.run_dir
+    newest = find_resumed(settings)
     if newest is None:
-        if (directory / NEWEST).exists():
+        if directory is not None and (directory / NEWEST).exists():
             raise UserError(
                 f"{directory} holds a run already: --resume {directory} goes on with it"
             )
@@ -102,12 +105,15 @@ def prepare(settings: Settings, explicit: set[str]) -> Run:
         corpus = Corpus(dataset.documents, settings.seed)
         config = settings.training(corpus.tokenizer.vocab_size)
         run_id = os.urandom(8).hex()
+        directory = directory or new_run_dir()
         return Run(run_id, directory, config, dataset, corpus, initial_state(config, corpus))
     for fault in newest.passed_over:
-        print(f"warning: passed over: {fault}", file=sys.stderr)
+        say(f"warning: passed over: {fault}", error=True)
     saved = newest.checkpoint
     config = check_resumed(settings, explicit, saved.training)
-    if settings.run_dir is None:
+    if config.steps < saved.step:
+        raise UserError(f"--steps {config.steps} lies before step {saved.step} of the checkpoint")
+    if directory is None:
         parent = newest.path.absolute().parent
         directory = parent.parent if parent.name == "checkpoints" else parent
     spec = settings.data if "data" in explicit else str(saved.data.get("name"))
@@ -117,17 +123,17 @@ def prepare(settings: Settings, explicit: set[str]) -> Run:
             f"the data differ: the checkpoint was trained on {saved.data.get('name')!r} with "
             f"SHA-256 {saved.data.get('sha256')}, {dataset.name!r} has {dataset.sha256}"
         )
-    print(f"resuming from {newest.path} after step {saved.step}")
+    say(f"resuming from {newest.path} after step {saved.step}")
     corpus = Corpus(dataset.documents, config.seed)
     return Run(saved.run, directory, config, dataset, corpus, from_checkpoint(saved))
 
 
-def find_resumed(settings: Settings, directory: Path) -> Newest | None:
+def find_resumed(settings: Settings) -> Newest | None:
     """The checkpoint that ``--resume`` means. Raises UserError if it means none."""
     if settings.resume is None:
         return None
     if settings.resume == "auto":
-        return find_newest(directory)
+        return find_newest(settings.run_dir) if settings.run_dir else None
     path = Path(settings.resume)
     if not path.is_dir():
         return Newest(path, load(path), ())
@@ -137,26 +143,23 @@ def find_resumed(settings: Settings, directory: Path) -> Newest | None:
     return newest
 
 
-def conduct(run: Run, settings: Settings) -> int:
+def conduct(run: Run, settings: Settings, parent: int) -> int:
     """Train, save, and show what came out. Returns the exit code."""
+    interrupts.leave_quietly()  # nothing to clean up, and nothing to save, before the server runs
     config = run.config
+    prepare_adam(run)
+    parameters = num_params(parameter_shapes(config.model))
+    transport = open_transport(run, settings, 8 * parameters + MESSAGE_OVERHEAD)
     record = RunRecord(run.directory, describe(run, settings), run.state.step)
     remove_leftovers(run.directory)
     link_latest(run.directory)
-    parameters = num_params(parameter_shapes(config.model))
-    transport = Transport(
-        settings.bind,
-        8 * parameters + MESSAGE_OVERHEAD,
-        settings.worker_timeout,
-        settings.curve,
-    )
     record.endpoint(transport.endpoint)
-    print(
+    say(
         f"{len(run.corpus):,} documents of {run.dataset.name}, "
         f"vocabulary {config.model.vocab_size}, {parameters:,} parameters, "
         f"batch size {config.batch_size}"
     )
-    print(f"listening on {transport.endpoint}, writing to {run.directory}", flush=True)
+    say(f"listening on {transport.endpoint}, writing to {run.directory}")
     policy = Policy(
         settings.shard_size,
         settings.checkpoint_every,
@@ -166,7 +169,7 @@ def conduct(run: Run, settings: Settings) -> int:
     life = os.urandom(8).hex()
     state = CoordinatorState(config, run.corpus, run.state, policy, run=run.id, life=life)
     console = make_console(config.steps, run.state.step, settings.quiet)
-    server = Server(state, transport, record, console)
+    server = Server(state, transport, record, console, parent)
     writer = CheckpointWriter(run.directory, run.checkpoint, server.saved)
     began = time.monotonic()
     try:
@@ -178,6 +181,23 @@ def conduct(run: Run, settings: Settings) -> int:
         record.close()
     steps_done = state.training.step - run.state.step
     return report(run, state.training, finish, stopped_by, steps_done, time.monotonic() - began)
+
+
+def prepare_adam(run: Run) -> None:
+    """Compile or load it now: the first step must keep no worker and no Ctrl-C waiting."""
+    state = run.state
+    with jit.compiling():
+        advance(run.config, state, np.zeros_like(state.params), [0.0] * run.config.batch_size)
+
+
+def open_transport(run: Run, settings: Settings, max_message_bytes: int) -> Transport:
+    """The socket, before anything of the run is written. Raises UserError."""
+    try:
+        return Transport(settings.bind, max_message_bytes, settings.worker_timeout, settings.curve)
+    except UserError:
+        with contextlib.suppress(OSError):
+            run.directory.rmdir()  # if it is ours: new and empty
+        raise
 
 
 def describe(run: Run, settings: Settings) -> dict[str, Any]:
@@ -201,19 +221,26 @@ def report(
     if finish.outcome == "failed":
         return cli.complain(f"{finish.reason} (the state before is saved in {path})", 1)
     if finish.outcome == "stopped":
-        print(f"{finish.reason}; to go on: python scripts/train.py --resume {run.directory}")
+        say(f"{finish.reason}; to go on: python scripts/train.py --resume {run.directory}")
         terminated = stopped_by == signal.SIGTERM
         return cli.TERMINATED if terminated else cli.INTERRUPTED
     rate = f" in {seconds:.1f} s ({steps / seconds:.0f} steps/s)" if steps else ""
-    print(f"{finish.reason}{rate}")
-    checkpoint = run.checkpoint(state)
-    names = generate(
-        checkpoint.state_dict(), run.config.model, run.corpus.tokenizer, checkpoint.rng()
-    )
-    for number, name in enumerate(names, 1):
-        print(f"sample {number:2d}: {name}")
-    print(f"checkpoint: {path}\nmore samples: {sample}")
+    say(f"{finish.reason}{rate}")
+    interrupts.leave_quietly()  # all is saved: Ctrl-C need not wait for the samples
+    show_samples(run.checkpoint(state))
+    say(f"checkpoint: {path}\nmore samples: {sample}")
     return 0
+
+
+def show_samples(checkpoint: Checkpoint) -> None:
+    """Print what the model invents, in continuation of the training's generator."""
+    model, tokenizer = checkpoint.training.model, checkpoint.tokenizer
+    names = generate(checkpoint.state_dict(), model, tokenizer, checkpoint.rng())
+    try:
+        for number, name in enumerate(names, 1):
+            say(f"sample {number:2d}: {name}")
+    except (ArithmeticError, ValueError):  # weights that a far too high learning rate has made
+        say("no samples: the model's numbers overflow", error=True)
 
 
 if __name__ == "__main__":

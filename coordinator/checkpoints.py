@@ -6,6 +6,7 @@ one, so a slow disk costs checkpoints and never memory or time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -42,31 +43,23 @@ class Newest:
 
 
 def find_newest(run_dir: Path) -> Newest | None:
-    """The good checkpoint with the highest step; None if there is no checkpoint file at all.
+    """``checkpoint.msgpack``, or if that is damaged the good file with the highest step.
 
-    Raises CheckpointError if there are files and none is good.
+    Files with a higher step than ``checkpoint.msgpack`` do not count: they are those of a run that
+    was resumed from an older file since, perhaps with another number of steps. None if there is no
+    checkpoint at all; raises CheckpointError if there are files and none is good.
     """
     paths = sorted(run_dir.glob(f"{CHECKPOINTS}/step-*.msgpack"), reverse=True)
-    best: Newest | None = None
     faults: list[str] = []
-    # checkpoint.msgpack first: of two files of the same step it is the one that users name.
     for path in [run_dir / NEWEST, *paths]:
-        if not path.exists():
-            continue
         try:
-            checkpoint = load(path)
+            return Newest(path, load(path), tuple(faults))
         except CheckpointError as error:
-            faults.append(str(error))
-            continue
-        if best is None or checkpoint.step > best.checkpoint.step:
-            best = Newest(path, checkpoint, ())
-        elif path.parent.name == CHECKPOINTS:
-            break  # older than what we have, and so are the rest
-    if best is None:
-        if faults:
-            raise CheckpointError(f"no good checkpoint in {run_dir}: " + "; ".join(faults))
-        return None
-    return Newest(best.path, best.checkpoint, tuple(faults))
+            if path.exists():
+                faults.append(str(error))
+    if faults:
+        raise CheckpointError(f"no good checkpoint in {run_dir}: " + "; ".join(faults))
+    return None
 
 
 class CheckpointWriter:
@@ -125,4 +118,5 @@ def remove_leftovers(run_dir: Path) -> None:
     """Delete temporary files that a killed writer left behind."""
     for pattern in (f".{NEWEST}.*", f"{CHECKPOINTS}/.step-*.msgpack.*"):
         for path in run_dir.glob(pattern):
-            os.unlink(path)
+            with contextlib.suppress(OSError):  # in the way of nothing
+                os.unlink(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -141,26 +141,34 @@ def check_resumed(settings: Settings, explicit: set[str], saved: TrainingConfig)
     ``explicit`` names the flags that the user set. Raises UserError where one of them contradicts
     the checkpoint.
     """
-    asked = settings.training(saved.model.vocab_size)
-    for name in sorted(explicit):
-        for ours, theirs in ((asked, saved), (asked.model, saved.model), (asked.adam, saved.adam)):
-            if name != "steps" and getattr(ours, name, None) != getattr(theirs, name, None):
-                flag = "--" + name.replace("_", "-")
-                raise UserError(
-                    f"{flag} {getattr(ours, name)} contradicts the checkpoint, which was trained "
-                    f"with {getattr(theirs, name)}: leave the flag out to resume"
-                )
+    plain = saved.to_dict()
+    trained_with = {**plain, **plain["model"], **plain["adam"]}
+    for name in sorted(explicit & trained_with.keys() - {"steps"}):
+        if getattr(settings, name) != trained_with[name]:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(
+                f"{flag} {getattr(settings, name)} contradicts the checkpoint, which was trained "
+                f"with {trained_with[name]}: leave the flag out to resume"
+            )
     steps = settings.steps if "steps" in explicit else saved.steps
-    return TrainingConfig(saved.model, saved.adam, steps, saved.batch_size, saved.seed)
+    return replace(saved, steps=steps)
 
 
 def new_run_dir() -> Path:
-    """``runs/<timestamp>``, with a number behind it if that exists."""
+    """A new directory ``runs/<timestamp>``, with a number behind it if that exists.
+
+    It is made at once, so that of two runs begun in one second each has its own. Raises UserError.
+    """
     base = Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
     path, number = base, 2
-    while path.exists():
-        path, number = base.with_name(f"{base.name}-{number}"), number + 1
-    return path
+    while True:
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            path, number = base.with_name(f"{base.name}-{number}"), number + 1
+        except OSError as error:
+            raise UserError(f"cannot write to {path}: {error.strerror}") from error
 
 
 def link_latest(run_dir: Path) -> None:

@@ -6,11 +6,11 @@ decisions of its own.
 
 from __future__ import annotations
 
-import contextlib
+import os
 import queue
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
@@ -32,14 +32,19 @@ from coordinator.events import (
 from coordinator.record import RunRecord
 from coordinator.state import CoordinatorState
 from coordinator.transport import Transport
-from microgpt import messages
+from microgpt import interrupts, messages
 
 TICK_SECONDS = 0.05
 COMPLAINT_SECONDS = 1.0  # one line about foreign bytes in this time
+SAVE_SECONDS = 1.3  # for the last checkpoint to reach a slow disk after Ctrl-C
+MAX_NOTES = 200  # in a second; more are counted
 
 
 class Server:
-    """Runs a ``CoordinatorState`` until it is finished; see ``serve``."""
+    """Runs a ``CoordinatorState`` until it is finished; see ``serve``.
+
+    ``parent`` is the process to end with, if that ends first; 0 for none.
+    """
 
     def __init__(
         self,
@@ -47,7 +52,9 @@ class Server:
         transport: Transport,
         record: RunRecord,
         console: Console,
+        parent: int = 0,
     ) -> None:
+        self._parent = parent
         self._state, self._transport = state, transport
         self._record, self._console = record, console
         self._saved: queue.SimpleQueue[Saved] = queue.SimpleQueue()
@@ -55,6 +62,8 @@ class Server:
         self._finish: Finish | None = None
         self._encoded: tuple[messages.Message | None, bytes] = (None, b"")
         self._counted = (0, 0)
+        self._asked: float | None = None  # when somebody first wanted us to stop
+        self._noting_since, self._noted = 0.0, 0
         self._complained, self._uncounted = -COMPLAINT_SECONDS, 0
 
     def saved(self, event: Saved) -> None:
@@ -63,25 +72,42 @@ class Server:
         self._transport.wake()
 
     def serve(self, writer: CheckpointWriter) -> tuple[Finish, int]:
-        """Train. Returns how it ended, and the signal that ended it or 0."""
+        """Train. Returns how it ended, and the signal that ended it or 0.
+
+        SIGINT and SIGTERM are the server's from here on, also after this has returned: a second
+        one must not break off what the first has begun.
+        """
+        for number in interrupts.SIGNALS:
+            signal.signal(number, self._on_signal)
         self._writer = writer
-        self._console.refresh(())
-        with self._signals():
-            self._perform(self._state.start(time.monotonic()))
-            ticked = time.monotonic()
-            while self._finish is None:
-                self._transport.wait(TICK_SECONDS)
-                for event in self._transport.receive():
-                    self._handle(event)
-                while not self._saved.empty():
-                    self._handle(self._saved.get())
-                if self._signal:
-                    self._handle(StopRequested())
-                if time.monotonic() - ticked >= TICK_SECONDS:
-                    ticked = time.monotonic()
-                    self._handle(Tick())
-                self._console.refresh(self._state.workers.values())
+        self._perform(self._state.start(time.monotonic()))
+        ticked = time.monotonic()
+        while self._finish is None:
+            self._console.refresh(self._state.workers.values())
+            self._transport.wait(TICK_SECONDS)
+            for event in self._transport.receive():
+                self._handle(event)
+            while not self._saved.empty():
+                self._handle(self._saved.get())
+            self._stop_if_asked()
+            if time.monotonic() - ticked >= TICK_SECONDS:
+                ticked = time.monotonic()
+                self._handle(Tick())
         return self._finish, self._signal
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signal = self._signal or number
+        self._transport.wake()
+
+    def _stop_if_asked(self) -> None:
+        if not self._signal and not (self._parent and os.getppid() != self._parent):
+            return
+        now = time.monotonic()
+        self._asked = now if self._asked is None else self._asked
+        self._handle(StopRequested())
+        if self._finish is None and now - self._asked > SAVE_SECONDS:
+            text = "stopped; the disk is too slow for the checkpoint of the last steps"
+            self._perform([Note("checkpoint_late", text, warning=True), Finish("stopped", text)])
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Misbehaved) and event.peer not in self._state.workers:
@@ -110,13 +136,28 @@ class Server:
             elif isinstance(action, StepDone):
                 self._step_done(action.record)
             elif isinstance(action, Note):
-                self._console.note(action)
-                self._event({"kind": action.kind, "text": action.text, **action.details})
+                self._note(action)
             elif isinstance(action, Save):
                 self._save(action)
             else:
                 self._finish = action
                 self._event({"kind": "finished", "outcome": action.outcome, "text": action.reason})
+
+    def _note(self, note: Note) -> None:
+        """Tell people and the record, but not without limit: peers can cause notes at will."""
+        now = time.monotonic()
+        if now - self._noting_since >= 1.0:
+            if self._noted > MAX_NOTES:
+                text = f"{self._noted - MAX_NOTES} more things happened within a second"
+                self._tell(Note("left_out", text, warning=True))
+            self._noting_since, self._noted = now, 0
+        self._noted += 1
+        if self._noted <= MAX_NOTES:
+            self._tell(note)
+
+    def _tell(self, note: Note) -> None:
+        self._console.note(note)
+        self._event({"kind": note.kind, "text": note.text, **note.details})
 
     def _encode(self, message: messages.Message) -> bytes:
         """Weights go to every worker: they are packed once."""
@@ -143,16 +184,3 @@ class Server:
 
     def _event(self, event: Mapping[str, Any]) -> None:
         self._record.event({"time": time.time(), "step": self._state.training.step, **event})
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        def on_signal(number: int, frame: FrameType | None) -> None:
-            self._signal = self._signal or number
-            self._transport.wake()
-
-        before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -18,11 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from coordinator.checkpoints import NEWEST
+from microgpt import cli, interrupts
 from microgpt.cli import INTERRUPTED, UserError
 
 LEAVE_SECONDS = 1.7  # for the children to end by themselves after Ctrl-C
 RESTARTS = 5  # within this time more restarts of one child mean that it cannot live
 RESTART_WINDOW = 10.0  # seconds
+ADDRESS_POLL = 0.02  # seconds
 POLITE = (0, INTERRUPTED, 143)
 
 
@@ -47,12 +50,14 @@ class Supervisor:
         root: Path,
         run_dir: Path,
         *,
+        bind: str,
         coordinator: list[str],
         worker: list[str],
         workers: int,
         resume: str | None,
     ) -> None:
-        self._run_dir, self._workers, self._resume = run_dir, workers, resume
+        self._run_dir, self._bind, self._resume = run_dir, bind, resume
+        self._missing = list(range(1, workers + 1))  # workers to be started
         self._coordinator, self._worker = coordinator, worker
         path = os.environ.get("PYTHONPATH")
         self._env = dict(os.environ, PYTHONPATH=f"{root}{os.pathsep}{path}" if path else str(root))
@@ -69,10 +74,12 @@ class Supervisor:
         (self._run_dir / "endpoint").unlink(missing_ok=True)
         try:
             self._start_coordinator(self._resume)
-            for number in range(1, self._workers + 1):
-                self._start_worker(number)
             while self._exit_code is None:
-                child = self._ended.get()
+                if self._missing and (address := self._address()):
+                    for number in self._missing:
+                        self._start_worker(number, address)
+                    self._missing.clear()
+                child = self._next_end()
                 if self._signal:
                     self._exit_code = 128 + self._signal
                 elif child is not None:
@@ -80,6 +87,12 @@ class Supervisor:
             return self._exit_code
         finally:
             self._end_all()
+
+    def _next_end(self) -> Child | None:
+        """The next child that has ended; None after a signal, or to look for an address again."""
+        with contextlib.suppress(queue.Empty):
+            return self._ended.get(timeout=ADDRESS_POLL if self._missing else None)
+        return None
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = self._signal or int(number)
@@ -100,29 +113,31 @@ class Supervisor:
             self._stop_without_workers(1)
         else:
             self._say(f"{child.name} was killed ({_signal_name(code)}); starting it again")
-            self._start_worker(child.number)
+            self._missing.append(child.number)
 
     def _on_coordinator_end(self, code: int) -> None:
         if code >= 0:
             self._exit_code = code
             return
         self._say(f"the coordinator was killed ({_signal_name(code)}); starting it again")
-        self._start_coordinator("auto")
+        # Without a checkpoint it was killed before it had begun.
+        self._start_coordinator("auto" if (self._run_dir / NEWEST).exists() else self._resume)
 
     def _stop_without_workers(self, code: int) -> None:
-        if all(number == 0 for number in self._children):
+        if not self._missing and all(number == 0 for number in self._children):
             self._say("no worker is left; stopping")
             self._exit_code = code
 
     def _start_coordinator(self, resume: str | None) -> None:
         more = [] if resume is None else ["--resume", resume]
-        self._start(0, ["coordinator", *self._coordinator, *more], None)
+        # One that comes back must be where its workers look for it, also if it had chosen the port.
+        bind = self._bound() or self._bind
+        self._start(0, ["coordinator", *self._coordinator, "--bind", bind, *more], None)
 
-    def _start_worker(self, number: int) -> None:
-        endpoint = self._endpoint()
+    def _start_worker(self, number: int, address: str) -> None:
         log = self._run_dir / "logs" / f"worker-{number}.log"
-        arguments = ["--connect", endpoint, "--name", f"worker-{number}", "--parent"]
-        self._start(number, ["worker", *self._worker, *arguments, str(os.getpid())], log)
+        arguments = ["--connect", address, "--name", f"worker-{number}"]
+        self._start(number, ["worker", *self._worker, *arguments], log)
 
     def _start(self, number: int, module: list[str], log: Path | None) -> None:
         starts = self._starts.setdefault(number, [])
@@ -131,10 +146,10 @@ class Supervisor:
         if len(starts) > RESTARTS:
             name = f"worker-{number}" if number else "the coordinator"
             raise UserError(f"{name} was killed {RESTARTS} times in {RESTART_WINDOW:.0f} s")
-        with contextlib.ExitStack() as files:
+        with contextlib.ExitStack() as files, interrupts.held_back():
             output = None if log is None else files.enter_context(open(log, "ab"))
             process = subprocess.Popen(  # noqa: S603  # our own modules
-                [sys.executable, "-m", *module],
+                [sys.executable, "-m", *module, "--parent", str(os.getpid())],
                 env=self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -147,16 +162,21 @@ class Supervisor:
         child.process.wait()
         self._ended.put(child)
 
-    def _endpoint(self) -> str:
-        """Where workers connect to: as bound, or as the coordinator wrote it for a chosen port."""
-        bind = self._coordinator[self._coordinator.index("--bind") + 1]
-        if not bind.endswith((":*", ":0")):
-            return reachable(bind)
-        path = self._run_dir / "endpoint"
-        coordinator = self._children[0].process
-        while not path.exists() and coordinator.poll() is None and not self._signal:
-            time.sleep(0.02)
-        return reachable(path.read_text().strip()) if path.exists() else bind
+    def _address(self) -> str | None:
+        """Where workers connect to; None as long as that is not known.
+
+        Nobody else can be at our private socket, so that workers may start before the coordinator.
+        At a port somebody else may: workers wait until the coordinator says that it has it.
+        """
+        address = self._bind if self._bind.startswith("ipc://") else self._bound()
+        return address and reachable(address)
+
+    def _bound(self) -> str | None:
+        """The coordinator's address as it has written it down, if it has."""
+        try:
+            return (self._run_dir / "endpoint").read_text().strip()
+        except OSError:
+            return None
 
     def _last_words(self, number: int) -> str:
         log = self._run_dir / "logs" / f"worker-{number}.log"
@@ -177,7 +197,7 @@ class Supervisor:
                 child.process.wait()
 
     def _say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        cli.say(text, error=True)
 
 
 def reachable(bind: str) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+
+from microgpt import interrupts
 
 ENV_PREFIX = "MICROGPT"
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
@@ -44,6 +48,9 @@ def run(command: click.Command, **extra: Any) -> None:
     Exit codes: 2 for wrong flags, 1 for everything else that is reported, 130 after Ctrl-C.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an alphabet that a terminal lacks
     try:
         code = command.main(standalone_mode=False, **extra)
     except click.Abort:
@@ -54,11 +61,27 @@ def run(command: click.Command, **extra: Any) -> None:
         code = complain(str(error), 1)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    sys.stdout.flush()
+    interrupts.ignore()
+    say("", end="")  # flushes
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def say(text: str, *, error: bool = False, end: str = "\n") -> None:
+    """Print a line at once. Nobody there to read it (a closed pipe or terminal) is no error."""
+    stream = sys.stderr if error else sys.stdout
+    try:
+        print(text, file=stream, end=end, flush=True)
+    except OSError:
+        # What is still buffered would be an error again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def printable(text: str) -> str:
+    """A stranger's or a file's text on one line, without what a terminal would obey."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
 
 
 def complain(text: str, code: int) -> int:
     """Print ``error: text`` as one line on stderr and return ``code``."""
-    print("error: " + " ".join(text.split()), file=sys.stderr, flush=True)
+    say("error: " + printable(text), error=True)
     return code

@@ -248,9 +248,9 @@ def decode(data: bytes | memoryview) -> Message:
     if not isinstance(plain, dict) or "protocol" not in plain:
         raise ProtocolError("not a message of this protocol")
     protocol = plain.pop("protocol")
-    if protocol != PROTOCOL:
+    if type(protocol) is not int or protocol != PROTOCOL:
         raise VersionMismatchError(
-            f"the peer speaks protocol {str(protocol)[:20]}, this program {PROTOCOL}: "
+            f"the peer speaks protocol {ascii(protocol)[:20]}, this program {PROTOCOL}: "
             "run the same version on both sides"
         )
     return _build(plain)

@@ -9,6 +9,8 @@ find_project("msgpack")
 import argparse
 import random
 import sys
+from collections.abc import Iterator
+from io import TextIOWrapper
 
 from microgpt import checkpoint, sampling
 
@@ -31,13 +33,25 @@ def main(arguments: list[str] | None = None) -> int:
     except (checkpoint.CheckpointError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    try:
-        for number, sample in enumerate(samples, 1):
-            print(f"sample {number:2d}: {sample}", flush=True)
-    except (OverflowError, ZeroDivisionError):
-        print("error: the model's numbers overflow: its weights are of no use", file=sys.stderr)
-        return 1
-    return 0
+    return show(samples)
+
+
+def show(samples: Iterator[str]) -> int:
+    """Print them as they come. Returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an alphabet that a terminal lacks
+    number = 0
+    while True:
+        try:
+            sample = next(samples, None)
+        except (ArithmeticError, ValueError):  # infinities, which choose no letter
+            print("error: the model's numbers overflow: its weights are of no use", file=sys.stderr)
+            return 1
+        if sample is None:
+            return 0
+        number += 1
+        print(f"sample {number:2d}: {sample}", flush=True)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

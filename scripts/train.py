@@ -10,14 +10,16 @@ from microgpt import interrupts
 
 interrupts.leave_quietly()
 
+import contextlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
-from coordinator.config import OPTIONS, coordinator_options, link_latest, new_run_dir
+from coordinator.config import OPTIONS, coordinator_options, new_run_dir
 from coordinator.supervisor import Supervisor
 from microgpt import cli
 from microgpt.cli import UserError, option
@@ -41,23 +43,28 @@ from microgpt.engine import ENGINES
 @click.pass_context
 def main(context: click.Context, /, **flags: Any) -> int:
     """Train microGPT with several worker processes on this machine."""
-    run_dir = choose_run_dir(flags)
+    run_dir, made = choose_run_dir(flags)
     curve = ["--curve", str(flags["curve"])] if flags["curve"] else []
     with tempfile.TemporaryDirectory(prefix="microgpt-") as private:
         bind = flags["bind"] or f"ipc://{private}/coordinator"
         supervisor = Supervisor(
             ROOT,
             run_dir,
-            coordinator=[*passed_on(context), "--run-dir", str(run_dir), "--bind", bind],
+            bind=bind,
+            coordinator=[*passed_on(context), "--run-dir", str(run_dir)],
             worker=["--engine", flags["engine"], *curve],
             workers=flags["workers"],
             resume=flags["resume"],
         )
-        return supervisor.run()
+        try:
+            return supervisor.run()
+        finally:
+            if made and not (run_dir / "config.json").exists():
+                remove_failed(run_dir)
 
 
-def choose_run_dir(flags: dict[str, Any]) -> Path:
-    """The run's directory, made. Raises UserError."""
+def choose_run_dir(flags: dict[str, Any]) -> tuple[Path, bool]:
+    """The run's directory, with its folder of logs, and whether it is new. Raises UserError."""
     run_dir = flags["run_dir"]
     if run_dir is None and flags["resume"] not in (None, "auto"):
         resumed = Path(flags["resume"]).resolve()
@@ -65,13 +72,21 @@ def choose_run_dir(flags: dict[str, Any]) -> Path:
         run_dir = folder.parent if folder.name == "checkpoints" else folder
         if not resumed.exists():
             raise UserError(f"--resume {flags['resume']}: there is no such file or directory")
-    run_dir = run_dir or new_run_dir()
+    made = run_dir is None or not run_dir.exists()
+    run_dir = Path(run_dir or new_run_dir())
     try:
         (run_dir / "logs").mkdir(parents=True, exist_ok=True)
-        link_latest(run_dir)
     except OSError as error:
         raise UserError(f"cannot write to {run_dir}: {error.strerror}") from error
-    return Path(run_dir)
+    return run_dir, made
+
+
+def remove_failed(run_dir: Path) -> None:
+    """Remove the directory of a run that never began, and an empty folder ``runs`` around it."""
+    shutil.rmtree(run_dir, ignore_errors=True)
+    if run_dir.absolute().parent.name == "runs":
+        with contextlib.suppress(OSError):
+            run_dir.parent.rmdir()
 
 
 def passed_on(context: click.Context) -> list[str]:

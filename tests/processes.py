@@ -215,7 +215,7 @@ class RunDir:
     def endpoint(self) -> str:
         """The address of its coordinator, as soon as there is one."""
         path = self.path / "endpoint"
-        return eventually(lambda: path.exists() and path.read_text().strip(), f"{path} is there")
+        return eventually(lambda: path.read_text().strip() if path.exists() else "", f"{path}")
 
     def reaches(self, step: int) -> None:
         """Wait until a step is done."""

@@ -45,6 +45,7 @@ def main(
     connect: str, engine: str, name: str | None, quiet: bool, curve: Path | None, parent: int
 ) -> int:
     """Compute gradients for a coordinator. May be started before it, and on any host."""
+    interrupts.leave_quietly()  # nothing needs cleaning up before the client listens to signals
     name = name or f"{socket.gethostname()}-{os.getpid()}"
     keys = None if curve is None else wait_for_keys(curve)
     client = Client(connect, WorkerState(name, engine), quiet=quiet, parent=parent, keys=keys)

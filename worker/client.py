@@ -14,8 +14,8 @@ from types import FrameType
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from microgpt import messages
-from microgpt.cli import UserError
+from microgpt import interrupts, messages
+from microgpt.cli import UserError, printable, say
 from worker.compute import ComputeThread
 from worker.security import Keys
 from worker.state import (
@@ -95,12 +95,14 @@ class Client:
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._woken, zmq.POLLIN)
         try:
-            with self._signals():
-                self._perform(self._state.start(time.monotonic()))
-                while self._leave is None:
-                    poller.poll(int(TICK_SECONDS * 1000))
-                    for event in self._incoming():
-                        self._perform(self._state.handle(event, time.monotonic()))
+            # Ours also after we have returned: a second one must not break off the leaving.
+            for number in interrupts.SIGNALS:
+                signal.signal(number, self._on_signal)
+            self._perform(self._state.start(time.monotonic()))
+            while self._leave is None:
+                poller.poll(int(TICK_SECONDS * 1000))
+                for event in self._incoming():
+                    self._perform(self._state.handle(event, time.monotonic()))
             return self._leave, self._signal
         finally:
             self._socket.disable_monitor()
@@ -151,7 +153,7 @@ class Client:
                 self._compute.submit(action)
             elif isinstance(action, Note):
                 if not self._quiet:
-                    print(action.text, flush=True)
+                    say(printable(action.text))
             else:
                 self._leave = action
 
@@ -167,15 +169,6 @@ class Client:
         with contextlib.suppress(BlockingIOError, OSError):
             self._waker.send(b"x")
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        def on_signal(number: int, frame: FrameType | None) -> None:
-            self._signal = self._signal or number
-            self._wake()
-
-        before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signal = self._signal or number
+        self._wake()
