@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from microgpt import adam, jit
 from microgpt.adam import AdamConfig, AdamState
+from microgpt.libm import power
+from microgpt.simd import load, pointer, splat, store
+from microgpt.vectors import Vector
 
-Vector = NDArray[np.float64]
+LANES = 8
+EIGHT = (0,) * LANES
 
 
 def init(num_params: int) -> AdamState:
@@ -74,11 +77,28 @@ def _update(
     two: float,
     half: float,
 ) -> None:
+    """New parameters, m and v as the rows of ``new``; ``two`` and ``half`` are run-time exponents."""
     rate, beta1, beta2, eps, correction1, correction2 = numbers
-    for i in range(len(params)):
-        new_m = beta1 * m[i] + (1 - beta1) * gradient[i]
-        new_v = beta2 * v[i] + (1 - beta2) * gradient[i] ** two
-        m_hat, v_hat = new_m / correction1, new_v / correction2
-        new[0, i] = params[i] - rate * m_hat / (v_hat**half + eps)
-        new[1, i] = new_m
-        new[2, i] = new_v
+    rest1, rest2 = 1 - beta1, 1 - beta2
+    whole = len(params) // LANES
+    squares, v_hats, roots = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    p, g, old_m, old_v = pointer(params), pointer(gradient), pointer(m), pointer(v)
+    new_p, new_m, new_v = pointer(new[0]), pointer(new[1]), pointer(new[2])
+    square, v_hat, root = pointer(squares), pointer(v_hats), pointer(roots)
+    for i in range(whole):
+        power(square, 0, g, i, two, EIGHT)
+        a = splat(beta1, EIGHT) * load(old_m, i, EIGHT) + splat(rest1, EIGHT) * load(g, i, EIGHT)
+        b = splat(beta2, EIGHT) * load(old_v, i, EIGHT)
+        b = b + splat(rest2, EIGHT) * load(square, 0, EIGHT)
+        store(v_hat, 0, b / splat(correction2, EIGHT))
+        power(root, 0, v_hat, 0, half, EIGHT)
+        slope = splat(rate, EIGHT) * (a / splat(correction1, EIGHT))
+        slope = slope / (load(root, 0, EIGHT) + splat(eps, EIGHT))
+        store(new_p, i, load(p, i, EIGHT) - slope)
+        store(new_m, i, a)
+        store(new_v, i, b)
+    for i in range(whole * LANES, len(params)):
+        new_m[i] = beta1 * m[i] + rest1 * gradient[i]
+        new_v[i] = beta2 * v[i] + rest2 * gradient[i] ** two
+        slope_i = rate * (new_m[i] / correction1)
+        new_p[i] = params[i] - slope_i / ((new_v[i] / correction2) ** half + eps)

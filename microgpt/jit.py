@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -53,7 +54,7 @@ def cache_directory() -> Path | None:
 
 def _sources_digest() -> str:
     here = Path(__file__).parent
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr(platform.libc_ver()).encode())
     for path in sorted([*here.glob("*.py"), *here.glob("engine/*.py")]):
         source = path.read_bytes()
         if b"numba" in source or b"microgpt.jit" in source:

@@ -13,12 +13,14 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import numba.core.cgutils
 import numba.core.types
 import numba.core.typing.templates
 import numba.extending
 from llvmlite import ir
 
 # numba makes most of its names at run time: to a type checker they are opaque.
+cgutils: Any = numba.core.cgutils
 types: Any = numba.core.types
 templates: Any = numba.core.typing.templates
 extending: Any = numba.extending
@@ -162,9 +164,60 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     sig = a(a, b, c)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.fma(*args)
+        return fused(builder, *args)
 
     return sig, codegen
+
+
+def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """LLVM's fused multiply-add of vectors."""
+    return _llvm(builder, "llvm.fma", a, b, c)
+
+
+def _llvm(builder: Any, name: str, *vectors: Any) -> Any:
+    """Call one of LLVM's functions of vectors to a vector of the same length."""
+    kind = vectors[0].type
+    function = ir.FunctionType(kind, [kind] * len(vectors))
+    declared = cgutils.get_or_insert_function(builder.module, function, f"{name}.v{kind.count}f64")
+    return builder.call(declared, vectors)
+
+
+@intrinsic
+def sqrt(typingctx: Any, a: Any) -> Any:
+    """Square root of every lane, correctly rounded."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _llvm(builder, "llvm.sqrt", args[0])
+
+    return a(a), codegen
+
+
+@intrinsic
+def zeros(typingctx: Any, a: Any) -> Any:
+    """Bits of the lanes that hold +0.0."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        longs = ir.VectorType(INT64, args[0].type.count)
+        bits = builder.bitcast(args[0], longs)
+        same = builder.icmp_unsigned("==", bits, ir.Constant(longs, [0] * longs.count))
+        return builder.zext(builder.bitcast(same, ir.IntType(longs.count)), INT64)
+
+    return types.int64(a), codegen
+
+
+@intrinsic
+def not_finite(typingctx: Any, a: Any) -> Any:
+    """1 if a lane is infinite or NaN, else 0."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = args[0].type
+        rest = builder.fsub(args[0], args[0])  # 0, or NaN for what is not finite
+        wrong = builder.fcmp_unordered("uno", rest, ir.Constant(kind, [0.0] * kind.count))
+        bits = builder.bitcast(wrong, ir.IntType(kind.count))
+        some = builder.icmp_unsigned("!=", bits, ir.IntType(kind.count)(0))
+        return builder.zext(some, INT64)
+
+    return types.int64(a), codegen
 
 
 @intrinsic
@@ -257,13 +310,17 @@ def _columns(builder: Any, vectors: list[Any], count: int) -> list[Any]:
 
 __all__ = [
     "fma",
+    "fused",
     "gather",
     "load",
+    "not_finite",
     "offset",
     "pointer",
     "scatter",
     "splat",
+    "sqrt",
     "store",
     "transpose",
     "where_greater",
+    "zeros",
 ]
