@@ -77,7 +77,7 @@ def _update(
     two: float,
     half: float,
 ) -> None:
-    """New parameters, m and v as the rows of ``new``; ``two`` and ``half`` are run-time exponents."""
+    """Parameters, m and v as the rows of ``new``; ``two``, ``half``: run-time exponents."""
     rate, beta1, beta2, eps, correction1, correction2 = numbers
     rest1, rest2 = 1 - beta1, 1 - beta2
     whole = len(params) // LANES

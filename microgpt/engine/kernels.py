@@ -15,7 +15,8 @@ from typing import Any
 
 from microgpt.engine.tape import Op
 from microgpt.jit import inner
-from microgpt.simd import gather, load, offset, scatter, splat, store, where_greater
+from microgpt.libm import exponential, power
+from microgpt.simd import gather, load, not_finite, offset, scatter, splat, store, where_greater
 
 Pointer = Any
 Lanes = Any
@@ -74,10 +75,8 @@ def mul_backward(
 def exp_forward(mem: Pointer, n: int, out: int, a: Pointer, lanes: Lanes) -> int:
     bad = 0
     for i in range(n):
-        for lane in range(len(lanes)):
-            y = math.exp(mem[a[i] * len(lanes) + lane])
-            mem[(out + i) * len(lanes) + lane] = y
-            bad += not math.isfinite(y)
+        exponential(mem, out + i, mem, a[i], lanes)
+        bad += not_finite(load(mem, out + i, lanes))
     return bad
 
 
@@ -129,10 +128,8 @@ def relu_backward(mem: Pointer, grad: Pointer, n: int, out: int, a: Pointer, lan
 def pow_forward(mem: Pointer, n: int, out: int, a: Pointer, exponent: float, lanes: Lanes) -> int:
     bad = 0
     for i in range(n):
-        for lane in range(len(lanes)):
-            y = mem[a[i] * len(lanes) + lane] ** exponent
-            mem[(out + i) * len(lanes) + lane] = y
-            bad += not math.isfinite(y)
+        power(mem, out + i, mem, a[i], exponent, lanes)
+        bad += not_finite(load(mem, out + i, lanes))
     return bad
 
 
@@ -145,15 +142,15 @@ def pow_backward(
     a: Pointer,
     exponent: float,
     lower: float,
+    scratch: Pointer,
     lanes: Lanes,
 ) -> int:
     bad = 0
     for i in range(n - 1, -1, -1):
-        for lane in range(len(lanes)):
-            at = a[i] * len(lanes) + lane
-            slope = exponent * mem[at] ** lower
-            bad += not math.isfinite(slope)
-            grad[at] += slope * grad[(out + i) * len(lanes) + lane]
+        power(scratch, 0, mem, a[i], lower, lanes)
+        slope = splat(exponent, lanes) * load(scratch, 0, lanes)
+        bad += not_finite(slope)
+        store(grad, a[i], load(grad, a[i], lanes) + slope * load(grad, out + i, lanes))
     return bad
 
 
@@ -171,9 +168,8 @@ def ratio_forward(
     bad = 0
     for i in range(n):
         if i == 0 or b[i] != b[i - 1]:  # neighbours mostly share their base
-            for lane in range(len(lanes)):
-                scratch[lane] = mem[b[i] * len(lanes) + lane] ** exponent
-                bad += not math.isfinite(scratch[lane])
+            power(scratch, 0, mem, b[i], exponent, lanes)
+            bad += not_finite(load(scratch, 0, lanes))
         store(mem, out + i, load(mem, a[i], lanes) * load(scratch, 0, lanes))
     return bad
 
@@ -194,11 +190,11 @@ def ratio_backward(
     bad = 0
     for i in range(n - 1, -1, -1):
         if i == n - 1 or b[i] != b[i + 1]:
-            for lane in range(len(lanes)):
-                base = mem[b[i] * len(lanes) + lane]
-                scratch[lane] = base**exponent
-                scratch[len(lanes) + lane] = exponent * base**lower
-                bad += not math.isfinite(scratch[len(lanes) + lane])
+            power(scratch, 0, mem, b[i], exponent, lanes)
+            power(scratch, 1, mem, b[i], lower, lanes)
+            slope = splat(exponent, lanes) * load(scratch, 1, lanes)
+            bad += not_finite(slope)
+            store(scratch, 1, slope)
         g = load(grad, out + i, lanes)
         store(grad, a[i], load(grad, a[i], lanes) + load(scratch, 0, lanes) * g)
         g = load(scratch, 1, lanes) * (load(mem, a[i], lanes) * g)
@@ -481,7 +477,7 @@ def run_backward(
         elif op == RELU:
             relu_backward(mem, grad, n, out, a, lanes)
         elif op == POW:
-            bad += pow_backward(mem, grad, n, out, a, c[0], c[1], lanes)
+            bad += pow_backward(mem, grad, n, out, a, c[0], c[1], scratch, lanes)
         elif op == SUM:
             sum_backward(grad, n, k, out, a, lanes)
         elif op == LOG:
