@@ -1,0 +1,61 @@
+"""Just enough of ZMTP 3 (ZeroMQ's wire format) to read along, and to speak it badly on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+GREETING_BYTES = 64
+MORE, LONG, COMMAND = 1, 2, 4
+
+
+def greeting(mechanism: bytes = b"NULL") -> bytes:
+    """What either side sends first: signature, version 3.0, mechanism, no server."""
+    head = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00"
+    return (head + mechanism.ljust(20, b"\0")).ljust(GREETING_BYTES, b"\0")
+
+
+def frame(body: bytes, flags: int = 0) -> bytes:
+    """One frame."""
+    if len(body) > 255:
+        return bytes([flags | LONG]) + len(body).to_bytes(8, "big") + body
+    return bytes([flags, len(body)]) + body
+
+
+def ready(identity: bytes = b"", kind: bytes = b"DEALER") -> bytes:
+    """The command that ends a NULL handshake."""
+    body = b"\x05READY"
+    for name, value in ((b"Socket-Type", kind), (b"Identity", identity)):
+        body += bytes([len(name)]) + name + len(value).to_bytes(4, "big") + value
+    return frame(body, COMMAND)
+
+
+class Reader:
+    """Finds the messages in one direction of an unencrypted connection."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._greeted = False
+        self._message = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The messages that are complete with this data; parts of one are joined."""
+        self._buffer += data
+        if not self._greeted:
+            if len(self._buffer) < GREETING_BYTES:
+                return
+            del self._buffer[:GREETING_BYTES]
+            self._greeted = True
+        while len(self._buffer) >= 2:
+            flags = self._buffer[0]
+            head = 9 if flags & LONG else 2
+            size = int.from_bytes(self._buffer[1:head], "big")
+            if len(self._buffer) < head + size:
+                return
+            body = bytes(self._buffer[head : head + size])
+            del self._buffer[: head + size]
+            if flags & COMMAND:
+                continue
+            self._message += body
+            if not flags & MORE:
+                yield self._message
+                self._message = b""

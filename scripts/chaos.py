@@ -1,0 +1,135 @@
+"""Train under fire with real processes, and end with the bits of a quiet run.
+
+``python scripts/chaos.py --minutes 10 --workers 4`` kills, freezes and cuts off what it can;
+``python scripts/chaos.py measure`` takes the numbers.
+"""
+
+from __future__ import annotations
+
+from _bootstrap import find_project
+
+find_project("click", "msgpack", "numba", "requests", "rich", "zmq")
+
+import contextlib
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from microgpt import cli
+from microgpt.cli import UserError, option
+from microgpt.engine import ENGINES
+from scripts._chaos import fire, show
+from scripts._chaos.fleet import FleetError, Plan
+from scripts._chaos.harm import targets_of
+from scripts._chaos.machine import Network, NotAllowedError, why_no_disk, why_no_network
+from scripts._chaos.schedule import schedule
+
+DISK_BYTES = 256 << 20
+PACE_STEPS = 200
+KEPT = 0.75  # of the quiet pace, as a guess at how long the run under fire will take
+CHECKPOINT_SECONDS = 1.0
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@option("--minutes", type=click.FloatRange(min=0.01), default=10.0, help="Time under fire, about.")
+@option("--workers", type=click.IntRange(min=1), default=4, help="Worker processes.")
+@click.option("--seed", type=int, default=None, help="Of the faults.  [default: a new one]")
+@click.option("--every", type=click.FloatRange(min=0.05), default=2.0, show_default=True,
+              help="Seconds between two faults, on average.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=1), default=None,
+              help="Length of the runs.  [default: measured, to fill the minutes]")  # fmt: skip
+@option("--engine", type=click.Choice(ENGINES), default=ENGINES[0], help="How workers compute.")
+@option("--data", default="names", help="As of scripts/train.py.")
+@click.option("--keep", type=click.Path(path_type=Path), default=None,
+              help="Folder for the runs.  [default: a temporary one, kept if anything is wrong]")  # fmt: skip
+@click.pass_context
+def main(
+    context: click.Context, minutes: float, workers: int, seed: int | None, every: float,
+    steps: int | None, engine: str, data: str, keep: Path | None,
+) -> int:  # fmt: skip
+    """A quiet run, then the same run under fire: both must end with the same state."""
+    if context.invoked_subcommand is not None:
+        return 0
+    console = Console()
+    seed = secrets.randbelow(10**6) if seed is None else seed
+    place = Path(tempfile.mkdtemp(prefix="microgpt-chaos-")) if keep is None else keep.absolute()
+    with contextlib.ExitStack() as stack:
+        network = open_network(console, stack)
+        disk_bytes = usable_disk(console, place)
+        say(console, f"seed {seed}: python scripts/chaos.py --seed {seed} repeats these faults")
+
+        def plan(name: str, length: int, every_steps: int) -> Plan:
+            flags = ("--steps", str(length), "--checkpoint-every", str(every_steps))
+            common = (*flags, "--data", data, "--quiet")
+            return Plan(place / name, workers, common, ("--engine", engine, "--quiet"))
+
+        try:
+            with show.Screen(console, "pace", PACE_STEPS).showing() as screen:
+                pace = fire.conduct(
+                    plan("pace", 10**6, 10**6), iter(()), screen,
+                    network=network, stop_after=PACE_STEPS,
+                ).rate  # fmt: skip
+            length = steps or max(50, int(minutes * 60 * pace * KEPT))
+            saving = max(1, int(pace * CHECKPOINT_SECONDS))
+            with show.Screen(console, "quiet run", length).showing() as screen:
+                calm = fire.conduct(
+                    plan("quiet", length, saving), iter(()), screen,
+                    network=network, disk_size=disk_bytes,
+                )  # fmt: skip
+            faults = schedule(seed, every, targets_of(workers, network is not None, disk_bytes > 0))
+            with show.Screen(console, "run under fire", length).showing() as screen:
+                under_fire = fire.conduct(
+                    plan("fire", length, saving), faults, screen,
+                    network=network, disk_size=disk_bytes,
+                )  # fmt: skip
+        except FleetError as error:
+            raise UserError(f"{error} (the runs are in {place}; seed {seed})") from error
+    show.report(console, calm, under_fire)
+    wrong = show.verdict(calm, under_fire)
+    if wrong:
+        for text in wrong:
+            say(console, f"WRONG: {text}")
+        return cli.complain(f"the run under fire differs; see {place}, seed {seed}", 1)
+    say(console, f"the same bits: state_sha256 {under_fire.state_sha256}")
+    if keep is None:
+        shutil.rmtree(place)
+    return 0
+
+
+def say(console: Console, text: str) -> None:
+    """One line, as it is."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def open_network(console: Console, stack: contextlib.ExitStack) -> Network | None:
+    """Two namespaces for this run, or None with a line that says why not."""
+    reason = why_no_network()
+    if reason:
+        say(console, f"skipped: link down ({reason})")
+        return None
+    try:
+        network = Network(f"mgpt{os.getpid()}")
+    except NotAllowedError as error:
+        raise UserError(str(error)) from error
+    stack.callback(network.close)
+    return network
+
+
+def usable_disk(console: Console, place: Path) -> int:
+    """How large a disk of our own may be; 0, and a line that says why, if there can be none."""
+    reason = why_no_disk(place)
+    if reason:
+        say(console, f"skipped: disk full, disk read-only ({reason})")
+    return 0 if reason else DISK_BYTES
+
+
+if __name__ == "__main__":
+    if sys.platform != "linux":
+        sys.exit("error: this program stops and cuts off processes as Linux can")
+    cli.run(main, prog_name="python scripts/chaos.py")
