@@ -73,10 +73,9 @@ class Send:
 
 @dataclass(frozen=True)
 class Save:
-    """Write a checkpoint of ``state``. With ``wait`` it must not be skipped for a newer one."""
+    """Write a checkpoint of ``state``. One that still waits may be skipped for a newer one."""
 
     state: TrainingState
-    wait: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,13 @@
-"""Who owes which shard of one step, and what has been answered. Pure bookkeeping."""
+"""Who owes which shard of one step, what has been answered, and which answer counts.
+
+Pure bookkeeping. Usually the first answer for a shard counts. Where two answers differ in a bit, or
+a worker says that a document cannot be computed, further workers are asked: what two of them say
+alike, and most of those asked say, counts.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -16,18 +21,18 @@ from microgpt.vectors import Vector
 
 @dataclass(frozen=True)
 class Contribution:
-    """An accepted answer: who gave it, the message, and its gradient as a vector."""
+    """An accepted answer: who gave it, its losses (little-endian float64) and its gradient."""
 
     peer: Peer
-    answer: Answer
+    losses: bytes
     gradient: Vector
 
 
 class StepLedger:
     """The shards of step ``step``: queued, owed by workers, answered.
 
-    Every shard is at all times in the queue, owed by at least one worker, or answered; ``audit``
-    raises AssertionError if that is ever untrue. Shards in ``verify`` want answers of two workers.
+    Every shard without a result is at all times in the queue or owed by a worker; ``audit`` raises
+    AssertionError if that is ever untrue. Shards in ``verify`` want answers of two workers.
     """
 
     def __init__(
@@ -38,26 +43,44 @@ class StepLedger:
         self.wanted = {shard: 2 if shard in verify else 1 for shard in self.all}
         self.owners: dict[Shard, dict[Peer, float]] = {shard: {} for shard in self.all}
         self.contributions: dict[Shard, list[Contribution]] = {shard: [] for shard in self.all}
+        self.failures: dict[Shard, dict[Peer, str]] = {}
         self.queue = deque(shard for shard in self.all for _ in range(self.wanted[shard]))
-        self._open = len(self.all)
+        self._standing = Counter(self.queue)
+        self._asked: dict[Shard, set[Peer]] = {shard: set() for shard in self.all}
+        self._results: dict[Shard, Contribution] = {}
+        self._verified = {shard for shard, wanted in self.wanted.items() if wanted > 1}
+        self._doubtful: set[Shard] = set()  # without a result in spite of answers, or failed at
+        self.untouched = True  # as long as no shard has been given to anybody
+
+    # --- handing out -----------------------------------------------------------------------------
+
+    def asked(self, shard: Shard, peer: Peer) -> bool:
+        """Whether the worker was ever given the shard."""
+        return peer in self._asked.get(shard, ())
 
     def involved(self, shard: Shard, peer: Peer) -> bool:
-        """Whether the worker owes or has answered the shard."""
-        answered = any(given.peer == peer for given in self.contributions[shard])
-        return answered or peer in self.owners[shard]
+        """Whether the worker owes or has answered the shard, or has failed at it."""
+        return (
+            peer in self.owners[shard]
+            or any(given.peer == peer for given in self.contributions[shard])
+            or peer in self.failures.get(shard, ())
+        )
 
     def take(self, peer: Peer, now: float) -> Shard | None:
-        """Hand the first queued shard that the worker has not seen yet to it."""
+        """Hand the first queued shard that the worker is not involved in to it."""
         for place, shard in enumerate(self.queue):
             if not self.involved(shard, peer):
                 del self.queue[place]
-                self.owners[shard][peer] = now
+                self._standing[shard] -= 1
+                self.take_also(shard, peer, now)
                 return shard
         return None
 
     def take_also(self, shard: Shard, peer: Peer, now: float) -> None:
-        """Hand a shard that somebody owes already to a further worker."""
+        """Hand a shard to a worker, whether it is queued or not."""
+        self.untouched = False
         self.owners[shard][peer] = now
+        self._asked[shard].add(peer)
 
     def release(self, peer: Peer) -> list[Shard]:
         """The worker owes nothing any more; gives back the shards that it owed."""
@@ -66,6 +89,25 @@ class StepLedger:
             del self.owners[shard][peer]
             self._requeue(shard)
         return freed
+
+    def owed_by(self, peer: Peer) -> list[Shard]:
+        """Shards that the worker has been given and not answered, in order."""
+        return [shard for shard in self.all if peer in self.owners[shard]]
+
+    def _requeue(self, shard: Shard) -> None:
+        """Make the shard stand in the queue as often as it needs further workers."""
+        missing = 0
+        if shard not in self._results:
+            given = len(self.contributions[shard])
+            needed = max(self.wanted[shard], given + 1)  # given and no result: they differ
+            missing = max(0, needed - given - len(self.owners[shard]))
+        for _ in range(self._standing[shard], missing):
+            self.queue.appendleft(shard)
+        for _ in range(missing, self._standing[shard]):
+            self.queue.remove(shard)
+        self._standing[shard] = missing
+
+    # --- taking in -------------------------------------------------------------------------------
 
     def answer(self, peer: Peer, shard: Shard, answer: Answer, gradient: Vector) -> Peer | None:
         """Take an answer in. Returns the worker whose earlier answer differs in a bit, if one does.
@@ -76,69 +118,112 @@ class StepLedger:
         self.owners[shard].pop(peer, None)
         if any(earlier.peer == peer for earlier in given):
             return None
-        differing = next((c.peer for c in given if not same_bits(c.answer, answer)), None)
-        given.append(Contribution(peer, answer, gradient))
-        if len(given) == self.wanted[shard]:
-            self._open -= 1
-        self._requeue(shard)
+        new = Contribution(peer, answer.losses, gradient)
+        differing = next((earlier.peer for earlier in given if not same_bits(earlier, new)), None)
+        given.append(new)
+        self._decide(shard)
         return differing
 
-    def _requeue(self, shard: Shard) -> None:
-        """Make the shard stand in the queue as often as it needs further workers."""
-        have = len(self.owners[shard]) + len(self.contributions[shard])
-        missing = max(0, self.wanted[shard] - have)
-        standing = self.queue.count(shard)
-        for _ in range(standing, missing):
-            self.queue.appendleft(shard)
-        for _ in range(missing, standing):
-            self.queue.remove(shard)
+    def fail(self, peer: Peer, shard: Shard, reason: str) -> None:
+        """The worker says that it cannot compute the shard."""
+        self.owners[shard].pop(peer, None)
+        self.failures.setdefault(shard, {})[peer] = reason
+        self._decide(shard)
 
-    def owed_by(self, peer: Peer) -> list[Shard]:
-        """Shards that the worker has been given and not answered, in order."""
-        return [shard for shard in self.all if peer in self.owners[shard]]
+    def discard(self, peer: Peer) -> None:
+        """What the worker has said in this step is not believed: others are asked."""
+        for shard in self.all:
+            given = self.contributions[shard]
+            believed = [contribution for contribution in given if contribution.peer != peer]
+            failed = self.failures.get(shard, {}).pop(peer, None)
+            if len(believed) < len(given) or failed is not None:
+                self.contributions[shard] = believed
+                self._decide(shard)
 
-    def waive_verification(self) -> None:
-        """One answer is enough for every shard: there is nobody to ask for a second one."""
-        for shard, wanted in self.wanted.items():
-            if wanted > 1:
-                if len(self.contributions[shard]) == 1:
-                    self._open -= 1
-                self.wanted[shard] = 1
-                self._requeue(shard)
+    def waive_verification(self) -> bool:
+        """One answer is enough for every shard: there is nobody to ask for a second one.
 
-    @property
-    def untouched(self) -> bool:
-        """Whether no shard has been given to anybody."""
-        return len(self.queue) == sum(self.wanted.values())
+        Returns whether that changed anything. Answers that differ already stay doubtful.
+        """
+        waived = [shard for shard in self._verified if len(self.contributions[shard]) < 2]
+        for shard in waived:
+            self._verified.discard(shard)
+            self.wanted[shard] = 1
+            self._decide(shard)
+        return bool(waived)
+
+    def _decide(self, shard: Shard) -> None:
+        """Find the answer that counts, if there is one, and queue the shard if there is not."""
+        given = self.contributions[shard]
+        self._results.pop(shard, None)
+        if len(given) >= self.wanted[shard]:
+            for contribution in given:
+                alike = sum(same_bits(contribution, other) for other in given)
+                if alike == len(given) or (alike >= 2 and 2 * alike > len(given)):
+                    self._results[shard] = contribution
+                    break
+        enough = len(given) >= self.wanted[shard] or self.failures.get(shard)
+        if enough and shard not in self._results:
+            self._doubtful.add(shard)
+        else:
+            self._doubtful.discard(shard)
+        self._requeue(shard)
+
+    # --- what came out ---------------------------------------------------------------------------
 
     @property
     def complete(self) -> bool:
-        """Whether every shard has as many answers as it wants."""
-        return self._open == 0
+        """Whether every shard has a result."""
+        return len(self._results) == len(self.all)
+
+    def decided(self, shard: Shard) -> bool:
+        """Whether the shard has a result."""
+        return shard in self._results
+
+    def outvoted(self, shard: Shard) -> list[Peer]:
+        """Workers whose answers for the shard are not its result."""
+        result = self._results.get(shard)
+        if result is None:
+            return []
+        return [c.peer for c in self.contributions[shard] if not same_bits(c, result)]
+
+    def undecidable(self, present: Collection[Peer]) -> Shard | None:
+        """A shard that needs another opinion when all workers ``present`` have given theirs."""
+        for shard in self._doubtful if present else ():
+            if self._standing[shard] and all(self.involved(shard, peer) for peer in present):
+                return shard
+        return None
 
     def losses(self) -> list[float]:
         """Losses of the batch's documents in order. Only when complete."""
-        parts = [self.contributions[shard][0].answer.losses for shard in self.all]
+        parts = [self._results[shard].losses for shard in self.all]
         joined: list[float] = np.frombuffer(b"".join(parts), "<f8").tolist()
         return joined
 
     def gradient_sum(self) -> Vector:
         """Tree sum of the gradients over the batch. Only when complete."""
-        return tree_sum([self.contributions[shard][0].gradient for shard in self.all])
+        return tree_sum([self._results[shard].gradient for shard in self.all])
 
     def audit(self) -> None:
         """Raise AssertionError if a shard is owed to nobody, or a document is counted twice."""
         places = [i for shard in self.all for i in range(shard.start, shard.start + shard.count)]
         if places != list(range(len(places))):
             raise AssertionError("the shards do not cover every document exactly once")
+        if +self._standing != Counter(self.queue):
+            raise AssertionError("the queue and its counts differ")
         for shard in self.all:
-            given = {c.peer for c in self.contributions[shard]}
+            given = {contribution.peer for contribution in self.contributions[shard]}
+            if len(given) != len(self.contributions[shard]):
+                raise AssertionError(f"{shard} has two answers of one worker")
             if given & self.owners[shard].keys():
                 raise AssertionError(f"{shard} is both owed and answered by one worker")
-            if not given and not self.owners[shard] and shard not in self.queue:
+            if not (self.decided(shard) or self.owners[shard] or shard in self.queue):
                 raise AssertionError(f"{shard} is owed to nobody")
 
 
-def same_bits(one: Answer, other: Answer) -> bool:
-    """Whether two answers for a shard are equal to the bit."""
-    return one.losses == other.losses and dict(one.gradient) == dict(other.gradient)
+def same_bits(one: Contribution, other: Contribution) -> bool:
+    """Whether two answers for a shard are equal to the bit; 0 and -0 are not."""
+    return one is other or (
+        one.losses == other.losses
+        and np.array_equal(one.gradient.view(np.int64), other.gradient.view(np.int64))
+    )

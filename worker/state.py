@@ -30,6 +30,11 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Connected:
+    """A connection is made, the first or a new one: what was under way on the old one is lost."""
+
+
+@dataclass(frozen=True)
 class Received:
     """A well-formed message of the coordinator."""
 
@@ -61,7 +66,7 @@ class StopRequested:
     """Somebody wants the worker to leave."""
 
 
-Event: TypeAlias = Received | Computed | Reported | Tick | StopRequested
+Event: TypeAlias = Connected | Received | Computed | Reported | Tick | StopRequested
 
 
 # --- actions -------------------------------------------------------------------------------------
@@ -115,9 +120,10 @@ class WorkerState:
         self.model: Mapping[str, int] | None = None
         self.computing: Job | None = None
         self.finished = False
+        self._settled = False  # whether the last offer was answered by a welcome
         self._queue: deque[Job] = deque()
         self._weights: messages.Weights | None = None
-        self._pause = HELLO_SECONDS
+        self._pause = HELLO_SECONDS  # between two signs of life
         self._sent = float("-inf")
         self._now = 0.0
         self._actions: list[Action] = []
@@ -136,6 +142,9 @@ class WorkerState:
         return self._actions
 
     # --- events ----------------------------------------------------------------------------------
+
+    def _on_connected(self, event: Connected) -> None:
+        self._offer()
 
     def _on_received(self, event: Received) -> None:
         message = event.message
@@ -157,6 +166,9 @@ class WorkerState:
     def _on_welcome(self, message: messages.Welcome) -> None:
         if (message.run, message.life) != (self.run, self.life):
             self._note(f"welcomed as worker {message.worker} of run {message.run}")
+        elif self._settled:
+            return  # late, over an older connection: what has come since is still owed
+        self._settled = True
         self.run, self.life = message.run, message.life
         self._pause = message.seconds / HEARTBEATS_PER_TIMEOUT
         self._queue.clear()
@@ -169,8 +181,9 @@ class WorkerState:
         if self._weights is None or self._weights.step != task.step:
             self._offer()  # we have missed something: begin again
             return
-        self._queue.append(Job(task, self._weights.weights))
-        self._compute_next()
+        if self.computing is None or self.computing.task != task:  # else the answer is coming
+            self._queue.append(Job(task, self._weights.weights))
+            self._compute_next()
 
     def _on_computed(self, event: Computed) -> None:
         self.computing = None
@@ -185,9 +198,10 @@ class WorkerState:
             self._send(messages.Status(self.run, self.life, event.text[: messages.MAX_TEXT]))
 
     def _on_tick(self, event: Tick) -> None:
-        if self._now - self._sent < self._pause:
+        pause = self._pause if self._settled else HELLO_SECONDS
+        if 0.0 <= self._now - self._sent < pause:
             return
-        if self.run:
+        if self._settled:
             self._send(messages.Heartbeat(self.run, self.life))
         else:
             self._offer()
@@ -199,6 +213,8 @@ class WorkerState:
     # --- actions ---------------------------------------------------------------------------------
 
     def _offer(self) -> None:
+        """Say Hello, and again and again until a welcome comes."""
+        self._settled = False
         self._send(messages.Hello(self.run, self.life, self.name, self.engine))
 
     def _compute_next(self) -> None:
@@ -219,6 +235,7 @@ class WorkerState:
 
 
 _HANDLERS: dict[type[Any], Callable[[WorkerState, Any], None]] = {
+    Connected: WorkerState._on_connected,
     Received: WorkerState._on_received,
     Computed: WorkerState._on_computed,
     Reported: WorkerState._on_reported,

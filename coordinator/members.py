@@ -1,0 +1,89 @@
+"""The workers that the coordinator has welcomed, and the words by which they come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from coordinator.events import Peer
+from coordinator.outbox import Outbox, printable
+from microgpt import messages
+from microgpt.reduction import Shard
+
+
+@dataclass
+class Worker:
+    """What the coordinator knows of a worker it has welcomed.
+
+    ``owed`` are steps and shards that it computes; also of a step that is over, as it is not idle
+    before it has answered.
+    """
+
+    peer: Peer
+    number: int
+    name: str
+    engine: str
+    heard: float
+    welcomed: float = 0.0
+    weights_step: int = -1
+    documents: int = 0
+    busy_seconds: float = 0.0
+    owed: set[tuple[int, Shard]] = field(default_factory=set)
+
+
+class Members:
+    """``workers`` by their peers, in the order in which they joined; ``joined`` counts them all."""
+
+    def __init__(
+        self, out: Outbox, run: str, life: str, timeout: float, model: Mapping[str, int]
+    ) -> None:
+        self.workers: dict[Peer, Worker] = {}
+        self.joined = 0
+        self._out, self._run, self._life = out, run, life
+        self._timeout, self._model = float(timeout), model
+
+    def welcome(self, peer: Peer, hello: messages.Hello, now: float) -> Worker:
+        """Take a worker in, or begin again with one that is in already."""
+        worker = self.workers.get(peer)
+        if worker is None:
+            self.joined += 1
+            name = printable(hello.name, 40) or f"worker {self.joined}"
+            worker = Worker(peer, self.joined, name, printable(hello.engine, 20), now)
+            self.workers[peer] = worker
+            text = f"{worker.name} has joined ({worker.engine} engine)"
+            self._out.note("joined", text, worker=worker.name, engine=worker.engine)
+        worker.heard = worker.welcomed = now
+        worker.weights_step = -1
+        self._out.send(
+            peer,
+            messages.Welcome(self._run, self._life, worker.number, self._timeout, self._model),
+        )
+        return worker
+
+    def remove(self, worker: Worker, kind: str, text: str, freed: list[Shard]) -> None:
+        """Strike a worker off, who owed the shards ``freed``; ``kind`` is why, for machines."""
+        del self.workers[worker.peer]
+        details = {"worker": worker.name, "shards": [[s.start, s.count] for s in freed]}
+        more = f"; its {len(freed)} unfinished shard(s) go to others" if freed else ""
+        self._out.note(kind, text + more, warning=kind != "left", **details)
+
+    def introduce(self, peer: Peer) -> None:
+        """Ask somebody who is not in, or has missed that, to say Hello."""
+        self._out.send(peer, messages.Introduce(self._run, self._life))
+
+    def refuse(self, peer: Peer, reason: str) -> None:
+        """Tell a worker that it cannot take part."""
+        self._out.send(peer, messages.Refuse(self._run, self._life, reason[:500]))
+
+    def stop(self, peer: Peer, reason: str) -> None:
+        """Tell a worker that there is no more work."""
+        self._out.send(peer, messages.Stop(self._run, self._life, reason))
+
+    def silent(self, now: float) -> list[Worker]:
+        """Workers that have not been heard of for longer than the timeout."""
+        return [w for w in self.workers.values() if now - w.heard > self._timeout]
+
+    def name(self, peer: Peer) -> str:
+        """What people call a worker."""
+        worker = self.workers.get(peer)
+        return worker.name if worker else "a worker that has left"
