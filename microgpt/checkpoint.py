@@ -152,7 +152,7 @@ def _open_envelope(data: bytes, where: str) -> bytes:
     if not isinstance(outer, dict) or outer.get("format") != FORMAT:
         raise CheckpointError(f"{where} is not a checkpoint of this program")
     version, body = outer.get("version"), outer.get("body")
-    if not isinstance(version, int):
+    if type(version) is not int or version < 1:
         raise CheckpointError(f"{where} is damaged: it has no format version")
     if version > VERSION:
         raise CheckpointError(

@@ -25,7 +25,7 @@ NAMES = (
     "anna", "bo", "carla", "dora", "emil", "frida", "gil", "hanna", "ida", "jo", "karl", "lea",
     "mona", "nils", "ole", "pia", "rosa", "sam", "tina", "ulf", "vera", "willi", "yara", "zoe",
 )  # fmt: skip
-PATIENCE = 40.0  # seconds; only a broken program needs them
+PATIENCE = 60.0  # seconds; only a broken program needs them
 
 T = TypeVar("T")
 
@@ -46,17 +46,22 @@ class Process:
     """A child in a session of its own, whose output goes to files."""
 
     def __init__(
-        self, name: str, command: Iterable[str], place: Path, env: Mapping[str, str], stdin: int
+        self,
+        name: str,
+        command: Iterable[str],
+        place: Path,
+        env: Mapping[str, str],
+        stdout: int | None = None,
     ) -> None:
-        self.name = name
+        self.name, self.place = name, place
         self._out, self._err = place / f"{name}.out", place / f"{name}.err"
         with open(self._out, "wb") as out, open(self._err, "wb") as err:
             self.popen = subprocess.Popen(
                 [*command],
                 cwd=place,
                 env=dict(env),
-                stdin=stdin,
-                stdout=out,
+                stdin=subprocess.DEVNULL,
+                stdout=out if stdout is None else stdout,
                 stderr=err,
                 start_new_session=True,
             )
@@ -139,12 +144,13 @@ class Lab:
             "COLUMNS": "100",
         }
         self.processes: list[Process] = []
+        self.pipe: int | None = None  # instead of a file, the stdout of what is started next
 
     def start(self, *command: str, name: str = "process", **variables: str) -> Process:
         """Start a command here, with more environment variables."""
         number = len(self.processes)
         env = {**self.env, **variables}
-        process = Process(f"{number}-{name}", command, self.place, env, subprocess.DEVNULL)
+        process = Process(f"{number}-{name}", command, self.place, env, self.pipe)
         self.processes.append(process)
         return process
 

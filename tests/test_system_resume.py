@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,13 @@ from tests.processes import NAMES, TINY, Lab, RunDir, eventually
 from tests.test_system_workers import ends_alike, find_child, signal_process
 
 pytestmark = pytest.mark.timeout(110)
-STEPS = 30
+STEPS = 40
+SMALL = 8
 
 
 def flags(lab: Lab, *more: str) -> list[str]:
-    return [*TINY, "--steps", str(STEPS), "--data", str(lab.data), "--checkpoint-every", "5", *more]
+    size = ("--steps", str(STEPS), "--batch-size", str(SMALL), "--checkpoint-every", "5")
+    return [*TINY, *size, "--data", str(lab.data), *more]
 
 
 def on_disk(run: RunDir) -> int:
@@ -38,7 +42,7 @@ def test_a_killed_coordinator_is_started_again_by_train_py(lab: Lab, reference: 
     signal_process(find_child(train, "coordinator"), signal.SIGKILL)
     train.says("the coordinator was killed (SIGKILL); starting it again")
     assert train.wait() == 0, train.err
-    ends_alike(run, reference(STEPS))
+    ends_alike(run, reference(STEPS, SMALL))
     assert "resuming from" in train.out
     assert run.kinds().count("joined") == 4, "both workers have come back by themselves"
     assert "Traceback" not in train.out + train.err
@@ -53,7 +57,7 @@ def test_it_comes_back_at_the_port_that_it_had_chosen(lab: Lab, reference: Refer
     signal_process(find_child(train, "coordinator"), signal.SIGKILL)
     assert train.wait() == 0, train.err
     assert run.endpoint() == before
-    ends_alike(run, reference(STEPS))
+    ends_alike(run, reference(STEPS, SMALL))
 
 
 @pytest.fixture
@@ -88,7 +92,7 @@ def test_resumed_by_hand(lab: Lab, cut_off: RunDir, reference: Reference, where:
     steps = 5 if "00005" in where else on_disk(cut_off)
     out = go_on(lab, cut_off, str(cut_off.path / where))
     assert re.search(rf"resuming from .*msgpack after step {steps}\n", out)
-    ends_alike(cut_off, reference(STEPS))
+    ends_alike(cut_off, reference(STEPS, SMALL))
 
 
 def test_resumed_from_a_directory_whose_newest_file_is_damaged(
@@ -102,7 +106,7 @@ def test_resumed_from_a_directory_whose_newest_file_is_damaged(
     assert coordinator.wait() == 0, coordinator.err
     (line,) = coordinator.err.splitlines()
     assert re.fullmatch(r"warning: passed over: .*checkpoint.msgpack is damaged: .*", line)
-    ends_alike(cut_off, reference(STEPS))
+    ends_alike(cut_off, reference(STEPS, SMALL))
 
 
 def test_temporary_files_of_the_killed_writer_are_removed(lab: Lab, cut_off: RunDir) -> None:
@@ -130,7 +134,7 @@ def test_a_complete_run_says_so_and_can_be_extended(lab: Lab, reference: Referen
     saved = checkpoint.load(run.newest)
     assert (saved.step, saved.training.steps) == (8, 8)
     # The first six steps are those of a run of 6 steps; the rate of the others is that of 8.
-    assert saved.losses[:6] == reference(6).losses
+    assert saved.losses[:6] == reference(6, SMALL).losses
     assert [r["lr"] for r in run.metrics[5:]] == [0.01 * (1 - s / n) for s, n in
                                                   [(5, 6), (6, 8), (7, 8)]]  # fmt: skip
 
@@ -172,15 +176,11 @@ def test_flags_that_agree_with_the_checkpoint_are_welcome(lab: Lab, finished: Pa
 @pytest.fixture
 def finished(lab: Lab, saved_run: Path) -> Path:
     """A copy of a complete run of 5 steps."""
-    import shutil
-
     target = lab.place / "runs" / "finished"
     shutil.copytree(saved_run, target)
     # The data lie where this lab has them; the settings say so too.
     newest = checkpoint.load(target / "checkpoint.msgpack")
     data = {**newest.data, "name": str(lab.data)}
-    from dataclasses import replace
-
     checkpoint.save(target / "checkpoint.msgpack", replace(newest, data=data))
     return target
 
