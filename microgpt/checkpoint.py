@@ -176,7 +176,7 @@ def _read_body(body: Any) -> Checkpoint:
     if any(x < 0.0 for x in from_bytes(v)):
         raise ValueError("a mean square of Adam is negative")
     step, run, data, losses = body["step"], body["run"], body["data"], body["losses"]
-    if not isinstance(step, int) or not 0 <= step < 2**63:
+    if type(step) is not int or not 0 <= step < 2**63:
         raise ValueError("the step is not a whole number")
     if not isinstance(run, str) or not isinstance(data, dict) or not isinstance(losses, list):
         raise ValueError("the run, the data's fingerprint or the losses are of another type")
