@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -27,12 +26,11 @@ def tree_sum(items: Sequence[T], add: Callable[[Any, Any], T] = operator.add) ->
     return level[0]
 
 
-@dataclass(frozen=True, order=True)
-class Shard:
+class Shard(NamedTuple):
     """Documents ``start`` to ``start + count - 1`` of a batch."""
 
     start: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs
 
 
 def shards(batch_size: int, shard_size: int) -> list[Shard]:
