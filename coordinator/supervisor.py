@@ -188,7 +188,9 @@ class Supervisor:
         for child in list(self._children.values()):
             if child.process.poll() is None:
                 child.process.send_signal(signal.SIGINT)
-        deadline = time.monotonic() + LEAVE_SECONDS
+        # Without a coordinator there is nothing to wait for but the workers' good manners.
+        patience = LEAVE_SECONDS if 0 in self._children else LEAVE_SECONDS / 2
+        deadline = time.monotonic() + patience
         for child in list(self._children.values()):
             try:
                 child.process.wait(max(0.0, deadline - time.monotonic()))

@@ -34,7 +34,7 @@ def make(step: int = 3) -> Checkpoint:
     v = to_bytes([x * x for x in from_bytes(v)])
     version, words, gauss = rng.getstate()
     state = (version, words, gauss)
-    data = {"name": "names", "sha256": "0" * 64, "documents": 5, "bytes": 30}
+    data: dict[str, str | int] = {"name": "names", "sha256": "0" * 64, "documents": 5, "bytes": 30}
     return Checkpoint(config, tokenizer, data, "run", step, weights, m, v, state, (2.5, 2.25))
 
 
@@ -66,11 +66,10 @@ def test_the_generator_goes_on_where_it_stood() -> None:
 
 @pytest.mark.parametrize("part", ["weights", "adam_m", "adam_v", "step", "rng_state"])
 def test_the_state_digest_covers_each_part(part: str) -> None:
-    other: Any = make()
     flipped = bytearray(SAVED.weights)
     flipped[-1] ^= 1
     version, words, gauss = SAVED.rng_state
-    new = {"step": 4, "rng_state": (version, (words[0] ^ 1, *words[1:]), gauss)}
+    new: dict[str, Any] = {"step": 4, "rng_state": (version, (words[0] ^ 1, *words[1:]), gauss)}
     other = replace(SAVED, **{part: new.get(part, bytes(flipped))})
     assert other.state_sha256 != SAVED.state_sha256
     assert (other.params_sha256 != SAVED.params_sha256) == (part == "weights")
