@@ -28,11 +28,11 @@ from microgpt.jit import inner
 from microgpt.simd import (
     DOUBLE,
     INT64,
+    cgutils,
     fma,
     fused,
     intrinsic,
     load,
-    pointer,
     splat,
     sqrt,
     store,
@@ -164,7 +164,7 @@ def reciprocal_root(x: Vectors, lanes: Lanes) -> tuple[Vectors, Vectors]:
 
 
 #: exp(x) = 2**(k / STEPS) * exp(r) with |r| at most ln(2) / (2 * STEPS).
-STEPS = 32
+STEPS = 16
 TERMS = 8
 
 
@@ -180,7 +180,7 @@ def _exp_tables() -> tuple[Any, float, float]:
             table[1, j] = float(exact - Decimal(float(table[0, j])))
         step = ln2 / STEPS
         short = math.ldexp(round(math.ldexp(float(step), 38)), -38)  # times k: exact
-        return table.ravel(), short, float(step - Decimal(short))
+        return table, short, float(step - Decimal(short))
 
 
 EXP_TABLE, STEP_SHORT, STEP_REST = _exp_tables()
@@ -191,7 +191,7 @@ def exponential(out: Pointer, o: int, base: Pointer, i: int, lanes: Lanes) -> No
     """Vector ``o`` after ``out`` becomes e to the power of vector ``i`` after ``base``."""
     mask = (1 << len(lanes)) - 1
     if TRUSTED:
-        mask = exp_or_undecided(out, o, load(base, i, lanes), pointer(EXP_TABLE))
+        mask = exp_or_undecided(out, o, load(base, i, lanes))
     if mask:
         for lane in range(len(lanes)):
             if mask >> lane & 1:
@@ -199,12 +199,12 @@ def exponential(out: Pointer, o: int, base: Pointer, i: int, lanes: Lanes) -> No
 
 
 @intrinsic
-def exp_or_undecided(typingctx: Any, out: Any, o: Any, x: Any, table: Any) -> Any:
+def exp_or_undecided(typingctx: Any, out: Any, o: Any, x: Any) -> Any:
     """Write e**x as vector ``o``; returns the bits of the lanes that are left to the C library."""
-    sig = types.int64(out, o, x, table)
+    sig = types.int64(out, o, x)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        out, o, x, table = args
+        out, o, x = args
         count = sig.args[2].count
         longs = ir.VectorType(INT64, count)
 
@@ -214,29 +214,29 @@ def exp_or_undecided(typingctx: Any, out: Any, o: Any, x: Any, table: Any) -> An
         def whole(number: int) -> Any:
             return ir.Constant(longs, [number] * count)
 
+        def multiply_add(a: Any, b: Any, c: Any) -> Any:
+            return fused(builder, a, b, c)
+
         add, sub, mul = builder.fadd, builder.fsub, builder.fmul
         # Adding 1.5 * 2**52 rounds to a whole number, which then stands in the lowest bits.
-        shifted = add(mul(x, real(STEPS / math.log(2))), real(1.5 * 2.0**52))
+        shifted = multiply_add(x, real(STEPS / math.log(2)), real(1.5 * 2.0**52))
         bits = builder.bitcast(shifted, longs)
         k = sub(shifted, real(1.5 * 2.0**52))
-        high = sub(x, mul(k, real(STEP_SHORT)))
-        low = mul(k, real(STEP_REST))
-        r = sub(high, low)
-        r_rest = sub(sub(high, r), low)
+        high = multiply_add(k, real(-STEP_SHORT), x)
+        r = multiply_add(k, real(-STEP_REST), high)
+        r_rest = multiply_add(k, real(-STEP_REST), sub(high, r))
         series = real(1.0 / math.factorial(TERMS))
         for n in range(TERMS - 1, 1, -1):
-            series = add(mul(series, r), real(1.0 / math.factorial(n)))
-        tail = add(mul(mul(r, r), series), r_rest)  # exp(r) = 1 + r + tail
-        j = builder.and_(bits, whole(STEPS - 1))
-        t = _looked_up(builder, table, j, 0)
-        t_rest = _looked_up(builder, table, j, STEPS)
+            series = multiply_add(series, r, real(1.0 / math.factorial(n)))
+        tail = multiply_add(mul(r, r), series, r_rest)  # exp(r) = 1 + r + tail
+        t, t_rest = (_looked_up(builder, row, bits) for row in EXP_TABLE)
         h = mul(t, r)
-        h_rest = fused(builder, t, r, builder.fneg(h))
+        h_rest = multiply_add(t, r, builder.fneg(h))
         y0 = add(t, h)
-        rest = add(sub(h, sub(y0, t)), add(h_rest, add(mul(t, tail), t_rest)))
+        rest = add(sub(h, sub(y0, t)), add(h_rest, multiply_add(t, tail, t_rest)))
         y = add(y0, rest)
         rest = sub(rest, sub(y, y0))
-        exponent = builder.shl(builder.and_(bits, whole(-STEPS)), whole(52 - 5))
+        exponent = builder.shl(builder.and_(bits, whole(-STEPS)), whole(52 - 4))
         scale = builder.bitcast(builder.add(exponent, whole(1023 << 52)), x.type)
         # Outside this range bits and scale are nonsense; NaN leaves the lane to the C library.
         limit = real(RANGE * math.log(2))
@@ -253,10 +253,23 @@ def exp_or_undecided(typingctx: Any, out: Any, o: Any, x: Any, table: Any) -> An
     return sig, codegen
 
 
-def _looked_up(builder: Any, table: Any, j: Any, begin: int) -> Any:
-    vector = ir.Constant(ir.VectorType(DOUBLE, j.type.count), ir.Undefined)
-    for lane in range(j.type.count):
-        index = builder.extract_element(j, ir.IntType(32)(lane))
-        number = builder.load(builder.gep(table, [builder.add(index, INT64(begin))]))
+def _looked_up(builder: Any, row: Any, bits: Any) -> Any:
+    """Lane by lane the number of ``row`` (16 numbers) that the lowest four bits choose."""
+    count = bits.type.count
+    row = [float(number) for number in row]
+    if count == 8 and llvmlite.binding.get_host_cpu_features().get("avx512f", False):
+        kind = ir.VectorType(DOUBLE, 8)
+        halves = [ir.Constant(kind, row[:8]), ir.Constant(kind, row[8:])]
+        function = ir.FunctionType(kind, [kind, bits.type, kind])
+        name = "llvm.x86.avx512.vpermi2var.pd.512"
+        lookup = cgutils.get_or_insert_function(builder.module, function, name)
+        return builder.call(lookup, [halves[0], bits, halves[1]])
+    table = cgutils.global_constant(
+        builder, "exp_table", ir.Constant(ir.ArrayType(DOUBLE, len(row)), row)
+    )
+    vector = ir.Constant(ir.VectorType(DOUBLE, count), ir.Undefined)
+    for lane in range(count):
+        index = builder.and_(builder.extract_element(bits, ir.IntType(32)(lane)), INT64(15))
+        number = builder.load(builder.gep(table, [INT64(0), index]))
         vector = builder.insert_element(vector, number, ir.IntType(32)(lane))
     return vector

@@ -26,8 +26,17 @@ RELU, MAX, PICK, SUM, DOT = int(Op.RELU), int(Op.MAX), int(Op.PICK), int(Op.SUM)
 ROW, RATIO, LOAD, GATHER = int(Op.ROW), int(Op.RATIO), int(Op.LOAD), int(Op.GATHER)
 
 #: Columns of the instruction table, and eight lanes for what runs over rows or columns.
-WIDTH = 13
+WIDTH = 15
 EIGHT = (0,) * 8
+
+
+@inner
+def contribute(grad: Pointer, slot: int, amount: Any, first: int, lanes: Lanes) -> None:
+    """Add to a gradient; the first contribution is simply written, so nothing must be cleared."""
+    if first:
+        store(grad, slot, amount)
+    else:
+        store(grad, slot, load(grad, slot, lanes) + amount)
 
 
 @inner
@@ -38,13 +47,21 @@ def add_forward(mem: Pointer, n: int, out: int, a: Pointer, b: Pointer, lanes: L
 
 @inner
 def add_backward(
-    grad: Pointer, n: int, out: int, a: Pointer, b: Pointer, needs_b: int, lanes: Lanes
+    grad: Pointer,
+    n: int,
+    out: int,
+    a: Pointer,
+    b: Pointer,
+    needs_b: int,
+    first_a: int,
+    first_b: int,
+    lanes: Lanes,
 ) -> None:
     for i in range(n - 1, -1, -1):
         g = load(grad, out + i, lanes)
-        store(grad, a[i], load(grad, a[i], lanes) + g)
+        contribute(grad, a[i], g, first_a, lanes)
         if needs_b:
-            store(grad, b[i], load(grad, b[i], lanes) + g)
+            contribute(grad, b[i], g, first_b, lanes)
 
 
 @inner
@@ -62,13 +79,15 @@ def mul_backward(
     a: Pointer,
     b: Pointer,
     needs_b: int,
+    first_a: int,
+    first_b: int,
     lanes: Lanes,
 ) -> None:
     for i in range(n - 1, -1, -1):
         g = load(grad, out + i, lanes)
-        store(grad, a[i], load(grad, a[i], lanes) + load(mem, b[i], lanes) * g)
+        contribute(grad, a[i], load(mem, b[i], lanes) * g, first_a, lanes)
         if needs_b:
-            store(grad, b[i], load(grad, b[i], lanes) + load(mem, a[i], lanes) * g)
+            contribute(grad, b[i], load(mem, a[i], lanes) * g, first_b, lanes)
 
 
 @inner
@@ -81,10 +100,12 @@ def exp_forward(mem: Pointer, n: int, out: int, a: Pointer, lanes: Lanes) -> int
 
 
 @inner
-def exp_backward(mem: Pointer, grad: Pointer, n: int, out: int, a: Pointer, lanes: Lanes) -> None:
+def exp_backward(
+    mem: Pointer, grad: Pointer, n: int, out: int, a: Pointer, first_a: int, lanes: Lanes
+) -> None:
     for i in range(n - 1, -1, -1):
         g = load(mem, out + i, lanes) * load(grad, out + i, lanes)
-        store(grad, a[i], load(grad, a[i], lanes) + g)
+        contribute(grad, a[i], g, first_a, lanes)
 
 
 @inner
@@ -100,11 +121,13 @@ def log_forward(mem: Pointer, n: int, out: int, a: Pointer, lanes: Lanes) -> int
 
 
 @inner
-def log_backward(mem: Pointer, grad: Pointer, n: int, out: int, a: Pointer, lanes: Lanes) -> None:
+def log_backward(
+    mem: Pointer, grad: Pointer, n: int, out: int, a: Pointer, first_a: int, lanes: Lanes
+) -> None:
     one = splat(1.0, lanes)
     for i in range(n - 1, -1, -1):
         g = one / load(mem, a[i], lanes) * load(grad, out + i, lanes)
-        store(grad, a[i], load(grad, a[i], lanes) + g)
+        contribute(grad, a[i], g, first_a, lanes)
 
 
 @inner
@@ -116,12 +139,14 @@ def relu_forward(mem: Pointer, n: int, out: int, a: Pointer, lanes: Lanes) -> No
 
 
 @inner
-def relu_backward(mem: Pointer, grad: Pointer, n: int, out: int, a: Pointer, lanes: Lanes) -> None:
+def relu_backward(
+    mem: Pointer, grad: Pointer, n: int, out: int, a: Pointer, first_a: int, lanes: Lanes
+) -> None:
     zero, one = splat(0.0, lanes), splat(1.0, lanes)
     for i in range(n - 1, -1, -1):
         slope = where_greater(load(mem, a[i], lanes), zero, one, zero)
         g = slope * load(grad, out + i, lanes)
-        store(grad, a[i], load(grad, a[i], lanes) + g)
+        contribute(grad, a[i], g, first_a, lanes)
 
 
 @inner
@@ -142,6 +167,7 @@ def pow_backward(
     a: Pointer,
     exponent: float,
     lower: float,
+    first_a: int,
     scratch: Pointer,
     lanes: Lanes,
 ) -> int:
@@ -150,7 +176,7 @@ def pow_backward(
         power(scratch, 0, mem, a[i], lower, lanes)
         slope = splat(exponent, lanes) * load(scratch, 0, lanes)
         bad += not_finite(slope)
-        store(grad, a[i], load(grad, a[i], lanes) + slope * load(grad, out + i, lanes))
+        contribute(grad, a[i], slope * load(grad, out + i, lanes), first_a, lanes)
     return bad
 
 
@@ -184,6 +210,8 @@ def ratio_backward(
     b: Pointer,
     exponent: float,
     lower: float,
+    first_a: int,
+    first_b: int,
     scratch: Pointer,
     lanes: Lanes,
 ) -> int:
@@ -196,9 +224,9 @@ def ratio_backward(
             bad += not_finite(slope)
             store(scratch, 1, slope)
         g = load(grad, out + i, lanes)
-        store(grad, a[i], load(grad, a[i], lanes) + load(scratch, 0, lanes) * g)
+        contribute(grad, a[i], load(scratch, 0, lanes) * g, first_a, lanes)
         g = load(scratch, 1, lanes) * (load(mem, a[i], lanes) * g)
-        store(grad, b[i], load(grad, b[i], lanes) + g)
+        contribute(grad, b[i], g, first_b, lanes)
     return bad
 
 
@@ -222,11 +250,13 @@ def sum_forward(mem: Pointer, n: int, k: int, out: int, a: Pointer, lanes: Lanes
 
 
 @inner
-def sum_backward(grad: Pointer, n: int, k: int, out: int, a: Pointer, lanes: Lanes) -> None:
+def sum_backward(
+    grad: Pointer, n: int, k: int, out: int, a: Pointer, first_a: int, lanes: Lanes
+) -> None:
     for i in range(n - 1, -1, -1):
         g = load(grad, out + i, lanes)
         for j in range(i * k + k - 1, i * k - 1, -1):
-            store(grad, a[j], load(grad, a[j], lanes) + g)
+            contribute(grad, a[j], g, first_a, lanes)
 
 
 @inner
@@ -242,14 +272,23 @@ def dot_forward(
 
 @inner
 def dot_backward(
-    mem: Pointer, grad: Pointer, n: int, k: int, out: int, a: Pointer, b: Pointer, lanes: Lanes
+    mem: Pointer,
+    grad: Pointer,
+    n: int,
+    k: int,
+    out: int,
+    a: Pointer,
+    b: Pointer,
+    first_a: int,
+    first_b: int,
+    lanes: Lanes,
 ) -> None:
     for i in range(n - 1, -1, -1):
         g = load(grad, out + i, lanes)
         for j in range(i * k + k - 1, i * k - 1, -1):
             x, y = load(mem, a[j], lanes), load(mem, b[j], lanes)
-            store(grad, a[j], load(grad, a[j], lanes) + y * g)
-            store(grad, b[j], load(grad, b[j], lanes) + x * g)
+            contribute(grad, a[j], y * g, first_a, lanes)
+            contribute(grad, b[j], x * g, first_b, lanes)
 
 
 @inner
@@ -338,15 +377,18 @@ def row_forward_one(mem: Pointer, n: int, k: int, out: int, x: Pointer, panel: P
 
 @inner
 def row_backward(
-    grad: Pointer, n: int, k: int, out: int, x: Pointer, panel: Pointer, lanes: Lanes
+    grad: Pointer, n: int, k: int, out: int, x: Pointer, panel: Pointer, first_a: int, lanes: Lanes
 ) -> None:
     """Eight columns at a time; each takes what the rows give it, the last row first."""
+    zero = splat(0.0, lanes)
     for c in range(0, k, 8):
         s = offset(x, c)
-        b0, b1 = load(grad, s[0], lanes), load(grad, s[1], lanes)
-        b2, b3 = load(grad, s[2], lanes), load(grad, s[3], lanes)
-        b4, b5 = load(grad, s[4], lanes), load(grad, s[5], lanes)
-        b6, b7 = load(grad, s[6], lanes), load(grad, s[7], lanes)
+        b0, b1, b2, b3, b4, b5, b6, b7 = zero, zero, zero, zero, zero, zero, zero, zero
+        if not first_a:
+            b0, b1 = load(grad, s[0], lanes), load(grad, s[1], lanes)
+            b2, b3 = load(grad, s[2], lanes), load(grad, s[3], lanes)
+            b4, b5 = load(grad, s[4], lanes), load(grad, s[5], lanes)
+            b6, b7 = load(grad, s[6], lanes), load(grad, s[7], lanes)
         w = offset(panel, (c + 8) * n - 8)
         for i in range(n - 1, -1, -1):
             g = load(grad, out + i, lanes)
@@ -370,12 +412,16 @@ def row_backward(
 
 
 @inner
-def row_backward_one(grad: Pointer, n: int, k: int, out: int, x: Pointer, panel: Pointer) -> None:
+def row_backward_one(
+    grad: Pointer, n: int, k: int, out: int, x: Pointer, panel: Pointer, first_a: int
+) -> None:
     """The same for one document: eight columns are the lanes."""
     for c in range(0, k, 8):
         w = offset(panel, c * n)
         s = offset(x, c)
-        total = gather(grad, s, EIGHT)
+        total = splat(0.0, EIGHT)
+        if not first_a:
+            total = gather(grad, s, EIGHT)
         for i in range(n - 1, -1, -1):
             total = total + load(w, i, EIGHT) * splat(grad[out + i], EIGHT)
         scatter(grad, s, total)
@@ -454,34 +500,37 @@ def run_backward(
     bad = 0
     for i in range(last - 1, first - 1, -1):
         r = offset(ins, i * WIDTH)
-        op, n, k, out, needs_b = r[0], r[1], r[2], r[3], r[10]
+        op, n, k, out = r[0], r[1], r[2], r[3]
+        needs_b, first_a, first_b = r[10], r[13], r[14]
         if not r[9] and not needs_b:
             continue
         a, b, c = offset(indices, r[4]), offset(indices, r[5]), offset(numbers, r[6])
         token = offset(tokens, r[7] * len(lanes))
         if op == ROW:
             if len(lanes) == 1:
-                row_backward_one(grad, n, k, out, a, offset(panel, r[12]))
+                row_backward_one(grad, n, k, out, a, offset(panel, r[12]), first_a)
             else:
-                row_backward(grad, n, k, out, a, offset(panel, r[12]), lanes)
+                row_backward(grad, n, k, out, a, offset(panel, r[12]), first_a, lanes)
         elif op == ADD:
-            add_backward(grad, n, out, a, b, needs_b, lanes)
+            add_backward(grad, n, out, a, b, needs_b, first_a, first_b, lanes)
         elif op == MUL:
-            mul_backward(mem, grad, n, out, a, b, needs_b, lanes)
+            mul_backward(mem, grad, n, out, a, b, needs_b, first_a, first_b, lanes)
         elif op == DOT:
-            dot_backward(mem, grad, n, k, out, a, b, lanes)
+            dot_backward(mem, grad, n, k, out, a, b, first_a, first_b, lanes)
         elif op == EXP:
-            exp_backward(mem, grad, n, out, a, lanes)
+            exp_backward(mem, grad, n, out, a, first_a, lanes)
         elif op == RATIO:
-            bad += ratio_backward(mem, grad, n, out, a, b, c[0], c[1], scratch, lanes)
+            bad += ratio_backward(
+                mem, grad, n, out, a, b, c[0], c[1], first_a, first_b, scratch, lanes
+            )
         elif op == RELU:
-            relu_backward(mem, grad, n, out, a, lanes)
+            relu_backward(mem, grad, n, out, a, first_a, lanes)
         elif op == POW:
-            bad += pow_backward(mem, grad, n, out, a, c[0], c[1], scratch, lanes)
+            bad += pow_backward(mem, grad, n, out, a, c[0], c[1], first_a, scratch, lanes)
         elif op == SUM:
-            sum_backward(grad, n, k, out, a, lanes)
+            sum_backward(grad, n, k, out, a, first_a, lanes)
         elif op == LOG:
-            log_backward(mem, grad, n, out, a, lanes)
+            log_backward(mem, grad, n, out, a, first_a, lanes)
         elif op == PICK:
             pick_backward(grad, n, k, out, a, token, lanes)
     return bad

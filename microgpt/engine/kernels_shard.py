@@ -32,6 +32,7 @@ def replay_block(
     begin: int,
     count: int,
     tokens: Array,
+    starts: Array,
     lengths: Array,
     shares: Array,
     mem: Pointer,
@@ -46,7 +47,19 @@ def replay_block(
 
     Lanes without a document repeat the first one and receive no seed.
     """
-    ins, indices, numbers, constants, first, ends, loss_slots, pack, pack_first, num_slots = program
+    (
+        ins,
+        indices,
+        numbers,
+        constants,
+        first,
+        loss_slots,
+        pack,
+        pack_first,
+        clear,
+        clear_first,
+        num_slots,
+    ) = program
     size = len(lanes)
     code, table, exponents = pointer(ins), pointer(indices), pointer(numbers)
     grad = offset(mem, num_slots * size)
@@ -60,7 +73,8 @@ def replay_block(
             lane_length[lane] = lengths[document]
         lane_row[lane] = width * (document - base if lane < count else len(order))
         for t in range(longest + 1):
-            lane_tokens[t * size + lane] = tokens[document, t]
+            inside = t <= lengths[document]  # after its end a lane goes on with some token
+            lane_tokens[t * size + lane] = tokens[starts[document] + t] if inside else 0
     for i in range(len(constants)):
         store(mem, i, splat(constants[i], lanes))
     token = pointer(lane_tokens)
@@ -80,8 +94,8 @@ def replay_block(
             lanes,
         )
     zero = splat(0.0, lanes)
-    for slot in range(ends[longest - 1]):
-        store(grad, slot, zero)
+    for i in range(clear_first[longest]):
+        store(grad, clear[i], zero)
     for lane in range(count):
         n = lane_length[lane]
         total = 0.0
@@ -148,11 +162,13 @@ def replay_shard(
     params: Array,
     panel: Array,
     tokens: Array,
+    starts: Array,
     lengths: Array,
     shares: Array,
     mem: Array,
     scratch: Array,
     packed: Array,
+    width: int,
     stack: Array,
     partial: Array,
     losses: Array,
@@ -165,7 +181,6 @@ def replay_shard(
     rows, shape, skip, uses, num_wide = weights
     for i in range(len(panel_of)):
         panel[i] = params[panel_of[i]] if panel_of[i] < len(params) else 0.0
-    width = packed.shape[1]
     bad = 0
     num_documents = len(lengths)
     done = 0
@@ -183,6 +198,7 @@ def replay_shard(
                     begin,
                     count,
                     tokens,
+                    starts,
                     lengths,
                     shares,
                     pointer(mem),
@@ -202,6 +218,7 @@ def replay_shard(
                     begin,
                     count,
                     tokens,
+                    starts,
                     lengths,
                     shares,
                     pointer(mem),
@@ -217,8 +234,8 @@ def replay_shard(
             width,
             pointer(lengths[base:end]),
             end - base,
-            pointer(tokens[base:end]),
-            tokens.shape[1],
+            pointer(tokens),
+            pointer(starts[base:end]),
             pointer(rows),
             pointer(shape),
             pointer(skip),

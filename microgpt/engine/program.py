@@ -29,7 +29,8 @@ class Instruction(NamedTuple):
     ``op``; number of ``results``, in slots from ``out``; ``length``: terms of each; ``a``, ``b``:
     where in the table of indices the operands stand; ``number``: where exponents stand; ``token``,
     ``stride``: as in ``Node``; ``needs_a``, ``needs_b``: whether operands receive gradients;
-    ``forward``, ``backward``: where the packed weights of a ROW group begin.
+    ``forward``, ``backward``: where the packed weights of a ROW group begin; ``first_a``,
+    ``first_b``: whether backward meets the operands' gradients here for the first time.
     """
 
     op: int
@@ -45,15 +46,18 @@ class Instruction(NamedTuple):
     needs_b: int = 0
     forward: int = 0
     backward: int = 0
+    first_a: int = 0
+    first_b: int = 0
 
 
 @dataclass(frozen=True)
 class Program:
-    """``instructions``: (n, 13) int32, see ``Instruction``; ``indices``: int32 operand lists.
+    """``instructions``: (n, 15) int32, see ``Instruction``; ``indices``: int32 operand lists.
 
     ``numbers``: exponents ``c`` followed by ``c - 1``. ``constants``: values of the first slots.
-    ``first``: (positions + 1,) first instruction of each position; ``ends``: (positions,) slots in
-    use up to and including a position. ``losses``: (positions,) slots of the losses.
+    ``first``: (positions + 1,) first instruction of each position. ``losses``: (positions,) slots
+    of the losses. ``clear``: slots whose gradients must be zero before backward starts, those of
+    position ``p`` from ``clear_first[p]``.
     ``panel``: which parameter each packed weight is; ``num_params`` stands for a zero.
     ``weights``: how the gradients of parameters are gathered, see ``WeightTables``.
     """
@@ -63,9 +67,10 @@ class Program:
     numbers: Floats
     constants: Floats
     first: Ints
-    ends: Ints
     losses: Ints
     panel: Ints
+    clear: Ints
+    clear_first: Ints
     num_slots: int
     num_params: int
     weights: WeightTables
@@ -99,13 +104,14 @@ class _Compiler:
         self.num_slots = len(self.constants)
 
     def run(self) -> Program:
-        tape, first, ends = self.tape, [0], []
+        tape, first, created = self.tape, [0], [self.num_slots]
         positions = schedule(tape)
         for position, groups in enumerate(positions):
             for group in groups:
                 self._lower(position, group)
             first.append(len(self.instructions))
-            ends.append(self.num_slots)
+            created.append(self.num_slots)
+        clear, clear_first = self._mark_first(first, created)
         uses = [use.moved(self.num_slots) for use in self.uses]
         return Program(
             np.array(self.instructions, np.int32).reshape(-1, len(Instruction._fields)),
@@ -113,14 +119,63 @@ class _Compiler:
             np.array(self.numbers, np.float64),
             np.array(self.constants, np.float64),
             np.array(first, np.int32),
-            np.array(ends, np.int32),
             np.array([self.slot[loss] for loss in tape.losses], np.int32),
             np.array(self.panel, np.int32),
+            np.array(clear, np.int32),
+            np.array(clear_first, np.int32),
             self.num_slots,
             tape.num_params,
             weight_tables(uses, tape.num_params, len(tape.losses), BLOCK),
             positions,
         )
+
+    def _mark_first(self, first: list[int], created: list[int]) -> tuple[list[int], list[int]]:
+        """Mark operands whose gradients are met for the first time; list what must be cleared.
+
+        What is used at a later position, too, is cleared: where its gradient begins depends on the
+        length of the document.
+        """
+        readers: dict[int, set[int]] = {}
+        for position in range(len(first) - 1):
+            for instruction in self.instructions[first[position] : first[position + 1]]:
+                for slots in self._operand_slots(instruction):
+                    for slot in slots:
+                        readers.setdefault(slot, set()).add(position)
+        clear, clear_first = [], [0]
+        for position in range(len(first) - 1):
+            own = range(created[position], created[position + 1])
+            met = {slot for slot, where in readers.items() if where != {position}}
+            met.update(self.slot[loss] for loss in self.tape.losses)
+            met.update(range(created[0]))
+            written: set[int] = set()
+            for i in range(first[position + 1] - 1, first[position] - 1, -1):
+                instruction = self.instructions[i]
+                a, b = self._operand_slots(instruction)
+                both = a + b
+                fresh = [
+                    bool(slots) and len(set(slots)) == len(slots) and met.isdisjoint(slots)
+                    for slots in (a, b)
+                ]
+                if set(a) & set(b) or instruction.op == Op.PICK:  # PICK writes to one of many
+                    fresh = [False, False]
+                self.instructions[i] = instruction._replace(
+                    first_a=int(fresh[0]), first_b=int(fresh[1])
+                )
+                written.update(a if fresh[0] else (), b if fresh[1] else ())
+                met.update(both)
+            clear += [slot for slot in own if slot not in written]
+            clear_first.append(len(clear))
+        return clear, clear_first
+
+    def _operand_slots(self, instruction: Instruction) -> tuple[list[int], list[int]]:
+        """The slots to whose gradients backward adds: first and second operands, without slot 0."""
+        op, n, k = instruction.op, instruction.results, instruction.length
+        if not (instruction.needs_a or instruction.needs_b):
+            return [], []
+        count = {Op.ROW: k, Op.SUM: n * k, Op.DOT: n * k, Op.PICK: n * k}.get(Op(op), n)
+        a = self.indices[instruction.a : instruction.a + count]
+        two = op in (Op.ADD, Op.MUL, Op.DOT, Op.RATIO) and (instruction.needs_b or op == Op.DOT)
+        return a, self.indices[instruction.b : instruction.b + count] if two else []
 
     def _lower(self, position: int, group: Group) -> None:
         nodes = [self.nodes[i] for i in group.members]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,8 @@ from microgpt.model import Forward, GPTConfig, gpt, num_positions, parameter_sha
 from microgpt.parameters import Shapes
 from microgpt.reduction import tree_sum
 from microgpt.vectors import Vector
+
+Ints: TypeAlias = NDArray[np.int32]
 
 #: Documents replayed together, a power of two: their packed numbers should fit the L2 cache.
 CHUNK = 32
@@ -77,24 +81,23 @@ class TapeEngine:
 
     def _replay(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient | None:
         """Losses and gradient; None if some number on the way, needed or not, was not finite."""
-        lengths, tokens = self._tokens(documents)
         losses = np.empty(len(documents))
-        bad = self._buffers.replay(params, tokens, lengths, losses)
+        bad = self._buffers.replay(params, *self._tokens(documents), losses)
         gradient = self._buffers.partial[0].copy()
         if bad or not np.isfinite(losses).all() or not np.isfinite(gradient).all():
             return None
         return ShardGradient(tuple(losses.tolist()), gradient)
 
-    def _tokens(
-        self, documents: Sequence[Sequence[int]]
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        lengths = [num_positions(self.config, document) for document in documents]
-        tokens = np.zeros((len(documents), self.config.block_size + 1), np.int32)
-        for row, document, n in zip(tokens, documents, lengths, strict=True):
-            row[: n + 1] = document[: n + 1]
+    def _tokens(self, documents: Sequence[Sequence[int]]) -> tuple[Ints, Ints, Ints]:
+        """All tokens one after the other; where documents begin; their numbers of positions."""
+        sizes = np.fromiter(map(len, documents), np.int32, len(documents))
+        if sizes.min() < 2:
+            num_positions(self.config, documents[int(sizes.argmin())])  # raises
+        ends = np.cumsum(sizes, dtype=np.int32)
+        tokens = np.fromiter(chain.from_iterable(documents), np.int32, int(ends[-1]))
         if tokens.min() < 0 or tokens.max() >= self.config.vocab_size:
             raise ValueError(f"tokens lie between 0 and {self.config.vocab_size - 1}")
-        return np.array(lengths, np.int32), tokens
+        return tokens, ends - sizes, np.minimum(sizes - 1, self.config.block_size)
 
     def _one_by_one(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
         """Each document by itself, so that no lane goes on after its document has ended.
@@ -126,10 +129,11 @@ class _Buffers:
             program.numbers,
             program.constants,
             program.first,
-            program.ends,
             program.losses,
             tables.pack,
             tables.pack_first,
+            program.clear,
+            program.clear_first,
             program.num_slots,
         )
         self.weights = (tables.rows, tables.shape, tables.skip, tables.uses, tables.num_wide)
@@ -139,15 +143,18 @@ class _Buffers:
         self.shares = np.array([0.0] + [1 / n for n in range(1, positions + 1)])
         self.mem = aligned(2 * program.num_slots * 8)
         self.scratch = aligned(64)
-        self.packed = aligned((CHUNK + 1) * len(tables.pack)).reshape(CHUNK + 1, -1)
-        self.stack = aligned(64 * (CHUNK.bit_length() + 1))
+        # One row more for lanes without a document, and some numbers that are read but not used.
+        self.packed = aligned((CHUNK + 1) * len(tables.pack) + 64)
+        self.width = len(tables.pack)
+        self.stack = aligned(128 * (CHUNK.bit_length() + 1))
         self.partial = np.zeros((2, program.num_params))
 
     def replay(
         self,
         params: Vector,
-        tokens: NDArray[np.int32],
-        lengths: NDArray[np.int32],
+        tokens: Ints,
+        starts: Ints,
+        lengths: Ints,
         losses: Vector,
     ) -> int:
         """Run the kernels; the gradient's tree sum is then in ``partial[0]``."""
@@ -162,11 +169,13 @@ class _Buffers:
                 params,
                 self.panel,
                 tokens,
+                starts,
                 lengths,
                 self.shares,
                 self.mem,
                 self.scratch,
                 self.packed,
+                self.width,
                 self.stack,
                 self.partial,
                 losses,
