@@ -1,0 +1,1 @@
+"""The simulator: coordinator and workers of production in one process, under a virtual clock."""

@@ -1,0 +1,95 @@
+"""What goes wrong in a schedule, and when: drawn from its seed before it begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from scripts._simulator.arithmetic import RUNS
+
+QUIET_SECONDS = 2.0
+#: Kinds of faults and how often each is drawn. Those of the first group have a slot (a worker).
+SLOT_FAULTS = {
+    "kill worker": 4, "freeze worker": 3, "cut": 3, "drop connection": 4, "delay": 2,
+    "corrupt": 1, "leave": 2, "slow worker": 2, "worker clock jumps": 1,
+}  # fmt: skip
+OTHER_FAULTS = {
+    "kill coordinator": 3, "kill coordinator in a write": 2, "freeze coordinator": 2,
+    "stop coordinator": 1, "cut all": 1, "clock jumps": 1, "disk full": 1, "disk slow": 1,
+    "join": 3, "file damaged": 1,
+}  # fmt: skip
+FAULTS = {**SLOT_FAULTS, **OTHER_FAULTS}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """At ``at`` seconds, ``kind`` happens to worker place ``slot`` for ``seconds``.
+
+    ``amount`` is a number between 0 and 1 whose meaning depends on the kind.
+    """
+
+    at: float
+    kind: str
+    slot: int
+    seconds: float
+    amount: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One schedule. ``liar``: this place's workers answer wrongly, and everything is verified."""
+
+    seed: int
+    lesson: int
+    slots: int
+    document_seconds: float
+    shard_size: int | None
+    checkpoint_every: int
+    verify_fraction: float
+    faults: tuple[Fault, ...]
+    heals_at: float
+    stale: float
+    twice: float
+    detects: bool
+    codec: bool
+    liar: int | None
+
+
+def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
+    """The schedule of a seed. ``slots``: places for workers, or drawn, too."""
+    rng = Random(seed)
+    lesson = rng.randrange(len(RUNS))
+    places = slots if slots is not None else rng.randint(1, 5)
+    steps, batch_size = RUNS[lesson]
+    # So that a quiet run takes about as long, whatever its size, and faults find it at work.
+    pace = QUIET_SECONDS * min(places, batch_size) / (steps * batch_size)
+    horizon = QUIET_SECONDS * rng.choice((0.3, 1.0, 1.0, 2.0))
+    liar = places if rng.random() < 0.04 and places >= 2 and slots is None else None
+    calm = liar is not None
+    kinds = ["delay", "slow worker"] if calm else list(FAULTS)
+    faults = sorted(
+        (_fault(rng, kinds, places, horizon) for _ in range(rng.choice((0, 1, 2, 3, 4, 6, 9)))),
+        key=lambda fault: fault.at,
+    )
+    return Plan(
+        seed=seed,
+        lesson=lesson,
+        slots=places,
+        document_seconds=pace,
+        shard_size=rng.choice((None, None, 1, 2, 4)),
+        checkpoint_every=rng.choice((1, 2, 2, 3, 100)),
+        verify_fraction=1.0 if calm else rng.choice((0.0, 0.0, 0.0, 0.3, 1.0)),
+        faults=tuple(faults),
+        heals_at=max((fault.at + fault.seconds for fault in faults), default=0.0),
+        stale=rng.choice((0.0, 0.3)),
+        twice=rng.choice((0.0, 0.0, 0.3)),
+        detects=rng.random() < 0.6,
+        codec=rng.random() < codec_share,
+        liar=liar,
+    )
+
+
+def _fault(rng: Random, kinds: list[str], slots: int, horizon: float) -> Fault:
+    (kind,) = rng.choices(kinds, [FAULTS[kind] for kind in kinds])
+    seconds = rng.choice((0.05, 0.3, 1.0, 2.5)) * rng.uniform(0.5, 1.5)
+    return Fault(rng.uniform(0.0, horizon), kind, rng.randrange(slots), seconds, rng.random())
