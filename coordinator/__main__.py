@@ -174,6 +174,8 @@ def conduct(run: Run, settings: Settings, parent: int) -> int:
     began = time.monotonic()
     try:
         finish, stopped_by = server.serve(writer)
+        if run.state.step >= config.steps:
+            server.linger(settings.linger)
     finally:
         console.close()
         writer.close(CLOSE_SECONDS)

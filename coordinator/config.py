@@ -74,6 +74,10 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Seconds of silence after which a worker's shards go to others.",
     ),
     option(
+        "--linger", type=click.FloatRange(min=0), default=0.0,
+        help="If the run is complete already: seconds to stay and send workers home.",
+    ),
+    option(
         "--verify-fraction", type=click.FloatRange(0.0, 1.0), default=0.0,
         help="Share of the shards that two workers compute, to compare the bits.",
     ),
@@ -114,6 +118,7 @@ class Settings:
     checkpoint_every: int
     resume: str | None
     worker_timeout: float
+    linger: float
     verify_fraction: float
     curve: Path | None
     insecure: bool

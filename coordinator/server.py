@@ -22,6 +22,7 @@ from coordinator.events import (
     Finish,
     Misbehaved,
     Note,
+    Received,
     Save,
     Saved,
     Send,
@@ -94,6 +95,19 @@ class Server:
                 ticked = time.monotonic()
                 self._handle(Tick())
         return self._finish, self._signal
+
+    def linger(self, seconds: float) -> None:
+        """Send workers home who come after the end, or until somebody wants us to stop."""
+        state, until = self._state, time.monotonic() + seconds
+        home = messages.Stop(state.run, state.life, "the run is complete")
+        while not self._signal and (left := until - time.monotonic()) > 0:
+            self._transport.wait(left)
+            for event in self._transport.receive():
+                if isinstance(event, Received) and isinstance(event.message, messages.Hello):
+                    model = state.config.model.to_dict()
+                    welcome = messages.Welcome(state.run, state.life, 1, 1.0, model)
+                    self._transport.send(event.peer, messages.encode(welcome))
+                    self._transport.send(event.peer, messages.encode(home))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = self._signal or number

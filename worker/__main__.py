@@ -40,15 +40,37 @@ DEFAULT_CONNECT = "tcp://127.0.0.1:5555"
     "--curve", type=click.Path(path_type=Path), default=None, show_default=False,
     help="Encrypt: folder with coordinator.key; a pair of our own is made there if missing.",
 )  # fmt: skip
+@option(
+    "--patience", type=click.FloatRange(min=0), default=0.0, show_default="for ever",
+    help="Leave after so many seconds without a coordinator.",
+)  # fmt: skip
 @click.option("--parent", type=int, default=0, hidden=True, help="Leave when this process ends.")
 def main(
-    connect: str, engine: str, name: str | None, quiet: bool, curve: Path | None, parent: int
+    connect: str,
+    engine: str,
+    name: str | None,
+    quiet: bool,
+    curve: Path | None,
+    patience: float,
+    parent: int,
 ) -> int:
     """Compute gradients for a coordinator. May be started before it, and on any host."""
     interrupts.leave_quietly()  # nothing needs cleaning up before the client listens to signals
     name = name or f"{socket.gethostname()}-{os.getpid()}"
-    keys = None if curve is None else wait_for_keys(curve)
-    client = Client(connect, WorkerState(name, engine), quiet=quiet, parent=parent, keys=keys)
+    keys = None
+    if curve is not None:
+        keys = wait_for_keys(curve, patience)
+        if keys is None:
+            print(f"{name} ends: no coordinator has put its key into {curve}", flush=True)
+            return 0
+    client = Client(
+        connect,
+        WorkerState(name, engine),
+        quiet=quiet,
+        parent=parent,
+        keys=keys,
+        patience=patience,
+    )
     if not quiet:
         print(f"{name} offers itself to {connect} ({engine} engine)", flush=True)
     leave, stopped_by = client.serve()
@@ -61,11 +83,17 @@ def main(
     return 0
 
 
-def wait_for_keys(directory: Path) -> Keys:
-    """The keys in the folder, once the coordinator has made or somebody has copied its own."""
+def wait_for_keys(directory: Path, patience: float) -> Keys | None:
+    """The keys in the folder, once the coordinator has made or somebody has copied its own.
+
+    None if they do not come within ``patience`` seconds; 0 means for ever.
+    """
+    began = time.monotonic()
     if not has_coordinator(directory):
         print(f"waiting for {directory}/coordinator.key", flush=True)
     while not has_coordinator(directory):
+        if patience and time.monotonic() - began > patience:
+            return None
         time.sleep(KEY_POLL_SECONDS)
     return load_keys(directory)
 

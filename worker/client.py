@@ -44,6 +44,7 @@ class Client:
     """A worker process's connection to its coordinator. Raises UserError for a bad address.
 
     ``parent`` is the process to leave with, if that ends first; 0 for none. ``keys`` encrypt.
+    ``patience``: leave after so many seconds without a connection; 0 for never.
     """
 
     def __init__(
@@ -54,8 +55,11 @@ class Client:
         quiet: bool,
         parent: int = 0,
         keys: Keys | None = None,
+        patience: float = 0.0,
     ) -> None:
         self._state, self._quiet, self._parent = state, quiet, parent
+        self._patience = patience
+        self._alone_since: float | None = None
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.ROUTING_ID, b"w" + os.urandom(8))
@@ -103,6 +107,7 @@ class Client:
                 poller.poll(int(TICK_SECONDS * 1000))
                 for event in self._incoming():
                     self._perform(self._state.handle(event, time.monotonic()))
+                self._leave_if_alone()
             return self._leave, self._signal
         finally:
             self._socket.disable_monitor()
@@ -124,6 +129,12 @@ class Client:
         if self._signal or (self._parent and os.getppid() != self._parent):
             yield StopRequested()
         yield Tick()
+
+    def _leave_if_alone(self) -> None:
+        if not self._patience or self._alone_since is None or self._leave is not None:
+            return
+        if time.monotonic() - self._alone_since > self._patience:
+            self._leave = Leave("done", f"no coordinator for {self._patience:g} s")
 
     def _check_handshakes(self) -> None:
         """Raise UserError if the coordinator's keys and ours do not go together."""
@@ -147,8 +158,11 @@ class Client:
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
             if isinstance(action, Send):
-                with contextlib.suppress(zmq.Again):  # nobody is connected: it would be stale
+                try:
                     self._socket.send(messages.encode(action.message), zmq.NOBLOCK)
+                    self._alone_since = None
+                except zmq.Again:  # nobody is connected: it would be stale
+                    self._alone_since = self._alone_since or time.monotonic()
             elif isinstance(action, (Configure, Compute)):
                 self._compute.submit(action)
             elif isinstance(action, Note):
