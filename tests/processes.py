@@ -25,6 +25,8 @@ NAMES = (
     "anna", "bo", "carla", "dora", "emil", "frida", "gil", "hanna", "ida", "jo", "karl", "lea",
     "mona", "nils", "ole", "pia", "rosa", "sam", "tina", "ulf", "vera", "willi", "yara", "zoe",
 )  # fmt: skip
+#: Variables that decide how a terminal is treated.
+LOOKS = ("FORCE_COLOR", "NO_COLOR", "TTY_", "PYTHONIOENCODING")
 PATIENCE = 60.0  # seconds; only a broken program needs them
 
 T = TypeVar("T")
@@ -134,7 +136,7 @@ class Lab:
         self.place = place
         self.data = place / "names.txt"
         self.data.write_text("\n".join(NAMES) + "\n")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("MICROGPT_")}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MICROGPT_", *LOOKS))}
         self.env = {
             **kept,
             "MICROGPT_CACHE_DIR": str(place / "cache"),
