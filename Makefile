@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help setup train test lint lock clean
+.PHONY: help setup train test lint chaos lock clean
 
 help:
 	@echo "make train [ARGS=\"--workers 4\"]  train on this machine"
 	@echo "make test                        lint, then run every test"
 	@echo "make lint                        ruff and mypy"
+	@echo "make chaos                       ten minutes of real faults; the bits must not change"
 	@echo "make lock                        choose package versions anew"
 
 setup: $(STAMP)
@@ -37,9 +38,12 @@ test: lint
 lint: setup
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/mypy
 
+chaos: setup
+	@$(BIN)/python scripts/chaos.py $(ARGS)
+
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
-		--no-emit-index-url --upgrade --quiet -o requirements.lock
+		--no-emit-index-url --no-header --upgrade --quiet -o requirements.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
