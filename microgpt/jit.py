@@ -64,24 +64,53 @@ def _sources_digest() -> str:
 
 def inner(function: Function) -> Function:
     """Compile a function that only other compiled functions call."""
-    return cast(Function, numba.njit(**OPTIONS)(function))
+    wrappers: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return cast(Function, numba.njit(**OPTIONS, **wrappers)(function))
 
 
 def entry(function: Function) -> Function:
     """Compile a function that Python calls, and keep its machine code in the cache directory."""
-    directory = cache_directory()
-    before = _settings.CACHE_DIR
-    try:
-        if directory is not None:
-            _settings.CACHE_DIR = str(directory)  # read when the decorator runs, and only then
-        return cast(Function, numba.njit(cache=directory is not None, **OPTIONS)(function))
-    finally:
-        _settings.CACHE_DIR = before
+    return cast(Function, Entry(function))
+
+
+class Entry:
+    """A compiled function with one set of argument types, compiled or loaded by its first call."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        directory = cache_directory()
+        before = _settings.CACHE_DIR
+        try:
+            if directory is not None:
+                _settings.CACHE_DIR = str(directory)  # read when numba decorates, and only then
+            self.compiled: Any = numba.njit(cache=directory is not None, **OPTIONS)(function)
+        finally:
+            _settings.CACHE_DIR = before
+        self._ready = False
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the compiled function."""
+        if self._ready:
+            return self.compiled(*args)
+        with _turn():
+            try:
+                result = self.compiled(*args)
+            except OSError:  # compiled, but the disk would not take it: it is in memory
+                result = self.compiled(*args)
+        self._ready = True
+        return result
+
+    def must_compile(self) -> bool:
+        """Whether the first call will compile, which takes long, rather than load."""
+        directory = cache_directory()
+        name = self.compiled.py_func.__name__
+        return not self._ready and (
+            directory is None or not any(directory.rglob(f"*.{name}-*.nbc"))
+        )
 
 
 @contextmanager
-def compiling() -> Iterator[None]:
-    """Hold this machine's right to compile: the body should call each kernel once.
+def _turn() -> Iterator[None]:
+    """Hold this machine's right to compile.
 
     Another process that wants the same waits here and then finds the compiled code in the cache.
     """

@@ -108,7 +108,7 @@ def power(out: Pointer, o: int, base: Pointer, i: int, exponent: float, lanes: L
     everything = (1 << len(lanes)) - 1
     mask = everything
     y = x
-    if TRUSTED:
+    if TRUSTED and len(lanes) > 1:  # one lane is better left to the C library
         if exponent == 1.0:
             mask = 0
         elif exponent == 2.0:
@@ -190,7 +190,7 @@ EXP_TABLE, STEP_SHORT, STEP_REST = _exp_tables()
 def exponential(out: Pointer, o: int, base: Pointer, i: int, lanes: Lanes) -> None:
     """Vector ``o`` after ``out`` becomes e to the power of vector ``i`` after ``base``."""
     mask = (1 << len(lanes)) - 1
-    if TRUSTED:
+    if TRUSTED and len(lanes) > 1:
         mask = exp_or_undecided(out, o, load(base, i, lanes))
     if mask:
         for lane in range(len(lanes)):

@@ -49,17 +49,16 @@ class TapeEngine:
         self._program = compile_tape(fuse(record(config, forward, self.shapes)))
         self._buffers = _Buffers(self._program)
         self._lock = threading.Lock()
-        self._warm = False
 
     def warm_up(self, report: Callable[[str], None] = lambda line: None) -> None:
-        """Compile the kernels, or load what was compiled before; ``report`` gets a line to show."""
-        if self._warm:
-            return
-        report("compiling the kernels (once per machine; some ten seconds)")
-        params = np.zeros(self._program.num_params)
-        with jit.compiling():
-            self._replay(params, [[0, 0]] * 9)
-        self._warm = True
+        """Compile the kernels, or load what was compiled before.
+
+        ``report`` gets a line to show if that takes long: about half a minute, once per machine.
+        """
+        if isinstance(replay_shard, jit.Entry) and replay_shard.must_compile():
+            report("compiling the kernels of the tape engine (once on this machine)")
+        with self._lock:
+            self._replay(np.zeros(self._program.num_params), [[0, 0]])
 
     def gradients(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
         """See ``Engine.gradients``.
@@ -75,7 +74,6 @@ class TapeEngine:
         if not documents:
             raise ValueError("a shard has at least one document")
         with self._lock:
-            self.warm_up()
             result = self._replay(params, documents)
         return result if result is not None else self._one_by_one(params, documents)
 
