@@ -89,27 +89,20 @@ class HandOut:
         """Give every idle worker a shard while any is queued."""
         if self.ledger.untouched and self._cut_for != len(workers):
             self._cut(len(workers))  # nobody has begun: cut the batch for those who are here now
-        self._waive_verification(alone=len(workers) == 1)
-        if not self.ledger.queue:
-            return
-        for worker in workers.values():
+        for worker in workers.values() if self.ledger.queue else ():
             if not worker.owed:
                 shard = self.ledger.take(worker.peer, now)
                 if shard is not None:
                     self._give(worker, shard)
                 if not self.ledger.queue:
-                    return
-
-    def _waive_verification(self, alone: bool) -> None:
-        """With one worker there is no second opinion; say so once each time that becomes true."""
-        if not alone:
-            self._waived = False
-        elif self.ledger.waive_verification() and not self._waived:
-            self._waived = True
-            self._out.note(
-                "unverified", "only one worker: nothing is verified until another joins",
-                warning=True,
-            )  # fmt: skip
+                    break
+        # Not before all else is done: somebody may join meanwhile who can give second opinions.
+        alone = len(workers) == 1
+        stuck = alone and self.ledger.queue and not any(w.owed for w in workers.values())
+        if stuck and self.ledger.waive_verification() and not self._waived:
+            text = "only one worker: nothing is verified until another joins"
+            self._out.note("unverified", text, warning=True)
+        self._waived = alone and (self._waived or bool(stuck))
 
     def back_up_stragglers(self, workers: Mapping[Peer, Worker], now: float) -> None:
         """Let idle workers compute what a slow one owes; whoever answers first wins."""

@@ -10,6 +10,8 @@ from coordinator.outbox import Outbox, printable
 from microgpt import messages
 from microgpt.reduction import Shard
 
+REMEMBERED = 1000  # peers that have been cut off
+
 
 @dataclass
 class Worker:
@@ -39,6 +41,7 @@ class Members:
     ) -> None:
         self.workers: dict[Peer, Worker] = {}
         self.joined = 0
+        self._barred: dict[Peer, str] = {}
         self._out, self._run, self._life = out, run, life
         self._timeout, self._model = float(timeout), model
 
@@ -67,13 +70,23 @@ class Members:
         more = f"; its {len(freed)} unfinished shard(s) go to others" if freed else ""
         self._out.note(kind, text + more, warning=kind != "left", **details)
 
+    def bar(self, peer: Peer, reason: str) -> None:
+        """Refuse this peer from now on; a new process of the same machine is another peer."""
+        self._barred[peer] = reason[:500]
+        if len(self._barred) > REMEMBERED:
+            del self._barred[next(iter(self._barred))]
+        self.refuse(peer)
+
+    def refuse(self, peer: Peer) -> bool:
+        """Tell a peer that it cannot take part, if that is so."""
+        reason = self._barred.get(peer)
+        if reason is not None:
+            self._out.send(peer, messages.Refuse(self._run, self._life, reason))
+        return reason is not None
+
     def introduce(self, peer: Peer) -> None:
         """Ask somebody who is not in, or has missed that, to say Hello."""
         self._out.send(peer, messages.Introduce(self._run, self._life))
-
-    def refuse(self, peer: Peer, reason: str) -> None:
-        """Tell a worker that it cannot take part."""
-        self._out.send(peer, messages.Refuse(self._run, self._life, reason[:500]))
 
     def stop(self, peer: Peer, reason: str) -> None:
         """Tell a worker that there is no more work."""

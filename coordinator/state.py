@@ -85,13 +85,13 @@ class CoordinatorState:
         return self._out.actions
 
     def _advance_time(self, now: float) -> None:
-        """Our own time goes on by at most half a timeout from one event to the next.
+        """Our own time goes on by at most a heartbeat from one event to the next.
 
         So it stands still when this process is frozen or the machine sleeps: that silence is not
         the workers' fault, and what they have sent meanwhile is read before they are judged.
         """
         passed, self._clock = now - self._clock, now
-        self._now += min(max(passed, 0.0), self.policy.worker_timeout / 2)
+        self._now += min(max(passed, 0.0), self.policy.worker_timeout / 4)
 
     # --- events ----------------------------------------------------------------------------------
 
@@ -126,13 +126,11 @@ class CoordinatorState:
             self._expel(worker, f"a worker does not send {type(message).__name__}")
 
     def _on_misbehaved(self, event: events.Misbehaved) -> None:
-        worker = self.workers.get(event.peer)
-        if worker is not None:
-            self._expel(worker, event.reason)
+        if event.peer in self.workers:
+            self._expel(self.workers[event.peer], event.reason)
 
     def _on_disconnected(self, event: events.Disconnected) -> None:
-        worker = self.workers.get(event.peer)
-        if worker is not None:
+        if worker := self.workers.get(event.peer):
             self._remove(worker, "lost", f"{worker.name} is gone: its connection has closed")
 
     def _on_tick(self, event: events.Tick) -> None:
@@ -166,6 +164,8 @@ class CoordinatorState:
         if self.closing is not None:
             self._members.stop(peer, self.closing.reason)
             return
+        if self._members.refuse(peer):
+            return
         if peer in self.workers:  # a message is lost, in whichever direction: begin again
             self._handout.release(self.workers[peer])
         self._members.welcome(peer, hello, self._now)
@@ -173,7 +173,7 @@ class CoordinatorState:
 
     def _expel(self, worker: Worker, reason: str) -> None:
         """Cut a worker off that breaks the protocol or computes wrongly."""
-        self._members.refuse(worker.peer, reason)
+        self._members.bar(worker.peer, reason)
         self._remove(worker, "expelled", f"{worker.name} is cut off: {reason}")
 
     def _remove(self, worker: Worker, kind: str, text: str) -> None:
@@ -216,8 +216,8 @@ class CoordinatorState:
         current = ledger is not self._previous
         if current:
             self._handout.answered(worker, answer, self._now)
-        name, out = self._members.name, self._out
-        disbelieved = hear_answer(ledger, worker.peer, answer, gradient, name, out)
+        name = self._members.name
+        disbelieved = hear_answer(ledger, worker.peer, answer, gradient, name, self._out)
         if current:
             self._disbelieve(disbelieved)
 

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 from coordinator.checkpoints import NEWEST
 from scripts._simulator.network import DOWN, UP
-from scripts._simulator.plan import Fault
+from scripts._simulator.plan import SLOT_FAULTS, Fault
 from scripts._simulator.processes import Process
 
 if TYPE_CHECKING:
     from scripts._simulator.world import Slot, World
 
-DETECTION = 2.0  # seconds after which peers give a frozen process up
-
 
 def happen(world: World, fault: Fault) -> None:
     """The moment of a fault."""
     world.clock.trace("FAULT", f"{fault.kind} (slot {fault.slot + 1}, {fault.seconds:.2f} s)")
-    _FAULTS[fault.kind](world, world.slots[fault.slot], fault)
+    slot = world.slots[fault.slot]
+    slot.harmed = slot.harmed or fault.kind in SLOT_FAULTS
+    _FAULTS[fault.kind](world, slot, fault)
 
 
 def heal(world: World) -> None:
@@ -48,6 +48,12 @@ def _kill_worker(world: World, slot: Slot, fault: Fault) -> None:
         slot.worker.kill()
 
 
+def _vanish(world: World, slot: Slot, fault: Fault) -> None:
+    if slot.worker is not None:
+        slot.returns = fault.amount < 0.8
+        slot.worker.vanish()
+
+
 def _leave(world: World, slot: Slot, fault: Fault) -> None:
     if slot.worker is not None:
         slot.returns = fault.amount < 0.5
@@ -64,6 +70,7 @@ def _freeze_worker(world: World, slot: Slot, fault: Fault) -> None:
 
 
 def _freeze_coordinator(world: World, slot: Slot, fault: Fault) -> None:
+    world.jumps += 1
     _freeze(world, world.coordinator, fault.seconds)
 
 
@@ -87,6 +94,7 @@ def _cut_one(world: World, slot: Slot, fault: Fault) -> None:
 
 def _cut_all(world: World, slot: Slot, fault: Fault) -> None:
     for each in world.slots:
+        each.harmed = True
         _cut_one(world, each, fault)
 
 
@@ -127,6 +135,7 @@ def _jump_worker(world: World, slot: Slot, fault: Fault) -> None:
 
 
 def _jump(world: World, slot: Slot, fault: Fault) -> None:
+    world.jumps += 1
     if world.coordinator is not None:
         world.coordinator.skew += (fault.amount - 0.3) * 100
 
@@ -173,6 +182,7 @@ def _damage(world: World, slot: Slot, fault: Fault) -> None:
 
 _FAULTS: dict[str, Callable[[World, Slot, Fault], None]] = {
     "kill worker": _kill_worker,
+    "vanish": _vanish,
     "freeze worker": _freeze_worker,
     "cut": _cut_one,
     "drop connection": _drop,

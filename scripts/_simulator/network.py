@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 UP, DOWN = "up", "down"  # to the coordinator, from the coordinator
 DETECTION = {UP: 1.5, DOWN: 2.0}  # seconds until the receiver calls a connection dead
-RECENT = 3  # messages that may come twice
+RECENT = 4  # messages that may come twice
+LATE = 1.0  # seconds by which words of a dead connection may be late
+UNNOTICED = 0.3  # chance that the other end of a dead connection takes up to LATE to notice
 RETRY = 0.25  # seconds until the end of a connection is told again across a cut
 
 
@@ -80,8 +82,7 @@ class Connection:
 
     def _arrive(self, way: str, message: Message) -> None:
         if not self.open[way]:
-            if self.network.rng.random() < self.network.stale:
-                self._deliver(way, message)
+            self._perhaps_later(way, message, self.network.stale)
         elif self.host.cut[way] or self._held[way]:
             self._held[way].append(message)
         else:
@@ -108,7 +109,7 @@ class Connection:
     def give_up(self, way: str) -> None:
         """The receiver has heard nothing for too long, if that is still so."""
         sender: Any = self.worker if way == UP else self.coordinator
-        if self.host.cut[way] or sender.frozen:
+        if self.host.cut[way] or sender.frozen or not sender.alive:
             self.lose(way)
 
     def lose(self, way: str) -> None:
@@ -119,14 +120,19 @@ class Connection:
         network = self.network
         self._held[way].clear()
         for message in self._recent[way]:
-            if network.rng.random() < network.twice:
-                late = network.rng.uniform(0.0, 1.0)
-                network.clock.after(late, self._deliver_again, way, message)
+            self._perhaps_later(way, message, network.twice)
         if way == UP:
             self.coordinator.deliver(self.coordinator.lost, self)
         else:
             self.worker.deliver(self.worker.lost, self)
-        network.clock.after(network.rng.uniform(0.0, 0.02), self._tell_end, _other(way))
+        slow = network.rng.random() < UNNOTICED
+        delay = network.rng.uniform(0.0, LATE if slow else 0.02)
+        network.clock.after(delay, self.tell_end, _other(way))
+
+    def _perhaps_later(self, way: str, message: Message, chance: float) -> None:
+        if self.network.rng.random() < chance:
+            late = self.network.rng.uniform(0.0, LATE)
+            self.network.clock.after(late, self._deliver_again, way, message)
 
     def _deliver_again(self, way: str, message: Message) -> None:
         if way == UP:
@@ -134,12 +140,13 @@ class Connection:
         else:
             self.worker.deliver(self.worker.receive, message, False)
 
-    def _tell_end(self, way: str) -> None:
+    def tell_end(self, way: str) -> None:
+        """The receiver of this way hears that the other end is gone, if it has not yet."""
         receiver: Any = self.coordinator if way == UP else self.worker
         if not self.open[way] or not receiver.alive:
             return
         if self.host.cut[way]:
-            self.network.clock.after(RETRY, self._tell_end, way)
+            self.network.clock.after(RETRY, self.tell_end, way)
         else:
             self.lose(way)
 

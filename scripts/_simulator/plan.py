@@ -10,7 +10,7 @@ from scripts._simulator.arithmetic import RUNS
 QUIET_SECONDS = 2.0
 #: Kinds of faults and how often each is drawn. Those of the first group have a slot (a worker).
 SLOT_FAULTS = {
-    "kill worker": 4, "freeze worker": 3, "cut": 3, "drop connection": 4, "delay": 2,
+    "kill worker": 4, "vanish": 2, "freeze worker": 3, "cut": 3, "drop connection": 4, "delay": 2,
     "corrupt": 1, "leave": 2, "slow worker": 2, "worker clock jumps": 1,
 }  # fmt: skip
 OTHER_FAULTS = {
@@ -66,9 +66,9 @@ def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
     horizon = QUIET_SECONDS * rng.choice((0.3, 1.0, 1.0, 2.0))
     liar = places if rng.random() < 0.04 and places >= 2 and slots is None else None
     calm = liar is not None
-    kinds = ["delay", "slow worker"] if calm else list(FAULTS)
+    kinds = ["slow worker"] if calm else list(FAULTS)
     faults = sorted(
-        (_fault(rng, kinds, places, horizon) for _ in range(rng.choice((0, 1, 2, 3, 4, 6, 9)))),
+        (_fault(rng, kinds, places, horizon) for _ in range(rng.choice((0, 1, 2, 4, 6, 9, 13)))),
         key=lambda fault: fault.at,
     )
     return Plan(
@@ -81,8 +81,8 @@ def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
         verify_fraction=1.0 if calm else rng.choice((0.0, 0.0, 0.0, 0.3, 1.0)),
         faults=tuple(faults),
         heals_at=max((fault.at + fault.seconds for fault in faults), default=0.0),
-        stale=rng.choice((0.0, 0.3)),
-        twice=rng.choice((0.0, 0.0, 0.3)),
+        stale=rng.choice((0.0, 0.5)),
+        twice=rng.choice((0.0, 0.3, 0.6)),
         detects=rng.random() < 0.6,
         codec=rng.random() < codec_share,
         liar=liar,

@@ -121,7 +121,7 @@ class VirtualCoordinator(Process):
         self.trace("is killed")
         for connection in list(self.connections.values()):
             connection.open[UP] = False
-            connection._tell_end(DOWN)
+            connection.tell_end(DOWN)
         self.world.coordinator_gone(killed=True)
 
     def _saved(self, event: events.Saved) -> None:
@@ -158,7 +158,7 @@ class VirtualCoordinator(Process):
             self.alive = False
             self.trace(f"finishes: {action.outcome}, {action.reason}")
             for connection in list(self.connections.values()):
-                self.clock.after(0.05, connection._tell_end, DOWN)
+                self.clock.after(0.05, connection.tell_end, DOWN)
             self.world.coordinator_gone(killed=False, finish=action)
 
     def _send(self, send: events.Send) -> None:
@@ -227,12 +227,23 @@ class VirtualWorker(Process):
         self.trace("is killed")
         self.end()
 
+    def vanish(self) -> None:
+        """The whole machine is gone: nobody ends the connection."""
+        self.trace("vanishes")
+        if self.connection is not None:
+            self.connection.open[DOWN] = False
+            self.world.network.watch(self.connection, UP)
+        self.alive = False
+        self.slot.worker_gone(self)
+
     def end(self) -> None:
         """The process is gone, and with it the connection."""
+        if not self.alive:
+            return
         self.alive = False
         if self.connection is not None:
             self.connection.open[DOWN] = False
-            self.clock.after(0.001, self.connection._tell_end, UP)
+            self.clock.after(0.001, self.connection.tell_end, UP)
         self.slot.worker_gone(self)
 
     def _handle(self, event: worker_state.Event) -> None:

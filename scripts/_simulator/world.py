@@ -33,6 +33,7 @@ class Slot:
         self.slowness = 1.0
         self.worker: VirtualWorker | None = None
         self.connections: list[Connection] = []
+        self.harmed = lies  # whether something has happened that may keep its workers silent
         self.returns = True  # whether a worker that ends is followed by another
         self._lives = 0
 
@@ -51,7 +52,7 @@ class Slot:
 
     def left(self, leave: Leave) -> None:
         """A worker ends by its own will: it is not started again, except if it left for a while."""
-        if leave.outcome == "refused":
+        if leave.outcome == "refused" and not self.world.healed:
             self.returns = False
 
     def seconds_for(self, job: Job) -> float:
@@ -90,9 +91,9 @@ class World:
         self.lives = 0
         self.metrics: list[Mapping[str, Any]] = []
         self.healed = False
+        self.jumps = 0  # standstills of the coordinator; many at once do look like silence
         self.slots = [Slot(self, number + 1, lies=False) for number in range(plan.slots)]
         self._differences = 0
-        self._rest = 0
 
     # --- a run -----------------------------------------------------------------------------------
 
@@ -101,11 +102,12 @@ class World:
         plan, rng = self.plan, self.rng
         self.start_coordinator()
         for slot in self.slots:
-            self.clock.after(rng.uniform(0.0, 0.3) if rng.random() < 0.8 else 2.0, slot.start)
-        if plan.liar is not None:
+            late = rng.random() < 0.2 and plan.liar is None
+            self.clock.after(2.0 if late else rng.uniform(0.0, 0.3), slot.start)
+        if plan.liar is not None:  # comes when the others are there: alone it would be believed
             self.slots.append(Slot(self, plan.liar + 1, lies=True))
             self.slots[-1].returns = False
-            self.clock.after(2.5, self.slots[-1].start)
+            self.clock.after(0.7, self.slots[-1].start)
         for fault in plan.faults:
             self.clock.after(fault.at, faults.happen, self, fault)
         self.clock.after(plan.heals_at, faults.heal, self)
@@ -170,8 +172,10 @@ class World:
             self._differences += 1
             if self.plan.liar is None:
                 self.broken(f"honest workers are said to differ: {note.text}")
-        elif note.kind == "silent" and self.healed and self._rest > 20:
-            self.broken(f"a worker is given up in quiet times: {note.text}")
+        elif note.kind == "silent":
+            slots = [slot for slot in self.slots if slot.name == note.details["worker"]]
+            if not slots[0].harmed and self.jumps < 3:
+                self.broken(f"a worker is given up without a cause: {note.text}")
 
     def audit(self, state: CoordinatorState) -> None:
         """What must hold at any time."""
@@ -189,8 +193,6 @@ class World:
             self.broken(f"{self.clock.pending} things are waiting to happen")
         if len(state.workers) > 4 * places:
             self.broken(f"{len(state.workers)} workers are known at {places} places")
-        if self.healed:
-            self._rest += 1
 
     def deadline(self) -> None:
         """The time for the rest of the run is over."""
