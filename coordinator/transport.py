@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,11 +21,7 @@ BURST = 1000  # messages taken in before the clock is looked at again
 LINGER_MS = 500  # for the last words to workers
 MESSAGE_OVERHEAD = 1 << 20  # bytes that a message may have beyond the gradient in it
 MAX_CONNECTIONS = 4096  # a further one is closed again
-HANDSHAKE_FAILED = (
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-)
+OWN_FILES = 100  # descriptors that strangers' connections must leave for checkpoints and the like
 
 
 class Transport:
@@ -49,9 +46,9 @@ class Transport:
         self._router.setsockopt(zmq.MAXMSGSIZE, max_message_bytes)
         self._router.setsockopt(zmq.HEARTBEAT_IVL, int(timeout * 1000 / 3))
         self._router.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(timeout * 1000))
-        self._monitor = self._router.get_monitor_socket(
-            zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | HANDSHAKE_FAILED
-        )
+        # A failed handshake ends in "disconnected" as well, and only that names the descriptor.
+        self._monitor = self._router.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        self._max_connections = connection_limit()
         #: Open connections by file descriptor, and who speaks there; None before the first word.
         self._connections: dict[int, Peer | None] = {}
         try:
@@ -100,7 +97,7 @@ class Transport:
 
     def _accepted(self, descriptor: int) -> None:
         self._connections[descriptor] = None
-        if len(self._connections) > MAX_CONNECTIONS:
+        if len(self._connections) > self._max_connections:
             self._shut(descriptor)
 
     def cut_off(self, peer: Peer) -> None:
@@ -145,3 +142,13 @@ class Transport:
         if self._guard is not None:
             self._guard.close()
         self._context.destroy(linger=linger)
+
+
+def connection_limit() -> int:
+    """How many connections may be open: the system's limit on files is for more than them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + OWN_FILES
+    files = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return max(1, files - OWN_FILES)
