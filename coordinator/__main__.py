@@ -39,7 +39,7 @@ from coordinator.security import require_safe_bind
 from coordinator.server import Server
 from coordinator.state import CoordinatorState, Policy
 from coordinator.transport import MESSAGE_OVERHEAD, Transport
-from microgpt import cli, jit
+from microgpt import cli
 from microgpt.checkpoint import Checkpoint, CheckpointError, load
 from microgpt.cli import UserError, option, say
 from microgpt.config import TrainingConfig
@@ -188,8 +188,7 @@ def conduct(run: Run, settings: Settings, parent: int) -> int:
 def prepare_adam(run: Run) -> None:
     """Compile or load it now: the first step must keep no worker and no Ctrl-C waiting."""
     state = run.state
-    with jit.compiling():
-        advance(run.config, state, np.zeros_like(state.params), [0.0] * run.config.batch_size)
+    advance(run.config, state, np.zeros_like(state.params), [0.0] * run.config.batch_size)
 
 
 def open_transport(run: Run, settings: Settings, max_message_bytes: int) -> Transport:

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,6 +68,7 @@ class Process:
                 start_new_session=True,
             )
         self.pid = self.popen.pid
+        self.expected = False  # whether its end, as the test has asked for, is no failure
 
     @property
     def out(self) -> str:
@@ -102,10 +103,12 @@ class Process:
 
     def send(self, number: signal.Signals) -> None:
         """Signal this process alone."""
+        self.expected = True
         os.kill(self.pid, number)
 
     def send_group(self, number: signal.Signals) -> None:
         """Signal it and what it has started, as a terminal does."""
+        self.expected = True
         os.killpg(self.pid, number)
 
     def end(self) -> None:
@@ -183,7 +186,7 @@ class Lab:
 
     def run_dir(self, run: str = "runs/it") -> RunDir:
         """What a run has written."""
-        return RunDir(self.place / run)
+        return RunDir(self.place / run, self.processes)
 
     def close(self) -> None:
         """End whatever still runs."""
@@ -194,8 +197,22 @@ class Lab:
 class RunDir:
     """The files of a run directory, as they are now."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, processes: Sequence[Process] = ()) -> None:
+        self.path, self._processes = path, processes
+
+    def _await(self, condition: Callable[[], T], what: str) -> T:
+        """Wait for something in the directory, but not for processes that have failed."""
+
+        def look() -> T:
+            value = condition()
+            for process in () if value else self._processes:
+                code = process.popen.poll()
+                assert code in (None, 0) or process.expected, (
+                    f"waiting for {what}, but {process.name} ended with {code}:\n{process.err}"
+                )
+            return value
+
+        return eventually(look, what)
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The whole lines of a file with one JSON object a line."""
@@ -223,15 +240,15 @@ class RunDir:
     def endpoint(self) -> str:
         """The address of its coordinator, as soon as there is one."""
         path = self.path / "endpoint"
-        return eventually(lambda: path.read_text().strip() if path.exists() else "", f"{path}")
+        return self._await(lambda: path.read_text().strip() if path.exists() else "", f"{path}")
 
     def reaches(self, step: int) -> None:
         """Wait until a step is done."""
-        eventually(lambda: len(self.metrics) >= step, f"step {step} of {self.path}")
+        self._await(lambda: len(self.metrics) >= step, f"step {step} of {self.path}")
 
     def happens(self, kind: str, times: int = 1) -> None:
         """Wait until something has happened so often."""
-        eventually(lambda: self.kinds().count(kind) >= times, f"{times} x {kind} in {self.path}")
+        self._await(lambda: self.kinds().count(kind) >= times, f"{times} x {kind} in {self.path}")
 
     @property
     def newest(self) -> Path:
