@@ -21,6 +21,8 @@ Scalar: TypeAlias = Any
 Matrix: TypeAlias = Sequence[Sequence[Scalar]]
 #: Parameter matrices by name.
 Parameters: TypeAlias = Mapping[str, Matrix]
+#: ``attend(q, keys, values)``; see ``attention``.
+Attend: TypeAlias = Callable[..., list[Scalar]]
 #: ``forward(params, config, token, position, keys, values) -> logits``; see ``gpt``.
 Forward: TypeAlias = Callable[..., list[Scalar]]
 
@@ -135,16 +137,21 @@ def rmsnorm(x: Sequence[Scalar]) -> list[Scalar]:
     return [xi * scale for xi in x]
 
 
-def attention(
-    q: Sequence[Scalar], keys: Sequence[Sequence[Scalar]], values: Sequence[Sequence[Scalar]]
-) -> list[Scalar]:
-    """One head: query (d,), keys and values (t, d) up to this position; gives (d,)."""
+def attention_weights(q: Sequence[Scalar], keys: Sequence[Sequence[Scalar]]) -> list[Scalar]:
+    """How much one head looks at each position: query (d,) and keys (t, d) give (t,), sum 1."""
     head_dim = len(q)
     logits = [
         add_up(q[j] * key[j] for j in range(head_dim)) * (head_dim**0.5) ** -1 for key in keys
     ]
-    weights = softmax(logits)
-    return [add_up(weights[t] * values[t][j] for t in range(len(values))) for j in range(head_dim)]
+    return softmax(logits)
+
+
+def attention(
+    q: Sequence[Scalar], keys: Sequence[Sequence[Scalar]], values: Sequence[Sequence[Scalar]]
+) -> list[Scalar]:
+    """One head: query (d,), keys and values (t, d) up to this position; gives (d,)."""
+    weights = attention_weights(q, keys)
+    return [add_up(weights[t] * values[t][j] for t in range(len(values))) for j in range(len(q))]
 
 
 def gpt(
@@ -154,10 +161,12 @@ def gpt(
     position: int,
     keys: list[list[list[Scalar]]],
     values: list[list[list[Scalar]]],
+    attend: Attend = attention,
 ) -> list[Scalar]:
     """Logits (vocab_size,) of the token after ``token`` at ``position``.
 
     ``keys`` and ``values`` hold, per layer, what earlier positions left; this call appends its own.
+    ``attend`` is called for every head of every layer in turn; another one may watch what happens.
     """
     x = [t + p for t, p in zip(select(params["wte"], token), params["wpe"][position], strict=True)]
     x = rmsnorm(x)
@@ -171,7 +180,7 @@ def gpt(
         heads: list[Scalar] = []
         for start in range(0, config.n_embd, config.head_dim):
             head = slice(start, start + config.head_dim)
-            heads += attention(
+            heads += attend(
                 q[head], [k[head] for k in keys[layer]], [v[head] for v in values[layer]]
             )
         x = linear(heads, params[prefix + "attn_wo"])

@@ -1,0 +1,1 @@
+"""The parts of ``scripts/sample.py``: options, printing, the interactive prompt."""

@@ -1,0 +1,58 @@
+"""What the scripts that need nothing but msgpack have in common: output, errors and endings."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from io import TextIOWrapper
+from typing import Any, NoReturn
+
+FAILED = 1
+INTERRUPTED = 130  # as shells have it
+
+
+class UserError(Exception):
+    """The user can mend this; the message is one plain sentence saying what and how."""
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Run the script and exit. A reader of our output that leaves, and Ctrl-C, are quiet."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an alphabet that a terminal lacks
+    try:
+        code = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        code = _forget_output()
+    except OSError as error:  # files are dealt with where they are used: this is the output
+        code = complain(f"the output cannot be written: {error.strerror}")
+        _forget_output()
+    sys.exit(code)
+
+
+def complain(text: str) -> int:
+    """Print ``error: text`` as one line on stderr; returns the exit code of a failure."""
+    print(f"error: {' '.join(visible(text).split())}", file=sys.stderr, flush=True)
+    return FAILED
+
+
+def visible(text: str) -> str:
+    """A file's or stranger's text without what a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON in letters that the output can carry."""
+    readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return json.dumps(value, indent=indent, ensure_ascii=not readable)
+
+
+def _forget_output() -> int:
+    # What is still buffered would be an error again when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILED
