@@ -15,10 +15,13 @@ def choose_shard_size(batch_size: int, workers: int, seconds_per_document: float
     """A power of two: one shard for each worker, or smaller ones where documents take long.
 
     Small shards even out slow workers and long documents; large ones save messages.
-    ``seconds_per_document`` is None as long as nobody knows.
+    ``seconds_per_document`` is None as long as nobody knows: one document each then, as the first
+    worker must not be given for minutes what those after it could share.
     """
     share = -(-batch_size // max(1, workers))
-    if seconds_per_document is not None and seconds_per_document > 0.0:
+    if seconds_per_document is None:
+        share = 1
+    elif seconds_per_document > 0.0:
         share = min(share, max(1, int(WORTHWHILE / seconds_per_document)))
     return 1 << (share.bit_length() - 1)
 

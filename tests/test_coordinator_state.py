@@ -410,15 +410,14 @@ def test_a_slow_worker_is_helped_and_the_first_answer_counts() -> None:
 def test_two_opinions_that_differ_are_reported_with_both_names() -> None:
     play = Play(batch_size=1, steps=2, verify_fraction=1.0)
     play.joins(A, B, C)
-    play.answers(A)  # it was alone when the first step began: nobody could verify that one
-    play.answers(A)
+    play.answers(A)  # it was alone when the step began, but is not any more
     play.answers(B, gradient=ZEROS)
     (note,) = (note for note in play.notes if note.kind == "difference")
     assert note.warning
-    assert "A and B gave different answers for documents 1 to 1 of step 2" in note.text
-    assert len(play.done) == 1, "nothing doubtful is trained on"
+    assert "A and B gave different answers for documents 1 to 1 of step 1" in note.text
+    assert len(play.done) == 0, "nothing doubtful is trained on"
     play.answers(C)
-    assert len(play.done) == 2
+    assert len(play.done) == 1
     assert list(play.state.workers) == [A, C], "whom two others contradict is not believed"
 
 

@@ -27,8 +27,6 @@ STAND_IN = "stand-in"
 REMEMBERED = 20_000  # shards; a program that trains wrongly must not fill the memory
 
 NAMES = ("ada", "bea", "cab", "dab", "abba", "ed", "bede", "dada", "ace", "ebba", "cade", "bab")
-#: (steps, documents in a batch): odd ones have shards of odd sizes.
-RUNS = ((6, 8), (5, 5), (8, 12), (4, 1), (3, 31))
 
 Compute = Callable[[Vector, Sequence[Sequence[int]]], ShardGradient]
 
@@ -85,15 +83,8 @@ def stand_in(params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradien
 
 
 @cache
-def lesson(number: int, engine: str) -> Lesson:
-    """Training ``number`` (from 0) of ``RUNS``, with the quiet run computed without a network."""
-    steps, batch_size = RUNS[number % len(RUNS)]
-    return make_lesson(steps, batch_size, engine)
-
-
-@cache
-def make_lesson(steps: int, batch_size: int, engine: str) -> Lesson:
-    """A training of this size on a tiny model."""
+def lesson(steps: int, batch_size: int, engine: str) -> Lesson:
+    """A training of this size on a tiny model, with the quiet run computed without a network."""
     corpus = Corpus(NAMES, seed=42)
     width = 2 if engine == STAND_IN else 4
     model = GPTConfig(corpus.tokenizer.vocab_size, 1, width, 1, 4)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from scripts._simulator.arithmetic import RUNS
-
+#: (steps, documents in a batch): odd ones have shards of odd sizes.
+RUNS = ((6, 8), (5, 5), (8, 12), (4, 1), (3, 31))
 QUIET_SECONDS = 2.0
 #: Kinds of faults and how often each is drawn. Those of the first group have a slot (a worker).
 SLOT_FAULTS = {
@@ -40,7 +40,8 @@ class Plan:
     """One schedule. ``liar``: this place's workers answer wrongly, and everything is verified."""
 
     seed: int
-    lesson: int
+    steps: int
+    batch_size: int
     slots: int
     document_seconds: float
     shard_size: int | None
@@ -58,22 +59,24 @@ class Plan:
 def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
     """The schedule of a seed. ``slots``: places for workers, or drawn, too."""
     rng = Random(seed)
-    lesson = rng.randrange(len(RUNS))
+    steps, batch_size = rng.choice(RUNS)
     places = slots if slots is not None else rng.randint(1, 5)
-    steps, batch_size = RUNS[lesson]
+    if places > 2 * batch_size:
+        steps, batch_size = 3, places  # work for everybody
     # So that a quiet run takes about as long, whatever its size, and faults find it at work.
     pace = QUIET_SECONDS * min(places, batch_size) / (steps * batch_size)
     horizon = QUIET_SECONDS * rng.choice((0.3, 1.0, 1.0, 2.0))
     liar = places if rng.random() < 0.04 and places >= 2 and slots is None else None
     calm = liar is not None
     kinds = ["slow worker"] if calm else list(FAULTS)
+    number = rng.choice((0, 1, 2, 4, 6, 9, 13)) * max(1, places // 20)
     faults = sorted(
-        (_fault(rng, kinds, places, horizon) for _ in range(rng.choice((0, 1, 2, 4, 6, 9, 13)))),
-        key=lambda fault: fault.at,
+        (_fault(rng, kinds, places, horizon) for _ in range(number)), key=lambda fault: fault.at
     )
     return Plan(
         seed=seed,
-        lesson=lesson,
+        steps=steps,
+        batch_size=batch_size,
         slots=places,
         document_seconds=pace,
         shard_size=rng.choice((None, None, 1, 2, 4)),

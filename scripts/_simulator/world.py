@@ -218,7 +218,7 @@ class World:
 
 def play(plan: Plan, engine: str, folder: Path | None = None, trace: bool = False) -> Result:
     """Run a schedule and say what has become of it."""
-    lesson = arithmetic.lesson(plan.lesson, engine)
+    lesson = arithmetic.lesson(plan.steps, plan.batch_size, engine)
     world = World(plan, lesson, folder, trace)
     result = Result(plan, trace=world.clock.lines)
     try:
