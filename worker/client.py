@@ -22,6 +22,7 @@ from worker.state import (
     Action,
     Compute,
     Configure,
+    Connected,
     Event,
     Leave,
     Note,
@@ -34,7 +35,11 @@ from worker.state import (
 
 TICK_SECONDS = 0.1
 LINGER_MS = 300
-NOT_LET_IN = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+NEWS = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+)
 CONNECTION_TIMEOUT_MS = 2000  # a connection without a sign of life is made anew
 RECONNECT_MS = 50
 RECONNECT_MAX_MS = 500
@@ -73,7 +78,7 @@ class Client:
         self._keys = keys
         if keys is not None:
             keys.apply(self._socket)
-        self._monitor = self._socket.get_monitor_socket(NOT_LET_IN)
+        self._monitor = self._socket.get_monitor_socket(NEWS)
         try:
             self._socket.connect(connect)
         except zmq.ZMQError as error:
@@ -98,6 +103,7 @@ class Client:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._woken, zmq.POLLIN)
+        poller.register(self._monitor, zmq.POLLIN)
         try:
             # Ours also after we have returned: a second one must not break off the leaving.
             for number in interrupts.SIGNALS:
@@ -125,7 +131,7 @@ class Client:
             while True:
                 frame = self._socket.recv(zmq.NOBLOCK, copy=False)
                 yield Received(self._decode(frame))
-        self._check_handshakes()
+        yield from self._news()
         if self._signal or (self._parent and os.getppid() != self._parent):
             yield StopRequested()
         yield Tick()
@@ -136,10 +142,16 @@ class Client:
         if time.monotonic() - self._alone_since > self._patience:
             self._leave = Leave("done", f"no coordinator for {self._patience:g} s")
 
-    def _check_handshakes(self) -> None:
-        """Raise UserError if the coordinator's keys and ours do not go together."""
+    def _news(self) -> Iterator[Event]:
+        """What has become of the connection.
+
+        Raises UserError if the coordinator's keys and ours do not go together.
+        """
         while self._monitor.poll(0):
             news = recv_monitor_message(self._monitor)
+            if news["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                yield Connected()
+                continue
             if news["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH and self._keys is not None:
                 raise UserError(
                     "the coordinator does not know this worker: "
