@@ -41,10 +41,10 @@ def make_keys(directory: Path) -> None:
     The coordinator's public key appears last: whoever sees it finds the rest. Raises UserError.
     """
     try:
+        if (directory / (COORDINATOR + PUBLIC)).exists():
+            return  # the folder may be read-only, such as secrets of a swarm
         (directory / ALLOWED).mkdir(parents=True, exist_ok=True)
         directory.chmod(0o700)
-        if (directory / (COORDINATOR + PUBLIC)).exists():
-            return
         with tempfile.TemporaryDirectory(dir=directory) as temporary:  # readable by us only
             for name in (WORKER, COORDINATOR):
                 public, secret = map(Path, zmq.auth.create_certificates(temporary, name))
