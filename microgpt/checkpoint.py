@@ -13,6 +13,7 @@ import contextlib
 import math
 import os
 import random
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,19 @@ from typing import Any, TypeAlias
 import msgpack
 
 from microgpt.config import TrainingConfig
-from microgpt.model import parameter_shapes
+from microgpt.envelope import (
+    BEGINNING,
+    FORMAT,
+    MAX_BYTES,
+    VERSION,
+    CheckpointError,
+    Problem,
+    check_beginning,
+    open_envelope,
+    seal,
+    unpack,
+)
+from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.parameters import (
     Shapes,
     StateDict,
@@ -36,17 +49,29 @@ from microgpt.parameters import (
 )
 from microgpt.tokenizer import Tokenizer
 
-FORMAT = "microgpt-checkpoint"
-VERSION = 1
-MAX_BYTES = 1 << 30
+__all__ = [
+    "FORMAT",
+    "MAX_BYTES",
+    "VERSION",
+    "Checkpoint",
+    "CheckpointError",
+    "Problem",
+    "RngState",
+    "decode",
+    "encode",
+    "from_body",
+    "load",
+    "save",
+    "to_body",
+    "write_atomically",
+]
+
 RNG_WORDS = 625  # of the Mersenne Twister: 624 words of state and the position
+#: Entries of all lists and maps of a body together: some bytes must not become gigabytes.
+MAX_ENTRIES = 100_000
 
 #: What ``random.Random.getstate`` returns.
 RngState: TypeAlias = tuple[int, tuple[int, ...], float | None]
-
-
-class CheckpointError(Exception):
-    """A checkpoint cannot be read or written; the message is one plain sentence with the path."""
 
 
 @dataclass(frozen=True)
@@ -105,64 +130,50 @@ class Checkpoint:
 
 def encode(checkpoint: Checkpoint) -> bytes:
     """The bytes of a checkpoint file."""
-    shapes = checkpoint.shapes
-    version, words, gauss_next = checkpoint.rng_state
-    body: bytes = msgpack.packb(
-        {
-            "training": checkpoint.training.to_dict(),
-            "tokenizer": {"chars": checkpoint.tokenizer.chars},
-            "data": dict(checkpoint.data),
-            "run": checkpoint.run,
-            "step": checkpoint.step,
-            "weights": split_bytes(checkpoint.weights, shapes),
-            "adam_m": split_bytes(checkpoint.adam_m, shapes),
-            "adam_v": split_bytes(checkpoint.adam_v, shapes),
-            "rng": {"version": version, "words": _pack_words(words), "gauss_next": gauss_next},
-            "losses": list(checkpoint.losses),
-        }
-    )
-    outer = {"format": FORMAT, "version": VERSION, "sha256": sha256(body), "body": body}
-    packed: bytes = msgpack.packb(outer)
-    return packed
+    return seal(msgpack.packb(to_body(checkpoint)))
 
 
 def decode(data: bytes, where: str) -> Checkpoint:
     """The checkpoint in ``data``; ``where`` is named in errors. Raises CheckpointError."""
-    body = _open_envelope(data, where)
+    body = open_envelope(data, where)
     try:
-        return _read_body(msgpack.unpackb(body))
+        unpacked = unpack(body, MAX_ENTRIES)
+    except (ValueError, TypeError, RecursionError, MemoryError, msgpack.OutOfData) as error:
+        raise _incomplete(where, error) from error
+    return from_body(unpacked, where)
+
+
+def to_body(checkpoint: Checkpoint) -> dict[str, Any]:
+    """All that a checkpoint holds, as plain values and bytes."""
+    shapes = checkpoint.shapes
+    version, words, gauss_next = checkpoint.rng_state
+    return {
+        "training": checkpoint.training.to_dict(),
+        "tokenizer": {"chars": checkpoint.tokenizer.chars},
+        "data": dict(checkpoint.data),
+        "run": checkpoint.run,
+        "step": checkpoint.step,
+        "weights": split_bytes(checkpoint.weights, shapes),
+        "adam_m": split_bytes(checkpoint.adam_m, shapes),
+        "adam_v": split_bytes(checkpoint.adam_v, shapes),
+        "rng": {"version": version, "words": _pack_words(words), "gauss_next": gauss_next},
+        "losses": list(checkpoint.losses),
+    }
+
+
+def from_body(body: Any, where: str) -> Checkpoint:
+    """The inverse of ``to_body`` for whatever a file holds. Raises CheckpointError."""
+    try:
+        return _read_body(body)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise CheckpointError(f"{where} does not hold a complete checkpoint: {error}") from error
+        raise _incomplete(where, error) from error
 
 
-def _open_envelope(data: bytes, where: str) -> bytes:
-    """The digest-checked body of a file."""
-    if not data:
-        raise CheckpointError(f"{where} is empty: not a checkpoint")
-    unpacker = msgpack.Unpacker(max_buffer_size=MAX_BYTES)
-    unpacker.feed(data)
-    try:
-        outer = unpacker.unpack()
-    except msgpack.OutOfData as error:
-        raise CheckpointError(
-            f"{where} is truncated, or not a checkpoint: it ends after {len(data)} bytes"
-        ) from error
-    except (ValueError, TypeError, RecursionError, MemoryError) as error:
-        raise CheckpointError(f"{where} is not a checkpoint, or damaged: {error}") from error
-    if not isinstance(outer, dict) or outer.get("format") != FORMAT:
-        raise CheckpointError(f"{where} is not a checkpoint of this program")
-    version, body = outer.get("version"), outer.get("body")
-    if type(version) is not int or version < 1:
-        raise CheckpointError(f"{where} is damaged: it has no format version")
-    if version > VERSION:
-        raise CheckpointError(
-            f"{where} has format {version}; this program reads up to {VERSION}: update the program"
-        )
-    if not isinstance(body, bytes) or sha256(body) != outer.get("sha256"):
-        raise CheckpointError(f"{where} is damaged: its digest does not match its contents")
-    if unpacker.tell() != len(data):
-        raise CheckpointError(f"{where} is damaged: it goes on after the checkpoint's end")
-    return body
+def _incomplete(where: str, error: Exception) -> CheckpointError:
+    reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    return CheckpointError(
+        f"{where} does not hold a complete checkpoint: {reason}", Problem.DAMAGED
+    )
 
 
 def _read_body(body: Any) -> Checkpoint:
@@ -180,6 +191,8 @@ def _read_body(body: Any) -> Checkpoint:
         raise ValueError("the step is not a whole number")
     if not isinstance(run, str) or not isinstance(data, dict) or not isinstance(losses, list):
         raise ValueError("the run, the data's fingerprint or the losses are of another type")
+    if not all(isinstance(k, str) and type(v) in (str, int) for k, v in data.items()):
+        raise ValueError("the data's fingerprint is not made of texts and whole numbers")
     if not all(isinstance(loss, float) and math.isfinite(loss) for loss in losses):
         raise ValueError("a loss is not a finite number")
     tokenizer = Tokenizer(body["tokenizer"]["chars"])
@@ -205,17 +218,46 @@ def _pack_words(words: tuple[int, ...]) -> bytes:
     return b"".join(word.to_bytes(4, "little") for word in words)
 
 
-def load(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read and verify a checkpoint file. Raises CheckpointError, saying what is wrong with it."""
+def load(path: str | os.PathLike[str], model: GPTConfig | None = None) -> Checkpoint:
+    """Read and verify a checkpoint file, of this ``model`` if one is expected.
+
+    Raises CheckpointError, whose ``problem`` says what is wrong.
+    """
     try:
-        if os.path.getsize(path) > MAX_BYTES:
-            raise CheckpointError(f"{path} is larger than any checkpoint of this program")
-        data = Path(path).read_bytes()
+        data = _read(path)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist") from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    return decode(data, str(path))
+        raise CheckpointError(f"{path} does not exist", Problem.MISSING) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path} cannot be read: {reason}") from error
+    loaded = decode(data, str(path))
+    if model is not None and loaded.training.model != model:
+        raise CheckpointError(
+            f"{path} is of another model: {_differences(loaded.training.model, model)}",
+            Problem.OTHER_MODEL,
+        )
+    return loaded
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a file that begins like a checkpoint; of any other file hardly any are read."""
+    status = os.stat(path)  # before opening: a pipe may never have a writer
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise CheckpointError(f"{path} is not a file, so not a checkpoint", Problem.FOREIGN)
+    if status.st_size > MAX_BYTES:
+        raise CheckpointError(
+            f"{path} is larger than any checkpoint of this program", Problem.FOREIGN
+        )
+    with open(path, "rb") as file:
+        beginning = file.read(1 + len(BEGINNING))
+        check_beginning(beginning, str(path))
+        return beginning + file.read(MAX_BYTES)
+
+
+def _differences(found: GPTConfig, expected: GPTConfig) -> str:
+    """Which settings differ."""
+    theirs, ours = found.to_dict(), expected.to_dict()
+    return ", ".join(f"{k} {theirs[k]}, not {ours[k]}" for k in ours if theirs[k] != ours[k])
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
