@@ -1,0 +1,215 @@
+"""What of the Docker files can be checked without Docker: what is installed, set and documented."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+import zmq
+from click.testing import CliRunner
+
+from coordinator.__main__ import main as coordinator
+from worker.__main__ import main as worker
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import container  # noqa: E402
+import runtime_requirements  # noqa: E402
+
+VARIABLE = re.compile(r"\b(MICROGPT_[A-Z0-9_]+|BASE_IMAGE|BUILD_IMAGE|PIP_INDEX_URL)\b")
+#: Set by the compose file itself, or meaningless in a container.
+FIXED = {
+    "MICROGPT_BIND", "MICROGPT_RUN_DIR", "MICROGPT_CURVE", "MICROGPT_RESUME", "MICROGPT_LINGER",
+    "MICROGPT_INSECURE", "MICROGPT_CONNECT", "MICROGPT_NAME", "MICROGPT_CACHE_DIR",
+}  # fmt: skip
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+# --- packages ------------------------------------------------------------------------------------
+
+
+def test_image_installs_what_the_project_depends_on_and_no_tools() -> None:
+    found = runtime_requirements.runtime(read("pyproject.toml"), read("requirements.lock"))
+    names = {entry.name for entry in found}
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    wanted = {runtime_requirements.normal(text) for text in project["dependencies"]}
+    assert wanted <= names
+    assert {"llvmlite", "urllib3", "certifi"} <= names, "what they need in turn"
+    assert not names & {"pytest", "mypy", "ruff", "hypothesis", "pluggy", "sortedcontainers"}
+    for entry in found:
+        assert "==" in entry.lines[0]
+        assert any("--hash=sha256:" in line for line in entry.lines)
+
+
+def test_packages_of_the_lock_are_taken_over_as_they_stand() -> None:
+    lock = "# made\na==1 ; x \\\n    --hash=sha256:1\n    # via p (pyproject.toml)\n"
+    lock += "b==2\n    # via\n    #   a\n    #   t\n"
+    lock += "t==3\n    # via p (pyproject.toml)\na==2 ; y\n    # via p (pyproject.toml)\n"
+    found = runtime_requirements.runtime('[project]\ndependencies = ["A >=1"]', lock)
+    assert [(entry.name, entry.lines[0]) for entry in found] == [
+        ("a", "a==1 ; x \\"),
+        ("b", "b==2"),
+        ("a", "a==2 ; y"),
+    ]
+    assert found[0].lines[1] == "    --hash=sha256:1"
+
+
+def test_dependency_that_is_not_locked_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"zmq.*make lock"):
+        runtime_requirements.runtime('[project]\ndependencies = ["zmq"]', "a==1\n    # via b\n")
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+def test_every_variable_of_the_compose_file_is_documented() -> None:
+    used = set(VARIABLE.findall(read("docker-compose.yml"))) - FIXED
+    documented = set(re.findall(r"^#(\w+)=", read(".env.example"), re.MULTILINE))
+    assert used == documented
+
+
+@pytest.mark.parametrize("program", [coordinator, worker])
+def test_compose_passes_every_setting_of_the_programs_on(program: object) -> None:
+    shown = CliRunner().invoke(program, ["--help"], env={"COLUMNS": "200"}).output  # type: ignore[arg-type]
+    settings = set(re.findall(r"MICROGPT_[A-Z0-9_]+", shown)) - FIXED
+    assert len(settings) >= 3
+    assert settings <= set(VARIABLE.findall(read("docker-compose.yml")))
+
+
+def test_documented_defaults_are_those_of_the_programs() -> None:
+    documented = dict(re.findall(r"^#(MICROGPT_\w+)=(\S+)$", read(".env.example"), re.MULTILINE))
+    compared = 0
+    for parameter in (*coordinator.params, *worker.params):
+        for name in parameter.envvar or ():
+            if name in documented and name not in ("MICROGPT_COORDINATOR", "MICROGPT_PATIENCE"):
+                ours = parameter.type_cast_value(click.Context(worker), documented[name])
+                assert ours == parameter.get_default(click.Context(worker)) or (
+                    documented[name] == parameter.default
+                ), name
+                compared += 1
+    assert compared >= 15
+
+
+# --- the entry point -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "runs").mkdir()
+    monkeypatch.setattr(container, "APP", tmp_path)
+    monkeypatch.setattr(container, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(container, "OWNER", tmp_path / "owner")
+    (tmp_path / "owner").touch()
+    return tmp_path
+
+
+def give(path: Path, user: int) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    os.chown(path, user, user + 1)
+
+
+def test_runs_as_the_owner_of_the_runs(entry: Path) -> None:
+    give(entry / "runs", 1234)
+    give(entry / "owner", 1000)
+    assert container.choose_user({}) == (1234, 1235)
+
+
+def test_runs_as_the_owner_of_the_clone_where_docker_has_made_the_folder(entry: Path) -> None:
+    give(entry / "runs", 0)
+    give(entry / "owner", 1000)
+    assert container.choose_user({}) == (1000, 1001)
+
+
+def test_user_and_group_can_be_chosen(entry: Path) -> None:
+    chosen = {"MICROGPT_UID": "5", "MICROGPT_GID": "6"}
+    assert container.choose_user(chosen) == (5, 6)
+
+
+def test_user_that_is_no_number_is_one_line(entry: Path) -> None:
+    with pytest.raises(SystemExit, match=r"error: MICROGPT_UID .* must be numbers"):
+        container.choose_user({"MICROGPT_UID": "me"})
+
+
+def test_folder_made_by_docker_is_handed_over(entry: Path) -> None:
+    give(entry / "runs", 0)
+    (entry / "runs" / "old").touch()
+    container.hand_over(entry / "runs", 1234, 1235)
+    assert ((entry / "runs").stat().st_uid, (entry / "runs").stat().st_gid) == (1234, 1235)
+    assert (entry / "runs" / "old").stat().st_uid == 0, "only the folder"
+
+
+def test_folder_of_somebody_is_left_alone(entry: Path) -> None:
+    give(entry / "runs", 1000)
+    container.hand_over(entry / "runs", 1234, 1235)
+    assert (entry / "runs").stat().st_uid == 1000
+
+
+def test_volume_of_an_earlier_user_is_handed_over_with_its_contents(entry: Path) -> None:
+    keys = entry / "keys"
+    (keys / "workers").mkdir(parents=True)
+    (keys / "workers" / "worker.key").touch()
+    (keys / "link").symlink_to(entry / "owner")
+    for path in (keys, keys / "workers", keys / "workers" / "worker.key"):
+        give(path, 1000)
+    keys.chmod(0o700)
+    container.hand_over(keys, 1234, 1235)
+    assert {path.lstat().st_uid for path in [keys, *keys.rglob("*")]} == {1234}
+    assert (entry / "owner").stat().st_uid == os.geteuid(), "a link is not followed"
+    assert keys.stat().st_mode & 0o777 == 0o700
+
+
+def test_newest_checkpoint_is_the_one_written_last(
+    entry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MICROGPT_RUN", raising=False)
+    assert container.newest_checkpoint() is None
+    for seconds, name in enumerate(("b", "c", "a")):
+        path = entry / "runs" / name / "checkpoint.msgpack"
+        path.parent.mkdir()
+        path.touch()
+        os.utime(path, (seconds, seconds))
+    assert container.newest_checkpoint() == entry / "runs" / "a" / "checkpoint.msgpack"
+    monkeypatch.setenv("MICROGPT_RUN", "b")
+    assert container.newest_checkpoint() == entry / "runs" / "b" / "checkpoint.msgpack"
+
+
+def test_health_means_that_zeromq_greets(monkeypatch: pytest.MonkeyPatch) -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        monkeypatch.setattr(container, "PORT", router.bind_to_random_port("tcp://127.0.0.1"))
+        assert container.accepts_workers()
+    assert not container.accepts_workers(), "nobody listens"
+
+
+def test_another_program_at_the_port_is_not_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(container, "PORT", server.getsockname()[1])
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert not container.accepts_workers()
+        thread.join()
+
+
+def test_entry_point_says_what_it_can_do() -> None:
+    script = str(ROOT / "scripts" / "container.py")
+    done = subprocess.run([sys.executable, script, "nonsense"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "coordinator | worker" in done.stderr
