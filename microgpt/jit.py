@@ -77,15 +77,18 @@ class Entry:
     """A compiled function with one set of argument types, compiled or loaded by its first call."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        directory = cache_directory()
+        self.function = function
+        self.compiled = self._decorated(cache_directory())
+        self._ready = False
+
+    def _decorated(self, directory: Path | None) -> Any:
         before = _settings.CACHE_DIR
         try:
             if directory is not None:
                 _settings.CACHE_DIR = str(directory)  # read when numba decorates, and only then
-            self.compiled: Any = numba.njit(cache=directory is not None, **OPTIONS)(function)
+            return numba.njit(cache=directory is not None, **OPTIONS)(self.function)
         finally:
             _settings.CACHE_DIR = before
-        self._ready = False
 
     def __call__(self, *args: Any) -> Any:
         """Call the compiled function."""
@@ -94,18 +97,22 @@ class Entry:
         with _turn():
             try:
                 result = self.compiled(*args)
-            except OSError:  # compiled, but the disk would not take it: it is in memory
+            except Exception:  # the cache is damaged or full; what is wrong for good comes again
+                for path in self._cached():
+                    path.unlink(missing_ok=True)
+                self.compiled = self._decorated(None)
                 result = self.compiled(*args)
         self._ready = True
         return result
 
+    def _cached(self) -> list[Path]:
+        directory = cache_directory()
+        pattern = f"*.{self.function.__name__}-*.nb[ci]"
+        return [] if directory is None else list(directory.rglob(pattern))
+
     def must_compile(self) -> bool:
         """Whether the first call will compile, which takes long, rather than load."""
-        directory = cache_directory()
-        name = self.compiled.py_func.__name__
-        return not self._ready and (
-            directory is None or not any(directory.rglob(f"*.{name}-*.nbc"))
-        )
+        return not self._ready and not self._cached()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from microgpt.parameters import Shapes
 Operand: TypeAlias = Union["Tracer", float, int]
 
 
-class _Recorder:
+class Recorder:
     """The growing arrays of a tape."""
 
     def __init__(self) -> None:
@@ -32,6 +32,7 @@ class _Recorder:
         self.constants: dict[str, int] = {}
 
     def append(self, op: int, args: Iterable[int] = ()) -> int:
+        """Add a node; returns its number."""
         self.args.extend(args)
         self.start.append(len(self.args))
         self.op.append(op)
@@ -48,6 +49,7 @@ class _Recorder:
         return self.constants[key]
 
     def finish(self, losses: Sequence[Tracer], num_params: int, num_choices: int) -> Tape:
+        """What was recorded, as a tape of these losses."""
         n = len(self.op)
         return Tape(
             np.frombuffer(self.op, np.int8),
@@ -74,7 +76,7 @@ class Tracer:
 
     __slots__ = ("node", "recorder")
 
-    def __init__(self, recorder: _Recorder, node: int) -> None:
+    def __init__(self, recorder: Recorder, node: int) -> None:
         self.recorder = recorder
         self.node = node
 
@@ -149,7 +151,7 @@ class Tracer:
 class TokenTracer:
     """Token ``token`` of a document that is not known yet. It can only choose: see ``select``."""
 
-    def __init__(self, recorder: _Recorder, token: int) -> None:
+    def __init__(self, recorder: Recorder, token: int) -> None:
         self.recorder = recorder
         self.token = token
 
@@ -173,7 +175,7 @@ def record(
     ``shapes`` are the model's parameters in canonical order; parameter ``i`` is node ``i``.
     """
     shapes = parameter_shapes(config) if shapes is None else shapes
-    recorder = _Recorder()
+    recorder = Recorder()
     params = {}
     for name, (rows, columns) in shapes.items():
         params[name] = [[_parameter(recorder) for _ in range(columns)] for _ in range(rows)]
@@ -186,7 +188,7 @@ def record(
     return recorder.finish(losses, num_params, config.vocab_size)
 
 
-def _parameter(recorder: _Recorder) -> Tracer:
+def _parameter(recorder: Recorder) -> Tracer:
     node = recorder.append(Op.PARAM)
     recorder.param[node] = node
     return Tracer(recorder, node)
