@@ -117,7 +117,9 @@ class Transport:
     def _event(self, frames: list[zmq.Frame]) -> Event:
         peer = frames[0].bytes
         self.bytes_received += sum(len(frame) for frame in frames)
-        self._connections[int(frames[-1].get(zmq.SRCFD))] = peer
+        # A frame of ZMTP 1.0, which garbage may look like, does not tell its connection.
+        with contextlib.suppress(zmq.ZMQError):
+            self._connections[int(frames[-1].get(zmq.SRCFD))] = peer
         if len(frames) != 2:
             return Misbehaved(peer, f"a message of {len(frames) - 1} parts instead of one")
         try:
