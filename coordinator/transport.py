@@ -123,7 +123,7 @@ class Transport:
         if len(frames) != 2:
             return Misbehaved(peer, f"a message of {len(frames) - 1} parts instead of one")
         try:
-            return Received(peer, messages.decode(frames[1].buffer))
+            return Received(peer, messages.decode(frames[1].buffer, longest_list=0))
         except messages.ProtocolError as error:
             return Misbehaved(peer, str(error))
 

@@ -231,8 +231,11 @@ def encode(message: Message, protocol: int = PROTOCOL) -> bytes:
     return packed
 
 
-def decode(data: bytes | memoryview) -> Message:
+def decode(data: bytes | memoryview, longest_list: int = MAX_DOCUMENTS) -> Message:
     """The message in ``data``.
+
+    ``longest_list`` is 0 at the coordinator: what workers say has no list in it, and lists within
+    lists that promise more than they hold take much memory for a few bytes.
 
     Raises VersionMismatchError for another version of the protocol, and ProtocolError for
     anything else that is not exactly one known message.
@@ -241,7 +244,7 @@ def decode(data: bytes | memoryview) -> Message:
         raise ProtocolError(f"a message of {len(data)} bytes is too long")
     try:
         plain = msgpack.unpackb(
-            data, use_list=False, max_map_len=MAX_MATRICES, max_array_len=MAX_DOCUMENTS
+            data, use_list=False, max_map_len=MAX_MATRICES, max_array_len=longest_list
         )
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise ProtocolError(f"not msgpack: {str(error)[:80] or type(error).__name__}") from error
