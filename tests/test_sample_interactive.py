@@ -12,7 +12,6 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ SAMPLE = str(ROOT / "scripts/sample.py")
 
 
 @pytest.fixture(scope="module")
-def newest(reference: Callable[..., Checkpoint], tmp_path_factory: Any) -> Path:
-    return save_tiny(reference(5, 4), tmp_path_factory.mktemp("tiny"))
+def newest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")

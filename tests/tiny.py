@@ -1,20 +1,47 @@
-"""A small checkpoint on disk, made in this process: what the tests of the scripts look at."""
+"""A small checkpoint on disk without a training: what the tests of the scripts look at."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from microgpt import checkpoint
-from microgpt.dataset import load_dataset
+from microgpt.checkpoint import Checkpoint
+from microgpt.config import TrainingConfig
+from microgpt.dataset import from_documents, load_dataset
+from microgpt.model import GPTConfig, parameter_shapes
+from microgpt.parameters import init_parameters, to_bytes
+from microgpt.tokenizer import Tokenizer
 from tests.processes import NAMES
 
 
-def save_tiny(made: checkpoint.Checkpoint, place: Path) -> Path:
-    """Write ``made`` as a run that trained on a file beside it; returns the checkpoint's path."""
+def make_tiny(documents: Sequence[str] = NAMES, n_layer: int = 1) -> Checkpoint:
+    """A model with an opinion of its own: large random weights, as if after step 5 of 10."""
+    tokenizer = Tokenizer.from_documents(documents)
+    model = GPTConfig(tokenizer.vocab_size, n_layer, n_embd=4, n_head=2, block_size=4)
+    rng = random.Random(42)
+    weights, m, v = (init_parameters(parameter_shapes(model), rng) for _ in range(3))
+    version, words, gauss_next = rng.getstate()
+    return Checkpoint(
+        TrainingConfig(model, steps=10, batch_size=4),
+        tokenizer,
+        from_documents(documents).fingerprint(),
+        "tiny",
+        5,
+        to_bytes([5 * x for x in weights]),
+        to_bytes(m),
+        to_bytes([x * x for x in v]),
+        (version, words, gauss_next),
+        (3.25, 3.125, 3.0, 2.875, 2.8125),
+    )
+
+
+def save_tiny(place: Path) -> Path:
+    """Write it as a run that trained on a file beside it; returns the checkpoint's path."""
     data = place / "names.txt"
     data.write_text("\n".join(NAMES) + "\n")
     path = place / "checkpoint.msgpack"
-    fingerprint = load_dataset(str(data)).fingerprint()
-    checkpoint.save(path, replace(made, data=fingerprint, run="tiny"))
+    checkpoint.save(path, replace(make_tiny(), data=load_dataset(str(data)).fingerprint()))
     return path
