@@ -38,7 +38,6 @@ from microgpt import interrupts, messages
 TICK_SECONDS = 0.05
 COMPLAINT_SECONDS = 1.0  # one line about foreign bytes in this time
 SAVE_SECONDS = 1.3  # for the last checkpoint to reach a slow disk after Ctrl-C
-MAX_NOTES = 200  # in a second; more are counted
 
 
 class Server:
@@ -64,7 +63,6 @@ class Server:
         self._encoded: tuple[messages.Message | None, bytes] = (None, b"")
         self._counted = (0, 0)
         self._asked: float | None = None  # when somebody first wanted us to stop
-        self._noting_since, self._noted = 0.0, 0
         self._complained, self._uncounted = -COMPLAINT_SECONDS, 0
 
     def saved(self, event: Saved) -> None:
@@ -150,24 +148,12 @@ class Server:
             elif isinstance(action, StepDone):
                 self._step_done(action.record)
             elif isinstance(action, Note):
-                self._note(action)
+                self._tell(action)
             elif isinstance(action, Save):
                 self._save(action)
             else:
                 self._finish = action
                 self._event({"kind": "finished", "outcome": action.outcome, "text": action.reason})
-
-    def _note(self, note: Note) -> None:
-        """Tell people and the record, but not without limit: peers can cause notes at will."""
-        now = time.monotonic()
-        if now - self._noting_since >= 1.0:
-            if self._noted > MAX_NOTES:
-                text = f"{self._noted - MAX_NOTES} more things happened within a second"
-                self._tell(Note("left_out", text, warning=True))
-            self._noting_since, self._noted = now, 0
-        self._noted += 1
-        if self._noted <= MAX_NOTES:
-            self._tell(note)
 
     def _tell(self, note: Note) -> None:
         self._console.note(note)
