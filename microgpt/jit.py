@@ -1,9 +1,9 @@
 """Compiling with numba, once per machine: where compiled code is kept and who compiles it.
 
-Compiled code goes to the user's cache directory (or ``NUMBA_CACHE_DIR``), in a folder named after
-the sources of every kernel, because numba itself notices changes of one file only. Where nothing
-can be written, code is compiled for this process alone. Processes that start at once on a cold
-cache take turns: the first compiles, the others load what it compiled.
+Compiled code goes to ``NUMBA_CACHE_DIR``, ``MICROGPT_CACHE_DIR`` or the user's cache directory, in
+a folder named after the sources of every kernel, because numba itself notices changes of one file
+only. Where nothing can be written, code is compiled for this process alone. Processes that start
+at once on a cold cache take turns: the first compiles, the others load what it compiled.
 
 This module must not import ``microgpt.engine``: the coordinator uses it for ``fast_adam``.
 """
@@ -40,7 +40,8 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": Fa
 @cache
 def cache_directory() -> Path | None:
     """An existing writable directory for compiled code; None if there is no such place."""
-    chosen = _settings.CACHE_DIR or platformdirs.user_cache_dir("microgpt", appauthor=False)
+    chosen = _settings.CACHE_DIR or os.environ.get("MICROGPT_CACHE_DIR")
+    chosen = chosen or platformdirs.user_cache_dir("microgpt", appauthor=False)
     directory = Path(chosen) / f"kernels-{_sources_digest()}"
     try:
         directory.mkdir(parents=True, exist_ok=True)
