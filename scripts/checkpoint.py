@@ -8,10 +8,11 @@ find_project("msgpack")
 
 import argparse
 
-from _checkpoints import compare, look
+from _checkpoints import compare, convert, look
 from _terminal import UserError, complain, run
 
 from microgpt.checkpoint import CheckpointError
+from microgpt.formats import FORMATS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,6 +47,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     diff.add_argument("after")
     diff.set_defaults(run=compare.diff)
 
+    export = commands.add_parser("export", help="write a checkpoint in another format")
+    export.add_argument("file")
+    export.add_argument("--format", choices=FORMATS, required=True)
+    export.set_defaults(run=convert.export)
+
+    importing = commands.add_parser("import", help="make a checkpoint of an exported one")
+    importing.add_argument("source", help="what export has written: a file, or a folder")
+    importing.set_defaults(run=convert.import_)
+
+    for command in (export, importing):
+        command.add_argument("-o", "--output", required=True, metavar="PATH", help="where to write")
+        command.add_argument("--force", action="store_true", help="write over what is there")
     for command in (show, listing, verify, diff):
         command.add_argument("--json", action="store_true", help="as JSON")
     return parser.parse_args(arguments)

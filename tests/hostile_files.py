@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgpack
@@ -63,7 +63,7 @@ def mangle(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed[: rng.randrange(len(changed))] if rng.random() < 0.1 else changed)
 
 
-def with_strange_value(whole: Any, rng: random.Random) -> Any:
+def with_strange_value(whole: Any, rng: random.Random, values: Sequence[Any] = STRANGE) -> Any:
     """The same with another value in one place, or without it."""
     place = whole
     while True:
@@ -74,7 +74,7 @@ def with_strange_value(whole: Any, rng: random.Random) -> Any:
     if rng.random() < 0.1:
         del place[key]
     elif rng.random() < 0.1:
-        place[rng.choice(["", "more", "\x1b[2J"])] = rng.choice(STRANGE)
+        place[rng.choice(["", "more", "\x1b[2J"])] = rng.choice(values)
     else:
-        place[key] = rng.choice(STRANGE)
+        place[key] = rng.choice(values)
     return whole
