@@ -40,8 +40,9 @@ def sums(tape: Tape) -> Tape:
     last = ids.copy()
     np.maximum.at(last, head[member], ids[member])
     last = last[head]
-    safe = _nothing_between(tape, ids[member], term[member], last[member], head)
-    member &= ~np.isin(head, head[ids[member][~safe]])
+    moved = ids[member & ~product[term]]  # a product has no other consumer that could come between
+    safe = _nothing_between(tape, moved, term[moved], last[moved], head)
+    member &= ~_marked(len(tape), head[moved[~safe]])[head]
     return _replace(tape, ids[member], term[member], last[member], Op.SUM)
 
 
@@ -56,10 +57,13 @@ def dots(tape: Tape) -> Tape:
     group = ids.copy()
     group[terms[single]] = owner[single]
     good = single & rising
+    size = np.bincount(owner, minlength=len(tape))[owner]
+    rank = np.arange(len(terms)) - np.searchsorted(owner, owner)
+    apart = np.flatnonzero(good & (terms != owner - size + rank))  # not created in one go
     for which in (0, 1):
-        operand = _argument(tape, which)[terms]
-        good &= _nothing_between(tape, terms, operand, owner, group)
-    fit = ~np.isin(owner, owner[~good])
+        operand = _argument(tape, which)[terms[apart]]
+        good[apart] &= _nothing_between(tape, terms[apart], operand, owner[apart], group)
+    fit = ~_marked(len(tape), owner[~good])[owner]
     terms, owner = terms[fit], owner[fit]
     left, right = _argument(tape, 0)[terms], _argument(tape, 1)[terms]
     both, owners = np.concatenate([left, right]), np.concatenate([owner, owner])
@@ -266,8 +270,14 @@ def _argument(tape: Tape, which: int) -> Longs:
 def _arguments_of(tape: Tape, chosen: Longs) -> tuple[Longs, Longs]:
     """All arguments of the chosen nodes one after the other, and which node each belongs to."""
     owner = np.repeat(np.arange(len(tape)), tape.num_args)
-    mask = np.isin(owner, chosen)
+    mask = _marked(len(tape), chosen)[owner]
     return tape.args[mask].astype(np.int64), owner[mask]
+
+
+def _marked(size: int, chosen: Longs) -> Mask:
+    mask = np.zeros(size, bool)
+    mask[chosen] = True
+    return mask
 
 
 def _roots(parent: Longs) -> Longs:
@@ -284,7 +294,10 @@ def _nothing_between(tape: Tape, at: Longs, operand: Longs, until: Longs, group:
     It may if the next consumer of ``operand`` comes after ``until`` or moves along (``group``).
     """
     n = len(tape)
+    if not len(at):
+        return np.ones(0, bool)
     keys = tape.args.astype(np.int64) * n + np.repeat(np.arange(n), tape.num_args)
+    keys = keys[_marked(n, operand)[tape.args]]
     keys = np.append(np.unique(keys), np.iinfo(np.int64).max)
     following = keys[np.searchsorted(keys, operand * n + at, side="right")]
     other = following // n != operand
