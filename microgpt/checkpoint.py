@@ -15,7 +15,7 @@ import os
 import random
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -69,6 +69,11 @@ __all__ = [
 RNG_WORDS = 625  # of the Mersenne Twister: 624 words of state and the position
 #: Entries of all lists and maps of a body together: some bytes must not become gigabytes.
 MAX_ENTRIES = 100_000
+
+#: What makes a body of the next version of each older one. The first version has no older ones.
+MIGRATIONS: dict[int, Callable[[Any], Any]] = {}
+#: What is raised where a body is not made as expected.
+_WRONG = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
 
 #: What ``random.Random.getstate`` returns.
 RngState: TypeAlias = tuple[int, tuple[int, ...], float | None]
@@ -135,10 +140,12 @@ def encode(checkpoint: Checkpoint) -> bytes:
 
 def decode(data: bytes, where: str) -> Checkpoint:
     """The checkpoint in ``data``; ``where`` is named in errors. Raises CheckpointError."""
-    body = open_envelope(data, where)
+    version, body = open_envelope(data, where)
     try:
         unpacked = unpack(body, MAX_ENTRIES)
-    except (ValueError, TypeError, RecursionError, MemoryError, msgpack.OutOfData) as error:
+        for older in range(version, VERSION):
+            unpacked = MIGRATIONS[older](unpacked)
+    except (*_WRONG, RecursionError, MemoryError, msgpack.OutOfData) as error:
         raise _incomplete(where, error) from error
     return from_body(unpacked, where)
 
@@ -165,7 +172,7 @@ def from_body(body: Any, where: str) -> Checkpoint:
     """The inverse of ``to_body`` for whatever a file holds. Raises CheckpointError."""
     try:
         return _read_body(body)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    except _WRONG as error:
         raise _incomplete(where, error) from error
 
 

@@ -49,8 +49,11 @@ def seal(body: bytes) -> bytes:
     return packed
 
 
-def open_envelope(data: bytes, where: str) -> bytes:
-    """The digest-checked body of a file; ``where`` is named in errors. Raises CheckpointError."""
+def open_envelope(data: bytes, where: str) -> tuple[int, bytes]:
+    """A file's version and its body, digest checked. ``where`` is named in errors.
+
+    Raises CheckpointError.
+    """
 
     def damaged(reason: object) -> CheckpointError:
         return CheckpointError(f"{where} is damaged: {reason}", Problem.DAMAGED)
@@ -74,7 +77,7 @@ def open_envelope(data: bytes, where: str) -> bytes:
         )
     if not isinstance(body, bytes) or sha256(body) != outer.get("sha256"):
         raise damaged("its digest does not match its contents")
-    return body
+    return version, body
 
 
 def check_beginning(data: bytes, where: str) -> None:
