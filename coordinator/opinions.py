@@ -45,19 +45,17 @@ def hear_answer(
 ) -> Disbelieved:
     """Enter an answer and report it if it contradicts an earlier one."""
     shard = Shard(answer.start, answer.count)
+    applied = ", and the step is applied already" if ledger.complete else ""
+    where = place(ledger, shard)
     other = ledger.answer(peer, shard, answer, gradient)
     if other is not None:
         names = [name(other), name(peer)]
-        text = f"{names[0]} and {names[1]} gave different answers for {place(ledger, shard)}"
-        out.note(
-            "difference",
-            f"{text}: one of them is broken",
-            warning=True,
-            workers=names,
-            step=ledger.step,
+        text = (
+            f"{names[0]} and {names[1]} gave different answers for {where}: one of them is broken"
         )
-    failed = f"it failed at {place(ledger, shard)}, which {name(peer)} can compute"
-    wrong = f"two others agree against its answer for {place(ledger, shard)}"
+        out.note("difference", text + applied, warning=True, workers=names, step=ledger.step)
+    failed = f"it failed at {where}, which {name(peer)} can compute"
+    wrong = f"two others agree against its answer for {where}"
     return [
         *((peer, failed) for peer in ledger.failures.get(shard, ())),
         *((peer, wrong) for peer in ledger.outvoted(shard)),

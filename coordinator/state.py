@@ -213,13 +213,11 @@ class CoordinatorState:
         except ValueError as error:
             self._expel(worker, f"its answer is malformed: {error}")
             return
-        current = ledger is not self._previous
-        if current:
+        if not ledger.complete:
             self._handout.answered(worker, answer, self._now)
         name = self._members.name
         disbelieved = hear_answer(ledger, worker.peer, answer, gradient, name, self._out)
-        if current:
-            self._disbelieve(disbelieved)
+        self._disbelieve(disbelieved)
 
     def _on_failure(self, worker: Worker, failure: messages.Failure) -> None:
         place = failure.document

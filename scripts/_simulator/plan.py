@@ -7,7 +7,8 @@ from random import Random
 
 #: (steps, documents in a batch): odd ones have shards of odd sizes.
 RUNS = ((6, 8), (5, 5), (8, 12), (4, 1), (3, 31))
-QUIET_SECONDS = 2.0
+MANY = 50  # places for workers that want larger batches
+QUIET_SECONDS = 2.0  # that a run takes without faults, about
 #: Kinds of faults and how often each is drawn. Those of the first group have a slot (a worker).
 SLOT_FAULTS = {
     "kill worker": 4, "vanish": 2, "freeze worker": 3, "cut": 3, "drop connection": 4, "delay": 2,
@@ -61,7 +62,7 @@ def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
     rng = Random(seed)
     steps, batch_size = rng.choice(RUNS)
     places = slots if slots is not None else rng.randint(1, 5)
-    if places > 2 * batch_size:
+    if places > MANY:
         steps, batch_size = 3, places  # work for everybody
     # So that a quiet run takes about as long, whatever its size, and faults find it at work.
     pace = QUIET_SECONDS * min(places, batch_size) / (steps * batch_size)
@@ -69,6 +70,8 @@ def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
     liar = places if rng.random() < 0.04 and places >= 2 and slots is None else None
     calm = liar is not None
     kinds = ["slow worker"] if calm else list(FAULTS)
+    if rng.random() < 0.5 and not calm:  # few kinds, often: they meet more often than among many
+        kinds = rng.sample(kinds, rng.randint(1, 4))
     number = rng.choice((0, 1, 2, 4, 6, 9, 13)) * max(1, places // 20)
     faults = sorted(
         (_fault(rng, kinds, places, horizon) for _ in range(number)), key=lambda fault: fault.at

@@ -21,6 +21,7 @@ from worker.state import Job, Leave
 
 #: Seconds of virtual time for the rest of a run after the last fault: a constant and per step.
 PATIENCE, PATIENCE_PER_STEP = 15.0, 3.0
+SLOWEST = 8.0  # seconds that a shard takes at most, however slow the worker
 MAX_PENDING = 60  # calls put off, for each worker, and as many for the coordinator
 
 
@@ -58,7 +59,7 @@ class Slot:
     def seconds_for(self, job: Job) -> float:
         """How long a job takes here."""
         pace = self.world.plan.document_seconds * self.slowness * self.world.rng.uniform(0.5, 1.5)
-        return job.task.count * pace
+        return min(job.task.count * pace, SLOWEST)
 
 
 @dataclass
