@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import zmq
 from click.testing import CliRunner
 
 from coordinator.__main__ import main as coordinator
+from tests.processes import TINY, Lab
 from worker.__main__ import main as worker
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -213,3 +216,48 @@ def test_entry_point_says_what_it_can_do() -> None:
     done = subprocess.run([sys.executable, script, "nonsense"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "coordinator | worker" in done.stderr
+
+
+# --- the ends of coordinator and worker that containers need -------------------------------------
+
+
+def test_worker_loses_its_patience_without_a_coordinator(lab: Lab) -> None:
+    worker = lab.worker("tcp://127.0.0.1:9", "--patience", "0.5")
+    assert worker.wait() == 0
+    assert "ends: no coordinator for 0.5 s" in worker.out
+
+
+def test_worker_loses_its_patience_without_a_key(lab: Lab) -> None:
+    (lab.place / "keys").mkdir()
+    worker = lab.worker("tcp://127.0.0.1:9", "--patience", "0.5", "--curve", "keys")
+    assert worker.wait() == 0
+    assert "ends: no coordinator has put its key into keys" in worker.out
+
+
+def test_idle_worker_of_a_coordinator_at_work_keeps_its_patience(lab: Lab) -> None:
+    endless = ["--steps", "1000000", "--batch-size", "1"]  # work for one
+    coordinator = lab.coordinator(*TINY, "--data", str(lab.data), *endless)
+    address = lab.run_dir().endpoint()
+    workers = [lab.worker(address, "--patience", "2") for _ in range(2)]
+    lab.run_dir().happens("joined", 2)
+    time.sleep(3)
+    assert [worker.popen.poll() for worker in workers] == [None, None]
+    coordinator.expected = True
+    coordinator.popen.send_signal(signal.SIGTERM)
+    assert [worker.wait() for worker in workers] == [0, 0]
+
+
+def test_coordinator_of_a_complete_run_sends_workers_home(lab: Lab) -> None:
+    run = [*TINY, "--data", str(lab.data), "--steps", "1"]
+    first = lab.coordinator(*run)
+    lab.worker(lab.run_dir().endpoint())
+    assert first.wait() == 0
+    (lab.run_dir().path / "endpoint").unlink()
+    again = lab.coordinator(*run, "--resume", "auto", "--linger", "20")
+    worker = lab.worker(lab.run_dir().endpoint())
+    assert worker.wait() == 0
+    assert "the run is complete" in worker.out
+    again.expected = True
+    again.popen.send_signal(signal.SIGTERM)
+    again.wait()
+    assert "the run was complete already" in again.out
