@@ -11,72 +11,96 @@ from _bootstrap import find_project
 find_project("click", "msgpack", "numba", "requests", "rich", "zmq")
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 
 import click
 from rich.console import Console
 
 from microgpt import cli
 from microgpt.cli import UserError, option
+from microgpt.dataset import DatasetError, load_dataset
 from microgpt.engine import ENGINES
 from scripts._chaos import fire, show
 from scripts._chaos.fleet import FleetError, Plan
+from scripts._chaos.gauge import GaugeError
 from scripts._chaos.harm import targets_of
 from scripts._chaos.machine import Network, NotAllowedError, why_no_disk, why_no_network
+from scripts._chaos.measure import MEASURES, Row, Setting
 from scripts._chaos.schedule import schedule
 
 DISK_BYTES = 256 << 20
 PACE_STEPS = 200
 KEPT = 0.75  # of the quiet pace, as a guess at how long the run under fire will take
 CHECKPOINT_SECONDS = 1.0
+SAVES = 50  # checkpoints of a run whose length is given
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @option("--minutes", type=click.FloatRange(min=0.01), default=10.0, help="Time under fire, about.")
 @option("--workers", type=click.IntRange(min=1), default=4, help="Worker processes.")
-@click.option("--seed", type=int, default=None, help="Of the faults.  [default: a new one]")
-@click.option("--every", type=click.FloatRange(min=0.05), default=2.0, show_default=True,
-              help="Seconds between two faults, on average.")  # fmt: skip
-@click.option("--steps", type=click.IntRange(min=1), default=None,
-              help="Length of the runs.  [default: measured, to fill the minutes]")  # fmt: skip
+@click.option("--seed", type=int, help="Of the faults.  [default: a new one each time]")
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.05),
+    default=2.0,
+    show_default=True,
+    help="Seconds between two faults, on average.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Length of the runs.  [default: measured, to fill the minutes]",
+)
 @option("--engine", type=click.Choice(ENGINES), default=ENGINES[0], help="How workers compute.")
 @option("--data", default="names", help="As of scripts/train.py.")
-@click.option("--keep", type=click.Path(path_type=Path), default=None,
-              help="Folder for the runs.  [default: a temporary one, kept if anything is wrong]")  # fmt: skip
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    help="Folder for the runs.  [default: a temporary one, kept if anything is wrong]",
+)
 @click.pass_context
 def main(
     context: click.Context, minutes: float, workers: int, seed: int | None, every: float,
     steps: int | None, engine: str, data: str, keep: Path | None,
 ) -> int:  # fmt: skip
     """A quiet run, then the same run under fire: both must end with the same state."""
+    signal.signal(signal.SIGTERM, on_terminate)
     if context.invoked_subcommand is not None:
         return 0
     console = Console()
     seed = secrets.randbelow(10**6) if seed is None else seed
     place = Path(tempfile.mkdtemp(prefix="microgpt-chaos-")) if keep is None else keep.absolute()
+    place.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
+        documents = write_documents(data, place)
         network = open_network(console, stack)
         disk_bytes = usable_disk(console, place)
         say(console, f"seed {seed}: python scripts/chaos.py --seed {seed} repeats these faults")
 
         def plan(name: str, length: int, every_steps: int) -> Plan:
             flags = ("--steps", str(length), "--checkpoint-every", str(every_steps))
-            common = (*flags, "--data", data, "--quiet")
+            common = (*flags, "--data", str(documents), "--quiet")
             return Plan(place / name, workers, common, ("--engine", engine, "--quiet"))
 
         try:
-            with show.Screen(console, "pace", PACE_STEPS).showing() as screen:
-                pace = fire.conduct(
-                    plan("pace", 10**6, 10**6), iter(()), screen,
-                    network=network, stop_after=PACE_STEPS,
-                ).rate  # fmt: skip
-            length = steps or max(50, int(minutes * 60 * pace * KEPT))
-            saving = max(1, int(pace * CHECKPOINT_SECONDS))
+            length, saving = steps or 0, max(1, (steps or 0) // SAVES)
+            if not length:
+                with show.Screen(console, "pace", PACE_STEPS).showing() as screen:
+                    pace = fire.conduct(
+                        plan("pace", 10**6, 10**6), iter(()), screen,
+                        network=network, stop_after=PACE_STEPS,
+                    ).rate  # fmt: skip
+                length = max(50, int(minutes * 60 * pace * KEPT))
+                saving = max(1, int(pace * CHECKPOINT_SECONDS))
             with show.Screen(console, "quiet run", length).showing() as screen:
                 calm = fire.conduct(
                     plan("quiet", length, saving), iter(()), screen,
@@ -102,9 +126,56 @@ def main(
     return 0
 
 
+@main.command("measure")
+@click.option("--only", type=click.Choice(tuple(MEASURES)), multiple=True, help="These alone.")
+@click.option("--engine", type=click.Choice(ENGINES), default=ENGINES[0], show_default=True)
+@click.option("--data", default="names", show_default=True, help="As of scripts/train.py.")
+@click.option("--scale", type=click.FloatRange(min=0.0001), default=1.0, show_default=True,
+              help="How much of everything; less is quicker.")  # fmt: skip
+@click.option("--json", "target", type=click.Path(path_type=Path), help="Write the numbers there.")
+def measure(
+    only: tuple[str, ...], engine: str, data: str, scale: float, target: Path | None
+) -> int:
+    """Take the numbers: a table, and an error for every goal that is missed."""
+    console = Console()
+    rows: list[Row] = []
+    for name in only or tuple(MEASURES):
+        place = Path(tempfile.mkdtemp(prefix="microgpt-measure-"))
+        setting = Setting(place, write_documents(data, place), engine, scale)
+        try:
+            for row in MEASURES[name](setting):
+                rows.append(row)
+                say(console, f"{row.what}: {row.value} (goal: {row.goal})")
+        except (FleetError, GaugeError) as error:
+            raise UserError(f"{name}: {error} (the run is in {place})") from error
+        shutil.rmtree(place)
+    show.table_of(console, rows)
+    if target is not None:
+        plain = {"engine": engine, "scale": scale, "rows": [asdict(row) for row in rows]}
+        target.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+    missed = [row.what for row in rows if row.good is False]
+    return cli.complain(f"goals missed: {', '.join(missed)}", 1) if missed else 0
+
+
 def say(console: Console, text: str) -> None:
     """One line, as it is."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def on_terminate(number: int, frame: FrameType | None) -> None:
+    """Undo everything (namespaces, mounts, processes) on the way out, as for Ctrl-C."""
+    sys.exit(cli.TERMINATED)
+
+
+def write_documents(data: str, place: Path) -> Path:
+    """The data as a file: fetched once, not by every coordinator that starts. Raises UserError."""
+    try:
+        documents = load_dataset(data, report=print).documents
+    except DatasetError as error:
+        raise UserError(str(error)) from error
+    path = place / "documents.txt"
+    path.write_text("".join(document + "\n" for document in documents), encoding="utf-8")
+    return path
 
 
 def open_network(console: Console, stack: contextlib.ExitStack) -> Network | None:

@@ -22,6 +22,7 @@ from scripts._chaos.watch import Watch, read_lines
 LOOK_SECONDS = 0.01
 AFTERMATH = 2.5  # seconds after the end of a fault in which a pause is called its doing
 STUCK_SECONDS = 60.0  # without a step while nothing suffers: the run hangs
+FIRST_STEP_SECONDS = 300.0  # the same before the first step: kernels may have to be compiled
 
 
 class Show(Protocol):
@@ -115,8 +116,10 @@ def _attend(
             show.step(watch.step)
             if stop_after and watch.done >= stop_after:
                 return first
-        elif not harm.suffering and time.monotonic() - watch.last > STUCK_SECONDS:
-            raise FleetError(f"no step for {STUCK_SECONDS:.0f} s after step {watch.step}")
+        elif not harm.suffering and time.monotonic() - watch.last > (
+            STUCK_SECONDS if first else FIRST_STEP_SECONDS
+        ):
+            raise FleetError(f"training stands still after step {watch.step}")
         harm.heal()
         now = time.monotonic()
         while first and coming is not None and first + coming.at <= now:

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,9 +91,20 @@ class Member:
 
 
 class Fleet:
-    """The processes of a plan, their proxies, and the link in ``network`` if there is one."""
+    """The processes of a plan, their proxies, and the link in ``network`` if there is one.
 
-    def __init__(self, plan: Plan, network: Network | None = None, tap: Tap | None = None) -> None:
+    ``taps(number)`` listens at the proxy of worker ``number`` (from 0); ``direct`` does without
+    proxies.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        network: Network | None = None,
+        taps: Callable[[int], Tap] | None = None,
+        *,
+        direct: bool = False,
+    ) -> None:
         self.plan, self.network = plan, network
         self.logs = plan.run_dir / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -100,17 +112,22 @@ class Fleet:
         enter = [] if network is None else network.enter(network.inside)
         loopback = [] if network is None else ["--insecure"]  # nobody else is in the namespace
         python = [sys.executable, "-m"]
+        self.target = host, port
         address = f"tcp://{host}:{port}"
         self.coordinator = Member(
             "coordinator",
             [*enter, *python, "coordinator", "--bind", address, *loopback,
-             "--run-dir", str(plan.run_dir), "--resume", "auto", *plan.coordinator],
+             "--run-dir", str(plan.run_dir), "--resume", "auto",
+             "--parent", str(os.getpid()), *plan.coordinator],
             self.logs / "coordinator.log",
         )  # fmt: skip
         inside = None if network is None else network.path(network.inside)
         behind_proxies = plan.workers if network is None else plan.workers - 1
+        if direct:
+            behind_proxies = 0
         self.proxies = [
-            Proxy((host, port), namespace=inside, tap=tap) for _ in range(behind_proxies)
+            Proxy((host, port), namespace=inside, tap=None if taps is None else taps(number))
+            for number in range(behind_proxies)
         ]
         self.workers = []
         for number in range(1, plan.workers + 1):
@@ -118,7 +135,8 @@ class Fleet:
             if number <= behind_proxies:
                 there, whence = self.proxies[number - 1].address, enter
             name = f"worker-{number}"
-            command = [*whence, *python, "worker", "--connect", there, "--name", name, *plan.worker]
+            command = [*whence, *python, "worker", "--connect", there, "--name", name,
+                       "--parent", str(os.getpid()), *plan.worker]  # fmt: skip
             self.workers.append(Member(name, command, self.logs / f"{name}.log"))
 
     @property

@@ -1,6 +1,7 @@
 """A TCP proxy that does to connections what bad networks do: cut, stall, delay, throttle.
 
-It runs in a thread of its own. Its methods may be called from any thread and take effect at once.
+It runs in a thread of its own. Its methods may be called from any thread; when one returns, what
+it says holds for every byte that is sent from then on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 CHUNK = 1 << 16
 WINDOW = 1 << 18  # bytes held back in one direction before reading pauses, as a network would
@@ -74,6 +75,7 @@ class Proxy:
     ) -> None:
         self._target, self._namespace, self._tap = target, namespace, tap
         self._weather = Weather()
+        self._moving = threading.Lock()  # held while bytes move
         self._cut = self._closing = False
         self._streams: dict[int, tuple[Stream, Stream]] = {}
         self._accepted = 0
@@ -131,7 +133,8 @@ class Proxy:
     # --- the thread ------------------------------------------------------------------------------
 
     def _set(self, weather: Weather) -> None:
-        self._weather = weather
+        with self._moving:
+            self._weather = weather
         self._wake()
 
     def _wake(self) -> None:
@@ -191,10 +194,18 @@ class Proxy:
                 self._woken.recv(4096)
         if listener in ready:
             self._accept(listener)
+        with self._moving:
+            self._move(ready)
+
+    def _move(self, ready: dict[Any, int]) -> None:
+        """Read and write what can be; the weather may have changed while we waited."""
+        weather = self._weather
         for number, pair in list(self._streams.items()):
             for stream in pair:
+                if stream.stalled(weather):
+                    continue
                 if ready.get(stream.source, 0) & selectors.EVENT_READ:
-                    self._read(number, stream, weather)
+                    self._read(stream, weather)
                 if stream.waiting and ready.get(stream.sink, 0) & selectors.EVENT_WRITE:
                     self._write(number, stream, weather)
 
@@ -215,7 +226,7 @@ class Proxy:
                 Stream(server, client, upwards=False),
             )
 
-    def _read(self, number: int, stream: Stream, weather: Weather) -> None:
+    def _read(self, stream: Stream, weather: Weather) -> None:
         try:
             data = stream.source.recv(CHUNK)
         except BlockingIOError:
@@ -227,8 +238,6 @@ class Proxy:
             return
         stream.waiting.append((time.monotonic() + weather.delay, data))
         stream.held += len(data)
-        if self._tap is not None:
-            self._tap(number, stream.upwards, data)
 
     def _write(self, number: int, stream: Stream, weather: Weather) -> None:
         due, data = stream.waiting.popleft()
@@ -239,6 +248,8 @@ class Proxy:
         except OSError:
             self._drop(number)
             return
+        if self._tap is not None:
+            self._tap(number, stream.upwards, data[:sent])
         stream.held -= sent
         stream.allowance -= sent
         if sent < len(data):

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from scripts._chaos.fire import Outcome
 from scripts._chaos.harm import Injury
+from scripts._chaos.measure import Row
 
 LINE_SECONDS = 10.0  # between two lines about steps in a log
 
@@ -81,6 +82,17 @@ def report(console: Console, calm: Outcome, fire: Outcome) -> None:
         f"{kept:.1f} % kept",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def table_of(console: Console, rows: list[Row]) -> None:
+    """Measured numbers beside what was hoped for."""
+    table = Table()
+    for heading in ("what", "measured", "goal", ""):
+        table.add_column(heading)
+    for row in rows:
+        mark = {True: "met", False: "MISSED", None: ""}[row.good]
+        table.add_row(row.what, row.value, row.goal, mark)
+    console.print(table, highlight=False)
 
 
 def verdict(calm: Outcome, fire: Outcome) -> list[str]:

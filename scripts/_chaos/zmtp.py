@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 GREETING_BYTES = 64
@@ -29,12 +30,36 @@ def ready(identity: bytes = b"", kind: bytes = b"DEALER") -> bytes:
     return frame(body, COMMAND)
 
 
-class Reader:
-    """Finds the messages in one direction of an unencrypted connection."""
+def shake_hands(peer: socket.socket, identity: bytes = b"") -> None:
+    """The NULL handshake of a client; messages may follow it. Raises OSError if it fails."""
+    peer.sendall(greeting() + ready(identity))
+    read_exactly(peer, GREETING_BYTES)
+    flags, size = read_exactly(peer, 2)
+    if flags != COMMAND:
+        raise ConnectionError("the other side does not greet back")
+    read_exactly(peer, size)
 
-    def __init__(self) -> None:
+
+def read_exactly(peer: socket.socket, count: int) -> bytes:
+    """So many bytes. Raises ConnectionError if the other side hangs up before."""
+    data = b""
+    while len(data) < count:
+        more = peer.recv(count - len(data))
+        if not more:
+            raise ConnectionError("the other side has hung up")
+        data += more
+    return data
+
+
+class Reader:
+    """Finds the messages in one direction of an unencrypted connection.
+
+    ``greeted``: the greeting has been read already.
+    """
+
+    def __init__(self, *, greeted: bool = False) -> None:
         self._buffer = bytearray()
-        self._greeted = False
+        self._greeted = greeted
         self._message = b""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -57,5 +82,5 @@ class Reader:
                 continue
             self._message += body
             if not flags & MORE:
-                yield self._message
-                self._message = b""
+                whole, self._message = self._message, b""
+                yield whole

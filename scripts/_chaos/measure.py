@@ -1,0 +1,326 @@
+"""The numbers that this project promises, measured with real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from microgpt.checkpoint import load
+from scripts._chaos.fleet import Fleet, Plan
+from scripts._chaos.gauge import Books, GaugeError, memory
+from scripts._chaos.harm import thaw
+from scripts._chaos.hostile import Capture, throw
+from scripts._chaos.proxy import Tap
+from scripts._chaos.watch import Watch, read_lines
+
+LOOK_SECONDS = 0.005
+PATIENCE = 300.0  # for what a fleet must do: kernels may have to be compiled first
+ENDLESS = 10**8
+TINY = ("--n-embd", "4", "--n-head", "2", "--block-size", "4", "--batch-size", "4")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: what, how much, and what was hoped for."""
+
+    what: str
+    value: str
+    goal: str
+    good: bool | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the runs lie, how they are trained, and how much of everything (1: as reported)."""
+
+    place: Path
+    documents: Path
+    engine: str
+    scale: float = 1.0
+
+    def plan(self, name: str, workers: int, *more: str, steps: int = ENDLESS) -> Plan:
+        """A run in a directory of its own."""
+        flags = ("--data", str(self.documents), "--steps", str(steps), "--quiet")
+        return Plan(self.place / name, workers, (*flags, *more), ("--engine", self.engine))
+
+    def times(self, number: int) -> int:
+        """A number of repetitions, scaled."""
+        return max(1, round(number * self.scale))
+
+
+class Running:
+    """A fleet that trains, and what can be waited for."""
+
+    def __init__(
+        self, plan: Plan, taps: Callable[[int], Tap] | None = None, *, direct: bool = False
+    ) -> None:
+        self.fleet = Fleet(plan, taps=taps, direct=direct)
+        self.watch = Watch(plan.run_dir)
+        self._events = plan.run_dir / "events.jsonl"
+
+    def __enter__(self) -> Running:
+        self.fleet.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.fleet.close()
+        self.watch.close()
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Look after the fleet until something is true. Raises GaugeError if that takes long."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            if time.monotonic() > deadline:
+                raise GaugeError("the run does not come to where it should")
+            self.fleet.look_after()
+            self.watch.look()
+            time.sleep(LOOK_SECONDS)
+
+    def rest(self, seconds: float) -> int:
+        """Let it train for so long; returns the steps done."""
+        done, end = self.watch.done, time.monotonic() + seconds
+        self.until(lambda: time.monotonic() >= end)
+        return self.watch.done - done
+
+    def first_step(self) -> float:
+        """Seconds until a further step is done."""
+        began, done = time.monotonic(), self.watch.done
+        self.until(lambda: self.watch.done > done)
+        return self.watch.last - began
+
+    def reach(self, step: int) -> None:
+        """Until so many steps are done."""
+        self.until(lambda: self.watch.step >= step)
+
+    def all_work(self) -> None:
+        """Until every worker is a member again."""
+        wanted = len(self.fleet.workers)
+
+        def settled() -> bool:
+            lines = read_lines(self._events)
+            starts = [i for i, line in enumerate(lines) if line["kind"] == "waiting"]
+            there: set[str] = set()
+            for line in lines[starts[0] if starts else 0 :]:
+                if line["kind"] == "joined":
+                    there.add(line["worker"])
+                elif line["kind"] in ("lost", "silent", "left", "expelled"):
+                    there.discard(line["worker"])
+            return len(there) == wanted
+
+        self.until(settled)
+
+    def end(self) -> str:
+        """Let the run end; returns its digest."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.fleet.look_after():
+            self.watch.look()
+            if time.monotonic() > deadline:
+                raise GaugeError("the run does not end")
+            time.sleep(LOOK_SECONDS)
+        self.fleet.finish()
+        return load(self.fleet.plan.run_dir / "checkpoint.msgpack").state_sha256
+
+
+def spread(seconds: list[float]) -> str:
+    """Median and worst of some times."""
+    if not seconds:
+        return "not once measured"
+    middle, worst = 1000 * statistics.median(seconds), 1000 * max(seconds)
+    return f"median {middle:.0f} ms, worst {worst:.0f} ms of {len(seconds)}"
+
+
+def handed_over(setting: Setting) -> Iterator[Row]:
+    """Shards of a killed, a frozen and a cut-off worker go to another one."""
+    books = Books()
+    with Running(setting.plan("handed-over", 4), books.tap) as run:
+        fleet = run.fleet
+        run.reach(20)
+        run.all_work()
+        times: dict[str, list[float | None]] = {"killed": [], "frozen": [], "cut off": []}
+        for turn in range(setting.times(20)):
+            process = fleet.workers[turn % 4].alive
+            if process is not None:
+                times["killed"].append(books.strike(turn % 4, process.kill))
+            run.rest(0.5)
+            run.all_work()
+        for turn in range(setting.times(6)):
+            process, proxy = fleet.workers[turn % 4].alive, fleet.proxies[turn % 4]
+            if process is not None:
+                times["frozen"].append(books.strike(turn % 4, freezer(process.pid)))
+                run.rest(3.0)
+                thaw(process)
+                run.rest(1.0)
+                run.all_work()
+            times["cut off"].append(books.strike(turn % 4, proxy.stall))
+            run.rest(3.0)
+            proxy.calm()
+            run.rest(1.0)
+            run.all_work()
+    for how, goal in (("killed", 0.05), ("frozen", 2.0), ("cut off", 2.0)):
+        what = f"shard of a {how} worker handed to another"
+        seconds = [time for time in times[how] if time is not None]
+        good = bool(seconds) and max(seconds) <= goal
+        yield Row(what, spread(seconds), f"<= {1000 * goal:.0f} ms", good)
+
+
+def freezer(pid: int) -> Callable[[], None]:
+    """What stops a process."""
+    return lambda: os.kill(pid, signal.SIGSTOP)
+
+
+def restart(setting: Setting) -> Iterator[Row]:
+    """The coordinator is killed, and starts again: how long until the next step is done."""
+    seconds = []
+    with Running(setting.plan("restart", 4, "--checkpoint-every", "50")) as run:
+        run.reach(60)
+        for _ in range(setting.times(10)):
+            run.rest(1.0)
+            process = run.fleet.coordinator.alive
+            if process is None:
+                continue
+            process.kill()
+            process.wait()
+            run.fleet.look_after()
+            seconds.append(run.first_step())
+            run.all_work()
+    good = max(seconds) <= 2.0
+    yield Row("first step after the coordinator starts again", spread(seconds), "<= 2000 ms", good)
+
+
+def kept(setting: Setting) -> Iterator[Row]:
+    """Windows of 30 s by turns: with one fault, and without."""
+    window, stay = 30.0, 5.0
+    faulty = calm = 0
+    with Running(setting.plan("kept", 8)) as run:
+        fleet = run.fleet
+        run.reach(100)
+        run.all_work()
+        run.rest(5.0)
+        for turn in range(setting.times(9)):
+            calm += run.rest(window)
+            victim, proxy = fleet.workers[turn % 8], fleet.proxies[turn % 8]
+            process = victim.alive
+            if process is None:
+                raise GaugeError(f"{victim.name} is not there")
+            end = time.monotonic() + window
+            before = run.watch.done
+            if turn % 3 == 0:
+                process.kill()
+            elif turn % 3 == 1:
+                freezer(process.pid)()
+                run.rest(stay)
+                thaw(process)
+            else:
+                proxy.stall()
+                run.rest(stay)
+                proxy.calm()
+            run.rest(end - time.monotonic())
+            faulty += run.watch.done - before
+    share = 100 * faulty / calm
+    value = f"{share:.1f} % ({calm} steps in peace, {faulty} with faults)"
+    yield Row("throughput kept, 8 workers, a fault every 30 s", value, ">= 97.7 %", share >= 97.7)
+
+
+def malformed(setting: Setting) -> Iterator[Row]:
+    """A million malformed messages at a training coordinator."""
+    count, steps = setting.times(1_000_000), setting.times(20_000)
+    plan = setting.plan("peace", 2, *TINY, steps=steps)
+    with Running(plan) as run:
+        expected = run.end()
+    capture = Capture()
+    plan = setting.plan("malformed", 2, *TINY, steps=steps)
+    with contextlib.ExitStack() as stack:
+        run = stack.enter_context(Running(plan, capture.tap))
+        run.reach(50)
+        address = run.fleet.target
+        captured = [*capture.upwards, *capture.downwards]
+        throw(address, captured, count // 10, seed=1)  # what it takes to get warm
+        process = run.fleet.coordinator.alive
+        if process is None:
+            raise GaugeError("the coordinator has crashed")
+        before, began = memory(process.pid), time.monotonic()
+        thrown: list[int] = []
+        thread = threading.Thread(
+            target=lambda: thrown.append(throw(address, captured, count, seed=2)), daemon=True
+        )
+        thread.start()
+        held = False
+        while thread.is_alive():
+            run.watch.look()
+            run.fleet.look_after()
+            if run.watch.step > 0.9 * steps and not held:
+                held = True  # the run must not end before the last message
+                for worker in run.fleet.workers:
+                    if worker.alive is not None:
+                        freezer(worker.alive.pid)()
+            time.sleep(LOOK_SECONDS)
+        seconds, after = time.monotonic() - began, memory(process.pid)
+        for worker in run.fleet.workers:
+            if worker.alive is not None:
+                thaw(worker.alive)
+        crashed = process.poll() is not None
+        final = run.end()
+    good = final == expected and not crashed and len(run.fleet.coordinator.starts) == 1
+    growth = (after - before) / 2**20
+    yield Row(
+        "malformed messages at a training coordinator",
+        f"{thrown[0]:,} in {seconds:.0f} s, {'same' if final == expected else 'OTHER'} bits, "
+        f"memory {growth:+.1f} MiB",
+        "1,000,000, same bits, no growth",
+        good and growth < 16,
+    )
+
+
+def steady(setting: Setting) -> Iterator[Row]:
+    """Memory over 100,000 steps of a tiny model."""
+    steps = setting.times(100_000)
+    plan = setting.plan("steady", 2, *TINY, "--checkpoint-every", "1000", steps=steps)
+    seen: dict[str, list[float]] = {}
+    with Running(plan, direct=True) as run:
+        for tenth in itertools.chain(range(1, 10), [9.9]):
+            run.reach(int(steps * tenth / 10))
+            for member in run.fleet.members:
+                if member.alive is not None:
+                    mib = memory(member.alive.pid) / 2**20
+                    seen.setdefault(member.name, []).append(mib)
+        run.end()
+    for name, values in seen.items():
+        text = f"{values[0]:.1f} MiB after a tenth, {values[-1]:.1f} at the end"
+        grown = values[-1] - values[0]
+        yield Row(f"memory of {name} over {steps:,} steps", text, "flat", grown < 4.0)
+
+
+def curve(setting: Setting) -> Iterator[Row]:
+    """Steps per second with and without encryption, by turns."""
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    for turn in range(setting.times(3)):
+        for keys in (False, True):
+            flags = ("--curve", str(setting.place / "keys")) if keys else ()
+            plan = setting.plan(f"curve-{turn}-{keys}", 2, *flags)
+            plan = Plan(plan.run_dir, plan.workers, plan.coordinator, (*plan.worker, *flags))
+            with Running(plan, direct=True) as run:
+                run.reach(100)
+                run.all_work()
+                run.rest(2.0)
+                rates[keys].append(run.rest(15.0) / 15.0)
+    plain, secret = (statistics.median(rates[keys]) for keys in (False, True))
+    value = f"{secret:.0f} steps/s with, {plain:.0f} without ({100 * secret / plain:.1f} %)"
+    yield Row("CURVE", value, "reported")
+
+
+MEASURES: dict[str, Callable[[Setting], Iterator[Row]]] = {
+    "handed-over": handed_over,
+    "restart": restart,
+    "kept": kept,
+    "malformed": malformed,
+    "steady": steady,
+    "curve": curve,
+}
