@@ -111,6 +111,23 @@ def ratios(tape: Tape) -> Tape:
     return _renumbered(tape, ([] if i in dead else [node] for i, node in enumerate(nodes)))
 
 
+def shared(tape: Tape) -> Tape:
+    """Equal operations on what receives no gradient become one: minus a softmax's maximum."""
+    nodes = tape.nodes()
+    bare = (Op.CONST, Op.MAX)
+    quiet: set[int] = set()
+    first: dict[Node, int] = {}
+    same: dict[int, int] = {}
+    for i, node in enumerate(nodes):
+        args = tuple(same.get(arg, arg) for arg in node.args)
+        nodes[i] = node = node._replace(args=args) if args != node.args else node
+        if node.op in bare or (args and node.op is not Op.PICK and quiet.issuperset(args)):
+            quiet.add(i)
+            if first.setdefault(node, i) != i and i not in tape.losses:
+                same[i] = first[node]
+    return _renumbered(tape, ([] if i in same else [node] for i, node in enumerate(nodes)))
+
+
 def picks(tape: Tape) -> Tape:
     """Every use of a PICK gets its own, and a PICK among ratios becomes a ratio of a PICK.
 
@@ -186,7 +203,16 @@ def useful(tape: Tape) -> Tape:
 
 
 #: All passes in their order.
-PASSES: tuple[Callable[[Tape], Tape], ...] = (sums, dots, rows, ratios, picks, loads, useful)
+PASSES: tuple[Callable[[Tape], Tape], ...] = (
+    sums,
+    dots,
+    rows,
+    ratios,
+    shared,
+    picks,
+    loads,
+    useful,
+)
 
 
 def fuse(tape: Tape) -> Tape:

@@ -6,6 +6,7 @@ length, so that the lanes of a block end together; the tree is over their origin
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -172,15 +173,20 @@ def replay_shard(
     stack: Array,
     partial: Array,
     losses: Array,
+    gradient: Array,
     chunk: int,
+    num_choices: int,
 ) -> int:
-    """Losses of all documents, and their gradients' tree sum in ``partial[0]``.
+    """Losses of all documents, and their gradients' tree sum.
 
-    Returns how many operations had no finite result.
+    Returns how many numbers were not finite, or -1 if a token is none: nothing was done then.
     """
+    for i in range(len(tokens)):
+        if tokens[i] < 0 or tokens[i] >= num_choices:
+            return -1
     rows, shape, skip, uses, num_wide = weights
     for i in range(len(panel_of)):
-        panel[i] = params[panel_of[i]] if panel_of[i] < len(params) else 0.0
+        panel[i] = params[panel_of[i]]
     bad = 0
     num_documents = len(lengths)
     done = 0
@@ -246,7 +252,13 @@ def replay_shard(
             pointer(stack),
             pointer(partial),
         )
-        add_chunk(partial, done)
-        done += 1
+        if num_documents > chunk:
+            add_chunk(partial, done)
+            done += 1
     finish_chunks(partial, done)
+    for i in range(len(gradient)):
+        gradient[i] = partial[0, i]
+        bad += not math.isfinite(gradient[i])
+    for loss in losses:
+        bad += not math.isfinite(loss)
     return bad

@@ -58,7 +58,7 @@ class Program:
     ``first``: (positions + 1,) first instruction of each position. ``losses``: (positions,) slots
     of the losses. ``clear``: slots whose gradients must be zero before backward starts, those of
     position ``p`` from ``clear_first[p]``.
-    ``panel``: which parameter each packed weight is; ``num_params`` stands for a zero.
+    ``panel``: which parameter each packed weight is; padding, whose products nobody reads, is 0.
     ``weights``: how the gradients of parameters are gathered, see ``WeightTables``.
     """
 
@@ -240,7 +240,7 @@ class _Compiler:
         key = (columns, *starts)
         size = _round_up(len(starts)) * columns
         if key not in self.panels:
-            matrix = np.full((_round_up(len(starts)), _round_up(columns)), self.tape.num_params)
+            matrix = np.zeros((_round_up(len(starts)), _round_up(columns)), np.int64)
             matrix[: len(starts), :columns] = np.add.outer(starts, np.arange(columns))
             forward = matrix[:, :columns].reshape(-1, BLOCK, columns).transpose(0, 2, 1)
             rows = matrix[: len(starts)]

@@ -47,7 +47,7 @@ class TapeEngine:
         self.shapes = parameter_shapes(config) if shapes is None else shapes
         self._scalar = ScalarEngine(config, forward, self.shapes)
         self._program = compile_tape(fuse(record(config, forward, self.shapes)))
-        self._buffers = _Buffers(self._program)
+        self._buffers = _Buffers(self._program, config.vocab_size)
         self._lock = threading.Lock()
 
     def warm_up(self, report: Callable[[str], None] = lambda line: None) -> None:
@@ -79,12 +79,11 @@ class TapeEngine:
 
     def _replay(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient | None:
         """Losses and gradient; None if some number on the way, needed or not, was not finite."""
-        losses = np.empty(len(documents))
-        bad = self._buffers.replay(params, *self._tokens(documents), losses)
-        gradient = self._buffers.partial[0].copy()
-        if bad or not np.isfinite(losses).all() or not np.isfinite(gradient).all():
-            return None
-        return ShardGradient(tuple(losses.tolist()), gradient)
+        losses, gradient = np.empty(len(documents)), np.empty(len(params))
+        bad = self._buffers.replay(params, *self._tokens(documents), losses, gradient)
+        if bad < 0:
+            raise ValueError(f"tokens lie between 0 and {self.config.vocab_size - 1}")
+        return None if bad else ShardGradient(tuple(losses.tolist()), gradient)
 
     def _tokens(self, documents: Sequence[Sequence[int]]) -> tuple[Ints, Ints, Ints]:
         """All tokens one after the other; where documents begin; their numbers of positions."""
@@ -93,8 +92,6 @@ class TapeEngine:
             num_positions(self.config, documents[int(sizes.argmin())])  # raises
         ends = np.cumsum(sizes, dtype=np.int32)
         tokens = np.fromiter(chain.from_iterable(documents), np.int32, int(ends[-1]))
-        if tokens.min() < 0 or tokens.max() >= self.config.vocab_size:
-            raise ValueError(f"tokens lie between 0 and {self.config.vocab_size - 1}")
         return tokens, ends - sizes, np.minimum(sizes - 1, self.config.block_size)
 
     def _one_by_one(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
@@ -119,7 +116,8 @@ class TapeEngine:
 class _Buffers:
     """A program's tables as the kernels take them, and the memory they work in."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, num_choices: int) -> None:
+        self.num_choices = num_choices
         tables = program.weights
         self.program = (
             program.instructions,
@@ -154,8 +152,9 @@ class _Buffers:
         starts: Ints,
         lengths: Ints,
         losses: Vector,
+        gradient: Vector,
     ) -> int:
-        """Run the kernels; the gradient's tree sum is then in ``partial[0]``."""
+        """Run the kernels, which fill ``losses`` and ``gradient``: see ``replay_shard``."""
         levels = 1 + (-(-len(lengths) // CHUNK)).bit_length()
         if levels > len(self.partial):
             self.partial = np.zeros((levels, self.partial.shape[1]))
@@ -177,7 +176,9 @@ class _Buffers:
                 self.stack,
                 self.partial,
                 losses,
+                gradient,
                 CHUNK,
+                self.num_choices,
             )
         )
 
