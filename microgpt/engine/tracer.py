@@ -6,7 +6,7 @@ A ``Tracer`` has the operations of ``Value`` and creates nodes in the same order
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from typing import Any, NoReturn, TypeAlias, Union
 
@@ -169,9 +169,11 @@ def record(
     forward: Forward = gpt,
     shapes: Shapes | None = None,
     num_positions: int | None = None,
+    results: Callable[..., list[Tracer]] = position_losses,
 ) -> Tape:
     """The tape of a document's position losses, for ``num_positions`` (default: the block size).
 
+    ``results(params, config, tokens, forward)`` may give another number than the loss per position.
     ``shapes`` are the model's parameters in canonical order; parameter ``i`` is node ``i``.
     """
     shapes = parameter_shapes(config) if shapes is None else shapes
@@ -184,7 +186,7 @@ def record(
         recorder.constant(number)
     positions = config.block_size if num_positions is None else num_positions
     tokens = [TokenTracer(recorder, token) for token in range(positions + 1)]
-    losses = position_losses(params, config, tokens, forward)
+    losses = results(params, config, tokens, forward)
     return recorder.finish(losses, num_params, config.vocab_size)
 
 

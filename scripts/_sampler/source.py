@@ -8,6 +8,7 @@ from functools import cached_property
 
 from _sampler.known import training_documents
 from _sampler.options import Options
+from _sampler.speed import choose
 from microgpt import checkpoint, sampling
 from microgpt.insight import Letter, explain
 from microgpt.sampling import Odds
@@ -25,7 +26,9 @@ class Source:
         self.model, self.tokenizer = loaded.training.model, loaded.tokenizer
         self.params = loaded.state_dict()
         self.rng = loaded.rng() if options.seed is None else random.Random(options.seed)
-        self.extend = sampling.plain(self.params, self.model)
+        # Interactive answers should be quick from the first one on.
+        many = 0 if options.interactive else options.num_samples
+        self.extend, self.engine = choose(options.engine, loaded, self.params, many)
         self._known: frozenset[str] = frozenset()
         self._generate(options.prompt)  # complains about the options before any data is looked for
         if options.not_in_training_data:
