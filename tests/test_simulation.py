@@ -172,7 +172,9 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
     "who has missed the welcome of a new life stays deaf": (
         COORDINATOR_HANDLERS, events.Received, ignore_who_missed_the_welcome, [301],
     ),
-    "a new connection goes unnoticed": (WORKER_HANDLERS, worker.state.Connected, do_nothing, [1156, 1496]),
+    "a new connection goes unnoticed": (
+        WORKER_HANDLERS, worker.state.Connected, do_nothing, [1156, 1496],
+    ),
     "verification is waived while others may still join": (
         HandOut, "dispatch", waive_verification_at_once, [116, 211],
     ),
