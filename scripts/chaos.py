@@ -30,11 +30,12 @@ from microgpt.cli import UserError, option
 from microgpt.dataset import DatasetError, load_dataset
 from microgpt.engine import ENGINES
 from scripts._chaos import fire, show
+from scripts._chaos.bench import Row, Setting
 from scripts._chaos.fleet import FleetError, Plan
 from scripts._chaos.gauge import GaugeError
 from scripts._chaos.harm import targets_of
 from scripts._chaos.machine import Network, NotAllowedError, why_no_disk, why_no_network
-from scripts._chaos.measure import MEASURES, Row, Setting
+from scripts._chaos.measure import MEASURES
 from scripts._chaos.schedule import schedule
 
 DISK_BYTES = 256 << 20

@@ -20,6 +20,7 @@ from scripts._chaos.schedule import Planned
 from scripts._chaos.watch import Watch, read_lines
 
 LOOK_SECONDS = 0.01
+MERCY_SECONDS = 2.0  # without a step, after which no further fault comes
 AFTERMATH = 2.5  # seconds after the end of a fault in which a pause is called its doing
 STUCK_SECONDS = 60.0  # without a step while nothing suffers: the run hangs
 FIRST_STEP_SECONDS = 300.0  # the same before the first step: kernels may have to be compiled
@@ -107,8 +108,13 @@ def conduct(
 def _attend(
     fleet: Fleet, watch: Watch, harm: Harm, faults: Iterator[Planned], show: Show, stop_after: int
 ) -> float:
-    """The run itself. Returns when its first step was done; faults begin from there."""
-    first = 0.0
+    """The run itself. Returns when its first step was done; faults begin from there.
+
+    Their clock stands still while training does: faults may meet while it recovers, but on a slow
+    machine it would never recover if they went on for all that time.
+    """
+    first = clock = 0.0
+    looked = time.monotonic()
     coming = next(faults, None)
     while not fleet.look_after():
         if watch.look():
@@ -122,7 +128,10 @@ def _attend(
             raise FleetError(f"training stands still after step {watch.step}")
         harm.heal()
         now = time.monotonic()
-        while first and coming is not None and first + coming.at <= now:
+        if first and now - watch.last < MERCY_SECONDS:
+            clock += now - looked  # of the faults
+        looked = now
+        while first and coming is not None and coming.at <= clock:
             injury = harm.inflict(coming)
             if injury is not None:
                 show.fault(injury)

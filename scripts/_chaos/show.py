@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from scripts._chaos.bench import Row
 from scripts._chaos.fire import Outcome
 from scripts._chaos.harm import Injury
-from scripts._chaos.measure import Row
 
 LINE_SECONDS = 10.0  # between two lines about steps in a log
 
