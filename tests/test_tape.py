@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from microgpt.engine.fuse import PASSES, backward_order, fuse
+from microgpt.engine.fuse import PASSES, fuse
 from microgpt.engine.program import compile_tape
+from microgpt.engine.rewrite import backward_order
 from microgpt.engine.schedule import differentiable, schedule
 from microgpt.engine.tape import MEANINGS, Node, Op, Tape, TapeError, from_nodes
 from microgpt.engine.tracer import Recorder, Tracer, record

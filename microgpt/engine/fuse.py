@@ -8,17 +8,24 @@ node lies between the two moments. Every pass checks this where it can fail.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from microgpt.engine.rewrite import (
+    arguments_of,
+    binary_argument,
+    cloned,
+    consumers_of,
+    marked,
+    nothing_between,
+    rebuilt,
+    renumbered,
+    replaced,
+    roots,
+)
 from microgpt.engine.tape import Ints, Node, Op, Tape, from_nodes
-
-Mask: TypeAlias = NDArray[np.bool_]
-Longs: TypeAlias = NDArray[np.int64]
 
 
 def sums(tape: Tape) -> Tape:
@@ -28,29 +35,29 @@ def sums(tape: Tape) -> Tape:
     other terms, not both: so a residual added to a dot product stays an addition of its own.
     """
     ids, op = np.arange(len(tape)), tape.op
-    first, second = _argument(tape, 0), _argument(tape, 1)
+    first, second = binary_argument(tape, 0), binary_argument(tape, 1)
     adds, uses = op == Op.ADD, tape.uses()
     product = (op == Op.MUL) & (uses == 1)
     begins = adds & ((op == Op.CONST) & (tape.number == 0.0))[second]
     term = np.where(begins, first, second)
     alike = product[term] == product[term[first]]
     links = adds & ~begins & adds[first] & (uses[first] == 1) & alike
-    head = _roots(np.where(links, first, ids))
+    head = roots(np.where(links, first, ids))
     member = (begins | links) & begins[head]
     last = ids.copy()
     np.maximum.at(last, head[member], ids[member])
     last = last[head]
     moved = ids[member & ~product[term]]  # a product has no other consumer that could come between
-    safe = _nothing_between(tape, moved, term[moved], last[moved], head)
-    member &= ~_marked(len(tape), head[moved[~safe]])[head]
-    return _replace(tape, ids[member], term[member], last[member], Op.SUM)
+    safe = nothing_between(tape, moved, term[moved], last[moved], head)
+    member &= ~marked(len(tape), head[moved[~safe]])[head]
+    return replaced(tape, ids[member], term[member], last[member], Op.SUM)
 
 
 def dots(tape: Tape) -> Tape:
     """Sums of products that nobody else uses become one DOT each."""
     ids = np.arange(len(tape))
     summed = np.flatnonzero(tape.op == Op.SUM)
-    terms, owner = _arguments_of(tape, summed)
+    terms, owner = arguments_of(tape, summed)
     single = (tape.op[terms] == Op.MUL) & (tape.uses()[terms] == 1)
     rising = np.ones(len(terms), bool)
     rising[1:] = (terms[1:] > terms[:-1]) | (owner[1:] != owner[:-1])
@@ -61,14 +68,14 @@ def dots(tape: Tape) -> Tape:
     rank = np.arange(len(terms)) - np.searchsorted(owner, owner)
     apart = np.flatnonzero(good & (terms != owner - size + rank))  # not created in one go
     for which in (0, 1):
-        operand = _argument(tape, which)[terms[apart]]
-        good[apart] &= _nothing_between(tape, terms[apart], operand, owner[apart], group)
-    fit = ~_marked(len(tape), owner[~good])[owner]
+        operand = binary_argument(tape, which)[terms[apart]]
+        good[apart] &= nothing_between(tape, terms[apart], operand, owner[apart], group)
+    fit = ~marked(len(tape), owner[~good])[owner]
     terms, owner = terms[fit], owner[fit]
-    left, right = _argument(tape, 0)[terms], _argument(tape, 1)[terms]
+    left, right = binary_argument(tape, 0)[terms], binary_argument(tape, 1)[terms]
     both, owners = np.concatenate([left, right]), np.concatenate([owner, owner])
     order = np.argsort(owners, kind="stable")
-    return _rebuild(tape, owners[order], both[order], terms, Op.DOT)
+    return rebuilt(tape, owners[order], both[order], terms, Op.DOT)
 
 
 def rows(tape: Tape) -> Tape:
@@ -108,7 +115,7 @@ def ratios(tape: Tape) -> Tape:
             term = node.args[0] if node.args[1] == i - 1 else node.args[1]
             nodes[i] = Node(Op.RATIO, (term, power.args[0]), number=power.number)
             dead.add(i - 1)
-    return _renumbered(tape, ([] if i in dead else [node] for i, node in enumerate(nodes)))
+    return renumbered(tape, ([] if i in dead else [node] for i, node in enumerate(nodes)))
 
 
 def shared(tape: Tape) -> Tape:
@@ -125,7 +132,7 @@ def shared(tape: Tape) -> Tape:
             quiet.add(i)
             if first.setdefault(node, i) != i and i not in tape.losses:
                 same[i] = first[node]
-    return _renumbered(tape, ([] if i in same else [node] for i, node in enumerate(nodes)))
+    return renumbered(tape, ([] if i in same else [node] for i, node in enumerate(nodes)))
 
 
 def picks(tape: Tape) -> Tape:
@@ -134,8 +141,8 @@ def picks(tape: Tape) -> Tape:
     A chosen node receives each consumer's contribution by itself, as it would without the choice.
     Of a softmax of which only the target's probability is used, one division remains.
     """
-    tape = _renumbered(tape, _cloned(tape, tape.nodes(), lambda node: node.op is Op.PICK))
-    nodes, consumers = tape.nodes(), _consumers(tape)
+    tape = renumbered(tape, cloned(tape, tape.nodes(), lambda node: node.op is Op.PICK))
+    nodes, consumers = tape.nodes(), consumers_of(tape)
     sunk: dict[int, list[Node]] = {}
     dead: set[int] = set()
     for i, node in enumerate(nodes):
@@ -146,7 +153,7 @@ def picks(tape: Tape) -> Tape:
             sunk[i] = [chosen, ratio]
             dead.update(node.args)
     parts = ([] if i in dead else sunk.get(i, [node]) for i, node in enumerate(nodes))
-    return _renumbered(tape, parts)
+    return renumbered(tape, parts)
 
 
 def _can_sink(number: int, nodes: list[Node], consumers: list[list[int]]) -> bool:
@@ -188,7 +195,7 @@ def loads(tape: Tape) -> Tape:
         if node.op is Op.PARAM:
             nodes[i] = Node(Op.LOAD, param=node.param)
     leaves = (Op.LOAD, Op.GATHER)
-    return _renumbered(tape, _cloned(tape, nodes, lambda node: node.op in leaves))
+    return renumbered(tape, cloned(tape, nodes, lambda node: node.op in leaves))
 
 
 def useful(tape: Tape) -> Tape:
@@ -199,7 +206,7 @@ def useful(tape: Tape) -> Tape:
     for i in range(len(nodes) - 1, -1, -1):
         if i in alive:
             alive.update(nodes[i].args)
-    return _renumbered(tape, ([node] if i in alive else [] for i, node in enumerate(nodes)))
+    return renumbered(tape, ([node] if i in alive else [] for i, node in enumerate(nodes)))
 
 
 #: All passes in their order.
@@ -220,153 +227,3 @@ def fuse(tape: Tape) -> Tape:
     for fusing in PASSES:
         tape = fusing(tape).validate()
     return tape
-
-
-def backward_order(node: Node) -> Iterator[int]:
-    """Places of ``node.args`` in the order in which backward adds to their gradients."""
-    n = len(node.args)
-    if node.op is Op.DOT:
-        half = n // 2
-        return (place for k in range(half - 1, -1, -1) for place in (k, half + k))
-    if node.op in (Op.SUM, Op.ROW):
-        return iter(range(n - 1, -1, -1))
-    return iter(range(n))
-
-
-def _cloned(tape: Tape, nodes: list[Node], chosen: Callable[[Node], bool]) -> Iterator[list[Node]]:
-    """Parts in which every use of a chosen node has its own copy, just before its consumer.
-
-    Of one consumer's copies, the one that backward reaches first stands last.
-    """
-
-    def with_copies(node: Node) -> list[Node]:
-        part: list[Node] = []
-        standing: dict[int, int] = {}
-        for place in reversed(list(backward_order(node))):
-            original = nodes[node.args[place]]
-            if chosen(original):
-                part += with_copies(original)
-                standing[place] = len(part) - 1
-        args = list(node.args)
-        for place, where in standing.items():
-            args[place] = where - len(part)  # negative: counted from the consumer back
-        return [*part, node._replace(args=tuple(args)) if standing else node]
-
-    losses = set(tape.losses)
-    for i, node in enumerate(nodes):
-        yield [] if chosen(node) and i not in losses else with_copies(node)
-
-
-def _renumbered(tape: Tape, parts: Iterator[list[Node]]) -> Tape:
-    """The tape in which node ``i`` is replaced by ``parts[i]``, whose last node stands for it.
-
-    Arguments are old numbers; ``-k`` means the ``k``-th node before the one that uses it.
-    """
-    new: list[Node] = []
-    place: dict[int, int] = {}
-    for i, part in enumerate(parts):
-        for node in part:
-            here = len(new)
-            args = tuple(here + arg if arg < 0 else place[arg] for arg in node.args)
-            new.append(node._replace(args=args) if args != node.args else node)
-        if part:
-            place[i] = len(new) - 1
-    return from_nodes(new, tuple(place[loss] for loss in tape.losses), tape)
-
-
-def _consumers(tape: Tape) -> list[list[int]]:
-    consumers: list[list[int]] = [[] for _ in range(len(tape))]
-    owner = np.repeat(np.arange(len(tape)), tape.num_args)
-    for arg, node in zip(tape.args.tolist(), owner.tolist(), strict=True):
-        if not consumers[arg] or consumers[arg][-1] != node:
-            consumers[arg].append(node)
-    for loss in tape.losses:
-        consumers[loss].append(len(tape))
-    return consumers
-
-
-def _argument(tape: Tape, which: int) -> Longs:
-    """(num_nodes,) argument ``which`` of the additions and products, 0 for all other nodes."""
-    binary = (tape.op == Op.ADD) | (tape.op == Op.MUL)
-    column = np.zeros(len(tape), np.int64)
-    column[binary] = tape.args[tape.start[:-1][binary] + which]
-    return column
-
-
-def _arguments_of(tape: Tape, chosen: Longs) -> tuple[Longs, Longs]:
-    """All arguments of the chosen nodes one after the other, and which node each belongs to."""
-    owner = np.repeat(np.arange(len(tape)), tape.num_args)
-    mask = _marked(len(tape), chosen)[owner]
-    return tape.args[mask].astype(np.int64), owner[mask]
-
-
-def _marked(size: int, chosen: Longs) -> Mask:
-    mask = np.zeros(size, bool)
-    mask[chosen] = True
-    return mask
-
-
-def _roots(parent: Longs) -> Longs:
-    while True:
-        grand = parent[parent]
-        if (grand == parent).all():
-            return parent
-        parent = grand
-
-
-def _nothing_between(tape: Tape, at: Longs, operand: Longs, until: Longs, group: Longs) -> Mask:
-    """Per entry: whether the contribution of node ``at`` to ``operand`` may move to ``until``.
-
-    It may if the next consumer of ``operand`` comes after ``until`` or moves along (``group``).
-    """
-    n = len(tape)
-    if not len(at):
-        return np.ones(0, bool)
-    keys = tape.args.astype(np.int64) * n + np.repeat(np.arange(n), tape.num_args)
-    keys = keys[_marked(n, operand)[tape.args]]
-    keys = np.append(np.unique(keys), np.iinfo(np.int64).max)
-    following = keys[np.searchsorted(keys, operand * n + at, side="right")]
-    other = following // n != operand
-    consumer = np.where(other, 0, following % n)
-    return np.asarray(other | (consumer > until) | (group[consumer] == group[at]), dtype=bool)
-
-
-def _replace(tape: Tape, members: Longs, terms: Longs, last: Longs, op: Op) -> Tape:
-    """Members of one chain share ``last``, which becomes ``op`` of the terms; the others go."""
-    order = np.argsort(last, kind="stable")
-    return _rebuild(tape, last[order], terms[order], members[members != last], op)
-
-
-def _rebuild(tape: Tape, owner: Longs, args: Longs, gone: Longs, op: Op) -> Tape:
-    """The owners become ``op`` of their args; ``gone`` nodes leave; all are renumbered.
-
-    ``owner``: (num_args,) ascending, the node that each of ``args`` belongs to.
-    """
-    n = len(tape)
-    changed, counts = np.unique(owner, return_counts=True)
-    keep, is_changed = np.ones(n, bool), np.zeros(n, bool)
-    keep[gone], is_changed[changed] = False, True
-    num_args = tape.num_args.copy()
-    num_args[changed] = counts
-    num_args[gone] = 0
-    ops = tape.op.copy()
-    ops[changed] = op
-    old_owner = np.repeat(np.arange(n), tape.num_args)
-    stays = (keep & ~is_changed)[old_owner]
-    all_args = np.empty(num_args.sum(), np.int64)
-    from_changed = np.repeat(is_changed, num_args)
-    all_args[from_changed] = args
-    all_args[~from_changed] = tape.args[stays]
-    place = np.cumsum(keep) - 1
-    return Tape(
-        ops[keep],
-        np.concatenate([[0], np.cumsum(num_args[keep])]),
-        place[all_args].astype(np.int32),
-        tape.number[keep],
-        tape.param[keep],
-        tape.token[keep],
-        tape.stride[keep],
-        tuple(place[list(tape.losses)].tolist()),
-        tape.num_params,
-        tape.num_choices,
-    )
