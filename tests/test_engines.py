@@ -155,6 +155,16 @@ def test_a_number_that_is_not_finite_names_the_document(name: str, bad: int) -> 
     assert f"document {bad} of the shard: " in str(caught.value)
 
 
+def test_an_engine_goes_on_after_a_number_that_is_not_finite() -> None:
+    params = parameters(parameter_shapes(SHAPE), 1)
+    documents = random_documents(SHAPE, 11, seed=1)
+    engine = make_engine("tape", SHAPE)
+    expected = bits(engine.gradients(params, documents))
+    with pytest.raises(NonFiniteError):
+        engine.gradients(np.full_like(params, math.nan), documents)
+    assert bits(engine.gradients(params, documents)) == expected
+
+
 def exponential_forward(
     params: Any, config: GPTConfig, token: Any, position: int, keys: Any, values: Any
 ) -> list[Any]:

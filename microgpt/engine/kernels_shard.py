@@ -97,7 +97,7 @@ def replay_block(
     zero = splat(0.0, lanes)
     for i in range(clear_first[longest]):
         store(grad, clear[i], zero)
-    for lane in range(count):
+    for lane in range(count):  # what ``model.document_loss`` does with the position losses
         n = lane_length[lane]
         total = 0.0
         for p in range(n):
