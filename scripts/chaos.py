@@ -34,7 +34,13 @@ from scripts._chaos.bench import Row, Setting
 from scripts._chaos.fleet import FleetError, Plan
 from scripts._chaos.gauge import GaugeError
 from scripts._chaos.harm import targets_of
-from scripts._chaos.machine import Network, NotAllowedError, why_no_disk, why_no_network
+from scripts._chaos.machine import (
+    Network,
+    NotAllowedError,
+    seclude,
+    why_no_disk,
+    why_no_network,
+)
 from scripts._chaos.measure import MEASURES
 from scripts._chaos.schedule import schedule
 
@@ -77,6 +83,7 @@ def main(
     signal.signal(signal.SIGTERM, on_terminate)
     if context.invoked_subcommand is not None:
         return 0
+    seclude()
     console = Console()
     seed = secrets.randbelow(10**6) if seed is None else seed
     place = Path(tempfile.mkdtemp(prefix="microgpt-chaos-")) if keep is None else keep.absolute()
