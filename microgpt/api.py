@@ -43,10 +43,18 @@ class TrainingResult:
         temperature: float = 0.5,
         prompt: str = "",
         seed: int | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
     ) -> list[str]:
         """Invented documents; see ``microgpt.sample``."""
         return sample(
-            self.checkpoint, num_samples, temperature=temperature, prompt=prompt, seed=seed
+            self.checkpoint,
+            num_samples,
+            temperature=temperature,
+            prompt=prompt,
+            seed=seed,
+            top_k=top_k,
+            top_p=top_p,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -115,11 +123,15 @@ def sample(
     temperature: float = 0.5,
     prompt: str = "",
     seed: int | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
 ) -> list[str]:
     """Invented documents from a checkpoint or its file.
 
     Without ``seed`` the training's random generator goes on, as microgpt.py does it: the same call
-    gives the same documents. For a state dict of your own use ``microgpt.sampling.generate``.
+    gives the same documents. ``top_k`` and ``top_p`` leave out unlikely letters (see
+    ``microgpt.sampling.candidates``). For a state dict of your own use
+    ``microgpt.sampling.generate``.
     Raises CheckpointError for an unusable file, ValueError for a bad temperature or prompt.
     """
     checkpoint = source if isinstance(source, Checkpoint) else load(source)
@@ -133,6 +145,8 @@ def sample(
             num_samples=num_samples,
             temperature=temperature,
             prompt=prompt,
+            top_k=top_k,
+            top_p=top_p,
         )
     )
 

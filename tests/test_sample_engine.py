@@ -40,11 +40,11 @@ def weights_of(config: GPTConfig, scale: float = 5.0, seed: int = 1) -> list[flo
 @pytest.mark.parametrize("config", CONFIGS)
 def test_logits_have_the_same_bits(config: GPTConfig) -> None:
     rng = random.Random(2)
-    for scale in (1.0, 5.0, 40.0):
+    for scale in (1.0, 40.0):
         flat = weights_of(config, scale)
         fast = compiled(np.array(flat), config)
         slow = plain(unflatten(flat, parameter_shapes(config)), config)
-        for _ in range(6):
+        for _ in range(4):
             for position in range(rng.randrange(config.block_size) + 1):
                 token = rng.randrange(config.vocab_size)
                 theirs, ours = fast(token, position), slow(token, position)

@@ -137,6 +137,14 @@ def test_top_k_and_top_p_from_the_command_line(newest: Path, loaded: Checkpoint)
     assert narrow.splitlines() == [f"sample {n:2d}: {text}" for n, text in enumerate(expected, 1)]
 
 
+def test_filters_from_python(newest: Path) -> None:
+    from microgpt import sample
+
+    shown = run(str(newest), "--top-k", "2", "--top-p", "0.9", "--num-samples", "6").stdout
+    texts = sample(newest, 6, top_k=2, top_p=0.9)
+    assert shown.splitlines() == [f"sample {n:2d}: {text}" for n, text in enumerate(texts, 1)]
+
+
 @pytest.mark.parametrize(
     ("given", "code", "message"),
     [
