@@ -20,7 +20,7 @@ from microgpt import checkpoint
 from tests.docker import project as docker
 from tests.docker.project import Image, Project, eventually, inspect, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 STEPS = 1000  # of a plain ``docker compose up``
 ROOT = docker.ROOT
@@ -142,7 +142,7 @@ def assert_owned(project: Project) -> None:
 # --- stopping and going on, other numbers of workers, privileges ---------------------------------
 
 
-def test_down_saves_and_up_goes_on(new_project: NewProject, calm: str) -> None:
+def test_down_and_ctrl_c_save_and_up_goes_on(new_project: NewProject, calm: str) -> None:
     project = new_project(owner=1234)
     project.succeed("up", "--detach", "--scale", "worker=3")
     assert len(project.containers("worker")) == 3
@@ -166,8 +166,19 @@ def test_down_saves_and_up_goes_on(new_project: NewProject, calm: str) -> None:
     stopped = checkpoint.load(project.run_dir / "checkpoint.msgpack")
     assert 5 <= stopped.step == project.step() < STEPS
 
+    in_front = project.start("up", "--scale", "worker=1")
+    project.wait_for_step(stopped.step + 5)
+    began = time.monotonic()
+    in_front.send_signal(signal.SIGINT)
+    in_front.wait(30)
+    assert time.monotonic() - began < 10
+    assert not project.containers(running=True)
+    interrupted = checkpoint.load(project.run_dir / "checkpoint.msgpack")
+    assert stopped.step + 5 <= interrupted.step == project.step() < STEPS
+    assert f"after step {stopped.step}" in project.logs()
+
     log = project.succeed("up", "--scale", "worker=1", timeout=300)
-    assert f"after step {stopped.step}" in log
+    assert f"after step {interrupted.step}" in log
     assert state_sha256(project.run_dir) == calm
     assert not project.containers(running=True)
     assert_owned(project)

@@ -129,6 +129,18 @@ class Project:
             timeout=timeout,
         )
 
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Let Compose do something in a process group of its own, as a terminal does."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.directory,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
     def succeed(self, *arguments: str, timeout: float = PATIENCE) -> str:
         """What Compose prints. AssertionError if it fails."""
         done = self.do(*arguments, timeout=timeout)
