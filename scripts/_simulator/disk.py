@@ -1,8 +1,9 @@
 """A virtual disk with the checkpoints of a run, and the thread that writes them.
 
 Follows ``coordinator.checkpoints``: one state is being written and one waits; a file is the old one
-or the whole new one, also after a crash; the newest good file counts. With a ``folder`` real files
-are written there, and the recovery rule of production reads them.
+or the whole new one, also after a crash; ``checkpoint.msgpack`` counts, or the newest good file if
+that is damaged. With a ``folder`` real files are written there, and the recovery rule of production
+reads them.
 """
 
 from __future__ import annotations
@@ -58,9 +59,10 @@ class Disk:
         return True
 
     def newest(self) -> TrainingState | None:
-        """The newest good state, from which a coordinator goes on."""
+        """The state from which a coordinator goes on: ``find_newest``."""
         good = [state for state in self.files.values() if state is not None]
-        state = max(good, key=lambda state: state.step, default=None)
+        highest = max(good, key=lambda state: state.step, default=None)
+        state = self.files.get(NEWEST) or highest
         if self._folder is not None:
             found = find_newest(self._folder)
             if (found.checkpoint.step if found else None) != (state.step if state else None):

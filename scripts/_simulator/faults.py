@@ -25,6 +25,7 @@ def happen(world: World, fault: Fault) -> None:
 def heal(world: World) -> None:
     """Nothing goes wrong from now on; there is at least one worker."""
     world.clock.trace("FAULT", "no more faults")
+    world.healed = True
     world.disk.full, world.disk.seconds = False, 0.02
     world.disk.on_write = lambda: None
     honest = [slot for slot in world.slots if not slot.lies]
@@ -38,7 +39,6 @@ def heal(world: World) -> None:
         for slot in honest:
             slot.returns = True
             slot.start()
-    world.healed = True
     world.clock.after(world.patience(), world.deadline)
 
 

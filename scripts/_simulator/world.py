@@ -48,12 +48,12 @@ class Slot:
         """A process has ended."""
         if self.worker is worker:
             self.worker = None
-            if self.returns:
+            if self.returns or (self.world.healed and not self.lies):
                 self.world.clock.after(self.world.rng.uniform(0.1, 1.0), self.start)
 
     def left(self, leave: Leave) -> None:
         """A worker ends by its own will: it is not started again, except if it left for a while."""
-        if leave.outcome == "refused" and not self.world.healed:
+        if leave.outcome == "refused":
             self.returns = False
 
     def seconds_for(self, job: Job) -> float:
