@@ -1,0 +1,75 @@
+"""What the documentation names exists: files, tests, make targets and flags."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+TEST = re.compile(r"(test_\w+)\.py(?:::(test_\w+))?|(?<=`)::(test_\w+)")
+TRAIN_FLAG = re.compile(r"make train ARGS=\"([^\"]*)\"")
+
+
+@cache
+def functions(path: Path) -> frozenset[str]:
+    tree = ast.parse(path.read_text())
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_tests_exist(page: Path) -> None:
+    file: Path | None = None
+    for module, name, further in TEST.findall(page.read_text()):
+        if module:
+            file = ROOT / "tests" / f"{module}.py"
+            assert file.exists(), f"{page.name} names {file.name}"
+        wanted = name or further
+        if wanted:
+            assert file is not None
+            assert wanted in functions(file), f"{page.name} names {wanted}, not in {file.name}"
+
+
+def test_guarantees_name_tests_at_all() -> None:
+    assert len(TEST.findall((ROOT / "docs" / "guarantees.md").read_text())) > 20
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    readme = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", readme, re.MULTILINE))
+    assert {"train", "test"} <= named <= targets
+
+
+def test_flags_of_the_readme_exist() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    named = set(re.findall(r"--[a-z-]+", " ".join(TRAIN_FLAG.findall(PAGES[0].read_text()))))
+    assert {"--workers", "--resume"} <= named
+    assert named <= set(re.findall(r"--[a-z0-9-]+", shown))
+
+
+def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of the README's Python session give what stands behind them."""
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", PAGES[0].read_text(), re.DOTALL)
+    names: dict[str, object] = {}
+    for line in block.splitlines():
+        code, _, shown = line.partition("  # ")
+        if shown:
+            assert repr(eval(code, names)) == shown, code  # noqa: S307  # our own README
+        elif code:
+            exec(code, names)  # noqa: S102  # our own README
