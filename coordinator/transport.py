@@ -20,6 +20,9 @@ from microgpt.cli import UserError
 BURST = 1000  # messages taken in before the clock is looked at again
 LINGER_MS = 500  # for the last words to workers
 MESSAGE_OVERHEAD = 1 << 20  # bytes that a message may have beyond the gradient in it
+#: Messages of one connection that wait to be read; more wait at the sender. An honest worker never
+#: has that many, and a flood of garbage must not fill our memory faster than we can refuse it.
+MAX_WAITING = 20
 MAX_CONNECTIONS = 4096  # a further one is closed again
 OWN_FILES = 100  # descriptors that strangers' connections must leave for checkpoints and the like
 
@@ -44,6 +47,7 @@ class Transport:
         self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a reconnected worker keeps its name
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # sending to nobody is an error
         self._router.setsockopt(zmq.MAXMSGSIZE, max_message_bytes)
+        self._router.setsockopt(zmq.RCVHWM, MAX_WAITING)
         self._router.setsockopt(zmq.HEARTBEAT_IVL, int(timeout * 1000 / 3))
         self._router.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(timeout * 1000))
         # A failed handshake ends in "disconnected" as well, and only that names the descriptor.
