@@ -92,6 +92,12 @@ class Members:
         """Tell a worker that there is no more work."""
         self._out.send(peer, messages.Stop(self._run, self._life, reason))
 
+    def send_home(self, peer: Peer, reason: str) -> None:
+        """Tell somebody who comes too late; a worker obeys nobody who has not welcomed it."""
+        welcome = messages.Welcome(self._run, self._life, 0, self._timeout, self._model)
+        self._out.send(peer, welcome)
+        self.stop(peer, reason)
+
     def silent(self, now: float) -> list[Worker]:
         """Workers that have not been heard of for longer than the timeout."""
         return [w for w in self.workers.values() if now - w.heard > self._timeout]

@@ -162,7 +162,7 @@ class CoordinatorState:
 
     def _welcome(self, peer: Peer, hello: messages.Hello) -> None:
         if self.closing is not None:
-            self._members.stop(peer, self.closing.reason)
+            self._members.send_home(peer, self.closing.reason)
             return
         if self._members.refuse(peer):
             return

@@ -338,7 +338,7 @@ def test_stop_saves_before_it_ends() -> None:
     assert (play.saves, play.finish) == ([0, 1], None)
     assert len(play.got(A, messages.Stop)) == 1
     play.joins(B)  # somebody who comes now is sent home
-    assert [type(m) for m in play.sent[B]] == [messages.Stop]
+    assert [type(m) for m in play.sent[B]] == [messages.Welcome, messages.Stop]
     assert play.answers(A) == []
     play.do(Saved(1))
     assert play.finish == Finish("stopped", "stopped after step 1")
