@@ -116,7 +116,9 @@ def prepare(settings: Settings, explicit: set[str]) -> Run:
     if directory is None:
         parent = newest.path.absolute().parent
         directory = parent.parent if parent.name == "checkpoints" else parent
-    spec = settings.data if "data" in explicit else str(saved.data.get("name"))
+    spec = str(saved.data.get("name"))
+    if "data" in explicit and (settings.data, spec) != ("names", "embedded"):
+        spec = settings.data  # else: the run began without a network, and stays with what it had
     dataset = load_dataset(spec, report=print)
     if dataset.sha256 != saved.data.get("sha256"):
         raise UserError(

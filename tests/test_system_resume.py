@@ -208,3 +208,18 @@ def test_a_new_run_does_not_begin_in_the_directory_of_another(lab: Lab, finished
     assert coordinator.wait() == 1
     assert f"--resume {finished} goes on with it" in coordinator.err
     assert json.loads((finished / "config.json").read_text())["training"]["steps"] == 5
+
+
+def test_a_run_that_began_without_a_network_stays_with_the_embedded_names(lab: Lab) -> None:
+    """Also where ``--data names`` is given again, as the supervisor does it."""
+    asked = [*TINY, "--data", "names", "--batch-size", "2"]
+    nowhere = {"MICROGPT_NAMES_URL": "http://127.0.0.1:1/names.txt"}
+    first = lab.coordinator(*asked, "--steps", "2", **nowhere)
+    run = lab.run_dir()
+    lab.worker(run.endpoint())
+    assert first.wait() == 0, first.err
+    assert "Downloading" in first.out + first.err
+    again = lab.coordinator(*asked, "--resume", str(run.path), run="", **nowhere)
+    assert again.wait() == 0, again.err
+    assert "Downloading" not in again.out + again.err
+    assert "the run was complete already" in again.out
