@@ -22,6 +22,7 @@ from coordinator.events import (
     Finish,
     Misbehaved,
     Note,
+    Peer,
     Received,
     Save,
     Saved,
@@ -59,6 +60,7 @@ class Server:
         self._record, self._console = record, console
         self._saved: queue.SimpleQueue[Saved] = queue.SimpleQueue()
         self._signal = 0
+        self._to_cut_off: set[Peer] = set()
         self._finish: Finish | None = None
         self._encoded: tuple[messages.Message | None, bytes] = (None, b"")
         self._counted = (0, 0)
@@ -91,6 +93,7 @@ class Server:
             self._stop_if_asked()
             if time.monotonic() - ticked >= TICK_SECONDS:
                 ticked = time.monotonic()
+                self._cut_off()
                 self._handle(Tick())
         return self._finish, self._signal
 
@@ -127,7 +130,13 @@ class Server:
         else:
             self._perform(self._state.handle(event, time.monotonic()))
         if isinstance(event, Misbehaved):
-            self._transport.cut_off(event.peer)
+            self._to_cut_off.add(event.peer)
+
+    def _cut_off(self) -> None:
+        """Close on those who broke the protocol up to a tick ago: they have heard why by now."""
+        for peer in self._to_cut_off:
+            self._transport.cut_off(peer)
+        self._to_cut_off.clear()
 
     def _complain(self, event: Misbehaved) -> None:
         """Refuse a stranger who does not speak the protocol, and say so at most once a second."""

@@ -85,19 +85,39 @@ class Transport:
                 self._woken.recv(4096)
 
     def receive(self) -> Iterator[Event]:
-        """What has come in: closed connections first, then at most ``BURST`` messages."""
-        while self._monitor.poll(0):
-            news = recv_monitor_message(self._monitor)
-            if news["event"] == zmq.EVENT_ACCEPTED:
-                self._accepted(news["value"])
-            elif (gone := self._connections.pop(news["value"], None)) is not None:
-                yield Disconnected(gone)
+        """What has come in: at most ``BURST`` messages, then the peers whose connection is gone.
+
+        In this order a peer's last words count. Where it speaks over a new connection already, the
+        end of the old one comes before.
+        """
+        gone = self._read_news()
         for _ in range(BURST):
             try:
                 frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                return
-            yield self._event(frames)
+                break
+            peer, descriptor = frames[0].bytes, source(frames[-1])
+            if self._connections.get(descriptor) != peer:
+                # Its first words: the news tell whose the descriptor was before.
+                gone.update(self._read_news())
+            if gone.get(peer, descriptor) != descriptor:
+                del gone[peer]
+                yield Disconnected(peer)
+            yield self._event(peer, descriptor, frames)
+        for peer in gone:
+            yield Disconnected(peer)
+
+    def _read_news(self) -> dict[Peer, int]:
+        """Enter opened and closed connections; gives the descriptors of peers that are gone."""
+        gone: dict[Peer, int] = {}
+        while self._monitor.poll(0):
+            news = recv_monitor_message(self._monitor)
+            descriptor = news["value"]
+            if news["event"] == zmq.EVENT_ACCEPTED:
+                self._accepted(descriptor)
+            elif (peer := self._connections.pop(descriptor, None)) is not None:
+                gone[peer] = descriptor
+        return gone
 
     def _accepted(self, descriptor: int) -> None:
         self._connections[descriptor] = None
@@ -118,12 +138,10 @@ class Transport:
         ):
             connection.shutdown(socket.SHUT_RD)
 
-    def _event(self, frames: list[zmq.Frame]) -> Event:
-        peer = frames[0].bytes
+    def _event(self, peer: Peer, descriptor: int, frames: list[zmq.Frame]) -> Event:
         self.bytes_received += sum(len(frame) for frame in frames)
-        # A frame of ZMTP 1.0, which garbage may look like, does not tell its connection.
-        with contextlib.suppress(zmq.ZMQError):
-            self._connections[int(frames[-1].get(zmq.SRCFD))] = peer
+        if descriptor in self._connections:
+            self._connections[descriptor] = peer
         if len(frames) != 2:
             return Misbehaved(peer, f"a message of {len(frames) - 1} parts instead of one")
         try:
@@ -148,6 +166,17 @@ class Transport:
         if self._guard is not None:
             self._guard.close()
         self._context.destroy(linger=linger)
+
+
+def source(frame: zmq.Frame) -> int:
+    """The descriptor over which a frame came; -1 if it does not tell.
+
+    Frames of ZMTP 1.0, which garbage may look like, do not.
+    """
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return -1
 
 
 def connection_limit() -> int:
