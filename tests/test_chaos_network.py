@@ -98,11 +98,13 @@ def test_a_stalled_connection_is_worked_around(ring: Ring, reference: Reference)
 def test_stalled_one_way(ring: Ring, reference: Reference, up: bool) -> None:
     for proxy in ring.proxies:
         proxy.stall(up=up, down=not up)
-    # No answers come, or no work goes out: the steps stand still either way.
-    if up:
-        ring.run.happens("silent", 2)
-    else:
-        eventually(lambda: {"lost", "silent"} & set(ring.run.kinds()), "a worker is given up")
+    # No answers come, or no work goes out: the steps stand still either way. Whether a heartbeat of
+    # ours or of ZeroMQ is missed first is a matter of milliseconds.
+    given_up = 2 if up else 1
+    eventually(
+        lambda: sum(kind in ("lost", "silent") for kind in ring.run.kinds()) >= given_up,
+        "workers are given up",
+    )
     for proxy in ring.proxies:
         proxy.calm()
     ring.ends_alike(reference)
