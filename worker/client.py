@@ -42,7 +42,7 @@ NEWS = (
 )
 CONNECTION_TIMEOUT_MS = 2000  # a connection without a sign of life is made anew
 RECONNECT_MS = 50
-RECONNECT_MAX_MS = 500
+RECONNECT_MAX_MS = 200  # a restarted coordinator should not wait for its workers
 
 
 class Client:
