@@ -159,9 +159,11 @@ class LiveConsole:
             pace = self._workers.setdefault(worker.number, Pace())
             rate = pace.rate(now, worker.documents, RATE_OVER)
             # Between two shards nobody is idle in a sense that people care about.
-            state = "computing" if worker.owed or pace.moved(now) else "[dim]idle[/]"
+            at_work = worker.owed or pace.moved(now)
+            state = "computing" if at_work else "idle" if worker.ready else "starting"
             table.add_row(
-                escape(worker.name), escape(worker.engine), state,
+                escape(worker.name), escape(worker.engine),
+                state if at_work else f"[dim]{state}[/]",
                 f"{worker.documents:,}", f"{rate:,.0f}",
             )  # fmt: skip
         if len(shown) > MAX_WORKER_LINES:

@@ -23,7 +23,7 @@ from microgpt.training import Corpus, TrainingState, advance, count_tokens, rate
 from microgpt.vectors import vector_to_map
 
 SLOW_FACTOR = 4.0  # a shard is a straggler after this many times the usual time of one
-SLOW_LEAST = 0.25  # seconds below which nobody is called a straggler
+SLOW_LEAST = 0.1  # seconds below which nobody is called a straggler
 REMEMBERED_TIMES = 64
 
 

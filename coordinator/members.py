@@ -17,8 +17,8 @@ REMEMBERED = 1000  # peers that have been cut off
 class Worker:
     """What the coordinator knows of a worker it has welcomed.
 
-    ``owed`` are steps and shards that it computes; also of a step that is over, as it is not idle
-    before it has answered.
+    ``ready``: it has made its engine, and can be given work. ``owed`` are steps and shards that it
+    computes; also of a step that is over, as it is not idle before it has answered.
     """
 
     peer: Peer
@@ -27,6 +27,7 @@ class Worker:
     engine: str
     heard: float
     welcomed: float = 0.0
+    ready: bool = False
     weights_step: int = -1
     documents: int = 0
     busy_seconds: float = 0.0
@@ -34,12 +35,16 @@ class Worker:
 
 
 class Members:
-    """``workers`` by their peers, in the order in which they joined; ``joined`` counts them all."""
+    """``workers`` by their peers, in the order in which they joined; ``joined`` counts them all.
+
+    ``ready`` are those of them that can be given work.
+    """
 
     def __init__(
         self, out: Outbox, run: str, life: str, timeout: float, model: Mapping[str, int]
     ) -> None:
         self.workers: dict[Peer, Worker] = {}
+        self.ready: dict[Peer, Worker] = {}
         self.joined = 0
         self._barred: dict[Peer, str] = {}
         self._out, self._run, self._life = out, run, life
@@ -57,15 +62,27 @@ class Members:
             self._out.note("joined", text, worker=worker.name, engine=worker.engine)
         worker.heard = worker.welcomed = now
         worker.weights_step = -1
+        worker.ready = False
+        self.ready.pop(peer, None)
         self._out.send(
             peer,
             messages.Welcome(self._run, self._life, worker.number, self._timeout, self._model),
         )
         return worker
 
+    def make_ready(self, worker: Worker) -> None:
+        """The worker can be given work from now on."""
+        worker.ready = True
+        self.ready[worker.peer] = worker
+
+    def forget(self, worker: Worker) -> None:
+        """Strike a worker off without a word."""
+        del self.workers[worker.peer]
+        self.ready.pop(worker.peer, None)
+
     def remove(self, worker: Worker, kind: str, text: str, freed: list[Shard]) -> None:
         """Strike a worker off, who owed the shards ``freed``; ``kind`` is why, for machines."""
-        del self.workers[worker.peer]
+        self.forget(worker)
         details = {"worker": worker.name, "shards": [[s.start, s.count] for s in freed]}
         more = f"; its {len(freed)} unfinished shard(s) go to others" if freed else ""
         self._out.note(kind, text + more, warning=kind != "left", **details)

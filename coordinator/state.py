@@ -50,6 +50,7 @@ class CoordinatorState:
         model = config.model.to_dict()
         self._members = Members(self._out, run, life, policy.worker_timeout, model)
         self.workers = self._members.workers
+        self._ready = self._members.ready
         self._handout = HandOut(config, corpus, policy, self._out, run, life)
         self._shapes = parameter_shapes(config.model)
         self._clock = 0.0  # what the caller's clock showed last
@@ -122,7 +123,11 @@ class CoordinatorState:
         elif isinstance(message, messages.Status):
             text = f"{worker.name}: {printable(message.text, 200)}"
             self._out.note("status", text, worker=worker.name)
-        elif not isinstance(message, messages.Heartbeat):
+        elif isinstance(message, messages.Heartbeat):
+            if message.ready and not worker.ready:
+                self._members.make_ready(worker)
+                self._dispatch()
+        else:
             self._expel(worker, f"a worker does not send {type(message).__name__}")
 
     def _on_misbehaved(self, event: events.Misbehaved) -> None:
@@ -138,7 +143,7 @@ class CoordinatorState:
             silence = self._now - worker.heard
             self._remove(worker, "silent", f"{worker.name} is silent for {silence:.1f} s")
         if self.closing is None:
-            self._handout.back_up_stragglers(self.workers, self._now)
+            self._handout.back_up_stragglers(self._ready, self._now)
 
     def _on_saved(self, event: events.Saved) -> None:
         if event.step == self._saving:
@@ -178,7 +183,7 @@ class CoordinatorState:
 
     def _remove(self, worker: Worker, kind: str, text: str) -> None:
         if self.closing is not None:  # it leaves because it was told to
-            del self.workers[worker.peer]
+            self._members.forget(worker)
             return
         self._members.remove(worker, kind, text, self._handout.release(worker))
         self._note_idle()
@@ -248,9 +253,9 @@ class CoordinatorState:
 
     def _dispatch(self) -> None:
         """Give work to who is idle; finish the step if it is done, and the run if it cannot be."""
-        if self.closing is not None or not self.workers:
+        if self.closing is not None or not self._ready:
             return
-        self._handout.dispatch(self.workers, self._now)
+        self._handout.dispatch(self._ready, self._now)
         if self.ledger.complete:  # maybe because the last missing second opinion was waived
             self._finish_step()
             return
@@ -265,13 +270,13 @@ class CoordinatorState:
             self._close(Finish("failed", f"{error}; a lower --learning-rate may help"))
             return
         self.training, self._previous = after, self.ledger
-        self._out.add(StepDone(self._handout.record(after, len(self.workers), self._clock)))
+        self._out.add(StepDone(self._handout.record(after, len(self._ready), self._clock)))
         if after.step >= self.config.steps:
             self._close(Finish("done", f"all {after.step} steps are done"))
             return
         if after.step % self.policy.checkpoint_every == 0:
             self._save()
-        self._handout.begin(after, len(self.workers), self._clock)
+        self._handout.begin(after, len(self._ready), self._clock)
         self._dispatch()
 
     def _save(self) -> None:

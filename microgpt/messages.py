@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import msgpack
 
-PROTOCOL = 1
+PROTOCOL = 2
 #: Largest message that is read at all; the transport enforces it too.
 MAX_MESSAGE_BYTES = 256 << 20
 MAX_TEXT = 2_000  # characters of a name or a reason
@@ -59,7 +59,12 @@ class Hello(Message):
 
 @dataclass(frozen=True)
 class Heartbeat(Message):
-    """A worker is alive, whatever it is computing."""
+    """A worker is alive, whatever it is computing.
+
+    ``ready``: its engine has been made for this model. No work is given to it before.
+    """
+
+    ready: bool
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,10 @@ KINDS: dict[str, type[Message]] = {
 Check: TypeAlias = Callable[[Any], bool]
 
 
+def _is_flag(value: Any) -> bool:
+    return type(value) is bool
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= MAX_TEXT
 
@@ -208,6 +217,7 @@ CHECKS: dict[str, Check] = {
     "count": _is_count,
     "document": _is_count,
     "worker": _is_count,
+    "ready": _is_flag,
     "seconds": _is_seconds,
     "losses": _is_numbers,
     "gradient": _is_vector_map,

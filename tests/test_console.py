@@ -116,7 +116,7 @@ def test_the_live_view_shows_the_run_and_its_workers(
     console = live(monkeypatch)
     console.step(record(1, loss=3.0))
     console.step(record(2, loss=2.0))
-    workers = [worker(10, documents=12_345), worker(2)]
+    workers = [worker(10, documents=12_345, ready=True), worker(2)]
     clock = [100.0]
     monkeypatch.setattr("coordinator.console.time", SimpleNamespace(monotonic=lambda: clock[0]))
     console.refresh(workers)
@@ -127,6 +127,7 @@ def test_the_live_view_shows_the_run_and_its_workers(
         r"loss 2.0000, mean of 2 2.5000, learning rate 0.010000, [\d,]+ documents/s", shown
     )
     assert re.search(r"worker-10 +tape +idle +12,345 +0", shown)
+    assert re.search(r"worker-2 +tape +starting +0 +0", shown)
     assert shown.index("worker-2") < shown.index("worker-10"), "as people count"
     clock[0] += 0.09
     console.refresh(workers)

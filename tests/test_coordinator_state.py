@@ -96,6 +96,7 @@ class Play:
     def joins(self, *peers: bytes) -> None:
         for peer in peers:
             self.says(peer, messages.Hello("", "", peer.decode(), "stub"))
+            self.says(peer, messages.Heartbeat(RUN, LIFE, ready=True))
 
     def got(self, peer: bytes, kind: type[M]) -> list[M]:
         return [message for message in self.sent.get(peer, []) if isinstance(message, kind)]
@@ -158,6 +159,30 @@ def test_a_worker_is_welcomed_and_given_weights_before_work() -> None:
     assert [list(d) for d in task.documents] == CORPUS.batch(0, 4)[:1]
 
 
+def test_nobody_is_given_work_before_its_engine_is_made() -> None:
+    play = Play(batch_size=2, shard_size=None)
+    play.says(A, messages.Hello("", "", "A", "stub"))
+    play.says(A, messages.Heartbeat(RUN, LIFE, ready=False))
+    assert [type(message) for message in play.sent[A]] == [messages.Welcome]
+    play.joins(B)
+    assert play.got(B, messages.Task) != [], "nobody waits for A"
+    play.says(A, messages.Heartbeat(RUN, LIFE, ready=True))
+    assert len(play.got(A, messages.Task)) == 1
+    play.says(A, messages.Heartbeat(RUN, LIFE, ready=True))
+    assert len(play.got(A, messages.Task)) == 1
+    play.finishes_with(A, B)
+    assert [record["workers"] for record in play.done] == [2, 2, 2]
+
+
+def test_whoever_says_hello_again_is_asked_again_whether_it_is_ready() -> None:
+    play = Play(batch_size=1)
+    play.joins(A)
+    play.says(A, messages.Hello(RUN, LIFE, "A", "stub"))
+    assert len(play.got(A, messages.Task)) == 1
+    play.says(A, messages.Heartbeat(RUN, LIFE, ready=True))
+    assert len(play.got(A, messages.Task)) == 2
+
+
 @pytest.mark.parametrize("peers", [(A,), (A, B), (A, B, C), (B, C, A)])
 def test_a_quiet_run(peers: tuple[bytes, ...]) -> None:
     play = Play()
@@ -216,11 +241,11 @@ def test_silence() -> None:
     play.joins(A, B)
     for _ in range(9):
         play.do(Tick(), after=0.1)
-        play.says(B, messages.Heartbeat(RUN, LIFE))
+        play.says(B, messages.Heartbeat(RUN, LIFE, ready=True))
     assert "silent" not in play.kinds()
     for _ in range(3):
         play.do(Tick(), after=0.1)
-        play.says(B, messages.Heartbeat(RUN, LIFE))
+        play.says(B, messages.Heartbeat(RUN, LIFE, ready=True))
     assert play.kinds().count("silent") == 1
     assert list(play.state.workers) == [B]
 
@@ -247,7 +272,7 @@ def test_all_gone() -> None:
 
 def test_strangers_are_asked_for_their_name() -> None:
     play = Play()
-    play.says(C, messages.Heartbeat(RUN, LIFE))
+    play.says(C, messages.Heartbeat(RUN, LIFE, ready=True))
     assert [type(m) for m in play.sent[C]] == [messages.Introduce]
     play.says(B, messages.Goodbye(RUN, LIFE))
     assert B not in play.sent, "who leaves is not held up"
@@ -337,7 +362,7 @@ def test_stop_saves_before_it_ends() -> None:
     play.do(StopRequested())
     assert (play.saves, play.finish) == ([0, 1], None)
     assert len(play.got(A, messages.Stop)) == 1
-    play.joins(B)  # somebody who comes now is sent home
+    play.says(B, messages.Hello("", "", "B", "stub"))  # who comes now is sent home
     assert [type(m) for m in play.sent[B]] == [messages.Welcome, messages.Stop]
     assert play.answers(A) == []
     play.do(Saved(1))
@@ -398,7 +423,7 @@ def test_a_slow_worker_is_helped_and_the_first_answer_counts() -> None:
     for _ in range(30):
         play.do(Tick(), after=0.1)
         for peer in (A, B):
-            play.says(peer, messages.Heartbeat(RUN, LIFE))
+            play.says(peer, messages.Heartbeat(RUN, LIFE, ready=True))
     assert play.kinds().count("backup") == 1
     assert play.task(B).start == slow.start
     play.answers(B)

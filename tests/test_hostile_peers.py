@@ -116,6 +116,9 @@ def test_spoiled_answers_of_a_member(target: Target, reference: Reference) -> No
             reader = zmtp.Reader(greeted=True)
             hello = messages.Hello("", "", f"member {number}", "scalar")
             peer.sendall(zmtp.frame(messages.encode(hello)))
+            welcome = receive(peer, reader, messages.Welcome)
+            ready = messages.Heartbeat(welcome.run, welcome.life, ready=True)
+            peer.sendall(zmtp.frame(messages.encode(ready)))
             task = receive(peer, reader, messages.Task)
             assert isinstance(task, messages.Task)
             gradient = dict(plain["gradient"])
@@ -214,7 +217,7 @@ def test_a_failed_handshake_is_nobody_elses_end(transport: Transport, spare: int
     for number in range(60):
         peer = hostile.connect(address)
         zmtp.shake_hands(peer, b"peer%d" % number)
-        peer.sendall(zmtp.frame(messages.encode(messages.Heartbeat("", ""))))
+        peer.sendall(zmtp.frame(messages.encode(messages.Heartbeat("", "", ready=True))))
         peers.append(peer)
     listen(transport, heard, 60)
     for _ in range(5):

@@ -34,7 +34,7 @@ from microgpt.messages import (
 
 EXAMPLES: list[Message] = [
     Hello("", "", "w\u00f6rker", "scalar"),
-    Heartbeat("run", "life"),
+    Heartbeat("run", "life", ready=True),
     Status("run", "life", "compiling"),
     Answer("run", "life", 7, 4, 2, 0.25, bytes(16), {"wte": bytes(8), "wpe": b"12345678"}),
     Failure("run", "life", 7, 5, "the loss is inf"),
@@ -67,9 +67,9 @@ def test_the_form_on_the_wire(message: Message) -> None:
     assert (plain["run"], plain["life"]) == (message.run, message.life)
 
 
-@pytest.mark.parametrize("protocol", [0, 2, -1, None, "1", 1.0, True, b"1", [1], "\x1b[2J" * 9])
+@pytest.mark.parametrize("protocol", [0, 1, -1, None, "2", 2.0, True, b"2", [2], "\x1b[2J" * 9])
 def test_another_version_is_told_from_garbage(protocol: Any) -> None:
-    with pytest.raises(VersionMismatchError, match="this program 1") as caught:
+    with pytest.raises(VersionMismatchError, match="this program 2") as caught:
         decode(encode(EXAMPLES[0], protocol=protocol))
     assert str(caught.value).isprintable()
 

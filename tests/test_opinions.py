@@ -85,7 +85,7 @@ def test_a_lie_that_comes_to_light_too_late_is_reported() -> None:
     play.joins(B, C)
     for _ in range(10):  # A is slow with its next shard; B and C look for themselves
         for peer in (A, B, C):
-            play.says(peer, messages.Heartbeat(RUN, LIFE))
+            play.says(peer, messages.Heartbeat(RUN, LIFE, ready=True))
         play.do(Tick(), after=0.2)
     assert play.kinds().count("backup") == 1
     helper = next(peer for peer in (B, C) if play.got(peer, messages.Task))
@@ -140,11 +140,11 @@ def test_a_late_answer_of_a_worker_that_was_given_up_counts() -> None:
 def test_who_has_missed_the_welcome_is_asked_again_after_a_while() -> None:
     play = Play()
     play.joins(A)
-    play.says(A, messages.Heartbeat(RUN, "another life"))
+    play.says(A, messages.Heartbeat(RUN, "another life", ready=True))
     assert play.got(A, messages.Introduce) == [], "the welcome may be under way"
     for _ in range(5):
         play.do(Tick(), after=0.2)
-    play.says(A, messages.Heartbeat(RUN, "another life"))
+    play.says(A, messages.Heartbeat(RUN, "another life", ready=True))
     assert len(play.got(A, messages.Introduce)) == 1
 
 

@@ -54,7 +54,8 @@ class Target:
 
     def hello(self, dealer: zmq.Socket[bytes], name: str = "stranger") -> None:
         dealer.send(messages.encode(messages.Hello("", "", name, "scalar")))
-        self.receive(dealer, messages.Welcome)
+        welcome = self.receive(dealer, messages.Welcome)
+        dealer.send(messages.encode(messages.Heartbeat(welcome.run, welcome.life, ready=True)))
 
     def receive(self, dealer: zmq.Socket[bytes], kind: type[Any]) -> Any:
         while True:
@@ -102,10 +103,10 @@ def test_garbage_on_the_bare_port(target: Target, reference: Reference) -> None:
 FOREIGN = [
     b"", b"\xc1", b"\x80", b"\xc0", b"\x01", b"hello", b"\x93\x01\x02\x03", b"\x91" * 5000,
     b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\x81\xc0\xc0",
-    msgpack.packb({"protocol": 1}), msgpack.packb({"protocol": 1, "kind": "launch"}),
-    msgpack.packb({"protocol": 1, "kind": ["hello"]}), msgpack.packb({"protocol": "\x1b[2Jx"}),
-    msgpack.packb({"protocol": 1, "kind": "hello", "run": 1, "life": "", "name": "", "engine": ""}),
-    msgpack.packb({"protocol": 1, "kind": "goodbye", "run": "", "life": "", "more": 0}),
+    msgpack.packb({"protocol": 2}), msgpack.packb({"protocol": 2, "kind": "launch"}),
+    msgpack.packb({"protocol": 2, "kind": ["hello"]}), msgpack.packb({"protocol": "\x1b[2Jx"}),
+    msgpack.packb({"protocol": 2, "kind": "hello", "run": 1, "life": "", "name": "", "engine": ""}),
+    msgpack.packb({"protocol": 2, "kind": "goodbye", "run": "", "life": "", "more": 0}),
     messages.encode(messages.Hello("", "", "old", "scalar"), protocol=0),
 ]  # fmt: skip
 
@@ -113,7 +114,7 @@ FOREIGN = [
 def test_foreign_and_mutated_messages(target: Target, reference: Reference) -> None:
     rng = random.Random(2)
     models = [
-        messages.Heartbeat("run", "life"),
+        messages.Heartbeat("run", "life", ready=True),
         messages.Status("run", "life", "text"),
         messages.Goodbye("run", "life"),
         messages.Answer("run", "life", 3, 0, 2, 0.1, bytes(16), {"wte": bytes(8)}),
@@ -260,13 +261,13 @@ def test_a_worker_of_another_version_is_refused(lab: Lab) -> None:
         assert router.poll(60_000), "the worker says nothing"
         peer, _hello = router.recv_multipart()
         welcome = messages.Welcome("run", "life", 1, 1.5, {"vocab_size": 5})
-        router.send_multipart([peer, messages.encode(welcome, protocol=2)])
+        router.send_multipart([peer, messages.encode(welcome, protocol=1)])
         assert worker.wait(10) == 1
     finally:
         context.destroy(linger=0)
     (line,) = worker.err.splitlines()
     assert line.startswith("error: ")
-    assert "protocol 2, this program 1: run the same version on both sides" in line
+    assert "protocol 1, this program 2: run the same version on both sides" in line
 
 
 def test_the_coordinator_tells_a_worker_of_another_version(
@@ -275,7 +276,7 @@ def test_the_coordinator_tells_a_worker_of_another_version(
     target.worker.send(signal.SIGSTOP)
     dealer = target.dealer()
     hello = messages.Hello("", "", "from the future", "scalar")
-    dealer.send(messages.encode(hello, protocol=2))
+    dealer.send(messages.encode(hello, protocol=1))
     refusal = target.receive(dealer, messages.Refuse)
-    assert "protocol 2, this program 1" in refusal.reason
+    assert "protocol 1, this program 2" in refusal.reason
     trains_on(target, reference)

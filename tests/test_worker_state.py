@@ -13,6 +13,7 @@ from worker.state import (
     Compute,
     Computed,
     Configure,
+    Configured,
     Event,
     Leave,
     Note,
@@ -87,10 +88,37 @@ def test_heartbeats_come_well_within_the_time_that_the_coordinator_gives() -> No
     beats = []
     for _ in range(100):
         for message in sent(play.do(Tick(), after=0.1)):
-            assert message == messages.Heartbeat(RUN, LIFE)
+            assert message == messages.Heartbeat(RUN, LIFE, ready=False)
             beats.append(play.now)
     gaps = [after - before for before, after in pairwise(beats)]
     assert max(gaps) < WELCOME.seconds / 2
+
+
+def test_it_says_so_once_its_engine_is_made() -> None:
+    play = Play()
+    play.hears(WELCOME)
+    ready = [messages.Heartbeat(RUN, LIFE, ready=True)]
+    assert sent(play.do(Configured(MODEL))) == ready
+    assert sent(play.do(Tick(), after=1.0)) == ready, "and again, as messages may be lost"
+    assert sent(play.hears(messages.Welcome(RUN, "second", 1, 2.0, MODEL))) == [
+        messages.Heartbeat(RUN, "second", ready=True)
+    ]
+
+
+def test_an_engine_for_another_model_is_not_ready() -> None:
+    play = Play()
+    play.hears(WELCOME, messages.Welcome("next", LIFE, 1, 2.0, {**MODEL, "n_layer": 2}))
+    assert sent(play.do(Configured(MODEL))) == []
+    assert sent(play.do(Configured({**MODEL, "n_layer": 2}))) == [
+        messages.Heartbeat("next", LIFE, ready=True)
+    ]
+
+
+def test_an_engine_that_is_made_before_the_second_welcome() -> None:
+    play = Play()
+    play.hears(WELCOME, messages.Introduce(RUN, LIFE))
+    assert sent(play.do(Configured(MODEL))) == [], "not welcomed yet"
+    assert sent(play.hears(WELCOME)) == [messages.Heartbeat(RUN, LIFE, ready=True)]
 
 
 def test_work_is_done_in_order_and_one_at_a_time() -> None:

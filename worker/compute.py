@@ -14,7 +14,7 @@ from microgpt.messages import Answer, Failure, Message
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.parameters import to_bytes
 from microgpt.vectors import vector_from_map, vector_to_map
-from worker.state import Compute, Computed, Configure, Event, Job, Reported
+from worker.state import Compute, Computed, Configure, Configured, Event, Job, Reported
 
 Report: TypeAlias = Callable[[str], None]
 
@@ -95,6 +95,7 @@ class ComputeThread:
                 order = self._orders.get()
                 if isinstance(order, Configure):
                     self._calculator.configure(order.model)
+                    self._done(Configured(order.model))
                 else:
                     self._done(Computed(order.job, self._calculator.compute(order.job)))
         except Exception as error:  # whatever it is, the worker must not stay and be silent

@@ -50,6 +50,13 @@ class Computed:
 
 
 @dataclass(frozen=True)
+class Configured:
+    """The engine for this model is made: work will be done at once."""
+
+    model: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Reported:
     """The engine has something to tell people."""
 
@@ -66,7 +73,7 @@ class StopRequested:
     """Somebody wants the worker to leave."""
 
 
-Event: TypeAlias = Connected | Received | Computed | Reported | Tick | StopRequested
+Event: TypeAlias = Connected | Received | Computed | Configured | Reported | Tick | StopRequested
 
 
 # --- actions -------------------------------------------------------------------------------------
@@ -81,7 +88,7 @@ class Send:
 
 @dataclass(frozen=True)
 class Configure:
-    """Make the engine for this model (fields of GPTConfig) before the next job."""
+    """Make the engine for this model (fields of GPTConfig) and report it as ``Configured``."""
 
     model: Mapping[str, int]
 
@@ -118,6 +125,7 @@ class WorkerState:
         self.name, self.engine = name, engine
         self.run = self.life = ""  # of the coordinator that has welcomed us
         self.model: Mapping[str, int] | None = None
+        self.ready = False  # whether the engine for the model is made
         self.computing: Job | None = None
         self.finished = False
         self._settled = False  # whether the last offer was answered by a welcome
@@ -174,8 +182,10 @@ class WorkerState:
         self._queue.clear()
         self._weights = None
         if message.model != self.model:
-            self.model = message.model
+            self.model, self.ready = message.model, False
             self._actions.append(Configure(message.model))
+        elif self.ready:
+            self._send(messages.Heartbeat(self.run, self.life, ready=True))
 
     def _on_task(self, task: messages.Task) -> None:
         if self._weights is None or self._weights.step != task.step:
@@ -192,6 +202,11 @@ class WorkerState:
             self._send(event.answer)
         self._compute_next()
 
+    def _on_configured(self, event: Configured) -> None:
+        self.ready = event.model == self.model
+        if self.ready and self._settled:
+            self._send(messages.Heartbeat(self.run, self.life, ready=True))
+
     def _on_reported(self, event: Reported) -> None:
         self._note(event.text)
         if self.run:
@@ -202,7 +217,7 @@ class WorkerState:
         if 0.0 <= self._now - self._sent < pause:
             return
         if self._settled:
-            self._send(messages.Heartbeat(self.run, self.life))
+            self._send(messages.Heartbeat(self.run, self.life, self.ready))
         else:
             self._offer()
 
@@ -238,6 +253,7 @@ _HANDLERS: dict[type[Any], Callable[[WorkerState, Any], None]] = {
     Connected: WorkerState._on_connected,
     Received: WorkerState._on_received,
     Computed: WorkerState._on_computed,
+    Configured: WorkerState._on_configured,
     Reported: WorkerState._on_reported,
     Tick: WorkerState._on_tick,
     StopRequested: WorkerState._on_stop,

@@ -258,6 +258,10 @@ class VirtualWorker(Process):
             elif isinstance(action, worker_state.Compute):
                 seconds = self.slot.seconds_for(action.job)
                 self.clock.after(seconds, self.deliver, self._computed, action.job, seconds)
+            elif isinstance(action, worker_state.Configure):
+                seconds = self.world.rng.uniform(0.0, 0.3)
+                made = worker_state.Configured(action.model)
+                self.clock.after(seconds, self.deliver, self._handle, made)
             elif isinstance(action, worker_state.Leave):
                 self.trace(f"leaves: {action.outcome}, {action.reason}")
                 self.slot.left(action)
