@@ -9,19 +9,17 @@ Needs msgpack and nothing else: no NumPy, no sockets.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import random
 import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgpack
 
+from microgpt.atomic import write_atomically
 from microgpt.config import TrainingConfig
 from microgpt.envelope import (
     BEGINNING,
@@ -57,6 +55,7 @@ __all__ = [
     "CheckpointError",
     "Problem",
     "RngState",
+    "Validation",
     "decode",
     "encode",
     "from_body",
@@ -70,13 +69,28 @@ RNG_WORDS = 625  # of the Mersenne Twister: 624 words of state and the position
 #: Entries of all lists and maps of a body together: some bytes must not become gigabytes.
 MAX_ENTRIES = 100_000
 
-#: What makes a body of the next version of each older one. The first version has no older ones.
-MIGRATIONS: dict[int, Callable[[Any], Any]] = {}
 #: What is raised where a body is not made as expected.
 _WRONG = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
 
+
+def _hold_nothing_out(body: Any) -> Any:
+    """Version 2 knows documents that are held out, and their loss."""
+    training = {**body["training"], "validation_fraction": 0.0}
+    return {**body, "training": training, "validation": None}
+
+
+#: What makes a body of the next version of each older one.
+MIGRATIONS: dict[int, Callable[[Any], Any]] = {1: _hold_nothing_out}
+
 #: What ``random.Random.getstate`` returns.
 RngState: TypeAlias = tuple[int, tuple[int, ...], float | None]
+
+
+class Validation(NamedTuple):
+    """``loss``: mean over the held-out documents in nats per token, after ``step`` updates."""
+
+    step: int
+    loss: float
 
 
 @dataclass(frozen=True)
@@ -84,8 +98,9 @@ class Checkpoint:
     """The state of a training after ``step`` updates.
 
     ``weights``, ``adam_m`` and ``adam_v`` are canonical flat vectors as little-endian binary64.
-    ``losses`` are the batch losses of the last steps, newest last. ``data`` is the fingerprint of
-    the data set, ``run`` the id of the run that wrote the file.
+    ``losses`` are the batch losses of the last steps, newest last, and ``validation`` the newest
+    one of the held-out documents. ``data`` is the fingerprint of the data set, ``run`` the id of
+    the run that wrote the file.
     """
 
     training: TrainingConfig
@@ -98,6 +113,7 @@ class Checkpoint:
     adam_v: bytes
     rng_state: RngState
     losses: tuple[float, ...] = ()
+    validation: Validation | None = None
 
     @property
     def shapes(self) -> Shapes:
@@ -143,11 +159,9 @@ def decode(data: bytes, where: str) -> Checkpoint:
     version, body = open_envelope(data, where)
     try:
         unpacked = unpack(body, MAX_ENTRIES)
-        for older in range(version, VERSION):
-            unpacked = MIGRATIONS[older](unpacked)
     except (*_WRONG, RecursionError, MemoryError, msgpack.OutOfData) as error:
         raise _incomplete(where, error) from error
-    return from_body(unpacked, where)
+    return from_body(unpacked, where, version)
 
 
 def to_body(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -165,12 +179,18 @@ def to_body(checkpoint: Checkpoint) -> dict[str, Any]:
         "adam_v": split_bytes(checkpoint.adam_v, shapes),
         "rng": {"version": version, "words": _pack_words(words), "gauss_next": gauss_next},
         "losses": list(checkpoint.losses),
+        "validation": checkpoint.validation and checkpoint.validation._asdict(),
     }
 
 
-def from_body(body: Any, where: str) -> Checkpoint:
-    """The inverse of ``to_body`` for whatever a file holds. Raises CheckpointError."""
+def from_body(body: Any, where: str, version: int = VERSION) -> Checkpoint:
+    """The inverse of ``to_body`` for whatever a file of any version holds.
+
+    Raises CheckpointError.
+    """
     try:
+        for older in range(version, VERSION):
+            body = MIGRATIONS[older](body)
         return _read_body(body)
     except _WRONG as error:
         raise _incomplete(where, error) from error
@@ -205,8 +225,23 @@ def _read_body(body: Any) -> Checkpoint:
     tokenizer = Tokenizer(body["tokenizer"]["chars"])
     if tokenizer.vocab_size != training.model.vocab_size:
         raise ValueError("the alphabet does not fit the model")
-    rng_state = _read_rng(body["rng"])
-    return Checkpoint(training, tokenizer, data, run, step, weights, m, v, rng_state, tuple(losses))
+    rng_state, validation = _read_rng(body["rng"]), _read_validation(body["validation"], step)
+    return Checkpoint(
+        training, tokenizer, data, run, step, weights, m, v, rng_state, tuple(losses), validation
+    )
+
+
+def _read_validation(validation: Any, last: int) -> Validation | None:
+    if validation is None:
+        return None
+    if not isinstance(validation, dict) or validation.keys() != set(Validation._fields):
+        raise ValueError("the validation is not a step and a loss")
+    step, loss = validation["step"], validation["loss"]
+    if type(step) is not int or not 0 <= step <= last:
+        raise ValueError("the validation is of a step that has not been made")
+    if not isinstance(loss, float) or not math.isfinite(loss):
+        raise ValueError("the loss of the validation is not a finite number")
+    return Validation(step, loss)
 
 
 def _read_rng(rng: Any) -> RngState:
@@ -267,43 +302,6 @@ def _differences(found: GPTConfig, expected: GPTConfig) -> str:
     return ", ".join(f"{k} {theirs[k]}, not {ours[k]}" for k in ours if theirs[k] != ours[k])
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Put ``data`` at ``path``, durably, so that a reader sees the old file or the whole new one.
-
-    Raises CheckpointError; nothing is left behind then.
-    """
-    path = Path(path)
-    temporary = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        raise CheckpointError(f"{path} cannot be written: {error.strerror}") from error
-
-
 def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write a checkpoint, atomically and durably. Raises CheckpointError."""
     write_atomically(path, encode(checkpoint))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

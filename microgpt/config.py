@@ -1,4 +1,4 @@
-"""What decides the bits of a training: the model, the optimiser, the batches and the seed."""
+"""What decides the bits of a training: model, optimiser, batches, seed and what is held out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class TrainingConfig:
     """Everything but the data. Raises ValueError for values that cannot be.
 
     ``steps`` is the number of updates, ``batch_size`` the number of documents in each.
+    ``validation_fraction``, in [0, 1), is the share of the documents that is never trained on.
     """
 
     model: GPTConfig
@@ -22,12 +23,15 @@ class TrainingConfig:
     steps: int = 1000
     batch_size: int = 32
     seed: int = 42
+    validation_fraction: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0)):
             number = getattr(self, name)
             if not isinstance(number, int) or isinstance(number, bool) or number < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}")
+        fraction = checked_fraction(self.validation_fraction)
+        object.__setattr__(self, "validation_fraction", fraction)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain maps, for records, messages and checkpoints."""
@@ -37,6 +41,7 @@ class TrainingConfig:
             "steps": self.steps,
             "batch_size": self.batch_size,
             "seed": self.seed,
+            "validation_fraction": self.validation_fraction,
         }
 
     @classmethod
@@ -45,6 +50,19 @@ class TrainingConfig:
         try:
             rest = dict(plain)
             model, adam = GPTConfig(**rest.pop("model")), AdamConfig(**rest.pop("adam"))
-            return cls(model=model, adam=adam, **rest)
+            config = cls(model=model, adam=adam, **rest)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not the settings of a training: {error}") from error
+        whole = config.to_dict()
+        for ours, theirs in ((whole, plain), *((whole[k], plain[k]) for k in ("model", "adam"))):
+            if missing := sorted(ours.keys() - theirs.keys()):
+                raise ValueError(f"not the settings of a training: {missing[0]} is missing")
+        return config
+
+
+def checked_fraction(fraction: Any) -> float:
+    """A share of the documents that can be held out. Raises ValueError outside [0, 1)."""
+    number = isinstance(fraction, (int, float)) and not isinstance(fraction, bool)
+    if not number or not 0.0 <= fraction < 1.0:
+        raise ValueError(f"validation_fraction must lie in [0, 1), not {fraction!r}")
+    return float(fraction)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from microgpt.adam import AdamState, learning_rate
 from microgpt.checkpoint import Checkpoint, RngState
-from microgpt.config import TrainingConfig
+from microgpt.checkpoint import Validation as Validation  # part of the state
+from microgpt.config import TrainingConfig, checked_fraction
 from microgpt.fast_adam import update
 from microgpt.model import num_positions, parameter_shapes
 from microgpt.parameters import init_parameters
@@ -27,7 +29,10 @@ RECENT_LOSSES = 100  # kept in the state for a running mean that survives a rest
 
 @dataclass(frozen=True)
 class TrainingState:
-    """After ``step`` updates: weights and Adam's means, (num_params,) float64 each."""
+    """After ``step`` updates: weights and Adam's means, (num_params,) float64 each.
+
+    ``validation`` is the newest loss over the held-out documents; it decides nothing.
+    """
 
     step: int
     params: Vector
@@ -35,26 +40,58 @@ class TrainingState:
     v: Vector
     rng_state: RngState
     losses: tuple[float, ...] = ()
+    validation: Validation | None = None
 
 
 class Corpus:
-    """The documents of a run in the order of the seed, as token ids (BOS at both ends)."""
+    """The documents of a run in the order of the seed, as token ids (BOS at both ends).
 
-    def __init__(self, documents: Sequence[str], seed: int) -> None:
+    The last of them are held out as ``validation``; batches are made of the ``num_training`` before
+    those. The alphabet is that of all. Raises ValueError if none is left to train on.
+    """
+
+    def __init__(
+        self, documents: Sequence[str], seed: int, validation_fraction: float = 0.0
+    ) -> None:
         self.tokenizer = Tokenizer.from_documents(documents)
         self.rng = random.Random(seed)
         shuffled = list(documents)
         self.rng.shuffle(shuffled)
-        self._documents = [self.tokenizer.encode(document) for document in shuffled]
+        encoded = [self.tokenizer.encode(document) for document in shuffled]
+        self.num_training = len(encoded) - num_held_out(len(encoded), validation_fraction)
+        self._documents = encoded[: self.num_training]
+        self.validation = encoded[self.num_training :]
 
     def __len__(self) -> int:
-        return len(self._documents)
+        return self.num_training + len(self.validation)
 
     def batch(self, step: int, batch_size: int) -> list[list[int]]:
         """Documents of step ``step`` (from 0), in the order in which they are summed."""
         first = step * batch_size
-        count = len(self._documents)
+        count = self.num_training
         return [self._documents[i % count] for i in range(first, first + batch_size)]
+
+
+def num_held_out(count: int, fraction: float) -> int:
+    """How many of ``count`` documents are held out: the fraction of them rounded down, at least 1.
+
+    The fraction counts as it is written: 0.3 of 10 documents are 3, although the binary64 next to
+    0.3 lies below it. None for a fraction of 0. Raises ValueError if nothing would be left.
+    """
+    fraction = checked_fraction(fraction)
+    if fraction == 0.0:
+        return 0
+    held_out = max(1, int(count * Fraction(repr(fraction))))
+    if held_out >= count:
+        raise ValueError(
+            "there is one document: holding it out for validation leaves none to train on"
+        )
+    return held_out
+
+
+def validation_loss(losses: Sequence[float]) -> float:
+    """Mean of the losses of held-out documents, summed as those of a batch are."""
+    return (1 / len(losses)) * tree_sum(losses)
 
 
 def initial_state(config: TrainingConfig, corpus: Corpus) -> TrainingState:
@@ -80,7 +117,7 @@ def advance(
     params, after = update(config.adam, state.params, gradient, before, state.step, config.steps)
     m, v = np.asarray(after.m), np.asarray(after.v)
     recent = (*state.losses, loss)[-RECENT_LOSSES:]
-    return TrainingState(state.step + 1, params, m, v, state.rng_state, recent)
+    return TrainingState(state.step + 1, params, m, v, state.rng_state, recent, state.validation)
 
 
 def rate(config: TrainingConfig, step: int) -> float:
@@ -103,8 +140,9 @@ def to_checkpoint(
     """The state as a checkpoint that can be saved."""
     weights, m, v = (vector_to_bytes(vector) for vector in (state.params, state.m, state.v))
     return Checkpoint(
-        config, tokenizer, data, run, state.step, weights, m, v, state.rng_state, state.losses
-    )
+        config, tokenizer, data, run, state.step, weights, m, v, state.rng_state,
+        state.losses, state.validation,
+    )  # fmt: skip
 
 
 def from_checkpoint(checkpoint: Checkpoint) -> TrainingState:
@@ -113,4 +151,7 @@ def from_checkpoint(checkpoint: Checkpoint) -> TrainingState:
         vector_from_bytes(part)
         for part in (checkpoint.weights, checkpoint.adam_m, checkpoint.adam_v)
     )
-    return TrainingState(checkpoint.step, params, m, v, checkpoint.rng_state, checkpoint.losses)
+    return TrainingState(
+        checkpoint.step, params, m, v, checkpoint.rng_state, checkpoint.losses,
+        checkpoint.validation,
+    )  # fmt: skip

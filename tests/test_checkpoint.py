@@ -16,7 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microgpt import checkpoint
-from microgpt.checkpoint import Checkpoint, CheckpointError, decode, encode, load, save
+from microgpt.checkpoint import (
+    VERSION,
+    Checkpoint,
+    CheckpointError,
+    Validation,
+    decode,
+    encode,
+    load,
+    save,
+)
 from microgpt.config import TrainingConfig
 from microgpt.model import GPTConfig
 from microgpt.parameters import from_bytes, num_params, sha256, to_bytes
@@ -26,7 +35,7 @@ from microgpt.tokenizer import Tokenizer
 def make(step: int = 3) -> Checkpoint:
     tokenizer = Tokenizer("ab\u00e9")
     model = GPTConfig(tokenizer.vocab_size, n_embd=4, n_head=2, block_size=4)
-    config = TrainingConfig(model, steps=10, batch_size=2, seed=7)
+    config = TrainingConfig(model, steps=10, batch_size=2, seed=7, validation_fraction=0.25)
     rng = random.Random(7)
     blank = Checkpoint(config, tokenizer, {}, "", 0, b"", b"", b"", (3, (), None))
     count = num_params(blank.shapes)
@@ -35,7 +44,10 @@ def make(step: int = 3) -> Checkpoint:
     version, words, gauss = rng.getstate()
     state = (version, words, gauss)
     data: dict[str, str | int] = {"name": "names", "sha256": "0" * 64, "documents": 5, "bytes": 30}
-    return Checkpoint(config, tokenizer, data, "run", step, weights, m, v, state, (2.5, 2.25))
+    losses, validation = (2.5, 2.25), Validation(2, 2.375)
+    return Checkpoint(
+        config, tokenizer, data, "run", step, weights, m, v, state, losses, validation
+    )
 
 
 SAVED = make()
@@ -75,6 +87,17 @@ def test_the_state_digest_covers_each_part(part: str) -> None:
     assert (other.params_sha256 != SAVED.params_sha256) == (part == "weights")
 
 
+def test_the_state_digest_leaves_out_what_decides_nothing() -> None:
+    """A run with and one without an evaluation have equal futures, and so equal digests."""
+    assert replace(SAVED, validation=None, losses=()).state_sha256 == SAVED.state_sha256
+
+
+@pytest.mark.parametrize("validation", [None, Validation(0, 0.1 + 0.2), Validation(3, -0.0)])
+def test_any_validation_is_kept(validation: Validation | None) -> None:
+    loaded = decode(encode(replace(SAVED, validation=validation)), "FILE")
+    assert repr(loaded.validation) == repr(validation)
+
+
 def test_the_state_digest_covers_the_second_number_of_a_gauss_pair() -> None:
     version, words, _ = SAVED.rng_state
     one, two = (replace(SAVED, rng_state=(version, words, g)) for g in (None, 0.5))
@@ -100,7 +123,12 @@ def repacked(change: Callable[[dict[str, Any]], object]) -> bytes:
     body = msgpack.unpackb(msgpack.unpackb(BYTES)["body"])
     change(body)
     packed = msgpack.packb(body)
-    outer = {"format": checkpoint.FORMAT, "version": 1, "sha256": sha256(packed), "body": packed}
+    outer = {
+        "format": checkpoint.FORMAT,
+        "version": VERSION,
+        "sha256": sha256(packed),
+        "body": packed,
+    }
     return bytes(msgpack.packb(outer))
 
 
@@ -126,6 +154,22 @@ NAN = to_bytes([float("nan")])
         lambda b: b.update(data=[]),
         lambda b: b.update(losses=[float("inf")]),
         lambda b: b.update(losses=["1"]),
+        lambda b: b.pop("validation"),
+        lambda b: b.update(validation=[2, 2.375]),
+        lambda b: b.update(validation={}),
+        lambda b: b["validation"].pop("loss"),
+        lambda b: b["validation"].update(more=1),
+        lambda b: b["validation"].update(step=-1),
+        lambda b: b["validation"].update(step=4),
+        lambda b: b["validation"].update(step=2.0),
+        lambda b: b["validation"].update(step=True),
+        lambda b: b["validation"].update(loss=float("nan")),
+        lambda b: b["validation"].update(loss=float("inf")),
+        lambda b: b["validation"].update(loss=2),
+        lambda b: b["validation"].update(loss=None),
+        lambda b: b["training"].pop("validation_fraction"),
+        lambda b: b["training"].update(validation_fraction=1.0),
+        lambda b: b["training"].update(validation_fraction=None),
         lambda b: b["training"].update(batch_size=0),
         lambda b: b["training"].update(nonsense=1),
         lambda b: b["training"]["model"].update(n_head=3),
@@ -149,14 +193,21 @@ def test_a_body_that_cannot_be(change: Callable[[dict[str, Any]], object]) -> No
 
 def test_a_body_that_is_no_map() -> None:
     for body in (b"", b"\x90", b"\xc1", b"\x01", b"\x91" * 5000):
-        outer = {"format": checkpoint.FORMAT, "version": 1, "sha256": sha256(body), "body": body}
+        outer = {
+            "format": checkpoint.FORMAT,
+            "version": VERSION,
+            "sha256": sha256(body),
+            "body": body,
+        }
         refused(msgpack.packb(outer))
 
 
-@pytest.mark.parametrize("version", [2, 99, 10**9])
+@pytest.mark.parametrize("version", [VERSION + 1, 99, 10**9])
 def test_a_newer_format_asks_for_a_newer_program(version: int) -> None:
     outer = {**msgpack.unpackb(BYTES), "version": version}
-    assert f"has format {version}; this program reads up to 1" in refused(msgpack.packb(outer))
+    assert f"has format {version}; this program reads up to {VERSION}" in refused(
+        msgpack.packb(outer)
+    )
 
 
 @pytest.mark.parametrize("version", [0, -1, "1", None, 1.0, True])

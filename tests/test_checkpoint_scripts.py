@@ -18,7 +18,7 @@ import msgpack
 import pytest
 
 from microgpt import checkpoint
-from microgpt.checkpoint import CheckpointError, Problem
+from microgpt.checkpoint import CheckpointError, Problem, Validation
 from microgpt.model import GPTConfig
 from microgpt.parameters import from_bytes, to_bytes
 from tests.hostile_files import BOMBS, mutations
@@ -83,7 +83,7 @@ def only_error(done: subprocess.CompletedProcess[str]) -> str:
         (lambda d: d + b"\0", Problem.DAMAGED),
         (lambda d: d[:500] + bytes([d[500] ^ 1]) + d[501:], Problem.DAMAGED),
         (lambda d: msgpack.packb({**msgpack.unpackb(d), "version": 0}), Problem.DAMAGED),
-        (lambda d: msgpack.packb({**msgpack.unpackb(d), "version": 2}), Problem.NEWER),
+        (lambda d: msgpack.packb({**msgpack.unpackb(d), "version": 3}), Problem.NEWER),
         (lambda d: msgpack.packb({"format": checkpoint.FORMAT, "version": 9}), Problem.NEWER),
     ],
 )
@@ -149,6 +149,24 @@ def test_list(run_dir: Path) -> None:
     assert records[3]["state_sha256"] == newest.state_sha256
     inside = run("list", str(run_dir / "checkpoints"), "--json")
     assert len(json.loads(inside.stdout)) == 3
+
+
+def test_the_loss_of_held_out_documents_is_shown(run_dir: Path) -> None:
+    path = run_dir / "checkpoint.msgpack"
+    checkpoint.save(path, replace(checkpoint.load(path), validation=Validation(4, 2.71828)))
+    header, *rows = run("list", str(run_dir)).stdout.splitlines()
+    assert re.split(r"\s{2,}", header) == [
+        "file", "step", "loss", "validation", "params", "state"
+    ]  # fmt: skip
+    cells = [re.split(r"\s{2,}", row)[3:4] for row in rows]
+    assert cells == [[], ["-"], ["2.7183 (step 4)"], ["-"]]
+    assert re.search(
+        r"^validation\n  step  4\n  loss  2.71828$", run("show", str(path)).stdout, re.M
+    )
+    assert json.loads(run("show", str(path), "--json").stdout)["validation"]["loss"] == 2.71828
+    without = str(run_dir / "checkpoints/step-00000003.msgpack")
+    assert not re.search("^validation ", run("show", without).stdout, re.M)
+    assert json.loads(run("show", without, "--json").stdout)["validation"] is None
 
 
 def test_list_of_what_has_none(tmp_path: Path, tiny: Path) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from microgpt import checkpoint, sampling
-from microgpt.checkpoint import Checkpoint, CheckpointError, Problem
+from microgpt.checkpoint import VERSION, Checkpoint, CheckpointError, Problem, Validation
 from microgpt.formats import FORMATS, recognise
 from microgpt.parameters import from_bytes, to_bytes
 from tests.hostile_files import STRANGE, mangle, with_strange_value
@@ -59,6 +59,8 @@ def odd_checkpoint() -> Checkpoint:
         data=data,
         rng_state=(version, words, 0.1 + 0.2),
         losses=(0.1 + 0.2, 1e-300),
+        training=replace(made.training, validation_fraction=0.1 + 0.2),
+        validation=Validation(4, 1 / 3),
         run="r\u00fcn",
     )
 
@@ -245,14 +247,14 @@ def test_a_missing_package_is_named(tmp_path: Path, name: str, package: str) -> 
     assert f"pip install {package}" in only_error(done)
 
 
-@pytest.mark.parametrize("version", [0, 2, None, "1"])
+@pytest.mark.parametrize("version", [0, VERSION + 1, None, "1"])
 def test_other_versions_of_the_export(tmp_path: Path, version: Any) -> None:
     path = tmp_path / "m.json"
     FORMATS["json"].write(str(path), make_tiny())
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": version}))
     with pytest.raises(CheckpointError) as caught:
         FORMATS["json"].read(str(path))
-    assert caught.value.problem is (Problem.NEWER if version == 2 else Problem.DAMAGED)
+    assert caught.value.problem is (Problem.NEWER if version == VERSION + 1 else Problem.DAMAGED)
 
 
 def test_an_archive_that_announces_too_much(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 Matrices are named ``weights/wte``, ``adam_m/layer0.attn_wq``, ... and are bytes of little-endian
 binary64, row by row. Settings are what JSON can hold; floats keep their bits there, as Python
-writes the shortest digits that give them back. Needs no NumPy.
+writes the shortest digits that give them back. An export has the version of the checkpoint format
+whose body it holds. Needs no NumPy.
 """
 
 from __future__ import annotations
@@ -14,10 +15,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from microgpt.checkpoint import MAX_BYTES, Checkpoint, CheckpointError, Problem, from_body, to_body
+from microgpt.checkpoint import (
+    MAX_BYTES,
+    VERSION,
+    Checkpoint,
+    CheckpointError,
+    Problem,
+    from_body,
+    to_body,
+)
 
 FORMAT = "microgpt-export"
-VERSION = 1
 PARTS = ("weights", "adam_m", "adam_v")
 
 
@@ -43,6 +51,7 @@ def take_apart(checkpoint: Checkpoint) -> Portable:
 def put_together(matrices: Mapping[str, bytes], settings: Any, where: str) -> Checkpoint:
     """The inverse of ``take_apart`` for whatever a file holds. Raises CheckpointError."""
     body = dict(check_settings(settings, where))
+    version = body.pop("version")
     digest = body.pop("state_sha256", None)
     rng = body.get("rng")
     if isinstance(rng, dict) and isinstance(rng.get("words"), str):
@@ -55,7 +64,7 @@ def put_together(matrices: Mapping[str, bytes], settings: Any, where: str) -> Ch
             for name, data in matrices.items()
             if name.startswith(prefix)
         }
-    checkpoint = from_body(body, where)
+    checkpoint = from_body(body, where, version)
     if digest not in (None, checkpoint.state_sha256):  # who changes something may leave it out
         raise CheckpointError(
             f"{where} is damaged: its digest does not match its contents", Problem.DAMAGED
@@ -64,7 +73,7 @@ def put_together(matrices: Mapping[str, bytes], settings: Any, where: str) -> Ch
 
 
 def check_settings(settings: Any, where: str) -> dict[str, Any]:
-    """The settings, if they are those of an export. Raises CheckpointError."""
+    """The settings with their version, if they are those of an export. Raises CheckpointError."""
     if not isinstance(settings, dict) or settings.get("format") != FORMAT:
         raise CheckpointError(f"{where} is no export of this program", Problem.FOREIGN)
     version = settings.get("version")
@@ -76,7 +85,7 @@ def check_settings(settings: Any, where: str) -> dict[str, Any]:
             "program",
             Problem.NEWER,
         )
-    return {key: value for key, value in settings.items() if key not in ("format", "version")}
+    return {key: value for key, value in settings.items() if key != "format"}
 
 
 def parse_json(text: str | bytes, where: str) -> Any:

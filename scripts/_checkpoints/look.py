@@ -35,6 +35,7 @@ class Found:
             "good": True,
             "step": self.loaded.step,
             "last_loss": self.loaded.losses[-1] if self.loaded.losses else None,
+            "validation": validation_of(self.loaded),
             "run": self.loaded.run,
             "num_params": self.loaded.num_params,
             "state_sha256": self.loaded.state_sha256,
@@ -54,13 +55,13 @@ def show(options: argparse.Namespace) -> int:
 def describe(loaded: Checkpoint) -> dict[str, Any]:
     """What a checkpoint holds, as plain values."""
     return {
-        "format_version": checkpoint.VERSION,
         "run": loaded.run,
         "step": loaded.step,
         "num_params": loaded.num_params,
         "params_sha256": loaded.params_sha256,
         "state_sha256": loaded.state_sha256,
         "last_loss": loaded.losses[-1] if loaded.losses else None,
+        "validation": validation_of(loaded),
         "training": loaded.training.to_dict(),
         "tokenizer": {"chars": loaded.tokenizer.chars, "vocab_size": loaded.tokenizer.vocab_size},
         "data": dict(loaded.data),
@@ -68,10 +69,17 @@ def describe(loaded: Checkpoint) -> dict[str, Any]:
     }
 
 
+def validation_of(loaded: Checkpoint) -> dict[str, Any] | None:
+    """The loss of the held-out documents, if any has been computed."""
+    return None if loaded.validation is None else loaded.validation._asdict()
+
+
 def show_lines(contents: dict[str, Any], indent: str = "") -> None:
-    """Print nested maps as ``key  value`` lines."""
+    """Print nested maps as ``key  value`` lines, without what there is not."""
     width = max((len(visible(key)) for key in contents), default=0)
     for key, value in contents.items():
+        if value is None:
+            continue
         name = visible(key)
         if isinstance(value, dict):
             print(f"{indent}{name}")
@@ -88,16 +96,27 @@ def list_directory(options: argparse.Namespace) -> int:
         print(to_json([each.record() for each in found], indent=2))
         return 0
     width = max(len(visible(str(each.path))) for each in found)
-    print(f"{'file':{width}}  {'step':>8}  {'loss':>9}  {'params':>8}  state")
+    validated = any(each.loaded and each.loaded.validation for each in found)
+    column = f"  {'validation':>19}" if validated else ""
+    print(f"{'file':{width}}  {'step':>8}  {'loss':>9}{column}  {'params':>8}  state")
     for each in found:
         name = visible(str(each.path))
         if each.loaded is None:
             print(f"{name:{width}}  {each.error.problem if each.error else ''}")
             continue
         loss = f"{each.loaded.losses[-1]:.4f}" if each.loaded.losses else "-"
+        column = f"  {_validation_text(each.loaded):>19}" if validated else ""
         step, size, digest = each.loaded.step, each.loaded.num_params, each.loaded.state_sha256[:12]
-        print(f"{name:{width}}  {step:8d}  {loss:>9}  {size:8d}  {digest}")
+        print(f"{name:{width}}  {step:8d}  {loss:>9}{column}  {size:8d}  {digest}")
     return 0
+
+
+def _validation_text(loaded: Checkpoint) -> str:
+    """The loss, and its step if that is an earlier one."""
+    if loaded.validation is None:
+        return "-"
+    step, loss = loaded.validation
+    return f"{loss:.4f}" if step == loaded.step else f"{loss:.4f} (step {step})"
 
 
 def verify(options: argparse.Namespace) -> int:
