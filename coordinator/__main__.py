@@ -102,7 +102,7 @@ def prepare(settings: Settings, explicit: set[str]) -> Run:
                 f"{directory} holds a run already: --resume {directory} goes on with it"
             )
         dataset = load_dataset(settings.data, report=print)
-        corpus = Corpus(dataset.documents, settings.seed)
+        corpus = make_corpus(dataset, settings.seed, settings.validation_fraction)
         config = settings.training(corpus.tokenizer.vocab_size)
         run_id = os.urandom(8).hex()
         directory = directory or new_run_dir()
@@ -126,8 +126,16 @@ def prepare(settings: Settings, explicit: set[str]) -> Run:
             f"SHA-256 {saved.data.get('sha256')}, {dataset.name!r} has {dataset.sha256}"
         )
     say(f"resuming from {newest.path} after step {saved.step}")
-    corpus = Corpus(dataset.documents, config.seed)
+    corpus = make_corpus(dataset, config.seed, config.validation_fraction)
     return Run(saved.run, directory, config, dataset, corpus, from_checkpoint(saved))
+
+
+def make_corpus(dataset: Dataset, seed: int, validation_fraction: float) -> Corpus:
+    """The documents in their order. Raises UserError if none is left to train on."""
+    try:
+        return Corpus(dataset.documents, seed, validation_fraction)
+    except ValueError as error:
+        raise UserError(f"{dataset.name}: {error}") from error
 
 
 def find_resumed(settings: Settings) -> Newest | None:
@@ -167,6 +175,7 @@ def conduct(run: Run, settings: Settings, parent: int) -> int:
         settings.checkpoint_every,
         settings.worker_timeout,
         settings.verify_fraction,
+        settings.eval_every,
     )
     life = os.urandom(8).hex()
     state = CoordinatorState(config, run.corpus, run.state, policy, run=run.id, life=life)

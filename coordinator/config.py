@@ -61,6 +61,14 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option("--beta2", type=float, default=0.99, help="Adam's decay of the mean square."),
     option("--eps", type=float, default=1e-8, help="Adam's guard against division by zero."),
     option(
+        "--validation-fraction", type=click.FloatRange(0.0, 1.0, max_open=True), default=0.0,
+        help="Share of the documents that is held out, to see what the model makes of them.",
+    ),
+    option(
+        "--eval-every", type=AT_LEAST_ONE, default=100,
+        help="Steps between evaluations on the held-out documents.",
+    ),
+    option(
         "--run-dir", type=click.Path(path_type=Path), default=None,
         help="Where the run is recorded.  [default: runs/<timestamp>]", show_default=False,
     ),
@@ -114,6 +122,8 @@ class Settings:
     beta1: float
     beta2: float
     eps: float
+    validation_fraction: float
+    eval_every: int
     run_dir: Path | None
     checkpoint_every: int
     resume: str | None
@@ -130,7 +140,8 @@ class Settings:
         try:
             model = GPTConfig(vocab_size, self.n_layer, self.n_embd, self.n_head, self.block_size)
             adam = AdamConfig(self.learning_rate, self.beta1, self.beta2, self.eps)
-            return TrainingConfig(model, adam, self.steps, self.batch_size, self.seed)
+            held_out = self.validation_fraction
+            return TrainingConfig(model, adam, self.steps, self.batch_size, self.seed, held_out)
         except ValueError as error:
             raise UserError(str(error)) from error
 

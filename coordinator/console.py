@@ -62,9 +62,11 @@ class PlainConsole:
     def step(self, record: Mapping[str, Any]) -> None:
         """See ``Console``."""
         step = record["step"]
-        if not self._quiet and (step % self._every == 0 or step in (1, self._total)):
+        validated = "validation_loss" in record
+        if not self._quiet and (step % self._every == 0 or step in (1, self._total) or validated):
             width = max(4, len(str(self._total)))
-            say(f"step {step:{width}d} / {self._total:{width}d} | loss {record['loss']:.4f}")
+            more = f" | validation loss {record['validation_loss']:.4f}" if validated else ""
+            say(f"step {step:{width}d} / {self._total:{width}d} | loss {record['loss']:.4f}{more}")
 
     def note(self, note: Note) -> None:
         """See ``Console``."""
@@ -88,6 +90,7 @@ class LiveConsole:
         self._total, self._step = total_steps, first_step
         self._losses: deque[float] = deque(maxlen=MEAN_OVER)
         self._record: Mapping[str, Any] = {}
+        self._validation = ""
         self._steps, self._documents = Pace(), Pace()
         self._workers: dict[int, Pace] = {}
         self._done_documents = 0
@@ -99,6 +102,9 @@ class LiveConsole:
         self._record, self._step = record, record["step"]
         self._losses.append(record["loss"])
         self._done_documents += record["documents"]
+        if "validation_loss" in record:
+            loss = f"[bold]{record['validation_loss']:.4f}[/]"
+            self._validation = f"validation loss {loss} at step {record['step']:,}"
 
     def note(self, note: Note) -> None:
         """See ``Console``."""
@@ -124,6 +130,8 @@ class LiveConsole:
         parts: list[Any] = [self._bar(now)]
         if self._record:
             parts.append(self._numbers(now))
+        if self._validation:
+            parts.append(self._validation)
         if workers:
             parts += ["", self._worker_table(workers, now)]
         with suppress(OSError):

@@ -1,17 +1,22 @@
-"""The step in hand: cutting its batch into shards, giving them to workers, helping slow ones."""
+"""The step in hand: cutting its batch into shards, giving them to workers, helping slow ones.
+
+A step that is due for it ends with an evaluation: the held-out documents are cut and given away
+like a batch, with the weights that the step has made. It counts as done after that.
+"""
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from coordinator.events import Peer
-from coordinator.ledger import StepLedger
+from coordinator.ledger import Phase, StepLedger
 from coordinator.members import Worker
 from coordinator.outbox import Outbox, printable
 from coordinator.sharding import choose_shard_size, choose_verified
@@ -19,7 +24,15 @@ from microgpt import messages
 from microgpt.config import TrainingConfig
 from microgpt.model import parameter_shapes
 from microgpt.reduction import Shard, shards
-from microgpt.training import Corpus, TrainingState, advance, count_tokens, rate
+from microgpt.training import (
+    Corpus,
+    TrainingState,
+    Validation,
+    advance,
+    count_tokens,
+    rate,
+    validation_loss,
+)
 from microgpt.vectors import vector_to_map
 
 SLOW_FACTOR = 4.0  # a shard is a straggler after this many times the usual time of one
@@ -32,19 +45,47 @@ class Policy:
     """How the run is conducted; none of this has any influence on its bits.
 
     ``shard_size`` None means: chosen anew for each step from the number of workers. Times are in
-    seconds. ``verify_fraction`` of the shards are computed by two workers and compared.
+    seconds. ``verify_fraction`` of the shards are computed by two workers and compared. Held-out
+    documents are evaluated after every ``eval_every`` steps, and after the last one;
+    ``save_evaluated``: each time that makes a checkpoint.
     """
 
     shard_size: int | None = None
     checkpoint_every: int = 100
     worker_timeout: float = 1.5
     verify_fraction: float = 0.0
+    eval_every: int = 100
+    save_evaluated: bool = False
+
+    def evaluates(self, step: int, steps: int) -> bool:
+        """Whether held-out documents are evaluated after ``step`` of ``steps`` updates."""
+        return step % self.eval_every == 0 or step == steps
+
+    def saves(self, state: TrainingState) -> bool:
+        """Whether this state, which is not the last, is written to disk."""
+        evaluated = state.validation is not None and state.validation.step == state.step
+        return state.step % self.checkpoint_every == 0 or (self.save_evaluated and evaluated)
+
+
+class Times:
+    """How long documents took, seconds each: in the engine, and from order to answer."""
+
+    def __init__(self) -> None:
+        self.engine: deque[float] = deque(maxlen=REMEMBERED_TIMES)
+        self.round_trips: deque[float] = deque(maxlen=REMEMBERED_TIMES)
+
+
+class Done(NamedTuple):
+    """A step that is over: the state that it has led to, and its line of metrics."""
+
+    after: TrainingState
+    record: Mapping[str, Any]
 
 
 class HandOut:
-    """Gives the shards of one step after the other away; see ``begin``.
+    """Gives the shards of one phase after the other away; see ``begin``.
 
-    ``ledger`` and ``documents`` (token ids) are those of the newest step, ``began`` its begin.
+    ``ledger`` and ``documents`` (token ids) are those of the newest phase, ``began`` its begin.
     """
 
     ledger: StepLedger
@@ -63,27 +104,37 @@ class HandOut:
         self._config, self._corpus, self._policy, self._out = config, corpus, policy, out
         self._run, self._life = run, life
         self._shapes = parameter_shapes(config.model)
-        # Seconds per document of the last answers: in the engine, and from order to answer.
-        self._engine_times: deque[float] = deque(maxlen=REMEMBERED_TIMES)
-        self._round_trips: deque[float] = deque(maxlen=REMEMBERED_TIMES)
+        self._previous: StepLedger | None = None
+        self._times = {True: Times(), False: Times()}  # of training, and of evaluation
+        self._evaluated: Done | None = None  # the step that waits for its validation loss
         self._waived = False
 
     def begin(self, training: TrainingState, workers: int, now: float) -> None:
         """Turn to the step that ``training`` is ready for, with so many workers there."""
-        self._training, self.began = training, now
-        self.documents = self._corpus.batch(training.step, self._config.batch_size)
+        batch = self._corpus.batch(training.step, self._config.batch_size)
+        self._begin(training, batch, workers, now)
+
+    def ledger_of(self, phase: Phase) -> StepLedger | None:
+        """The books of this phase or of the one before, to compare late answers with."""
+        return next((b for b in (self.ledger, self._previous) if b and b.phase == phase), None)
+
+    def _begin(
+        self, training: TrainingState, documents: list[list[int]], workers: int, now: float
+    ) -> None:
+        self._training, self.documents, self.began = training, documents, now
         self._weights: messages.Weights | None = None
         self._cut(workers)
 
     def _cut(self, workers: int) -> None:
-        step, batch_size = self._training.step, self._config.batch_size
+        step, count, training = self._training.step, len(self.documents), self._evaluated is None
         self._cut_for = workers
-        size = self._policy.shard_size
+        size = self._policy.shard_size if training else None
         if size is None:
-            usual = statistics.median(self._engine_times) if self._engine_times else None
-            size = choose_shard_size(batch_size, workers, usual)
-        verified = choose_verified(shards(batch_size, size), step, self._policy.verify_fraction)
-        self.ledger = StepLedger(step, batch_size, size, verified)
+            # Before the first evaluation: it takes less time than training does.
+            times = self._times[training].engine or self._times[True].engine
+            size = choose_shard_size(count, workers, statistics.median(times) if times else None)
+        verified = choose_verified(shards(count, size), step, self._policy.verify_fraction)
+        self.ledger = StepLedger(step, count, size, verified, training=training)
 
     def dispatch(self, workers: Mapping[Peer, Worker], now: float) -> None:
         """Give every idle worker a shard while any is queued."""
@@ -107,9 +158,10 @@ class HandOut:
     def back_up_stragglers(self, workers: Mapping[Peer, Worker], now: float) -> None:
         """Let idle workers compute what a slow one owes; whoever answers first wins."""
         idle = [worker for worker in workers.values() if not worker.owed]
-        if not idle or not self._round_trips:
+        times = self._times[self.ledger.phase.training].round_trips
+        if not idle or not times:
             return
-        usual = statistics.median(self._round_trips)
+        usual = statistics.median(times)
         for shard, owners in self.ledger.owners.items():
             if len(owners) != 1 or self.ledger.decided(shard):
                 continue
@@ -133,7 +185,7 @@ class HandOut:
                 self._weights = messages.Weights(self._run, self._life, step, weights)
             self._out.send(worker.peer, self._weights)
             worker.weights_step = step
-        worker.owed.add((step, shard))
+        worker.owed.add((self.ledger.phase, shard))
         documents = self.documents[shard.start : shard.start + shard.count]
         self._out.send(
             worker.peer,
@@ -144,6 +196,7 @@ class HandOut:
                 shard.start,
                 shard.count,
                 tuple(tuple(document) for document in documents),
+                self.ledger.phase.training,
             ),
         )
 
@@ -153,19 +206,42 @@ class HandOut:
         return self.ledger.release(worker.peer)
 
     def answered(self, worker: Worker, answer: messages.Answer, now: float) -> None:
-        """Remember how long a shard of the step in hand took. Before the ledger is told."""
+        """Remember how long a shard of the phase in hand took. Before the ledger is told."""
         worker.documents += answer.count
         worker.busy_seconds += answer.seconds
-        self._engine_times.append(answer.seconds / answer.count)
+        times = self._times[answer.training]
+        times.engine.append(answer.seconds / answer.count)
         since = self.ledger.owners[Shard(answer.start, answer.count)].get(worker.peer)
         if since is not None:
-            self._round_trips.append((now - since) / answer.count)
+            times.round_trips.append((now - since) / answer.count)
 
-    def advance(self) -> TrainingState:
-        """The state after the step in hand, which is complete.
+    def conclude(self, workers: int, now: float) -> Done | None:
+        """What the step in hand has led to, whose phase is complete; None: to an evaluation.
 
         Raises ArithmeticError if a number in it is not finite: a checkpoint of it would be none.
         """
+        self._previous = self.ledger
+        if self._evaluated is not None:
+            done, self._evaluated = self._with_validation(self._evaluated, now), None
+            return done
+        after = self._advance()
+        done = Done(after, self._record(after, workers, now))
+        held_out = self._corpus.validation
+        if not held_out or not self._policy.evaluates(after.step, self._config.steps):
+            return done
+        self._evaluated = done
+        self._begin(after, held_out, workers, now)
+        return None
+
+    def _with_validation(self, done: Done, now: float) -> Done:
+        loss = validation_loss(self.ledger.losses())
+        if not math.isfinite(loss):
+            raise ArithmeticError(f"step {done.after.step} makes the validation loss infinite")
+        after = replace(done.after, validation=Validation(done.after.step, loss))
+        seconds = max(0.0, now - self.began)
+        return Done(after, {**done.record, "validation_loss": loss, "validation_seconds": seconds})
+
+    def _advance(self) -> TrainingState:
         with np.errstate(over="ignore", invalid="ignore"):
             total = self.ledger.gradient_sum()
             after = advance(self._config, self._training, total, self.ledger.losses())
@@ -175,16 +251,19 @@ class HandOut:
         return after
 
     def describe(self, failure: messages.Failure) -> str:
-        """A failure at a document of the step in hand, for people."""
+        """A failure at a document of the phase in hand, for people."""
         document = self._corpus.tokenizer.decode(self.documents[failure.document])
+        place = (
+            f"step {failure.step + 1}, document {failure.document + 1} of the batch"
+            if failure.training
+            else f"after step {failure.step}, held-out document {failure.document + 1}"
+        )
         return (
-            f"step {failure.step + 1}, document {failure.document + 1} of the batch "
-            f"({document[:40]!r}): {printable(failure.reason, 200)}; "
+            f"{place} ({document[:40]!r}): {printable(failure.reason, 200)}; "
             "a lower --learning-rate may help"
         )
 
-    def record(self, after: TrainingState, workers: int, now: float) -> Mapping[str, Any]:
-        """The line of metrics of the step in hand, which has led to the state ``after``."""
+    def _record(self, after: TrainingState, workers: int, now: float) -> Mapping[str, Any]:
         return {
             "step": after.step,
             "loss": after.losses[-1],

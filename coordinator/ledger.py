@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,9 +20,22 @@ from microgpt.reduction import Shard, shards, tree_sum
 from microgpt.vectors import Vector
 
 
+class Phase(NamedTuple):
+    """What is computed: the validation loss after ``step`` updates, or then the step's gradient.
+
+    Phases of a run follow each other in the order of these tuples.
+    """
+
+    step: int
+    training: bool
+
+
 @dataclass(frozen=True)
 class Contribution:
-    """An accepted answer: who gave it, its losses (little-endian float64) and its gradient."""
+    """An accepted answer: who gave it, its losses (little-endian float64) and its gradient.
+
+    The gradient of an evaluation has no numbers.
+    """
 
     peer: Peer
     losses: bytes
@@ -29,16 +43,22 @@ class Contribution:
 
 
 class StepLedger:
-    """The shards of step ``step``: queued, owed by workers, answered.
+    """The shards of a phase, of step ``step``: queued, owed by workers, answered.
 
     Every shard without a result is at all times in the queue or owed by a worker; ``audit`` raises
     AssertionError if that is ever untrue. Shards in ``verify`` want answers of two workers.
     """
 
     def __init__(
-        self, step: int, batch_size: int, shard_size: int, verify: Collection[Shard] = ()
+        self,
+        step: int,
+        batch_size: int,
+        shard_size: int,
+        verify: Collection[Shard] = (),
+        *,
+        training: bool = True,
     ) -> None:
-        self.step = step
+        self.step, self.phase = step, Phase(step, training)
         self.all = shards(batch_size, shard_size)
         self.wanted = {shard: 2 if shard in verify else 1 for shard in self.all}
         self.owners: dict[Shard, dict[Peer, float]] = {shard: {} for shard in self.all}
@@ -201,7 +221,7 @@ class StepLedger:
         return joined
 
     def gradient_sum(self) -> Vector:
-        """Tree sum of the gradients over the batch. Only when complete."""
+        """Tree sum of the gradients over the batch. Only when complete; evaluations have none."""
         return tree_sum([self._results[shard].gradient for shard in self.all])
 
     def audit(self) -> None:

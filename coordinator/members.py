@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coordinator.events import Peer
+from coordinator.ledger import Phase
 from coordinator.outbox import Outbox, printable
 from microgpt import messages
 from microgpt.reduction import Shard
@@ -17,8 +18,8 @@ REMEMBERED = 1000  # peers that have been cut off
 class Worker:
     """What the coordinator knows of a worker it has welcomed.
 
-    ``ready``: it has made its engine, and can be given work. ``owed`` are steps and shards that it
-    computes; also of a step that is over, as it is not idle before it has answered.
+    ``ready``: it has made its engine, and can be given work. ``owed`` are shards that it computes,
+    with their phases; also of a step that is over, as it is not idle before it has answered.
     """
 
     peer: Peer
@@ -31,7 +32,7 @@ class Worker:
     weights_step: int = -1
     documents: int = 0
     busy_seconds: float = 0.0
-    owed: set[tuple[int, Shard]] = field(default_factory=set)
+    owed: set[tuple[Phase, Shard]] = field(default_factory=set)
 
 
 class Members:

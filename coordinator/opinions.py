@@ -26,7 +26,7 @@ Name = Callable[[Peer], str]
 
 def read_gradient(answer: messages.Answer, shapes: Shapes) -> Vector:
     """The gradient of an answer. Raises ValueError if anything is wrong with its numbers."""
-    gradient = vector_from_map(answer.gradient, shapes)
+    gradient = vector_from_map(answer.gradient, shapes if answer.training else {})
     losses = np.frombuffer(answer.losses, "<f8")
     if len(losses) != answer.count:
         raise ValueError(f"{len(losses)} losses for {answer.count} documents")
@@ -89,4 +89,7 @@ def dead_end(ledger: StepLedger, present: Collection[Peer], name: Name) -> str:
 
 def place(ledger: StepLedger, shard: Shard) -> str:
     """A shard, for people."""
-    return f"documents {shard.start + 1} to {shard.start + shard.count} of step {ledger.step + 1}"
+    documents = f"documents {shard.start + 1} to {shard.start + shard.count}"
+    if ledger.phase.training:
+        return f"{documents} of step {ledger.step + 1}"
+    return f"held-out {documents} after step {ledger.step}"

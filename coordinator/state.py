@@ -12,7 +12,7 @@ from typing import Any
 from coordinator import events
 from coordinator.events import Action, Event, Finish, Peer, Save, StepDone
 from coordinator.handout import HandOut, Policy
-from coordinator.ledger import StepLedger
+from coordinator.ledger import Phase, StepLedger
 from coordinator.members import Members, Worker
 from coordinator.opinions import Disbelieved, dead_end, hear_answer, hear_failure, read_gradient
 from coordinator.outbox import Outbox, printable
@@ -55,12 +55,11 @@ class CoordinatorState:
         self._shapes = parameter_shapes(config.model)
         self._clock = 0.0  # what the caller's clock showed last
         self._now = 0.0  # our own time: see _advance_time
-        self._previous: StepLedger | None = None
         self._saving: int | None = None  # step of the last Save that has not been reported
 
     @property
     def ledger(self) -> StepLedger:
-        """The books of the step in hand."""
+        """The books of the phase in hand."""
         return self._handout.ledger
 
     # --- the one entrance ------------------------------------------------------------------------
@@ -198,19 +197,14 @@ class CoordinatorState:
 
     def _on_answer(self, worker: Worker, answer: messages.Answer) -> None:
         shard = Shard(answer.start, answer.count)
-        worker.owed.discard((answer.step, shard))
-        ledger = self._ledger_of(answer.step)
-        if answer.step > self.training.step or (ledger and not ledger.asked(shard, worker.peer)):
+        phase = Phase(answer.step, answer.training)
+        worker.owed.discard((phase, shard))
+        ledger = self._handout.ledger_of(phase)
+        if phase > self.ledger.phase or (ledger and not ledger.asked(shard, worker.peer)):
             self._expel(worker, "it answers what it was not asked")
         elif ledger:
             self._take_in(worker, ledger, answer)
         self._dispatch()  # whatever the answer was worth, its giver is idle now
-
-    def _ledger_of(self, step: int) -> StepLedger | None:
-        """The books of this step or of the one before, to compare late answers with."""
-        if self.closing is None and step == self.ledger.step:
-            return self.ledger
-        return self._previous if self._previous and step == self._previous.step else None
 
     def _take_in(self, worker: Worker, ledger: StepLedger, answer: messages.Answer) -> None:
         try:
@@ -225,12 +219,10 @@ class CoordinatorState:
         self._disbelieve(disbelieved)
 
     def _on_failure(self, worker: Worker, failure: messages.Failure) -> None:
-        place = failure.document
-        owed = [
-            (t, s) for t, s in worker.owed if t == failure.step and 0 <= place - s.start < s.count
-        ]
+        place, phase = failure.document, Phase(failure.step, failure.training)
+        owed = [(p, s) for p, s in worker.owed if p == phase and 0 <= place - s.start < s.count]
         worker.owed.difference_update(owed)
-        if owed and self.closing is None and failure.step == self.ledger.step:
+        if owed and self.closing is None and phase == self.ledger.phase:
             reason = self._handout.describe(failure)
             disbelieved, fatal = hear_failure(
                 self.ledger, worker.peer, owed[0][1], reason, self._members.name
@@ -257,26 +249,27 @@ class CoordinatorState:
             return
         self._handout.dispatch(self._ready, self._now)
         if self.ledger.complete:  # maybe because the last missing second opinion was waived
-            self._finish_step()
+            self._finish_phase()
             return
         reason = dead_end(self.ledger, self.workers, self._members.name)
         if reason:
             self._close(Finish("failed", reason))
 
-    def _finish_step(self) -> None:
+    def _finish_phase(self) -> None:
         try:
-            after = self._handout.advance()
+            done = self._handout.conclude(len(self._ready), self._clock)
         except ArithmeticError as error:
             self._close(Finish("failed", f"{error}; a lower --learning-rate may help"))
             return
-        self.training, self._previous = after, self.ledger
-        self._out.add(StepDone(self._handout.record(after, len(self._ready), self._clock)))
-        if after.step >= self.config.steps:
-            self._close(Finish("done", f"all {after.step} steps are done"))
-            return
-        if after.step % self.policy.checkpoint_every == 0:
-            self._save()
-        self._handout.begin(after, len(self._ready), self._clock)
+        if done is not None:
+            self.training = done.after
+            self._out.add(StepDone(done.record))
+            if done.after.step >= self.config.steps:
+                self._close(Finish("done", f"all {done.after.step} steps are done"))
+                return
+            if self.policy.saves(done.after):
+                self._save()
+            self._handout.begin(done.after, len(self._ready), self._clock)
         self._dispatch()
 
     def _save(self) -> None:

@@ -79,6 +79,7 @@ class Answer(Message):
     """Losses and summed gradient of one shard of a step (counted from 0).
 
     ``losses``: little-endian float64, one per document. ``seconds``: time the engine took.
+    ``gradient`` is empty where ``training`` is False, as in the task.
     """
 
     step: int
@@ -87,15 +88,17 @@ class Answer(Message):
     seconds: float
     losses: bytes
     gradient: Mapping[str, bytes]
+    training: bool = True
 
 
 @dataclass(frozen=True)
 class Failure(Message):
-    """A shard has no finite gradient; ``document`` is its position in the batch."""
+    """A shard has no finite gradient or loss; ``document`` is its position in the batch."""
 
     step: int
     document: int
     reason: str
+    training: bool = True
 
 
 @dataclass(frozen=True)
@@ -133,12 +136,17 @@ class Weights(Message):
 
 @dataclass(frozen=True)
 class Task(Message):
-    """One shard of a step: ``count`` documents (token ids) from position ``start`` of the batch."""
+    """One shard of a step: ``count`` documents (token ids) from position ``start`` of the batch.
+
+    ``training`` False: the losses of held-out documents are wanted, after ``step`` updates, and no
+    gradient.
+    """
 
     step: int
     start: int
     count: int
     documents: tuple[tuple[int, ...], ...]
+    training: bool = True
 
 
 @dataclass(frozen=True)
@@ -218,6 +226,7 @@ CHECKS: dict[str, Check] = {
     "document": _is_count,
     "worker": _is_count,
     "ready": _is_flag,
+    "training": _is_flag,
     "seconds": _is_seconds,
     "losses": _is_numbers,
     "gradient": _is_vector_map,

@@ -54,12 +54,17 @@ def pretend(documents: Sequence[Sequence[int]]) -> np.ndarray[Any, np.dtype[np.f
 class Play:
     """A state, the actions of the last event, and all that was sent to each peer."""
 
-    def __init__(self, *, steps: int = 3, batch_size: int = 4, **policy: Any) -> None:
-        self.config = TrainingConfig(MODEL, steps=steps, batch_size=batch_size)
+    def __init__(
+        self, *, steps: int = 3, batch_size: int = 4, held_out: float = 0.0, **policy: Any
+    ) -> None:
+        self.config = TrainingConfig(
+            MODEL, steps=steps, batch_size=batch_size, validation_fraction=held_out
+        )
         policy.setdefault("shard_size", 1)
-        begin = initial_state(self.config, CORPUS)
+        self.corpus = Corpus(NAMES, 42, held_out)
+        begin = initial_state(self.config, self.corpus)
         self.state = CoordinatorState(
-            self.config, CORPUS, begin, Policy(**policy), run=RUN, life=LIFE
+            self.config, self.corpus, begin, Policy(**policy), run=RUN, life=LIFE
         )
         self.now = 100.0
         self.sent: dict[bytes, list[messages.Message]] = {}
@@ -105,11 +110,10 @@ class Play:
         return self.got(peer, messages.Task)[-1]
 
     def answer(self, task: messages.Task, **changes: Any) -> messages.Answer:
-        gradient = vector_to_map(pretend(task.documents), SHAPES)
-        losses = np.ones(task.count).tobytes()
-        honest = messages.Answer(
-            task.run, task.life, task.step, task.start, task.count, 0.01, losses, gradient
-        )
+        gradient = vector_to_map(pretend(task.documents), SHAPES) if task.training else {}
+        losses = np.full(task.count, 1.0 if task.training else 2.0 + task.step).tobytes()
+        place = task.step, task.start, task.count
+        honest = messages.Answer(task.run, task.life, *place, 0.01, losses, gradient, task.training)
         return replace(honest, **changes)
 
     def answers(self, peer: bytes, **changes: Any) -> list[Action]:

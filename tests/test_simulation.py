@@ -8,6 +8,7 @@ change of the simulator gives the seeds another meaning, ``test_..._is_caught`` 
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ import coordinator.state
 import worker.state
 from coordinator import events
 from coordinator.handout import HandOut
-from coordinator.ledger import StepLedger
+from coordinator.ledger import Phase, StepLedger
 from coordinator.state import CoordinatorState
 from microgpt import messages
 from microgpt.reduction import Shard
@@ -98,7 +99,7 @@ def test_a_late_welcome_makes_no_worker_forget_its_work() -> None:
 
 def accept_older_steps(self: CoordinatorState, worker: Any, answer: messages.Answer) -> None:
     shard = Shard(answer.start, answer.count)
-    worker.owed.discard((answer.step, shard))
+    worker.owed.discard((Phase(answer.step, answer.training), shard))
     if self.closing is None and shard in self.ledger.owners:
         self._take_in(worker, self.ledger, answer)
     self._dispatch()
@@ -122,6 +123,21 @@ def back_up_with_anybody(self: HandOut, workers: Any, now: float) -> None:
 
 def take_every_standstill_for_silence(self: CoordinatorState, now: float) -> None:
     self._clock = self._now = now
+
+
+BEGIN = HandOut._begin
+
+
+def evaluate_with_old_weights(
+    self: HandOut, training: Any, documents: Any, workers: int, now: float
+) -> None:
+    if self._evaluated is not None:
+        training = dataclasses.replace(training, params=self._training.params)
+    BEGIN(self, training, documents, workers, now)
+
+
+def take_an_evaluation_for_training(self: HandOut, phase: Phase) -> StepLedger | None:
+    return self.ledger if phase.step == self.ledger.step else None
 
 
 ON_RECEIVED = CoordinatorState._on_received
@@ -170,15 +186,21 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
         CoordinatorState, "_advance_time", take_every_standstill_for_silence, [91, 166],
     ),
     "who has missed the welcome of a new life stays deaf": (
-        COORDINATOR_HANDLERS, events.Received, ignore_who_missed_the_welcome, [301],
+        COORDINATOR_HANDLERS, events.Received, ignore_who_missed_the_welcome, [112, 301],
     ),
     "a new connection goes unnoticed": (
-        WORKER_HANDLERS, worker.state.Connected, do_nothing, [1156, 1496],
+        WORKER_HANDLERS, worker.state.Connected, do_nothing, [119],
     ),
     "verification is waived while others may still join": (
         HandOut, "dispatch", waive_verification_at_once, [116, 211],
     ),
     "silence is not noticed": (COORDINATOR_HANDLERS, events.Tick, never_miss_anybody, [2, 49]),
+    "an evaluation uses the weights before the step": (
+        HandOut, "_begin", evaluate_with_old_weights, [2, 3],
+    ),
+    "a late answer to an evaluation counts in the step after it": (
+        HandOut, "ledger_of", take_an_evaluation_for_training, [35, 96],
+    ),
     "different answers are not compared": (
         coordinator.ledger, "same_bits", lambda one, other: True, [39, 116],
     ),

@@ -52,11 +52,16 @@ class Calculator:
         task = job.task
         began = time.perf_counter()
         params = vector_from_map(job.weights, self._shapes)
+        gradient: dict[str, bytes] = {}
         try:
-            result = self._engine.gradients(params, task.documents)
+            if task.training:
+                result = self._engine.gradients(params, task.documents)
+                losses, gradient = result.losses, vector_to_map(result.gradient, self._shapes)
+            else:
+                losses = self._engine.losses(params, task.documents)
         except NonFiniteError as error:
-            place = task.start + error.document
-            return Failure(task.run, task.life, task.step, place, error.reason[:500])
+            place, reason = task.start + error.document, error.reason[:500]
+            return Failure(task.run, task.life, task.step, place, reason, task.training)
         return Answer(
             task.run,
             task.life,
@@ -64,8 +69,9 @@ class Calculator:
             task.start,
             task.count,
             time.perf_counter() - began,
-            to_bytes(result.losses),
-            vector_to_map(result.gradient, self._shapes),
+            to_bytes(losses),
+            gradient,
+            task.training,
         )
 
 

@@ -19,7 +19,14 @@ from microgpt.engine.base import ShardGradient
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.parameters import to_bytes
 from microgpt.reduction import tree_sum
-from microgpt.training import Corpus, TrainingState, advance, initial_state
+from microgpt.training import (
+    Corpus,
+    TrainingState,
+    Validation,
+    advance,
+    initial_state,
+    validation_loss,
+)
 from microgpt.vectors import Vector, vector_from_map, vector_to_map
 from worker.state import Job
 
@@ -27,6 +34,8 @@ STAND_IN = "stand-in"
 REMEMBERED = 20_000  # shards; a program that trains wrongly must not fill the memory
 
 NAMES = ("ada", "bea", "cab", "dab", "abba", "ed", "bede", "dada", "ace", "ebba", "cade", "bab")
+
+HELD_OUT = 0.25  # of the names, where there is an evaluation
 
 Compute = Callable[[Vector, Sequence[Sequence[int]]], ShardGradient]
 
@@ -47,25 +56,29 @@ class Calculator:
     def __init__(self, compute: Compute, model: GPTConfig) -> None:
         self._compute = compute
         self._shapes = parameter_shapes(model)
-        self._known: dict[tuple[bytes, object], tuple[bytes, dict[str, bytes]]] = {}
+        self._known: dict[tuple[object, ...], tuple[bytes, dict[str, bytes]]] = {}
 
     def __call__(self, job: Job, seconds: float, lie: bool = False) -> messages.Answer:
         """The answer to a job that has taken so long; wrong in one bit if it is to ``lie``."""
         task = job.task
-        key = (b"".join(job.weights.values()), task.documents)
+        key = (b"".join(job.weights.values()), task.documents, task.training)
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             result = self._compute(vector_from_map(job.weights, self._shapes), task.documents)
-            known = to_bytes(result.losses), vector_to_map(result.gradient, self._shapes)
+            gradient = vector_to_map(result.gradient, self._shapes) if task.training else {}
+            known = to_bytes(result.losses), gradient
             self._known[key] = known
         losses, gradient = known
-        if lie:
+        if lie and not task.training:
+            losses = bytes([losses[0] ^ 1]) + losses[1:]
+        elif lie:
             first = gradient["wte"]
             gradient = {**gradient, "wte": bytes([first[0] ^ 1]) + first[1:]}
+        place = task.step, task.start, task.count
         return messages.Answer(
-            task.run, task.life, task.step, task.start, task.count, seconds, losses, gradient
+            task.run, task.life, *place, seconds, losses, gradient, task.training
         )
 
 
@@ -83,12 +96,16 @@ def stand_in(params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradien
 
 
 @cache
-def lesson(steps: int, batch_size: int, engine: str) -> Lesson:
-    """A training of this size on a tiny model, with the quiet run computed without a network."""
-    corpus = Corpus(NAMES, seed=42)
+def lesson(steps: int, batch_size: int, engine: str, eval_every: int = 0) -> Lesson:
+    """A training of this size on a tiny model, with the quiet run computed without a network.
+
+    Some names are held out if ``eval_every`` is not 0.
+    """
+    held_out = HELD_OUT if eval_every else 0.0
+    corpus = Corpus(NAMES, 42, held_out)
     width = 2 if engine == STAND_IN else 4
     model = GPTConfig(corpus.tokenizer.vocab_size, 1, width, 1, 4)
-    config = TrainingConfig(model, steps=steps, batch_size=batch_size)
+    config = TrainingConfig(model, steps=steps, batch_size=batch_size, validation_fraction=held_out)
     compute = stand_in if engine == STAND_IN else make_engine(engine, model).gradients
     states = [initial_state(config, corpus)]
     for step in range(steps):
@@ -96,7 +113,11 @@ def lesson(steps: int, batch_size: int, engine: str) -> Lesson:
         results = [compute(states[-1].params, [document]) for document in documents]
         losses = [result.losses[0] for result in results]
         total = tree_sum([result.gradient for result in results])
-        states.append(advance(config, states[-1], total, losses))
+        after = advance(config, states[-1], total, losses)
+        if eval_every and (after.step % eval_every == 0 or after.step == steps):
+            held = [compute(after.params, [name]).losses[0] for name in corpus.validation]
+            after = replace(after, validation=Validation(after.step, validation_loss(held)))
+        states.append(after)
     return Lesson(config, corpus, Calculator(compute, model), tuple(states))
 
 
@@ -107,5 +128,6 @@ def same_state(one: TrainingState, other: TrainingState) -> bool:
     numbers = ((one.params, other.params), (one.m, other.m), (one.v, other.v))
     plain = replace(one, params=other.params, m=other.m, v=other.v)
     return all(a.tobytes() == b.tobytes() for a, b in numbers) and (
-        (plain.step, plain.rng_state, plain.losses) == (other.step, other.rng_state, other.losses)
+        (plain.step, plain.rng_state, plain.losses, plain.validation)
+        == (other.step, other.rng_state, other.losses, other.validation)
     )

@@ -121,6 +121,7 @@ def _delay(world: World, slot: Slot, fault: Fault) -> None:
 
 
 def _corrupt(world: World, slot: Slot, fault: Fault) -> None:
+    slot.garbles = True
     slot.host.corrupt[UP if fault.amount < 0.7 else DOWN] += 1
 
 

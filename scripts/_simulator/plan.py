@@ -38,7 +38,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Plan:
-    """One schedule. ``liar``: this place's workers answer wrongly, and everything is verified."""
+    """One schedule. ``liar``: this place's workers answer wrongly, and everything is verified.
+
+    ``eval_every`` 0: nothing is held out.
+    """
 
     seed: int
     steps: int
@@ -55,6 +58,8 @@ class Plan:
     detects: bool
     codec: bool
     liar: int | None
+    eval_every: int
+    save_evaluated: bool
 
 
 def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
@@ -92,6 +97,8 @@ def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
         detects=rng.random() < 0.6,
         codec=rng.random() < codec_share,
         liar=liar,
+        eval_every=rng.choice((0, 0, 1, 2, 3)),
+        save_evaluated=rng.random() < 0.5,
     )
 
 

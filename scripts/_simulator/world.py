@@ -35,6 +35,7 @@ class Slot:
         self.worker: VirtualWorker | None = None
         self.connections: list[Connection] = []
         self.harmed = lies  # whether something has happened that may keep its workers silent
+        self.garbles = False  # whether a message of its workers has been damaged on the way
         self.returns = True  # whether a worker that ends is followed by another
         self._lives = 0
 
@@ -125,7 +126,14 @@ class World:
         training = state or lesson.states[0]
         self.clock.trace("coordinator", f"starts life {self.lives} after step {training.step}")
         self.metrics = [line for line in self.metrics if line["step"] <= training.step]
-        policy = Policy(plan.shard_size, plan.checkpoint_every, 1.5, plan.verify_fraction)
+        policy = Policy(
+            plan.shard_size,
+            plan.checkpoint_every,
+            1.5,
+            plan.verify_fraction,
+            max(1, plan.eval_every),
+            plan.save_evaluated,
+        )
         run = "run" if state else f"run{self.lives}"
         self.coordinator = VirtualCoordinator(
             self,
@@ -173,9 +181,12 @@ class World:
             self._differences += 1
             if self.plan.liar is None:
                 self.broken(f"honest workers are said to differ: {note.text}")
-        elif note.kind == "silent":
-            slots = [slot for slot in self.slots if slot.name == note.details["worker"]]
-            if not slots[0].harmed and self.jumps < 3:
+        elif note.kind in ("silent", "expelled"):
+            slot = next(slot for slot in self.slots if slot.name == note.details["worker"])
+            excused = slot.harmed or self.jumps >= 3
+            if note.kind == "expelled":
+                excused = slot.garbles or self.plan.liar is not None
+            if not excused:
                 self.broken(f"a worker is given up without a cause: {note.text}")
 
     def audit(self, state: CoordinatorState) -> None:
@@ -209,9 +220,13 @@ class World:
         steps = self.lesson.config.steps
         if [line["step"] for line in self.metrics] != list(range(1, steps + 1)):
             self.broken(f"the record has the steps {[line['step'] for line in self.metrics]}")
-        losses = [state.losses[-1] for state in self.lesson.states[1:]]
-        if [line["loss"] for line in self.metrics] != losses:
+        after = self.lesson.states[1:]
+        if [line["loss"] for line in self.metrics] != [state.losses[-1] for state in after]:
             self.broken("the record has other losses than the quiet run")
+        seen = [state.validation for state in after]
+        fresh = [now.loss if now and now.step == step else None for step, now in enumerate(seen, 1)]
+        if [line.get("validation_loss") for line in self.metrics] != fresh:
+            self.broken("the record has other validation losses than the quiet run")
         final = self.disk.newest()
         if final is None or not same_state(final, self.lesson.states[-1]):
             self.broken("the last checkpoint is not that of the quiet run")
@@ -219,7 +234,7 @@ class World:
 
 def play(plan: Plan, engine: str, folder: Path | None = None, trace: bool = False) -> Result:
     """Run a schedule and say what has become of it."""
-    lesson = arithmetic.lesson(plan.steps, plan.batch_size, engine)
+    lesson = arithmetic.lesson(plan.steps, plan.batch_size, engine, plan.eval_every)
     world = World(plan, lesson, folder, trace)
     result = Result(plan, trace=world.clock.lines)
     try:

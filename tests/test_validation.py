@@ -1,0 +1,162 @@
+"""Evaluation on held-out documents: ordinary work, between two steps, that decides nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from coordinator.events import Disconnected, Finish, Saved, StopRequested, Tick
+from microgpt import messages
+from microgpt.training import Validation
+from tests.test_coordinator_state import LIFE, RUN, A, B, C, Play
+from tests.test_opinions import ZEROS
+
+HELD_OUT = 0.25
+
+
+def tasks(play: Play, peer: bytes, *, training: bool) -> list[messages.Task]:
+    return [task for task in play.got(peer, messages.Task) if task.training == training]
+
+
+def test_held_out_documents_are_evaluated_as_ordinary_work() -> None:
+    play = Play(steps=4, eval_every=2, held_out=HELD_OUT)
+    play.joins(A, B)
+    play.finishes_with(A, B)
+    given = [task for peer in (A, B) for task in tasks(play, peer, training=False)]
+    assert {task.step for task in given} == {2, 4}
+    for step in (2, 4):
+        held = sorted((t.start, t.documents) for t in given if t.step == step)
+        documents = [list(document) for _, part in held for document in part]
+        assert documents == play.corpus.validation
+    assert [record.get("validation_loss") for record in play.done] == [None, 4.0, None, 6.0]
+    assert play.done[1]["validation_seconds"] >= 0.0
+    assert play.state.training.validation == Validation(4, 6.0)
+    assert play.finish == Finish("done", "all 4 steps are done")
+
+
+def test_nothing_that_is_held_out_is_trained_on() -> None:
+    play = Play(steps=30, held_out=HELD_OUT)
+    play.joins(A)
+    play.finishes_with(A)
+    trained = {document for task in tasks(play, A, training=True) for document in task.documents}
+    assert trained.isdisjoint(map(tuple, play.corpus.validation))
+    assert len(play.corpus.validation) > 0
+
+
+def test_the_last_step_is_evaluated_whatever_its_number() -> None:
+    play = Play(steps=3, eval_every=100, held_out=HELD_OUT)
+    play.joins(A)
+    play.finishes_with(A)
+    assert [record.get("validation_loss") for record in play.done] == [None, None, 5.0]
+
+
+def test_the_next_step_needs_no_weights_that_the_evaluation_has_sent() -> None:
+    play = Play(steps=2, batch_size=1, eval_every=1, held_out=HELD_OUT)
+    play.joins(A)
+    play.finishes_with(A)
+    assert [weights.step for weights in play.got(A, messages.Weights)] == [0, 1, 2]
+
+
+def in_evaluation(**policy: float) -> Play:
+    """A run whose first step waits for its evaluation, by A and B."""
+    play = Play(steps=3, batch_size=2, eval_every=1, held_out=HELD_OUT, **policy)
+    play.joins(A, B)
+    for peer in (A, B, A, B):
+        if play.task(peer).training:
+            play.answers(peer)
+    assert [play.task(peer).training for peer in (A, B)] == [False, False]
+    assert play.done == []
+    return play
+
+
+def test_a_worker_that_is_lost_in_an_evaluation() -> None:
+    play = in_evaluation()
+    play.do(Disconnected(A))
+    assert "lost" in play.kinds()
+    play.finishes_with(B)
+    assert [record["validation_loss"] for record in play.done] == [3.0, 4.0, 5.0]
+
+
+def test_a_slow_worker_is_helped_in_an_evaluation() -> None:
+    play = in_evaluation()
+    while not play.task(B).training and play.task(B).start != play.task(A).start:
+        play.answers(B)
+        for _ in range(10):
+            play.do(Tick(), after=0.1)
+            for peer in (A, B):
+                play.says(peer, messages.Heartbeat(RUN, LIFE, ready=True))
+    play.answers(B)
+    assert "backup" in play.kinds()
+    assert len(play.done) == 1
+
+
+def test_late_answers_are_for_the_phase_that_they_name() -> None:
+    play = in_evaluation(verify_fraction=0.0)
+    late = play.answer(play.task(A))
+    play.do(Disconnected(A))
+    while len(play.done) == 0:
+        play.answers(B)
+    assert play.task(B).step == late.step, "the step after the evaluation has the same number"
+    play.joins(A)
+    play.says(A, late)
+    assert "expelled" not in play.kinds()
+    play.finishes_with(A, B)
+    assert [record["loss"] for record in play.done] == [1.0, 1.0, 1.0]
+
+
+def test_answers_with_a_gradient_nobody_wants_are_malformed() -> None:
+    play = in_evaluation()
+    play.answers(A, gradient=ZEROS)
+    assert "expelled" in play.kinds()
+    play.joins(C)
+    play.finishes_with(B, C)
+    assert [record["validation_loss"] for record in play.done] == [3.0, 4.0, 5.0]
+
+
+def test_an_answer_of_training_does_not_pass_for_one_of_an_evaluation() -> None:
+    play = in_evaluation()
+    play.answers(A, training=True, gradient=ZEROS)
+    assert "expelled" in play.kinds(), "the step of this number has not begun"
+
+
+def test_different_losses_are_reported() -> None:
+    play = in_evaluation(verify_fraction=1.0)
+    task = play.task(A)
+    while not any(t.start == task.start for t in tasks(play, B, training=False)):
+        play.answers(B)
+    play.answers(A, losses=np.full(task.count, 9.0).tobytes())
+    while "difference" not in play.kinds():
+        play.answers(B)
+    (note,) = (note for note in play.notes if note.kind == "difference")
+    assert "held-out documents" in note.text
+    assert "after step 1" in note.text
+
+
+def test_a_document_without_a_loss_ends_the_run_and_says_which() -> None:
+    play = Play(steps=2, batch_size=1, eval_every=1, held_out=HELD_OUT)
+    play.joins(A)
+    play.answers(A)
+    play.says(A, messages.Failure(RUN, LIFE, 1, 0, "the loss is inf", training=False))
+    play.do(Saved(0))
+    assert play.finish is not None
+    assert play.finish.outcome == "failed"
+    name = play.corpus.tokenizer.decode(play.corpus.validation[0])
+    assert f"after step 1, held-out document 1 ({name!r}): the loss is inf" in play.finish.reason
+
+
+def test_a_stop_during_an_evaluation_leaves_the_step_undone() -> None:
+    play = in_evaluation()
+    play.do(StopRequested())
+    play.do(Saved(0))
+    assert play.finish == Finish("stopped", "stopped after step 0")
+    assert play.done == [], "it will be done again, with its evaluation"
+
+
+@pytest.mark.parametrize(("save_evaluated", "saves"), [(False, [0, 3, 5]), (True, [0, 2, 3, 4, 5])])
+def test_each_evaluation_may_make_a_checkpoint(save_evaluated: bool, saves: list[int]) -> None:
+    play = Play(
+        steps=5, eval_every=2, checkpoint_every=3, save_evaluated=save_evaluated, held_out=HELD_OUT
+    )
+    play.joins(A)
+    play.finishes_with(A)
+    assert play.saves == saves
