@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microgpt import adam, fast_adam
-from microgpt.engine import ENGINES, NonFiniteError, ShardGradient, make_engine
+from microgpt.engine import ENGINES, Engine, NonFiniteError, ShardGradient, make_engine
 from microgpt.engine.replay import CHUNK, TapeEngine
 from microgpt.engine.scalar import ScalarEngine
 from microgpt.model import GPTConfig, exp, linear, log, parameter_shapes, select
@@ -73,7 +73,7 @@ def test_same_bits_for_any_model_and_documents(
     shapes = variant.shapes(config)
     documents = random_documents(config, count, seed)
     params = parameters(shapes, seed, scale)
-    outcomes = []
+    outcomes: list[Any] = []
     for engine in (
         TapeEngine(config, variant.forward, shapes),
         ScalarEngine(config, variant.forward, shapes),
@@ -82,7 +82,18 @@ def test_same_bits_for_any_model_and_documents(
             outcomes.append(bits(engine.gradients(params, documents)))
         except NonFiniteError as error:
             outcomes.append(([str(error.document)], b""))
-    assert outcomes[0] == outcomes[1]
+        outcomes.append(losses_of(engine, params, documents))
+    assert outcomes[:2] == outcomes[2:]
+    if outcomes[0][1]:
+        assert outcomes[0][0] == outcomes[1], "the losses are those of the gradients"
+
+
+def losses_of(engine: Engine, params: Vector, documents: list[list[int]]) -> list[str]:
+    """The losses' bits, or which document has none and why."""
+    try:
+        return [loss.hex() for loss in engine.losses(params, documents)]
+    except NonFiniteError as error:
+        return [str(error.document), error.reason]
 
 
 @settings(max_examples=10, deadline=None)
@@ -101,7 +112,9 @@ def test_same_bits_for_any_number_of_documents(count: int) -> None:
     documents = random_documents(SHAPE, count, seed=count)
     params = parameters(parameter_shapes(SHAPE), 1)
     tape, scalar = (make_engine(name, SHAPE) for name in ENGINES)
-    assert bits(tape.gradients(params, documents)) == bits(scalar.gradients(params, documents))
+    expected = scalar.gradients(params, documents)
+    assert bits(tape.gradients(params, documents)) == bits(expected)
+    assert tape.losses(params, documents) == scalar.losses(params, documents) == expected.losses
 
 
 def test_same_bits_at_the_default_shape() -> None:
@@ -119,6 +132,20 @@ def test_a_document_gives_the_same_bits_in_any_company() -> None:
     alone = [engine.gradients(params, [document]).losses[0] for document in documents]
     assert list(engine.gradients(params, documents).losses) == alone
     assert list(engine.gradients(params, documents[::-1]).losses) == alone[::-1]
+    assert list(engine.losses(params, documents[::-1])) == alone[::-1]
+    assert [engine.losses(params, [document])[0] for document in documents] == alone
+
+
+def test_gradients_after_losses_and_losses_after_gradients() -> None:
+    """One leaves nothing in the engine's memory that the other would read."""
+    documents, others = (random_documents(SHAPE, 11, seed) for seed in (1, 2))
+    params = parameters(parameter_shapes(SHAPE), 3)
+    engine, fresh = make_engine("tape", SHAPE), make_engine("tape", SHAPE)
+    expected = bits(fresh.gradients(params, documents))
+    for _ in range(2):
+        assert [loss.hex() for loss in engine.losses(params, documents)] == expected[0]
+        engine.losses(2.0 * params, others)
+        assert bits(engine.gradients(params, documents)) == expected
 
 
 def test_a_modified_model_trains() -> None:
@@ -149,10 +176,12 @@ def test_a_number_that_is_not_finite_names_the_document(name: str, bad: int) -> 
     params[4 * 4 : 5 * 4] = math.inf
     documents = [[1, 2, 3, 1]] * 10
     documents[bad] = [1, 4, 2, 3]
-    with pytest.raises(NonFiniteError) as caught:
-        make_engine(name, SHAPE).gradients(params, documents)
-    assert caught.value.document == bad
-    assert f"document {bad} of the shard: " in str(caught.value)
+    engine = make_engine(name, SHAPE)
+    for compute in (engine.gradients, engine.losses):
+        with pytest.raises(NonFiniteError) as caught:
+            compute(params, documents)
+        assert caught.value.document == bad
+        assert f"document {bad} of the shard: " in str(caught.value)
 
 
 def test_an_engine_goes_on_after_a_number_that_is_not_finite() -> None:
@@ -163,6 +192,32 @@ def test_an_engine_goes_on_after_a_number_that_is_not_finite() -> None:
     with pytest.raises(NonFiniteError):
         engine.gradients(np.full_like(params, math.nan), documents)
     assert bits(engine.gradients(params, documents)) == expected
+    with pytest.raises(NonFiniteError):
+        engine.losses(np.full_like(params, math.nan), documents)
+    assert bits(engine.gradients(params, documents)) == expected
+
+
+def inverse_forward(
+    params: Any, config: GPTConfig, token: Any, position: int, keys: Any, values: Any
+) -> list[Any]:
+    """Small numbers have an inverse, but its slope is not a finite number."""
+    return linear([x**-1 * 1e-170 for x in select(params["wte"], token)], params["out"])
+
+
+def test_a_document_may_have_a_loss_and_no_gradient() -> None:
+    shapes = {"wte": (5, 4), "out": (5, 4)}
+    params = np.full(40, 0.5)
+    params[4:8] = 1e-170  # token 1
+    documents = [[1, 2], [3, 4, 2, 3], [2, 1, 3]] * 4
+    tape, scalar = (kind(SHAPE, inverse_forward, shapes) for kind in (TapeEngine, ScalarEngine))
+    losses = tape.losses(params, documents)
+    assert losses == scalar.losses(params, documents)
+    assert all(map(math.isfinite, losses))
+    for engine in (tape, scalar):
+        with pytest.raises(NonFiniteError) as caught:
+            engine.gradients(params, documents)
+        assert caught.value.document == 0
+        assert engine.gradients(params, documents[1:2]).losses == losses[1:2]
 
 
 def exponential_forward(
@@ -193,6 +248,9 @@ def test_engines_agree_which_document_overflows(forward: Any, poison: float) -> 
     with pytest.raises(NonFiniteError) as scalar:
         engines[1].gradients(params, [*good, [1, 0, 2], [0, 1]])
     assert (tape.value.document, str(tape.value)) == (10, str(scalar.value))
+    expected = [str(10), scalar.value.reason]
+    for engine in engines:
+        assert losses_of(engine, params, [*good, [1, 0, 2], [0, 1]]) == expected
 
 
 def test_what_overflows_after_the_end_of_a_document_does_not_matter() -> None:
@@ -202,7 +260,9 @@ def test_what_overflows_after_the_end_of_a_document_does_not_matter() -> None:
     params[0:4] = 800.0
     tape, scalar = (kind(SHAPE, exponential_forward, shapes) for kind in (TapeEngine, ScalarEngine))
     documents = [[1, 2], [3, 4, 2, 1], [2, 0]]  # token 0 is predicted, never read
-    assert bits(tape.gradients(params, documents)) == bits(scalar.gradients(params, documents))
+    expected = scalar.gradients(params, documents)
+    assert bits(tape.gradients(params, documents)) == bits(expected)
+    assert tape.losses(params, documents) == expected.losses
 
 
 @pytest.mark.parametrize(
@@ -215,10 +275,14 @@ def test_what_overflows_after_the_end_of_a_document_does_not_matter() -> None:
     ],
 )
 def test_documents_that_cannot_be(documents: list[list[int]], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_engine("tape", SHAPE).gradients(parameters(parameter_shapes(SHAPE), 1), documents)
+    engine, params = make_engine("tape", SHAPE), parameters(parameter_shapes(SHAPE), 1)
+    for compute in (engine.gradients, engine.losses):
+        with pytest.raises(ValueError, match=message):
+            compute(params, documents)
 
 
 def test_parameters_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"the model has 248 parameters, not \(3,\)"):
         make_engine("tape", SHAPE).gradients(np.zeros(3), [[1, 2]])
+    with pytest.raises(ValueError, match=r"the model has 248 parameters, not \(3,\)"):
+        make_engine("tape", SHAPE).losses(np.zeros(3), [[1, 2]])

@@ -13,11 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 from microgpt.engine import Engine, NonFiniteError, ShardGradient, make_engine
-from microgpt.engine.scalar import ScalarEngine
+from microgpt.engine.scalar import Number, ScalarEngine
 from microgpt.model import GPTConfig, add_up, parameter_shapes
 from microgpt.parameters import init_parameters, num_params, unflatten
 from microgpt.reduction import shards, tree_sum
 from microgpt.tokenizer import Tokenizer
+from microgpt.value import Value
 from tests import reference_microgpt as reference
 
 Vector: TypeAlias = NDArray[np.float64]
@@ -105,6 +106,43 @@ def test_shards_of_any_size_finish_in_the_same_bits(shard_size: int) -> None:
     assert tree_sum(parts).tobytes() == shard(0, 7).gradient.tobytes()
 
 
+def test_the_forward_pass_alone_gives_the_same_losses() -> None:
+    assert ScalarEngine(CONFIG).losses(draw(CONFIG), DOCUMENTS) == shard(0, 7).losses
+    with pytest.raises(ValueError, match="no token id below 5"):
+        ScalarEngine(CONFIG).losses(draw(CONFIG), [[1, 5]])
+
+
+def test_numbers_do_what_values_do() -> None:
+    def program(x: Any, y: Any) -> Any:
+        z = (x - y) / (2.0 - x) + 3 * y - 1.0 / y
+        return ((-z).relu() ** 3 + z.exp().log()) * x.largest([x, y]) - (z * z) ** -0.5
+
+    for a, b in ((-0.7, -1.3), (0.1, 0.3), (5e-324, 1.5)):
+        assert program(Number(a), Number(b)).data.hex() == program(Value(a), Value(b)).data.hex()
+    assert repr(Number(0.5)) == "Number(0.5)"
+
+
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        lambda x: x + True,
+        lambda x: "1" * x,
+        lambda x: x**x,
+        lambda x: (x - 8.0) ** 0.5,
+        lambda x: (x - 8.0).log(),
+        lambda x: (x * 0.0) ** -1,
+        lambda x: (x * 1e5).exp(),
+    ],
+)
+def test_numbers_refuse_what_values_refuse(misuse: Any) -> None:
+    errors = []
+    for kind in (Number, Value):
+        with pytest.raises((TypeError, ValueError, ArithmeticError)) as caught:
+            misuse(kind(2.0))
+        errors.append(caught.type)
+    assert errors[0] is errors[1]
+
+
 def test_losses_come_in_the_order_of_the_documents() -> None:
     backwards = ScalarEngine(CONFIG).gradients(draw(CONFIG), DOCUMENTS[::-1])
     assert backwards.losses == shard(0, 7).losses[::-1]
@@ -139,6 +177,8 @@ def test_wrong_number_of_parameters() -> None:
 def test_no_documents() -> None:
     with pytest.raises(ValueError, match="nothing"):
         ScalarEngine(CONFIG).gradients(draw(CONFIG), [])
+    with pytest.raises(ValueError, match="at least one document"):
+        ScalarEngine(CONFIG).losses(draw(CONFIG), [])
 
 
 @pytest.mark.parametrize(
@@ -202,6 +242,9 @@ def test_finite_loss_with_infinite_gradient() -> None:
     with pytest.raises(NonFiniteError, match="gradient is not a finite number") as caught:
         ScalarEngine(CONFIG).gradients(steep(-743.5), DOCUMENTS)
     assert caught.value.document == 1
+    losses = ScalarEngine(CONFIG).losses(steep(-743.5), DOCUMENTS)
+    assert losses[1] > 100.0, "the loss asks for no derivative"
+    assert np.isfinite(losses).all()
 
 
 def test_loss_that_is_not_a_number() -> None:

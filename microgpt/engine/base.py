@@ -1,4 +1,4 @@
-"""What an engine is: the forward and backward pass of the GPT over the documents of a shard."""
+"""What an engine is: forward and backward pass of the GPT over the documents of a shard."""
 
 from __future__ import annotations
 
@@ -54,5 +54,13 @@ class Engine(Protocol):
 
         ``params``: (num_params,) float64 in canonical order. Raises NonFiniteError, and ValueError
         for no documents or one that ``check_documents`` refuses.
+        """
+        ...
+
+    def losses(self, params: Vector, documents: Sequence[Sequence[int]]) -> tuple[float, ...]:
+        """The losses that ``gradients`` gives, by the forward pass alone.
+
+        Raises the same, but NonFiniteError only for what makes the loss itself no finite number:
+        a document may have a loss and no gradient.
         """
         ...

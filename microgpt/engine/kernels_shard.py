@@ -42,11 +42,13 @@ def replay_block(
     width: int,
     losses: Array,
     base: int,
+    only_losses: bool,
     lanes: Lanes,
 ) -> int:
     """Forward, backward and packing of documents ``order[begin:begin + count]``, a lane each.
 
-    Lanes without a document repeat the first one and receive no seed.
+    With ``only_losses`` forward is all. Lanes without a document repeat the first one and receive
+    no seed.
     """
     (
         ins,
@@ -94,16 +96,21 @@ def replay_block(
             scratch,
             lanes,
         )
-    zero = splat(0.0, lanes)
-    for i in range(clear_first[longest]):
-        store(grad, clear[i], zero)
     for lane in range(count):  # what ``model.document_loss`` does with the position losses
         n = lane_length[lane]
         total = 0.0
         for p in range(n):
             total += mem[loss_slots[p] * size + lane]
-            grad[loss_slots[p] * size + lane] = shares[n]
         losses[order[begin + lane]] = shares[n] * total
+    if only_losses:
+        return bad
+    zero = splat(0.0, lanes)
+    for i in range(clear_first[longest]):
+        store(grad, clear[i], zero)
+    for lane in range(count):
+        n = lane_length[lane]
+        for p in range(n):
+            grad[loss_slots[p] * size + lane] = shares[n]
     for p in range(longest - 1, -1, -1):
         bad += run_backward(
             code, first[p], first[p + 1], table, exponents, mem, grad, panel, token, scratch, lanes
@@ -177,7 +184,7 @@ def replay_shard(
     chunk: int,
     num_choices: int,
 ) -> int:
-    """Losses of all documents, and their gradients' tree sum.
+    """Losses of all documents, and their gradients' tree sum unless ``gradient`` is empty.
 
     Returns how many numbers were not finite, or -1 if a token is none: nothing was done then.
     """
@@ -188,6 +195,7 @@ def replay_shard(
     for i in range(len(panel_of)):
         panel[i] = params[panel_of[i]]
     bad = 0
+    only_losses = len(gradient) == 0
     num_documents = len(lengths)
     done = 0
     for base in range(0, num_documents, chunk):
@@ -213,6 +221,7 @@ def replay_shard(
                     width,
                     losses,
                     base,
+                    only_losses,
                     ONE,
                 )
             else:
@@ -233,8 +242,11 @@ def replay_shard(
                     width,
                     losses,
                     base,
+                    only_losses,
                     EIGHT,
                 )
+        if only_losses:
+            continue
         weight_gradients(
             pointer(packed),
             width,
@@ -255,10 +267,12 @@ def replay_shard(
         if num_documents > chunk:
             add_chunk(partial, done)
             done += 1
+    for loss in losses:
+        bad += not math.isfinite(loss)
+    if only_losses:
+        return bad
     finish_chunks(partial, done)
     for i in range(len(gradient)):
         gradient[i] = partial[0, i]
         bad += not math.isfinite(gradient[i])
-    for loss in losses:
-        bad += not math.isfinite(loss)
     return bad

@@ -7,9 +7,9 @@ those of the scalar engine.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from microgpt.reduction import tree_sum
 from microgpt.vectors import Vector
 
 Ints: TypeAlias = NDArray[np.int32]
+Result = TypeVar("Result")
 
 #: Documents replayed together, a power of two: their packed numbers should fit the L2 cache.
 CHUNK = 32
@@ -57,8 +58,7 @@ class TapeEngine:
         """
         if isinstance(replay_shard, jit.Entry) and replay_shard.must_compile():
             report("compiling the kernels of the tape engine (once on this machine)")
-        with self._lock:
-            self._replay(np.zeros(self._program.num_params), [[0, 0]])
+        self._gradients(np.zeros(self._program.num_params), [[0, 0]])
 
     def gradients(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
         """See ``Engine.gradients``.
@@ -66,6 +66,24 @@ class TapeEngine:
         Raises ValueError for no documents, tokens outside the vocabulary or a wrong number of
         parameters.
         """
+        params = self._checked(params, documents)
+        result = self._gradients(params, documents)
+        if result is None:
+            parts = list(_one_by_one(params, documents, self._gradients, self._scalar.gradients))
+            losses = tuple(part.losses[0] for part in parts)
+            result = ShardGradient(losses, tree_sum([part.gradient for part in parts]))
+        return result
+
+    def losses(self, params: Vector, documents: Sequence[Sequence[int]]) -> tuple[float, ...]:
+        """See ``Engine.losses``. Raises ValueError for the same as ``gradients``."""
+        params = self._checked(params, documents)
+        result = self._losses(params, documents)
+        if result is None:
+            parts = _one_by_one(params, documents, self._losses, self._scalar.losses)
+            result = tuple(loss for (loss,) in parts)
+        return result
+
+    def _checked(self, params: Vector, documents: Sequence[Sequence[int]]) -> Vector:
         params = np.ascontiguousarray(params, np.float64)
         if params.shape != (self._program.num_params,):
             raise ValueError(
@@ -73,17 +91,34 @@ class TapeEngine:
             )
         if not documents:
             raise ValueError("a shard has at least one document")
-        with self._lock:
-            result = self._replay(params, documents)
-        return result if result is not None else self._one_by_one(params, documents)
+        return params
 
-    def _replay(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient | None:
-        """Losses and gradient; None if some number on the way, needed or not, was not finite."""
-        losses, gradient = np.empty(len(documents)), np.empty(len(params))
-        bad = self._buffers.replay(params, *self._tokens(documents), losses, gradient)
+    def _gradients(
+        self, params: Vector, documents: Sequence[Sequence[int]]
+    ) -> ShardGradient | None:
+        gradient = np.empty(len(params))
+        losses = self._replay(params, documents, gradient)
+        return None if losses is None else ShardGradient(losses, gradient)
+
+    def _losses(
+        self, params: Vector, documents: Sequence[Sequence[int]]
+    ) -> tuple[float, ...] | None:
+        return self._replay(params, documents, np.empty(0))
+
+    def _replay(
+        self, params: Vector, documents: Sequence[Sequence[int]], gradient: Vector
+    ) -> tuple[float, ...] | None:
+        """The losses; None if some number on the way, needed or not, was not finite.
+
+        Fills ``gradient``, if it is not empty: then forward is all.
+        """
+        losses = np.empty(len(documents))
+        tables = self._tokens(documents)
+        with self._lock:
+            bad = self._buffers.replay(params, *tables, losses, gradient)
         if bad < 0:
             raise ValueError(f"tokens lie between 0 and {self.config.vocab_size - 1}")
-        return None if bad else ShardGradient(tuple(losses.tolist()), gradient)
+        return None if bad else tuple(losses.tolist())
 
     def _tokens(self, documents: Sequence[Sequence[int]]) -> tuple[Ints, Ints, Ints]:
         """All tokens one after the other; where documents begin; their numbers of positions."""
@@ -94,23 +129,25 @@ class TapeEngine:
         tokens = np.fromiter(chain.from_iterable(documents), np.int32, int(ends[-1]))
         return tokens, ends - sizes, np.minimum(sizes - 1, self.config.block_size)
 
-    def _one_by_one(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
-        """Each document by itself, so that no lane goes on after its document has ended.
 
-        What is still not finite is judged by the scalar engine, which has the last word.
-        """
-        parts = []
-        for index, document in enumerate(documents):
-            with self._lock:
-                part = self._replay(params, [document])
-            if part is None:
-                try:
-                    part = self._scalar.gradients(params, [document])
-                except NonFiniteError as error:
-                    raise NonFiniteError(index, error.reason) from error
-            parts.append(part)
-        losses = tuple(part.losses[0] for part in parts)
-        return ShardGradient(losses, tree_sum([part.gradient for part in parts]))
+def _one_by_one(
+    params: Vector,
+    documents: Sequence[Sequence[int]],
+    quickly: Callable[[Vector, Sequence[Sequence[int]]], Result | None],
+    surely: Callable[[Vector, Sequence[Sequence[int]]], Result],
+) -> Iterator[Result]:
+    """Each document by itself, so that no lane goes on after its document has ended.
+
+    What is still not finite is judged by the scalar engine, which has the last word.
+    """
+    for index, document in enumerate(documents):
+        part = quickly(params, [document])
+        if part is None:
+            try:
+                part = surely(params, [document])
+            except NonFiniteError as error:
+                raise NonFiniteError(index, error.reason) from error
+        yield part
 
 
 class _Buffers:
@@ -154,7 +191,7 @@ class _Buffers:
         losses: Vector,
         gradient: Vector,
     ) -> int:
-        """Run the kernels, which fill ``losses`` and ``gradient``: see ``replay_shard``."""
+        """Run the kernels, which fill ``losses`` and any ``gradient``: see ``replay_shard``."""
         levels = 1 + (-(-len(lengths) // CHUNK)).bit_length()
         if levels > len(self.partial):
             self.partial = np.zeros((levels, self.partial.shape[1]))
