@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from microgpt.checkpoint import Checkpoint
 from microgpt.config import TrainingConfig
 from microgpt.engine.scalar import ScalarEngine
 from microgpt.model import GPTConfig
-from microgpt.training import Corpus, advance, initial_state, to_checkpoint
+from microgpt.training import (
+    Corpus,
+    Validation,
+    advance,
+    initial_state,
+    to_checkpoint,
+    validation_loss,
+)
 from tests.processes import NAMES, TINY, Lab
 
 Reference = Callable[..., Checkpoint]
@@ -42,14 +50,24 @@ def reference() -> Reference:
     """
 
     @cache
-    def compute(steps: int, batch_size: int = 32, documents: tuple[str, ...] = NAMES) -> Checkpoint:
-        corpus = Corpus(documents, 42)
+    def compute(
+        steps: int,
+        batch_size: int = 32,
+        documents: tuple[str, ...] = NAMES,
+        validation_fraction: float = 0.0,
+    ) -> Checkpoint:
+        corpus = Corpus(documents, 42, validation_fraction)
         model = GPTConfig(corpus.tokenizer.vocab_size, n_embd=4, n_head=2, block_size=4)
-        config = TrainingConfig(model, steps=steps, batch_size=batch_size)
+        config = TrainingConfig(
+            model, steps=steps, batch_size=batch_size, validation_fraction=validation_fraction
+        )
         state, engine = initial_state(config, corpus), ScalarEngine(model)
         while state.step < steps:
             result = engine.gradients(state.params, corpus.batch(state.step, batch_size))
             state = advance(config, state, result.gradient, result.losses)
+        if corpus.validation:
+            loss = validation_loss(engine.losses(state.params, corpus.validation))
+            state = replace(state, validation=Validation(steps, loss))
         return to_checkpoint(config, state, corpus.tokenizer, {}, "")
 
     return compute

@@ -8,6 +8,7 @@ ended by its number, too. Waiting is always for a condition, with a deadline.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -28,6 +29,9 @@ NAMES = (
 #: Variables that decide how a terminal is treated.
 LOOKS = ("FORCE_COLOR", "NO_COLOR", "TTY_", "PYTHONIOENCODING")
 PATIENCE = 60.0  # seconds; only a broken program needs them
+
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
 
 T = TypeVar("T")
 
@@ -66,6 +70,7 @@ class Process:
                 stdout=out if stdout is None else stdout,
                 stderr=err,
                 start_new_session=True,
+                preexec_fn=die_with_us,
             )
         self.pid = self.popen.pid
         self.expected = False  # whether its end, as the test has asked for, is no failure
@@ -117,6 +122,11 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         self.popen.wait()
         eventually(lambda: not session_members(self.pid), f"the session of {self.name} ends")
+
+
+def die_with_us() -> None:
+    """In a child: be killed when the test run is, however that ends."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def session_members(session: int) -> list[int]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 
 from coordinator.events import Disconnected, Finish, Saved, StopRequested, Tick
-from microgpt import messages
+from microgpt import checkpoint, messages
 from microgpt.training import Validation
+from tests.conftest import Reference
+from tests.processes import NAMES, TINY, Lab
 from tests.test_coordinator_state import LIFE, RUN, A, B, C, Play
 from tests.test_opinions import ZEROS
+from tests.test_system_workers import ends_alike
 
 HELD_OUT = 0.25
 
@@ -160,3 +165,58 @@ def test_each_evaluation_may_make_a_checkpoint(save_evaluated: bool, saves: list
     play.joins(A)
     play.finishes_with(A)
     assert play.saves == saves
+
+
+# With real processes
+
+VALIDATED = (*TINY, "--batch-size", "8", "--validation-fraction", "0.25", "--eval-every", "4")
+
+
+def test_workers_of_any_number_and_engine_find_the_same_loss(
+    lab: Lab, reference: Reference
+) -> None:
+    found = []
+    for name, more in (("one", ("1", "--engine", "tape")), ("two", ("2", "--engine", "scalar"))):
+        flags = (*VALIDATED, "--steps", "10", "--data", str(lab.data), "--workers", *more)
+        train = lab.train(*flags, run=f"runs/{name}")
+        assert train.wait() == 0, train.err
+        run = lab.run_dir(f"runs/{name}")
+        expected = reference(10, 8, NAMES, 0.25)
+        ends_alike(run, expected)
+        assert checkpoint.load(run.newest).validation == expected.validation
+        found.append(
+            {r["step"]: r["validation_loss"] for r in run.metrics if "validation_loss" in r}
+        )
+        assert f"validation loss {found[-1][10]:.4f}" in train.out
+    assert list(found[0]) == [4, 8, 10]
+    assert found[0] == found[1]
+
+
+def test_a_run_that_is_resumed_goes_on_with_the_same_documents(
+    lab: Lab, reference: Reference
+) -> None:
+    coordinator = lab.coordinator(*VALIDATED, "--steps", "40", "--data", str(lab.data))
+    run = lab.run_dir()
+    worker = lab.worker(run.endpoint())
+    run.reaches(10)
+    coordinator.send(signal.SIGINT)
+    assert (coordinator.wait(), worker.wait()) == (130, 0)
+    resumed = ("--resume", "runs/it", "--workers", "1", "--engine", "scalar")
+    train = lab.train(*resumed, "--validation-fraction", "0.5", run="")
+    assert train.wait() == 1
+    assert "--validation-fraction 0.5 contradicts the checkpoint" in train.err
+    train = lab.train(*resumed, "--eval-every", "4", run="")
+    assert train.wait() == 0, train.err
+    expected = reference(40, 8, NAMES, 0.25)
+    ends_alike(run, expected)
+    assert checkpoint.load(run.newest).validation == expected.validation
+    evaluated = [record["step"] for record in run.metrics if "validation_loss" in record]
+    assert evaluated == list(range(4, 41, 4))
+
+
+def test_one_document_cannot_be_held_out(lab: Lab) -> None:
+    lab.data.write_text("anna\n")
+    train = lab.train(*VALIDATED, "--data", str(lab.data), "--workers", "1")
+    assert train.wait() == 1
+    assert "none to train on" in train.err
+    assert "Traceback" not in train.err
