@@ -1,30 +1,37 @@
-"""The wire protocol between coordinator and workers: what is said, and how it is checked.
+"""The wire protocol of the coordinator with workers, and with whoever asks for checkpoints.
 
 One message is one msgpack map: ``{"kind", "protocol", "run", "life", ...fields of the kind}``.
 ``run`` names the training run and ``life`` this start of its coordinator, so that words from an
 earlier life are recognised and dropped. Vectors travel as ``{parameter name: bytes}``, the bytes
 being little-endian float64.
 
-A peer's bytes are hostile until ``decode`` has checked them: sizes, names, types and ranges here,
-and the shapes of vectors where the model is known. Nothing here knows sockets.
+A peer's bytes are hostile until ``decode`` has checked them: sizes, names, types and ranges here
+(see ``fieldchecks``), and the shapes of vectors where the model is known. Nothing here knows
+sockets.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 import msgpack
 
+from microgpt.fieldchecks import CHECKS, MAX_DOCUMENTS, MAX_LISTED, MAX_PART, MAX_TEXT, Stored
+
+__all__ = [
+    "MAX_DOCUMENTS", "MAX_LISTED", "MAX_MESSAGE_BYTES", "MAX_PART", "MAX_TEXT", "PROTOCOL",
+    "Answer", "CheckpointList", "CheckpointPart", "Failure", "FetchCheckpoint", "Goodbye",
+    "Heartbeat", "Hello", "Introduce", "ListCheckpoints", "Message", "NoCheckpoint",
+    "ProtocolError", "Question", "Refuse", "Reply", "Status", "Stop", "Stored", "Task",
+    "VersionMismatchError", "Weights", "Welcome", "decode", "encode",
+]  # fmt: skip
+
 PROTOCOL = 2
 #: Largest message that is read at all; the transport enforces it too.
 MAX_MESSAGE_BYTES = 256 << 20
-MAX_TEXT = 2_000  # characters of a name or a reason
 MAX_MATRICES = 100_000  # entries of a map of parameters
-MAX_DOCUMENTS = 1 << 20  # in one shard
-MAX_COUNT = 1 << 62
 
 
 class ProtocolError(Exception):
@@ -163,77 +170,76 @@ class Stop(Message):
     reason: str
 
 
+# --- checkpoints: questions of anybody, and the coordinator's replies ----------------------------
+#
+# Who asks is no worker and says no Hello; ``run`` and ``life`` are empty. ``number`` is the asker's
+# own for a question, and comes back in the reply.
+
+
+@dataclass(frozen=True)
+class ListCheckpoints(Message):
+    """Which checkpoints are there?"""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class FetchCheckpoint(Message):
+    """The bytes of the checkpoint of step ``wanted`` from ``offset`` on; None: of the newest.
+
+    The newest one is not sent if its step is ``known``.
+    """
+
+    number: int
+    wanted: int | None
+    offset: int
+    known: int | None
+
+
+@dataclass(frozen=True)
+class CheckpointList(Message):
+    """The newest checkpoints in ascending order of steps; ``omitted`` older ones are left out.
+
+    Entries are plain tuples once they are decoded: ``Stored._make`` names their fields.
+    """
+
+    number: int
+    entries: tuple[Stored, ...]
+    omitted: int
+
+
+@dataclass(frozen=True)
+class CheckpointPart(Message):
+    """``data``: the ``MAX_PART`` bytes of a file of ``total`` from ``offset``, or what is left."""
+
+    number: int
+    step: int
+    total: int
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class NoCheckpoint(Message):
+    """There is nothing to send. ``again``: beginning anew in a while may help."""
+
+    number: int
+    reason: str
+    again: bool
+
+
+Question: TypeAlias = ListCheckpoints | FetchCheckpoint
+Reply: TypeAlias = CheckpointList | CheckpointPart | NoCheckpoint
+
+
 KINDS: dict[str, type[Message]] = {
     kind.__name__.lower(): kind
     for kind in (
         Hello, Heartbeat, Status, Answer, Failure, Goodbye,
         Welcome, Introduce, Weights, Task, Refuse, Stop,
+        ListCheckpoints, FetchCheckpoint, CheckpointList, CheckpointPart, NoCheckpoint,
     )
 }  # fmt: skip
-
-Check: TypeAlias = Callable[[Any], bool]
-
-
-def _is_flag(value: Any) -> bool:
-    return type(value) is bool
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= MAX_TEXT
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MAX_COUNT
-
-
-def _is_seconds(value: Any) -> bool:
-    return isinstance(value, float) and math.isfinite(value) and value >= 0.0
-
-
-def _is_numbers(value: Any) -> bool:
-    return isinstance(value, bytes) and len(value) % 8 == 0
-
-
-def _is_vector_map(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        _is_text(name) and _is_numbers(part) for name, part in value.items()
-    )
-
-
-def _is_model(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        _is_text(name) and _is_count(number) for name, number in value.items()
-    )
-
-
-def _is_documents(value: Any) -> bool:
-    return isinstance(value, tuple) and all(
-        isinstance(document, tuple) and all(map(_is_count, document)) for document in value
-    )
-
-
-#: What a field of this name must look like, in whatever message it stands.
-CHECKS: dict[str, Check] = {
-    "run": _is_text,
-    "life": _is_text,
-    "name": _is_text,
-    "engine": _is_text,
-    "reason": _is_text,
-    "text": _is_text,
-    "step": _is_count,
-    "start": _is_count,
-    "count": _is_count,
-    "document": _is_count,
-    "worker": _is_count,
-    "ready": _is_flag,
-    "training": _is_flag,
-    "seconds": _is_seconds,
-    "losses": _is_numbers,
-    "gradient": _is_vector_map,
-    "weights": _is_vector_map,
-    "model": _is_model,
-    "documents": _is_documents,
-}
 
 
 _FIELDS: dict[type[Message], tuple[str, ...]] = {
@@ -253,7 +259,7 @@ def encode(message: Message, protocol: int = PROTOCOL) -> bytes:
 def decode(data: bytes | memoryview, longest_list: int = MAX_DOCUMENTS) -> Message:
     """The message in ``data``.
 
-    ``longest_list`` is 0 at the coordinator: what workers say has no list in it, and lists within
+    ``longest_list`` is 0 at the coordinator: what it is told has no list in it, and lists within
     lists that promise more than they hold take much memory for a few bytes.
 
     Raises VersionMismatchError for another version of the protocol, and ProtocolError for

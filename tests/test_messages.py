@@ -13,17 +13,24 @@ from hypothesis import strategies as st
 from microgpt import messages
 from microgpt.messages import (
     KINDS,
+    MAX_PART,
     Answer,
+    CheckpointList,
+    CheckpointPart,
     Failure,
+    FetchCheckpoint,
     Goodbye,
     Heartbeat,
     Hello,
     Introduce,
+    ListCheckpoints,
     Message,
+    NoCheckpoint,
     ProtocolError,
     Refuse,
     Status,
     Stop,
+    Stored,
     Task,
     VersionMismatchError,
     Weights,
@@ -45,6 +52,17 @@ EXAMPLES: list[Message] = [
     Task("run", "life", 7, 4, 2, ((26, 0, 1, 26), (26, 26))),
     Refuse("run", "life", "no"),
     Stop("run", "life", "done"),
+    ListCheckpoints("", "", 1),
+    FetchCheckpoint("", "", 2, None, 0, 90),
+    CheckpointList(
+        "run",
+        "life",
+        1,
+        (Stored(5, 999, 2.5, 4, 2.75, ""), Stored(6, 0, None, None, None, "truncated")),
+        3,
+    ),
+    CheckpointPart("run", "life", 2, 100, 300_000, 262_144, b"rest"),
+    NoCheckpoint("run", "life", 2, "there is no checkpoint yet", again=True),
 ]
 by_kind = pytest.mark.parametrize("message", EXAMPLES, ids=lambda m: type(m).__name__)
 
@@ -80,6 +98,7 @@ def changed(message: Message, **fields: Any) -> bytes:
 
 
 ANSWER, TASK, WELCOME = EXAMPLES[3], EXAMPLES[9], EXAMPLES[6]
+FETCH, LIST, PART = EXAMPLES[13:16]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +140,28 @@ ANSWER, TASK, WELCOME = EXAMPLES[3], EXAMPLES[9], EXAMPLES[6]
         (WELCOME, {"model": []}),
         (EXAMPLES[0], {"name": "x" * 3000}),
         (EXAMPLES[10], {"reason": None}),
+        (FETCH, {"number": None}),
+        (FETCH, {"wanted": -1}),
+        (FETCH, {"wanted": "../../../etc/passwd"}),
+        (FETCH, {"wanted": False}),
+        (FETCH, {"offset": None}),
+        (FETCH, {"offset": -1}),
+        (FETCH, {"offset": 1 << 63}),
+        (FETCH, {"known": 1.0}),
+        (LIST, {"entries": [[5, 999, 2.5, 4, 2.75]]}),
+        (LIST, {"entries": [[5, 999, 2.5, 4, 2.75, "", ""]]}),
+        (LIST, {"entries": [[-5, 999, 2.5, 4, 2.75, ""]]}),
+        (LIST, {"entries": [[5, None, 2.5, 4, 2.75, ""]]}),
+        (LIST, {"entries": [[5, 999, math.nan, 4, 2.75, ""]]}),
+        (LIST, {"entries": [[5, 999, 2.5, 4.0, 2.75, ""]]}),
+        (LIST, {"entries": [[5, 999, 2.5, 4, 2, ""]]}),
+        (LIST, {"entries": [[5, 999, 2.5, 4, 2.75, None]]}),
+        (LIST, {"entries": [5]}),
+        (LIST, {"entries": {}}),
+        (PART, {"data": "rest"}),
+        (PART, {"data": bytes(MAX_PART + 1)}),
+        (PART, {"data": None}),
+        (EXAMPLES[16], {"again": 1}),
     ],
 )
 def test_wrong_fields_are_refused(message: Message, fields: dict[str, Any]) -> None:

@@ -1,0 +1,129 @@
+"""What a field of a message must look like: types, ranges and sizes. For ``messages`` alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+MAX_TEXT = 2_000  # characters of a name or a reason
+MAX_DOCUMENTS = 1 << 20  # in one shard
+MAX_COUNT = 1 << 62
+MAX_PART = 1 << 18  # bytes of a checkpoint in one message
+MAX_LISTED = 5_000  # checkpoints in one message
+
+
+class Stored(NamedTuple):
+    """A checkpoint file: its step, its size in bytes, and what it says of losses.
+
+    ``loss`` is that of its last batch; ``validation_loss`` that of the held-out documents after
+    ``validation_step`` updates. ``problem`` is what is wrong with the file, empty if nothing is.
+    """
+
+    step: int
+    size: int
+    loss: float | None
+    validation_step: int | None
+    validation_loss: float | None
+    problem: str
+
+
+Check: TypeAlias = Callable[[Any], bool]
+
+
+def _is_flag(value: Any) -> bool:
+    return type(value) is bool
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_TEXT
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_COUNT
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value) and value >= 0.0
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, bytes) and len(value) % 8 == 0
+
+
+def _is_vector_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        _is_text(name) and _is_numbers(part) for name, part in value.items()
+    )
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        _is_text(name) and _is_count(number) for name, number in value.items()
+    )
+
+
+def _is_checkpoint_part(value: Any) -> bool:
+    return isinstance(value, bytes) and len(value) <= MAX_PART
+
+
+def _is_optional_count(value: Any) -> bool:
+    return value is None or _is_count(value)
+
+
+def _is_optional_loss(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_entries(value: Any) -> bool:
+    return isinstance(value, tuple) and all(
+        isinstance(entry, tuple)
+        and len(entry) == len(_ENTRY)
+        and all(check(part) for check, part in zip(_ENTRY, entry, strict=True))
+        for entry in value
+    )
+
+
+#: Of the fields of ``Stored``.
+_ENTRY: tuple[Check, ...] = (
+    _is_count, _is_count, _is_optional_loss, _is_optional_count, _is_optional_loss, _is_text
+)  # fmt: skip
+
+
+def _is_documents(value: Any) -> bool:
+    return isinstance(value, tuple) and all(
+        isinstance(document, tuple) and all(map(_is_count, document)) for document in value
+    )
+
+
+#: What a field of this name must look like, in whatever message it stands.
+CHECKS: dict[str, Check] = {
+    "run": _is_text,
+    "life": _is_text,
+    "name": _is_text,
+    "engine": _is_text,
+    "reason": _is_text,
+    "text": _is_text,
+    "step": _is_count,
+    "start": _is_count,
+    "count": _is_count,
+    "document": _is_count,
+    "worker": _is_count,
+    "number": _is_count,
+    "wanted": _is_optional_count,
+    "known": _is_optional_count,
+    "offset": _is_count,
+    "total": _is_count,
+    "omitted": _is_count,
+    "again": _is_flag,
+    "ready": _is_flag,
+    "training": _is_flag,
+    "seconds": _is_seconds,
+    "losses": _is_numbers,
+    "gradient": _is_vector_map,
+    "weights": _is_vector_map,
+    "model": _is_model,
+    "documents": _is_documents,
+    "data": _is_checkpoint_part,
+    "entries": _is_entries,
+}
