@@ -10,7 +10,7 @@ import json
 import os
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from microgpt.adam import AdamConfig
@@ -21,15 +21,26 @@ from microgpt.engine import ENGINES, make_engine
 from microgpt.model import GPTConfig
 from microgpt.parameters import StateDict
 from microgpt.sampling import generate
-from microgpt.training import Corpus, advance, initial_state, to_checkpoint
+from microgpt.training import (
+    Corpus,
+    Validation,
+    advance,
+    initial_state,
+    to_checkpoint,
+    validation_loss,
+)
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A finished training: ``checkpoint`` as it would be saved, and the loss of every step."""
+    """A finished training: ``checkpoint`` as it would be saved, and the loss of every step.
+
+    ``validations``: after how many steps the held-out documents had which loss.
+    """
 
     checkpoint: Checkpoint
     losses: tuple[float, ...]
+    validations: tuple[Validation, ...] = ()
 
     @property
     def state_dict(self) -> StateDict:
@@ -76,44 +87,56 @@ def train(
     beta1: float = 0.85,
     beta2: float = 0.99,
     eps: float = 1e-8,
+    validation_fraction: float = 0.0,
+    eval_every: int = 100,
     engine: str = ENGINES[0],
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainingResult:
     """Train in this process and return the outcome.
 
     ``data``: what ``--data`` takes (names, embedded, a path, a URL), or a sequence of documents.
-    ``progress`` is called after each step with its number, from 1, and its loss in nats per token.
+    ``validation_fraction`` of the documents is not trained on; their loss is computed after every
+    ``eval_every`` steps and after the last. ``progress`` is called after each step with its number,
+    from 1, and its loss in nats per token.
     The result has the bits of ``scripts/train.py`` with the same settings. Raises ValueError for
     settings that cannot be, DatasetError for unusable data, NonFiniteError if training diverges.
     """
+    if eval_every < 1:
+        raise ValueError(f"eval_every must be at least 1, not {eval_every}")
     dataset = load_dataset(data) if isinstance(data, str) else from_documents(data)
-    corpus = Corpus(dataset.documents, seed)
+    corpus = Corpus(dataset.documents, seed, validation_fraction)
     model = GPTConfig(corpus.tokenizer.vocab_size, n_layer, n_embd, n_head, block_size)
     adam = AdamConfig(learning_rate, beta1, beta2, eps)
-    config = TrainingConfig(model, adam, steps, batch_size, seed)
-    return _run(config, dataset, corpus, engine, progress)
+    config = TrainingConfig(model, adam, steps, batch_size, seed, validation_fraction)
+    return _run(config, dataset, corpus, eval_every, engine, progress)
 
 
 def _run(
     config: TrainingConfig,
     dataset: Dataset,
     corpus: Corpus,
+    eval_every: int,
     engine_name: str,
     progress: Callable[[int, float], None] | None,
 ) -> TrainingResult:
     engine = make_engine(engine_name, config.model)
     state = initial_state(config, corpus)
     losses: list[float] = []
+    validations: list[Validation] = []
     for step in range(config.steps):
         result = engine.gradients(state.params, corpus.batch(step, config.batch_size))
         state = advance(config, state, result.gradient, result.losses)
         losses.append(state.losses[-1])
+        if corpus.validation and (state.step % eval_every == 0 or state.step == config.steps):
+            loss = validation_loss(engine.losses(state.params, corpus.validation))
+            validations.append(Validation(state.step, loss))
+            state = replace(state, validation=validations[-1])
         if progress is not None:
             progress(step + 1, losses[-1])
     run = f"in-process-{config.seed}"
     fingerprint = dataset.fingerprint()
     checkpoint = to_checkpoint(config, state, corpus.tokenizer, fingerprint, run)
-    return TrainingResult(checkpoint, tuple(losses))
+    return TrainingResult(checkpoint, tuple(losses), tuple(validations))
 
 
 def sample(
@@ -161,7 +184,13 @@ def load_run(run_dir: str | os.PathLike[str]) -> TrainingResult:
     try:
         lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines]
-        losses = tuple(float(r["loss"]) for r in records if r["step"] <= checkpoint.step)
+        done = [record for record in records if record["step"] <= checkpoint.step]
+        losses = tuple(float(record["loss"]) for record in done)
+        validations = tuple(
+            Validation(int(record["step"]), float(record["validation_loss"]))
+            for record in done
+            if "validation_loss" in record
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"the metrics of {directory} cannot be read: {error}") from error
-    return TrainingResult(checkpoint, losses)
+    return TrainingResult(checkpoint, losses, validations)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import microgpt
 from microgpt.checkpoint import CheckpointError
 from microgpt.dataset import DatasetError
 from microgpt.engine import ENGINES
+from microgpt.engine.scalar import ScalarEngine
 from microgpt.model import GPTConfig
+from microgpt.parameters import from_bytes
 from microgpt.sampling import generate
+from microgpt.training import Corpus
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ["anna", "bob", "carla", "dora", "emil"]
@@ -43,6 +48,38 @@ def test_every_engine_gives_the_same_state(engine: str) -> None:
     assert train(engine=engine).checkpoint.state_sha256 == train().checkpoint.state_sha256
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_held_out_documents_are_evaluated(engine: str, tmp_path: Path) -> None:
+    result = train(validation_fraction=0.4, eval_every=3, engine=engine)
+    assert [step for step, _ in result.validations] == [3, 4]
+    last = result.validations[-1]
+    assert result.checkpoint.validation == last
+    corpus = Corpus(NAMES, 42, 0.4)
+    assert (corpus.num_training, len(corpus.validation)) == (3, 2)
+    params = np.array(from_bytes(result.checkpoint.weights))
+    losses = ScalarEngine(result.checkpoint.training.model).losses(params, corpus.validation)
+    assert last.loss.hex() == ((1 / 2) * (losses[0] + losses[1])).hex()
+    result.save(tmp_path / "c")
+    assert microgpt.load_checkpoint(tmp_path / "c").validation == last
+    seldom = train(validation_fraction=0.4, engine=engine)
+    assert [step for step, _ in seldom.validations] == [4]
+    assert seldom.checkpoint.state_sha256 == result.checkpoint.state_sha256
+    assert result.losses != train().losses
+    assert train().validations == ()
+
+
+def test_a_run_has_the_validations_of_its_metrics(tmp_path: Path) -> None:
+    result = train(validation_fraction=0.4, eval_every=2)
+    result.save(tmp_path / "checkpoint.msgpack")
+    valid = {step: {"validation_loss": loss} for step, loss in result.validations}
+    lines = [
+        json.dumps({"step": step, "loss": loss, **valid.get(step, {})})
+        for step, loss in enumerate([*result.losses, 9.0], 1)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    assert microgpt.load_run(tmp_path) == result
+
+
 def test_a_saved_result_samples_the_same(tmp_path: Path) -> None:
     result = train()
     path = tmp_path / "checkpoint.msgpack"
@@ -69,6 +106,8 @@ def test_training_from_a_file_is_training_from_its_lines(tmp_path: Path) -> None
         ({"n_embd": 10, "n_head": 4}, "n_embd .10. must be a multiple of n_head .4."),
         ({"engine": "abacus"}, "there is no engine 'abacus'"),
         ({"beta1": 1.0}, "beta1 must lie in"),
+        ({"validation_fraction": -0.1}, "validation_fraction must lie in"),
+        ({"eval_every": 0}, "eval_every must be at least 1"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, object], message: str) -> None:

@@ -22,6 +22,7 @@ import pytest
 from microgpt import checkpoint, sampling
 from microgpt.checkpoint import VERSION, Checkpoint, CheckpointError, Problem, Validation
 from microgpt.formats import FORMATS, recognise
+from microgpt.formats.card import model_card
 from microgpt.parameters import from_bytes, to_bytes
 from tests.hostile_files import STRANGE, mangle, with_strange_value
 from tests.processes import ROOT
@@ -164,6 +165,9 @@ def test_the_model_card_has_the_head_that_hubs_read(tmp_path: Path) -> None:
     assert keys == ["library_name", "pipeline_tag", "tags"]
     assert made.params_sha256 in rest
     assert "after 5 steps" in rest
+    assert "validation" not in rest
+    validated = model_card(replace(made, validation=Validation(4, 2.71828)))
+    assert "nats per token |\n| validation loss | 2.7183 nats per token |\n| SHA" in validated
     assert max(map(len, rest.splitlines())) < 150
 
 

@@ -25,7 +25,7 @@ It was trained with a data-parallel trainer for Andrej Karpathy's microGPT.
 | layers, heads, width, context | {n_layer}, {n_head}, {n_embd}, {block_size} |
 | alphabet | {alphabet} characters and BOS, which begins and ends every document |
 | last training loss | {loss} nats per token |
-| SHA-256 of the weights (float64, little-endian, in canonical order) | `{digest}` |
+{validation}| SHA-256 of the weights (float64, little-endian, in canonical order) | `{digest}` |
 
 ## Files
 
@@ -70,12 +70,16 @@ def model_card(checkpoint: Checkpoint) -> str:
     documents = checkpoint.data.get("documents")
     size = f"{documents:,} documents" if isinstance(documents, int) else "documents"
     known = {"names": "names.txt of makemore", "embedded": "first names of the 1990 US census"}
+    held_out = checkpoint.validation
     return CARD.format(
         step=checkpoint.step,
         num_params=checkpoint.num_params,
         data=f"a data set of {size}{f' ({known[name]})' if name in known else ''}",
         alphabet=len(checkpoint.tokenizer.chars),
         loss=f"{checkpoint.losses[-1]:.4f}" if checkpoint.losses else "unknown:",
+        validation=f"| validation loss | {held_out.loss:.4f} nats per token |\n"
+        if held_out
+        else "",
         digest=checkpoint.params_sha256,
         **checkpoint.training.model.to_dict(),
     )
