@@ -42,14 +42,20 @@ class Members:
     """
 
     def __init__(
-        self, out: Outbox, run: str, life: str, timeout: float, model: Mapping[str, int]
+        self,
+        out: Outbox,
+        run: str,
+        life: str,
+        timeout: float,
+        model: Mapping[str, int],
+        libm: str,
     ) -> None:
         self.workers: dict[Peer, Worker] = {}
         self.ready: dict[Peer, Worker] = {}
         self.joined = 0
         self._barred: dict[Peer, str] = {}
         self._out, self._run, self._life = out, run, life
-        self._timeout, self._model = float(timeout), model
+        self._timeout, self._model, self._libm = float(timeout), model, libm
 
     def welcome(self, peer: Peer, hello: messages.Hello, now: float) -> Worker:
         """Take a worker in, or begin again with one that is in already."""
@@ -61,6 +67,8 @@ class Members:
             self.workers[peer] = worker
             text = f"{worker.name} has joined ({worker.engine} engine)"
             self._out.note("joined", text, worker=worker.name, engine=worker.engine)
+            if hello.libm != self._libm:
+                self._warn_of_other_bits(worker)
         worker.heard = worker.welcomed = now
         worker.weights_step = -1
         worker.ready = False
@@ -70,6 +78,13 @@ class Members:
             messages.Welcome(self._run, self._life, worker.number, self._timeout, self._model),
         )
         return worker
+
+    def _warn_of_other_bits(self, worker: Worker) -> None:
+        text = (
+            f"{worker.name} has another C library or processor, which computes exp, log or powers "
+            "to other bits: from here on the run's last bits depend on who computes what"
+        )
+        self._out.note("platform", text, warning=True, worker=worker.name)
 
     def make_ready(self, worker: Worker) -> None:
         """The worker can be given work from now on."""

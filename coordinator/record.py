@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
-import math
 import os
 import platform
 import sys
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.cli import say
+from microgpt.platform_bits import libm_sha256
 
 PACKAGES = ("msgpack", "numba", "numpy", "pyzmq", "rich")
 MAX_WAITING = 1 << 20  # bytes of lines that a full disk does not take
@@ -31,18 +30,13 @@ class RunDirError(Exception):
 
 def fingerprint() -> dict[str, Any]:
     """The platform, as far as it decides bits: CPU, C library, and what its functions return."""
-    points = [0.001 + 0.37 * i for i in range(2_000)]
-    digest = hashlib.sha256()
-    for x in points:
-        for result in (math.exp(x % 50), math.log(x), x**-1.0, x**-0.5, x**0.5, x**2.0, x**-1.5):
-            digest.update(result.hex().encode())
     return {
         "python": platform.python_version(),
         "implementation": sys.implementation.name,
         "system": platform.system(),
         "machine": platform.machine(),
         "libc": " ".join(platform.libc_ver()).strip(),
-        "libm_sha256": digest.hexdigest(),
+        "libm_sha256": libm_sha256(),
     }
 
 

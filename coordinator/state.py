@@ -28,6 +28,7 @@ __all__ = ["CoordinatorState", "Policy", "Worker"]
 class CoordinatorState:
     """The coordinator of run ``run`` in its life ``life``; see ``handle``.
 
+    ``libm``: digest of what our C library computes, to compare workers' with.
     ``workers`` maps peers to workers in the order in which they joined; ``training`` is the newest
     state; ``closing`` is None while training goes on, else the outcome that is being carried out.
     """
@@ -41,6 +42,7 @@ class CoordinatorState:
         *,
         run: str,
         life: str,
+        libm: str = "",
     ) -> None:
         self.config, self.corpus, self.training, self.policy = config, corpus, training, policy
         self.run, self.life = run, life
@@ -48,7 +50,7 @@ class CoordinatorState:
         self.finished = False
         self._out = Outbox()
         model = config.model.to_dict()
-        self._members = Members(self._out, run, life, policy.worker_timeout, model)
+        self._members = Members(self._out, run, life, policy.worker_timeout, model, libm)
         self.workers = self._members.workers
         self._ready = self._members.ready
         self._handout = HandOut(config, corpus, policy, self._out, run, life)
@@ -82,6 +84,8 @@ class CoordinatorState:
         self._out.begin(self._now)
         if not self.finished:
             _HANDLERS[type(event)](self, event)
+        elif isinstance(event, events.Received) and isinstance(event.message, messages.Hello):
+            self._welcome(event.peer, event.message)  # only to be sent home
         return self._out.actions
 
     def _advance_time(self, now: float) -> None:

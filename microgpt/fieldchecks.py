@@ -11,6 +11,7 @@ MAX_DOCUMENTS = 1 << 20  # in one shard
 MAX_COUNT = 1 << 62
 MAX_PART = 1 << 18  # bytes of a checkpoint in one message
 MAX_LISTED = 5_000  # checkpoints in one message
+NOT_LOOKED_INTO = "not looked into yet"  # the problem of a file for which there was no time
 
 
 class Stored(NamedTuple):
@@ -104,6 +105,7 @@ CHECKS: dict[str, Check] = {
     "engine": _is_text,
     "reason": _is_text,
     "text": _is_text,
+    "libm": _is_text,
     "step": _is_count,
     "start": _is_count,
     "count": _is_count,

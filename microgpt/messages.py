@@ -18,10 +18,19 @@ from typing import Any, TypeAlias
 
 import msgpack
 
-from microgpt.fieldchecks import CHECKS, MAX_DOCUMENTS, MAX_LISTED, MAX_PART, MAX_TEXT, Stored
+from microgpt.fieldchecks import (
+    CHECKS,
+    MAX_DOCUMENTS,
+    MAX_LISTED,
+    MAX_PART,
+    MAX_TEXT,
+    NOT_LOOKED_INTO,
+    Stored,
+)
 
 __all__ = [
-    "MAX_DOCUMENTS", "MAX_LISTED", "MAX_MESSAGE_BYTES", "MAX_PART", "MAX_TEXT", "PROTOCOL",
+    "MAX_DOCUMENTS", "MAX_LISTED", "MAX_MESSAGE_BYTES", "MAX_PART", "MAX_TEXT",
+    "NOT_LOOKED_INTO", "PROTOCOL",
     "Answer", "CheckpointList", "CheckpointPart", "Failure", "FetchCheckpoint", "Goodbye",
     "Heartbeat", "Hello", "Introduce", "ListCheckpoints", "Message", "NoCheckpoint",
     "ProtocolError", "Question", "Refuse", "Reply", "Status", "Stop", "Stored", "Task",
@@ -58,10 +67,14 @@ class Message:
 
 @dataclass(frozen=True)
 class Hello(Message):
-    """A worker offers to work. ``engine`` is the name of the engine it computes with."""
+    """A worker offers to work. ``engine`` is the name of the engine it computes with.
+
+    ``libm`` is the digest of what its C library computes; see ``microgpt.platform_bits``.
+    """
 
     name: str
     engine: str
+    libm: str
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class Play:
 
     def joins(self, *peers: bytes) -> None:
         for peer in peers:
-            self.says(peer, messages.Hello("", "", peer.decode(), "stub"))
+            self.says(peer, messages.Hello("", "", peer.decode(), "stub", ""))
             self.says(peer, messages.Heartbeat(RUN, LIFE, ready=True))
 
     def got(self, peer: bytes, kind: type[M]) -> list[M]:
@@ -165,7 +165,7 @@ def test_a_worker_is_welcomed_and_given_weights_before_work() -> None:
 
 def test_nobody_is_given_work_before_its_engine_is_made() -> None:
     play = Play(batch_size=2, shard_size=None)
-    play.says(A, messages.Hello("", "", "A", "stub"))
+    play.says(A, messages.Hello("", "", "A", "stub", ""))
     play.says(A, messages.Heartbeat(RUN, LIFE, ready=False))
     assert [type(message) for message in play.sent[A]] == [messages.Welcome]
     play.joins(B)
@@ -178,10 +178,19 @@ def test_nobody_is_given_work_before_its_engine_is_made() -> None:
     assert [record["workers"] for record in play.done] == [2, 2, 2]
 
 
+def test_a_worker_whose_c_library_differs_is_loudly_named_once() -> None:
+    play = Play()
+    for _ in range(2):
+        play.says(B, messages.Hello("", "", "B", "stub", "another digest"))
+    (note,) = (note for note in play.notes if note.kind == "platform")
+    assert note.warning
+    assert note.text.startswith("B has another C library or processor")
+
+
 def test_whoever_says_hello_again_is_asked_again_whether_it_is_ready() -> None:
     play = Play(batch_size=1)
     play.joins(A)
-    play.says(A, messages.Hello(RUN, LIFE, "A", "stub"))
+    play.says(A, messages.Hello(RUN, LIFE, "A", "stub", ""))
     assert len(play.got(A, messages.Task)) == 1
     play.says(A, messages.Heartbeat(RUN, LIFE, ready=True))
     assert len(play.got(A, messages.Task)) == 2
@@ -366,7 +375,7 @@ def test_stop_saves_before_it_ends() -> None:
     play.do(StopRequested())
     assert (play.saves, play.finish) == ([0, 1], None)
     assert len(play.got(A, messages.Stop)) == 1
-    play.says(B, messages.Hello("", "", "B", "stub"))  # who comes now is sent home
+    play.says(B, messages.Hello("", "", "B", "stub", ""))  # who comes now is sent home
     assert [type(m) for m in play.sent[B]] == [messages.Welcome, messages.Stop]
     assert play.answers(A) == []
     play.do(Saved(1))
@@ -452,7 +461,7 @@ def test_two_opinions_that_differ_are_reported_with_both_names() -> None:
 
 def test_names_from_outside_cannot_command_a_terminal() -> None:
     play = Play()
-    play.says(A, messages.Hello("", "", "evil\x1b[2J\n" + "x" * 500, "en\x07gine"))
+    play.says(A, messages.Hello("", "", "evil\x1b[2J\n" + "x" * 500, "en\x07gine", ""))
     play.says(A, messages.Status(RUN, LIFE, "look\x1b]0;title\x07"))
     for note in play.notes:
         assert note.text.isprintable()

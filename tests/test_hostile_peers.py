@@ -114,7 +114,7 @@ def test_spoiled_answers_of_a_member(target: Target, reference: Reference) -> No
         with hostile.connect(target.address) as peer:
             zmtp.shake_hands(peer, b"member%d" % number)
             reader = zmtp.Reader(greeted=True)
-            hello = messages.Hello("", "", f"member {number}", "scalar")
+            hello = messages.Hello("", "", f"member {number}", "scalar", "")
             peer.sendall(zmtp.frame(messages.encode(hello)))
             welcome = receive(peer, reader, messages.Welcome)
             ready = messages.Heartbeat(welcome.run, welcome.life, ready=True)

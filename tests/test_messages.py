@@ -40,7 +40,7 @@ from microgpt.messages import (
 )
 
 EXAMPLES: list[Message] = [
-    Hello("", "", "w\u00f6rker", "scalar"),
+    Hello("", "", "w\u00f6rker", "scalar", "5ha"),
     Heartbeat("run", "life", ready=True),
     Status("run", "life", "compiling"),
     Answer("run", "life", 7, 4, 2, 0.25, bytes(16), {"wte": bytes(8), "wpe": b"12345678"}),

@@ -53,7 +53,7 @@ class Target:
         return dealer
 
     def hello(self, dealer: zmq.Socket[bytes], name: str = "stranger") -> None:
-        dealer.send(messages.encode(messages.Hello("", "", name, "scalar")))
+        dealer.send(messages.encode(messages.Hello("", "", name, "scalar", "")))
         welcome = self.receive(dealer, messages.Welcome)
         dealer.send(messages.encode(messages.Heartbeat(welcome.run, welcome.life, ready=True)))
 
@@ -105,9 +105,9 @@ FOREIGN = [
     b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\x81\xc0\xc0",
     msgpack.packb({"protocol": 2}), msgpack.packb({"protocol": 2, "kind": "launch"}),
     msgpack.packb({"protocol": 2, "kind": ["hello"]}), msgpack.packb({"protocol": "\x1b[2Jx"}),
-    msgpack.packb({"protocol": 2, "kind": "hello", "run": 1, "life": "", "name": "", "engine": ""}),
+    messages.encode(messages.Hello(1, "", "", "", "")),  # type: ignore[arg-type]  # on purpose
     msgpack.packb({"protocol": 2, "kind": "goodbye", "run": "", "life": "", "more": 0}),
-    messages.encode(messages.Hello("", "", "old", "scalar"), protocol=0),
+    messages.encode(messages.Hello("", "", "old", "scalar", ""), protocol=0),
 ]  # fmt: skip
 
 
@@ -245,7 +245,7 @@ def test_crowds_that_join_and_leave(target: Target, reference: Reference) -> Non
         target.pace()
         crowd = [target.dealer() for _ in range(100)]
         for number, dealer in enumerate(crowd):
-            dealer.send(messages.encode(messages.Hello("", "", f"crowd {number}", "scalar")))
+            dealer.send(messages.encode(messages.Hello("", "", f"crowd {number}", "scalar", "")))
         target.receive(crowd[-1], messages.Welcome)
         for dealer in crowd:
             dealer.close(linger=0)
@@ -275,7 +275,7 @@ def test_the_coordinator_tells_a_worker_of_another_version(
 ) -> None:
     target.worker.send(signal.SIGSTOP)
     dealer = target.dealer()
-    hello = messages.Hello("", "", "from the future", "scalar")
+    hello = messages.Hello("", "", "from the future", "scalar", "")
     dealer.send(messages.encode(hello, protocol=1))
     refusal = target.receive(dealer, messages.Refuse)
     assert "protocol 1, this program 2" in refusal.reason

@@ -46,7 +46,7 @@ class Play:
     """A worker and the time; ``hears`` and ``do`` return what it does."""
 
     def __init__(self) -> None:
-        self.worker = WorkerState("anna", "scalar")
+        self.worker = WorkerState("anna", "scalar", "digest")
         self.now = 50.0
         self.first = self.worker.start(self.now)
 
@@ -67,7 +67,7 @@ def sent(actions: list[Action]) -> list[messages.Message]:
     return [action.message for action in actions if isinstance(action, Send)]
 
 
-HELLO = messages.Hello("", "", "anna", "scalar")
+HELLO = messages.Hello("", "", "anna", "scalar", "digest")
 
 
 def test_it_offers_itself_until_it_is_welcomed() -> None:
@@ -148,7 +148,7 @@ def test_each_task_is_computed_with_the_weights_of_its_step() -> None:
 def test_a_task_without_its_weights_begins_all_again(before: list[Any]) -> None:
     play = Play()
     play.hears(WELCOME, *before)
-    assert sent(play.hears(task(4))) == [messages.Hello(RUN, LIFE, "anna", "scalar")]
+    assert sent(play.hears(task(4))) == [messages.Hello(RUN, LIFE, "anna", "scalar", "digest")]
 
 
 @pytest.mark.parametrize(

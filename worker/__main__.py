@@ -17,6 +17,7 @@ import click
 from microgpt import cli
 from microgpt.cli import UserError, option
 from microgpt.engine import ENGINES
+from microgpt.platform_bits import libm_sha256
 from worker.client import Client
 from worker.security import Keys, has_coordinator, load_keys
 from worker.state import WorkerState
@@ -65,7 +66,7 @@ def main(
             return 0
     client = Client(
         connect,
-        WorkerState(name, engine),
+        WorkerState(name, engine, libm_sha256()),
         quiet=quiet,
         parent=parent,
         keys=keys,

@@ -119,10 +119,13 @@ Action: TypeAlias = Send | Configure | Compute | Note | Leave
 
 
 class WorkerState:
-    """A worker called ``name`` that computes with ``engine``; see ``handle``."""
+    """A worker called ``name`` that computes with ``engine``; see ``handle``.
 
-    def __init__(self, name: str, engine: str) -> None:
-        self.name, self.engine = name, engine
+    ``libm``: digest of what its C library computes.
+    """
+
+    def __init__(self, name: str, engine: str, libm: str = "") -> None:
+        self.name, self.engine, self.libm = name, engine, libm
         self.run = self.life = ""  # of the coordinator that has welcomed us
         self.model: Mapping[str, int] | None = None
         self.ready = False  # whether the engine for the model is made
@@ -230,7 +233,7 @@ class WorkerState:
     def _offer(self) -> None:
         """Say Hello, and again and again until a welcome comes."""
         self._settled = False
-        self._send(messages.Hello(self.run, self.life, self.name, self.engine))
+        self._send(messages.Hello(self.run, self.life, self.name, self.engine, self.libm))
 
     def _compute_next(self) -> None:
         if self.computing is None and self._queue:
