@@ -26,7 +26,7 @@ LEAVE_SECONDS = 1.7  # for the children to end by themselves after Ctrl-C
 RESTARTS = 5  # within this time more restarts of one child mean that it cannot live
 RESTART_WINDOW = 10.0  # seconds
 ADDRESS_POLL = 0.02  # seconds
-POLITE = (0, INTERRUPTED, 143)
+POLITE = (0, *(128 + number for number in interrupts.SIGNALS))
 
 
 @dataclass
@@ -64,12 +64,12 @@ class Supervisor:
         self._children: dict[int, Child] = {}
         self._ended: queue.SimpleQueue[Child | None] = queue.SimpleQueue()
         self._starts: dict[int, list[float]] = {}
-        self._signal = 0  # the first SIGINT or SIGTERM
+        self._signal = 0  # the first that wants us to end
         self._exit_code: int | None = None
 
     def run(self) -> int:
         """Until the run is over. Returns the exit code; no child is left. Raises UserError."""
-        for caught in (signal.SIGINT, signal.SIGTERM):
+        for caught in interrupts.SIGNALS:
             signal.signal(caught, self._on_signal)
         (self._run_dir / "endpoint").unlink(missing_ok=True)
         try:

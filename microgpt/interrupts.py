@@ -8,11 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: What ends a program: Ctrl-C, a polite kill, and the end of its terminal, unless somebody wants
+#: the program to outlive that (nohup).
+SIGNALS = tuple(
+    number
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+)
 
 
 def leave_quietly() -> None:
-    """Until somebody handles SIGINT and SIGTERM better, they end the process with 130 and 143."""
+    """Until somebody handles these signals better, they end the process with 128 + their number."""
     for number in SIGNALS:
         signal.signal(number, _leave)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -1,22 +1,23 @@
-"""Ctrl-C and SIGTERM at any moment: all gone within 2 s, state saved, no traceback anywhere."""
+"""Ctrl-C, SIGTERM, a closed terminal, at any moment: all gone within 2 s, saved, no traceback."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from microgpt import checkpoint
-from tests.processes import TINY, Lab, Process, eventually, session_members
+from tests.processes import ROOT, TINY, Lab, Process, eventually, session_members
 from tests.test_system_workers import find_child, signal_process
 
 pytestmark = pytest.mark.timeout(110)
 LIMIT = 2.0  # seconds
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 def endless(lab: Lab, *more: str) -> list[str]:
@@ -46,7 +47,7 @@ def leaves(process: Process, since: float, code: int) -> None:
     assert "Exception" not in shown, shown
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", CODES)
 @pytest.mark.parametrize("to", ["all", "train", "coordinator"])
 def test_a_training_stops_and_saves(lab: Lab, number: signal.Signals, to: str) -> None:
     train = lab.train(*endless(lab, "--workers", "2"))
@@ -65,6 +66,19 @@ def test_a_training_stops_and_saves(lab: Lab, number: signal.Signals, to: str) -
     assert saved.step == len(run.metrics) >= 5
     assert f"stopped after step {saved.step}; to go on: python scripts/train.py" in train.out
     assert "warning" not in train.err
+
+
+def test_nohup_outlives_the_terminal(lab: Lab) -> None:
+    command = [sys.executable, str(ROOT / "scripts/train.py"), *endless(lab, "--workers", "1")]
+    train = lab.start("nohup", *command, "--run-dir", "runs/it")
+    run = lab.run_dir()
+    run.reaches(5)
+    train.send_group(signal.SIGHUP)
+    run.reaches(len(run.metrics) + 20)
+    assert run.kinds().count("lost") == run.kinds().count("left") == 0
+    since = time.monotonic()
+    train.send_group(signal.SIGTERM)
+    leaves(train, since, 143)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -7,7 +7,6 @@ from microgpt import interrupts  # isort: skip  # before what takes time to impo
 interrupts.leave_quietly()
 
 import os
-import signal
 import socket
 import time
 from pathlib import Path
@@ -80,7 +79,7 @@ def main(
     if not quiet:
         print(f"{name} ends: {leave.reason}", flush=True)
     if leave.outcome == "left":
-        return cli.TERMINATED if stopped_by == signal.SIGTERM else cli.INTERRUPTED
+        return 128 + stopped_by if stopped_by else cli.INTERRUPTED
     return 0
 
 
