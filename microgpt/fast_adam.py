@@ -5,15 +5,13 @@ The coordinator runs it on every step, so this module must not import ``microgpt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from microgpt import adam, jit
 from microgpt.adam import AdamConfig, AdamState
 from microgpt.libm import power
 from microgpt.simd import load, pointer, splat, store
-from microgpt.vectors import Vector
+from microgpt.vectors import Vector, for_kernels
 
 LANES = 8
 EIGHT = (0,) * LANES
@@ -38,7 +36,7 @@ def update(
     All vectors are (num_params,) float64, and so are the results. Raises ValueError for vectors of
     different lengths.
     """
-    p, g, m, v = (_vector(x) for x in (params, gradient, state.m, state.v))
+    p, g, m, v = (for_kernels(x) for x in (params, gradient, state.m, state.v))
     if not len(p) == len(g) == len(m) == len(v):
         lengths = ", ".join(str(len(vector)) for vector in (p, g, m, v))
         raise ValueError(f"parameters, gradient, m and v differ in length: {lengths}")
@@ -56,10 +54,6 @@ def update(
     new = np.empty((3, len(p)))
     _update(numbers, p, g, m, v, new, 2.0, 0.5)
     return new[0], _state(new[1], new[2])
-
-
-def _vector(x: Sequence[float] | Vector) -> Vector:
-    return np.ascontiguousarray(x, dtype=np.float64)
 
 
 def _state(m: Vector, v: Vector) -> AdamState:

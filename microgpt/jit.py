@@ -95,7 +95,7 @@ class Entry:
         """Call the compiled function."""
         if self._ready:
             return self.compiled(*args)
-        with _turn():
+        with turn("compiling"):
             try:
                 result = self.compiled(*args)
             except Exception:  # the cache is damaged or full; what is wrong for good comes again
@@ -117,15 +117,15 @@ class Entry:
 
 
 @contextmanager
-def _turn() -> Iterator[None]:
-    """Hold this machine's right to compile.
+def turn(what: str) -> Iterator[None]:
+    """Hold this machine's right to do something, such as compiling.
 
-    Another process that wants the same waits here and then finds the compiled code in the cache.
+    Another process that wants the same waits here and then finds in the cache what it would make.
     """
     directory = cache_directory()
     if directory is None or fcntl is None:
         yield
         return
-    with open(directory / "compiling.lock", "a") as lock:
+    with open(directory / f"{what}.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, also if we are killed
         yield

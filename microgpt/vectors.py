@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -34,3 +34,11 @@ def vector_to_map(vector: Vector, shapes: Shapes) -> dict[str, bytes]:
 def vector_from_map(parts: Mapping[str, bytes], shapes: Shapes) -> Vector:
     """The inverse of ``vector_to_map``. Raises ValueError for wrong names or sizes."""
     return vector_from_bytes(join_bytes(parts, shapes))
+
+
+def for_kernels(numbers: Sequence[float] | Vector) -> Vector:
+    """A vector as compiled code takes it, the same one if it is like that already.
+
+    What came from bytes is read-only, which is another type: code would be compiled for it again.
+    """
+    return np.require(numbers, np.float64, ("C", "ALIGNED", "WRITEABLE"))

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from microgpt import adam, fast_adam
 from microgpt.engine import ENGINES, Engine, NonFiniteError, ShardGradient, make_engine
+from microgpt.engine.kernels_shard import replay_shard
 from microgpt.engine.replay import CHUNK, TapeEngine
 from microgpt.engine.scalar import ScalarEngine
+from microgpt.jit import Entry
 from microgpt.model import GPTConfig, exp, linear, log, parameter_shapes, select
 from microgpt.parameters import init_parameters, num_params
 from microgpt.tokenizer import Tokenizer
-from microgpt.vectors import Vector
+from microgpt.vectors import Vector, vector_from_bytes, vector_to_bytes
 from tests.models import VARIANTS
 
 SHAPE = GPTConfig(vocab_size=5, n_embd=4, n_head=2, block_size=4)
@@ -279,6 +281,18 @@ def test_documents_that_cannot_be(documents: list[list[int]], message: str) -> N
     for compute in (engine.gradients, engine.losses):
         with pytest.raises(ValueError, match=message):
             compute(params, documents)
+
+
+def test_weights_from_a_message_need_no_other_code() -> None:
+    """They are read-only: a type of its own, for which the kernels would be compiled again."""
+    engine, params = make_engine("tape", SHAPE), parameters(parameter_shapes(SHAPE), 1)
+    for same in (params, vector_from_bytes(vector_to_bytes(params)), np.repeat(params, 2)[::2]):
+        assert bits(engine.gradients(same, [[1, 2]])) == bits(engine.gradients(params, [[1, 2]]))
+        state: Any = (same, same * same)
+        fast_adam.update(adam.AdamConfig(), same, same, adam.AdamState(*state), 0, 1)
+    for entry in (replay_shard, fast_adam._update):
+        assert isinstance(entry, Entry)
+        assert len(entry.compiled.signatures) == 1
 
 
 def test_parameters_that_do_not_fit() -> None:

@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 
 from microgpt import jit
-from microgpt.engine.fuse import fuse
+from microgpt.engine.kept import recorded
 from microgpt.engine.kernels import run_forward
-from microgpt.engine.program import Instruction, Program, compile_tape
+from microgpt.engine.program import Instruction, Program
 from microgpt.engine.tape import Op, TapeError
-from microgpt.engine.tracer import record
 from microgpt.model import Forward, GPTConfig, largest, num_positions, parameter_shapes
 from microgpt.parameters import unflatten
 from microgpt.sampling import Extend, plain
 from microgpt.simd import pointer
-from microgpt.vectors import Vector
+from microgpt.vectors import Vector, for_kernels
 
 Array = Any
 ONE = (0,) * 1
@@ -63,8 +62,8 @@ class _Replay:
 
     def __init__(self, params: Vector, config: GPTConfig) -> None:
         self.config = config
-        self.params = np.ascontiguousarray(params, np.float64)
-        program = _recorded(config)
+        self.params = for_kernels(params)
+        program = _program(config)
         self.tables = (program.instructions, program.indices, program.numbers, program.first)
         self.slots = _logit_slots(program)
         self.panel = np.append(self.params, 0.0)[program.panel]
@@ -102,9 +101,9 @@ class _Replay:
 
 
 @lru_cache(maxsize=8)
-def _recorded(config: GPTConfig) -> Program:
-    """Some hundred thousand operations are recorded and fused: once per shape of network."""
-    return compile_tape(fuse(record(config, results=largest_logits)))
+def _program(config: GPTConfig) -> Program:
+    """Read or recorded once per shape of network."""
+    return recorded(config, largest_logits)
 
 
 def _logit_slots(program: Program) -> Array:

@@ -74,7 +74,6 @@ class Program:
     num_slots: int
     num_params: int
     weights: WeightTables
-    groups: list[list[Group]]
 
 
 def compile_tape(tape: Tape) -> Program:
@@ -105,8 +104,7 @@ class _Compiler:
 
     def run(self) -> Program:
         tape, first, created = self.tape, [0], [self.num_slots]
-        positions = schedule(tape)
-        for position, groups in enumerate(positions):
+        for position, groups in enumerate(schedule(tape)):
             for group in groups:
                 self._lower(position, group)
             first.append(len(self.instructions))
@@ -126,7 +124,6 @@ class _Compiler:
             self.num_slots,
             tape.num_params,
             weight_tables(uses, tape.num_params, len(tape.losses), BLOCK),
-            positions,
         )
 
     def _mark_first(self, first: list[int], created: list[int]) -> tuple[list[int], list[int]]:

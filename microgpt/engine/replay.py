@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from microgpt import jit
 from microgpt.engine.base import NonFiniteError, ShardGradient
 from microgpt.engine.fuse import fuse
+from microgpt.engine.kept import recorded
 from microgpt.engine.kernels_shard import replay_shard
 from microgpt.engine.program import Program, compile_tape
 from microgpt.engine.scalar import ScalarEngine
@@ -24,7 +25,7 @@ from microgpt.engine.tracer import record
 from microgpt.model import Forward, GPTConfig, gpt, num_positions, parameter_shapes
 from microgpt.parameters import Shapes
 from microgpt.reduction import tree_sum
-from microgpt.vectors import Vector
+from microgpt.vectors import Vector, for_kernels
 
 Ints: TypeAlias = NDArray[np.int32]
 Result = TypeVar("Result")
@@ -47,7 +48,10 @@ class TapeEngine:
         self.config = config
         self.shapes = parameter_shapes(config) if shapes is None else shapes
         self._scalar = ScalarEngine(config, forward, self.shapes)
-        self._program = compile_tape(fuse(record(config, forward, self.shapes)))
+        if forward is gpt and shapes is None:
+            self._program = recorded(config)
+        else:
+            self._program = compile_tape(fuse(record(config, forward, self.shapes)))
         self._buffers = _Buffers(self._program, config.vocab_size)
         self._lock = threading.Lock()
 
@@ -84,7 +88,7 @@ class TapeEngine:
         return result
 
     def _checked(self, params: Vector, documents: Sequence[Sequence[int]]) -> Vector:
-        params = np.ascontiguousarray(params, np.float64)
+        params = for_kernels(params)
         if params.shape != (self._program.num_params,):
             raise ValueError(
                 f"the model has {self._program.num_params} parameters, not {params.shape}"
