@@ -34,9 +34,11 @@ from coordinator.config import (
 )
 from coordinator.console import make_console
 from coordinator.events import Finish
+from coordinator.library import CheckpointLibrary
 from coordinator.record import RunDirError, RunRecord, fingerprint, versions
 from coordinator.security import require_safe_bind
 from coordinator.server import Server
+from coordinator.shelf import Shelf
 from coordinator.state import CoordinatorState, Policy
 from coordinator.transport import MESSAGE_OVERHEAD, Transport
 from microgpt import cli
@@ -46,6 +48,7 @@ from microgpt.config import TrainingConfig
 from microgpt.dataset import Dataset, DatasetError, load_dataset
 from microgpt.model import parameter_shapes
 from microgpt.parameters import num_params
+from microgpt.platform_bits import libm_sha256
 from microgpt.sampling import generate
 from microgpt.training import (
     Corpus,
@@ -56,7 +59,7 @@ from microgpt.training import (
     to_checkpoint,
 )
 
-CLOSE_SECONDS = 0.2  # for a checkpoint that is not waited for any more
+CLOSE_SECONDS = 0.2  # for a disk that is not waited for any more
 
 
 @dataclass(frozen=True)
@@ -178,22 +181,27 @@ def conduct(run: Run, settings: Settings, parent: int) -> int:
         settings.eval_every,
     )
     life = os.urandom(8).hex()
-    state = CoordinatorState(config, run.corpus, run.state, policy, run=run.id, life=life)
+    libm = libm_sha256()
+    state = CoordinatorState(
+        config, run.corpus, run.state, policy, run=run.id, life=life, libm=libm
+    )
     console = make_console(config.steps, run.state.step, settings.quiet)
-    server = Server(state, transport, record, console, parent)
+    library = CheckpointLibrary(Shelf(run.directory, run.id, life), transport)
+    server = Server(state, transport, record, console, library, parent)
     writer = CheckpointWriter(run.directory, run.checkpoint, server.saved)
     began = time.monotonic()
     try:
         finish, stopped_by = server.serve(writer)
-        if run.state.step >= config.steps:
-            server.linger(settings.linger)
+        seconds = time.monotonic() - began
+        server.linger(settings.linger if run.state.step >= config.steps else 0.0)
     finally:
         console.close()
         writer.close(CLOSE_SECONDS)
+        library.close(CLOSE_SECONDS)
         transport.close()
         record.close()
     steps_done = state.training.step - run.state.step
-    return report(run, state.training, finish, stopped_by, steps_done, time.monotonic() - began)
+    return report(run, state.training, finish, stopped_by, steps_done, seconds)
 
 
 def prepare_adam(run: Run) -> None:

@@ -31,6 +31,7 @@ from coordinator.events import (
     StopRequested,
     Tick,
 )
+from coordinator.library import CheckpointLibrary
 from coordinator.record import RunRecord
 from coordinator.state import CoordinatorState
 from coordinator.transport import Transport
@@ -38,6 +39,7 @@ from microgpt import interrupts, messages
 
 TICK_SECONDS = 0.05
 COMPLAINT_SECONDS = 1.0  # one line about foreign bytes in this time
+LAST_LOOK_SECONDS = 1.5  # for who asks every second whether there is a newer checkpoint
 SAVE_SECONDS = 1.3  # for the last checkpoint to reach a slow disk after Ctrl-C
 
 
@@ -53,11 +55,12 @@ class Server:
         transport: Transport,
         record: RunRecord,
         console: Console,
+        library: CheckpointLibrary,
         parent: int = 0,
     ) -> None:
         self._parent = parent
         self._state, self._transport = state, transport
-        self._record, self._console = record, console
+        self._record, self._console, self._library = record, console, library
         self._saved: queue.SimpleQueue[Saved] = queue.SimpleQueue()
         self._signal = 0
         self._to_cut_off: set[Peer] = set()
@@ -69,6 +72,8 @@ class Server:
 
     def saved(self, event: Saved) -> None:
         """The checkpoint writer's report. May be called from any thread."""
+        if not event.error:
+            self._library.saved(event.step)
         self._saved.put(event)
         self._transport.wake()
 
@@ -90,6 +95,7 @@ class Server:
                 self._handle(event)
             while not self._saved.empty():
                 self._handle(self._saved.get())
+            self._library.hand_out(time.monotonic())
             self._stop_if_asked()
             if time.monotonic() - ticked >= TICK_SECONDS:
                 ticked = time.monotonic()
@@ -98,17 +104,18 @@ class Server:
         return self._finish, self._signal
 
     def linger(self, seconds: float) -> None:
-        """Send workers home who come after the end, or until somebody wants us to stop."""
-        state, until = self._state, time.monotonic() + seconds
-        home = messages.Stop(state.run, state.life, "the run is complete")
+        """Send workers home who come after the end, or until somebody wants us to stop.
+
+        Whoever looks on is given time to fetch the last checkpoint.
+        """
+        if self._library.watched(time.monotonic()):
+            seconds = max(seconds, LAST_LOOK_SECONDS)
+        until = time.monotonic() + seconds
         while not self._signal and (left := until - time.monotonic()) > 0:
             self._transport.wait(left)
             for event in self._transport.receive():
-                if isinstance(event, Received) and isinstance(event.message, messages.Hello):
-                    model = state.config.model.to_dict()
-                    welcome = messages.Welcome(state.run, state.life, 1, 1.0, model)
-                    self._transport.send(event.peer, messages.encode(welcome))
-                    self._transport.send(event.peer, messages.encode(home))
+                self._handle(event)
+            self._library.hand_out(time.monotonic())
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = self._signal or number
@@ -125,7 +132,9 @@ class Server:
             self._perform([Note("checkpoint_late", text, warning=True), Finish("stopped", text)])
 
     def _handle(self, event: Event) -> None:
-        if isinstance(event, Misbehaved) and event.peer not in self._state.workers:
+        if isinstance(event, Received) and isinstance(event.message, messages.Question):
+            self._library.ask(event.peer, event.message, time.monotonic())
+        elif isinstance(event, Misbehaved) and event.peer not in self._state.workers:
             self._complain(event)
         else:
             self._perform(self._state.handle(event, time.monotonic()))
@@ -133,8 +142,11 @@ class Server:
             self._to_cut_off.add(event.peer)
 
     def _cut_off(self) -> None:
-        """Close on those who broke the protocol up to a tick ago: they have heard why by now."""
-        for peer in self._to_cut_off:
+        """Close on those who broke the protocol up to a tick ago: they have heard why by now.
+
+        And on those who asked for a checkpoint and do not take it in.
+        """
+        for peer in self._to_cut_off | self._library.stuck(time.monotonic()):
             self._transport.cut_off(peer)
         self._to_cut_off.clear()
 

@@ -74,7 +74,7 @@ class Transport:
 
     def wake(self) -> None:
         """Let ``wait`` return now. May be called from any thread."""
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # closed, or so many bytes wait that one more is nothing
             self._waker.send(b"x")
 
     def wait(self, seconds: float) -> None:
@@ -154,6 +154,20 @@ class Transport:
         with contextlib.suppress(zmq.ZMQError):
             self._router.send_multipart((peer, data), zmq.NOBLOCK)
             self.bytes_sent += len(data)
+
+    def send_tracked(self, peer: Peer, data: bytes) -> zmq.MessageTracker | None:
+        """Like ``send``; the tracker is done as soon as the data are out of this process's memory.
+
+        Sent, or dropped with the connection. None if they were not even queued.
+        """
+        frame = zmq.Frame(data, track=True, copy=False, copy_threshold=0)
+        try:
+            self._router.send_multipart((peer, frame), zmq.NOBLOCK, copy=False)
+        except zmq.ZMQError:
+            return None
+        self.bytes_sent += len(data)
+        tracker: zmq.MessageTracker | None = frame.tracker
+        return tracker
 
     def close(self) -> None:
         """Send what is queued, for a moment, and close."""
