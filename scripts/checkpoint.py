@@ -8,7 +8,8 @@ find_project("msgpack")
 
 import argparse
 
-from _checkpoints import compare, convert, look
+from _checkpoints import compare, convert, look, remote
+from _remote.fetch import is_address
 from _terminal import UserError, complain, run
 
 from microgpt.checkpoint import CheckpointError
@@ -34,9 +35,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     show.add_argument("file")
     show.set_defaults(run=look.show)
 
-    listing = commands.add_parser("list", help="print the checkpoints of a run directory")
-    listing.add_argument("directory", help="such as runs/latest")
-    listing.set_defaults(run=look.list_directory)
+    listing = commands.add_parser("list", help="print the checkpoints of a run")
+    listing.add_argument(
+        "directory", help="such as runs/latest, or the address of a coordinator: tcp://HOST:5555"
+    )
+    listing.set_defaults(run=list_)
+
+    get = commands.add_parser("get", help="fetch a checkpoint from a coordinator that trains")
+    get.add_argument("address", help="such as tcp://HOST:5555")
+    get.add_argument("--step", type=int, help="which one (default: the newest)")
+    get.set_defaults(run=remote.get)
 
     verify = commands.add_parser("verify", help="tell whether files are good checkpoints")
     verify.add_argument("files", nargs="+", metavar="file", help="a file, or a run directory")
@@ -56,12 +64,31 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     importing.add_argument("source", help="what export has written: a file, or a folder")
     importing.set_defaults(run=convert.import_)
 
-    for command in (export, importing):
-        command.add_argument("-o", "--output", required=True, metavar="PATH", help="where to write")
+    for command in (listing, get):
+        command.add_argument(
+            "--curve", metavar="DIR", help="the folder of keys, if the coordinator has one"
+        )
+    for command in (export, importing, get):
+        command.add_argument(
+            "-o",
+            "--output",
+            required=command is not get,
+            metavar="PATH",
+            help="where to write" + (" (default: step-<number>.msgpack)" * (command is get)),
+        )
         command.add_argument("--force", action="store_true", help="write over what is there")
     for command in (show, listing, verify, diff):
         command.add_argument("--json", action="store_true", help="as JSON")
     return parser.parse_args(arguments)
+
+
+def list_(options: argparse.Namespace) -> int:
+    """Print the checkpoints of a run, from its files or from its coordinator."""
+    if is_address(options.directory):
+        return remote.list_remote(options)
+    if options.curve is not None:
+        raise UserError("--curve is for the address of a coordinator")
+    return look.list_directory(options)
 
 
 if __name__ == "__main__":

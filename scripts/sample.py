@@ -1,4 +1,7 @@
-"""Invent documents with a trained model: ``python scripts/sample.py checkpoint.msgpack``."""
+"""Invent documents with a trained model: ``python scripts/sample.py checkpoint.msgpack``.
+
+Or with one that is being trained: ``python scripts/sample.py tcp://HOST:5555 --follow``.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from _bootstrap import find_project
 
 find_project("msgpack")
 
+from _sampler.follow import followed
 from _sampler.interactive import interact
 from _sampler.options import parse
 from _sampler.show import explanation, sample_json, sample_line
@@ -20,9 +24,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the samples. Returns the exit code: 1 with one line on stderr for whatever is wrong."""
     options = parse(arguments)
     try:
-        source = Source(options)
+        for source in followed(options) if options.follow else [Source(options)]:
+            code = present(source)
+            if code:
+                return code
     except (CheckpointError, UserError, ValueError) as error:
         return complain(str(error))
+    return 0
+
+
+def present(source: Source) -> int:
+    """Print what is wanted of one checkpoint. Returns the exit code."""
+    options = source.options
     try:
         if options.interactive:
             return interact(source, lambda beginning: show(source, beginning))

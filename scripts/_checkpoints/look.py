@@ -11,6 +11,7 @@ from typing import Any
 
 from _terminal import FAILED, UserError, complain, to_json, visible
 
+from _checkpoints.table import Row, loss_text, print_table, validation_text
 from microgpt import checkpoint
 from microgpt.checkpoint import Checkpoint, CheckpointError, Problem
 
@@ -95,28 +96,18 @@ def list_directory(options: argparse.Namespace) -> int:
     if options.json:
         print(to_json([each.record() for each in found], indent=2))
         return 0
-    width = max(len(visible(str(each.path))) for each in found)
-    validated = any(each.loaded and each.loaded.validation for each in found)
-    column = f"  {'validation':>19}" if validated else ""
-    print(f"{'file':{width}}  {'step':>8}  {'loss':>9}{column}  {'params':>8}  state")
-    for each in found:
-        name = visible(str(each.path))
-        if each.loaded is None:
-            print(f"{name:{width}}  {each.error.problem if each.error else ''}")
-            continue
-        loss = f"{each.loaded.losses[-1]:.4f}" if each.loaded.losses else "-"
-        column = f"  {_validation_text(each.loaded):>19}" if validated else ""
-        step, size, digest = each.loaded.step, each.loaded.num_params, each.loaded.state_sha256[:12]
-        print(f"{name:{width}}  {step:8d}  {loss:>9}{column}  {size:8d}  {digest}")
+    print_table(("file", "step", "loss", "validation", "params", "state"), map(_row, found))
     return 0
 
 
-def _validation_text(loaded: Checkpoint) -> str:
-    """The loss, and its step if that is an earlier one."""
-    if loaded.validation is None:
-        return "-"
-    step, loss = loaded.validation
-    return f"{loss:.4f}" if step == loaded.step else f"{loss:.4f} (step {step})"
+def _row(found: Found) -> Row:
+    name, loaded = visible(str(found.path)), found.loaded
+    if loaded is None:
+        return Row((name,), str(found.error.problem) if found.error else "")
+    loss = loaded.losses[-1] if loaded.losses else None
+    validation = validation_text(loaded.step, loaded.validation)
+    size, state = str(loaded.num_params), loaded.state_sha256[:12]
+    return Row((name, str(loaded.step), loss_text(loss), validation, size, state))
 
 
 def verify(options: argparse.Namespace) -> int:

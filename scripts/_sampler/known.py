@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 
 from _terminal import UserError
 
@@ -14,12 +15,16 @@ def training_documents(loaded: Checkpoint, where: str | None) -> frozenset[str]:
 
     Raises UserError if it is not to be had, or is other data.
     """
-    from microgpt.dataset import DatasetError, load_dataset
-
     expected = loaded.data.get("sha256")
     if not isinstance(expected, str):
         raise UserError("the checkpoint does not say what data the model was trained on")
-    named = str(loaded.data.get("name", ""))
+    return _documents(where, str(loaded.data.get("name", "")), expected)
+
+
+@cache  # for the next checkpoint of the same training
+def _documents(where: str | None, named: str, expected: str) -> frozenset[str]:
+    from microgpt.dataset import DatasetError, load_dataset
+
     try:
         dataset = load_dataset(where or named, report=lambda line: print(line, file=sys.stderr))
     except DatasetError as error:

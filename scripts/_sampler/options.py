@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
+from _remote.fetch import is_address
+
 
 @dataclass(frozen=True)
 class Options:
     """What the user asked for; see ``--help``."""
 
     checkpoint: str
+    curve: str | None
+    follow: bool
     num_samples: int
     temperature: float
     top_k: int | None
@@ -37,8 +41,13 @@ def parse(arguments: list[str] | None) -> Options:
         parser.error("--per-head says how to --explain: give both")
     if given.data is not None and not given.not_in_training_data:
         parser.error("--data is where --not-in-training-data looks: give both")
+    if not is_address(given.checkpoint) and (given.follow or given.curve is not None):
+        flag = "--follow" if given.follow else "--curve"
+        parser.error(f"{flag} is for a coordinator: give its address instead of a file")
+    if given.follow and given.interactive:
+        parser.error("--follow asks for nothing: leave out --interactive")
     if given.num_samples is None:
-        given.num_samples = 5 if given.interactive else 20
+        given.num_samples = 5 if given.interactive or given.follow else 20
     return Options(**vars(given))
 
 
@@ -46,10 +55,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Print documents that a trained model invents.", allow_abbrev=False
     )
-    parser.add_argument("checkpoint", help="a file such as runs/latest/checkpoint.msgpack")
+    parser.add_argument(
+        "checkpoint",
+        help="a file such as runs/latest/checkpoint.msgpack, or the address of a coordinator that "
+        "trains, such as tcp://HOST:5555, for its newest one",
+    )
+    parser.add_argument("--curve", metavar="DIR", help="folder of keys, if the coordinator has one")
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="sample anew for each newer checkpoint of the coordinator, until it ends",
+    )
     draws = parser.add_argument_group("what is drawn")
     draws.add_argument(
-        "--num-samples", type=int, help="how many (default: 20; for each --interactive line 5)"
+        "--num-samples",
+        type=int,
+        help="how many (default: 20; for each line of --interactive or checkpoint of --follow 5)",
     )
     draws.add_argument(
         "--temperature", type=float, default=0.5, help="below 1 likelier ones (default: 0.5)"

@@ -6,23 +6,35 @@ import random
 from collections.abc import Iterator
 from functools import cached_property
 
+from _remote.fetch import call, fetch, is_address
+
 from _sampler.known import training_documents
 from _sampler.options import Options
 from _sampler.speed import choose
 from microgpt import checkpoint, sampling
+from microgpt.checkpoint import Checkpoint
 from microgpt.insight import Letter, explain
 from microgpt.sampling import Odds
+
+
+def load(options: Options) -> Checkpoint:
+    """From the file or the coordinator that is named. Raises CheckpointError and UserError."""
+    if not is_address(options.checkpoint):
+        return checkpoint.load(options.checkpoint)
+    with call(options.checkpoint, options.curve) as line:
+        return fetch(line).checkpoint
 
 
 class Source:
     """What the subcommands need of one checkpoint. All samples come from one generator in turn.
 
-    Making one raises CheckpointError for the file, UserError and ValueError for the options.
+    ``loaded`` is the checkpoint, None: that which the options name. Making one raises
+    CheckpointError for the file, UserError and ValueError for the options.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, loaded: Checkpoint | None = None) -> None:
         self.options = options
-        self.checkpoint = loaded = checkpoint.load(options.checkpoint)
+        self.checkpoint = loaded = loaded or load(options)
         self.model, self.tokenizer = loaded.training.model, loaded.tokenizer
         self.params = loaded.state_dict()
         self.rng = loaded.rng() if options.seed is None else random.Random(options.seed)

@@ -1,0 +1,1 @@
+"""Checkpoints of a run that trains somewhere: asked for at the address of its coordinator."""
