@@ -27,6 +27,7 @@ from microgpt.envelope import (
     open_envelope,
     unpack,
 )
+from microgpt.fieldchecks import is_stored
 from microgpt.messages import (
     MAX_LISTED,
     MAX_PART,
@@ -40,6 +41,9 @@ from microgpt.messages import (
     Reply,
     Stored,
 )
+
+#: What is raised where a body is not made as expected.
+_WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 
 LOOK_SECONDS = 0.25  # per question, for files that have not been looked into yet
 
@@ -153,9 +157,7 @@ def look_into(path: Path, step: int, size: int) -> Stored:
         problem = str(error.problem)
     except OSError:
         problem = str(Problem.UNREADABLE)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
-        problem = str(Problem.DAMAGED)
-    except msgpack.OutOfData:
+    except (*_WRONG, msgpack.OutOfData):
         problem = str(Problem.DAMAGED)
     return _without_losses(step, size, problem)
 
@@ -164,10 +166,11 @@ def _describe(body: Any, step: int, size: int) -> Stored:
     if body["step"] != step:
         return _without_losses(step, size, "of another step")
     losses, validation = body["losses"], body.get("validation")  # format 1 has no validation
-    loss = float(losses[-1]) if losses else None
-    if validation is None:
-        return Stored(step, size, loss, None, None, "")
-    return Stored(step, size, loss, int(validation["step"]), float(validation["loss"]), "")
+    at, held_out = (None, None) if validation is None else (validation["step"], validation["loss"])
+    stored = Stored(step, size, losses[-1] if losses else None, at, held_out, "")
+    if not is_stored(stored):
+        raise ValueError("a step or a loss that is none")
+    return stored
 
 
 def _without_losses(step: int, size: int, problem: str) -> Stored:

@@ -1,4 +1,4 @@
-"""What a field of a message must look like: types, ranges and sizes. For ``messages`` alone."""
+"""What a field of a message must look like: types, ranges and sizes."""
 
 from __future__ import annotations
 
@@ -76,17 +76,21 @@ def _is_optional_loss(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isfinite(value))
 
 
-def _is_entries(value: Any) -> bool:
-    return isinstance(value, tuple) and all(
-        isinstance(entry, tuple)
-        and len(entry) == len(_ENTRY)
-        and all(check(part) for check, part in zip(_ENTRY, entry, strict=True))
-        for entry in value
+def is_stored(value: Any) -> bool:
+    """Whether a tuple has what belongs into ``Stored``."""
+    return (
+        isinstance(value, tuple)
+        and len(value) == len(_STORED)
+        and all(check(part) for check, part in zip(_STORED, value, strict=True))
     )
 
 
+def _is_entries(value: Any) -> bool:
+    return isinstance(value, tuple) and all(map(is_stored, value))
+
+
 #: Of the fields of ``Stored``.
-_ENTRY: tuple[Check, ...] = (
+_STORED: tuple[Check, ...] = (
     _is_count, _is_count, _is_optional_loss, _is_optional_count, _is_optional_loss, _is_text
 )  # fmt: skip
 
