@@ -161,7 +161,8 @@ def test_hostile_questions(serving: Serving) -> None:
         assert isinstance(fetch(2, MAX_PART), CheckpointPart)
         for step in (1, STEPS, 1 << 40, 1 << 62):
             assert isinstance(fetch(step), NoCheckpoint)
-        for wrong in (-1, 1 << 63, "../config.json", b"\0", 1.5, True, [], {"a": 1}):
+        wrongs: tuple[object, ...] = (-1, 1 << 63, "../config.json", b"\0", 1.5, True, [], {})
+        for wrong in wrongs:
             assert isinstance(fetch(wrong), Refuse)
             assert isinstance(fetch(2, wrong), Refuse)
             assert isinstance(fetch(2, 0, wrong), Refuse)
