@@ -8,7 +8,6 @@ interrupts.leave_quietly()
 
 import contextlib
 import os
-import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +58,7 @@ from microgpt.training import (
     to_checkpoint,
 )
 
+DELETE_SECONDS = 2.0  # for the checkpoints that the last one makes superfluous
 CLOSE_SECONDS = 0.2  # for a disk that is not waited for any more
 
 
@@ -188,12 +188,14 @@ def conduct(run: Run, settings: Settings, parent: int) -> int:
     console = make_console(config.steps, run.state.step, settings.quiet)
     library = CheckpointLibrary(Shelf(run.directory, run.id, life), transport)
     server = Server(state, transport, record, console, library, parent)
-    writer = CheckpointWriter(run.directory, run.checkpoint, server.saved)
+    writer = CheckpointWriter(run.directory, run.checkpoint, server.report, settings.retention())
     began = time.monotonic()
     try:
         finish, stopped_by = server.serve(writer)
         seconds = time.monotonic() - began
         server.linger(settings.linger if run.state.step >= config.steps else 0.0)
+        if not stopped_by:
+            writer.close(DELETE_SECONDS)
     finally:
         console.close()
         writer.close(CLOSE_SECONDS)
@@ -242,8 +244,7 @@ def report(
         return cli.complain(f"{finish.reason} (the state before is saved in {path})", 1)
     if finish.outcome == "stopped":
         say(f"{finish.reason}; to go on: python scripts/train.py --resume {run.directory}")
-        terminated = stopped_by == signal.SIGTERM
-        return cli.TERMINATED if terminated else cli.INTERRUPTED
+        return 128 + stopped_by if stopped_by else cli.INTERRUPTED
     rate = f" in {seconds:.1f} s ({steps / seconds:.0f} steps/s)" if steps else ""
     say(f"{finish.reason}{rate}")
     interrupts.leave_quietly()  # all is saved: Ctrl-C need not wait for the samples

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from coordinator.retention import Retention
 from microgpt.adam import AdamConfig
 from microgpt.cli import UserError, option
 from microgpt.config import TrainingConfig
@@ -74,6 +75,18 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     option("--checkpoint-every", type=AT_LEAST_ONE, default=100, help="Steps between checkpoints."),
     option(
+        "--keep-last", type=AT_LEAST_ONE, default=None, show_default="all",
+        help="Delete checkpoints but the newest so many, and those of the other --keep flags.",
+    ),
+    option(
+        "--keep-every", type=AT_LEAST_ONE, default=None, show_default="all",
+        help="Delete checkpoints but those of every so many steps, and those of the other flags.",
+    ),
+    option(
+        "--keep-best", type=AT_LEAST_ONE, default=None, show_default="all",
+        help="Delete checkpoints but the so many with the lowest validation loss, and the others.",
+    ),
+    option(
         "--resume", default=None, show_default=False,
         help="Go on from a run directory or a checkpoint file; 'auto': from --run-dir, if it can.",
     ),
@@ -126,6 +139,9 @@ class Settings:
     eval_every: int
     run_dir: Path | None
     checkpoint_every: int
+    keep_last: int | None
+    keep_every: int | None
+    keep_best: int | None
     resume: str | None
     worker_timeout: float
     linger: float
@@ -144,6 +160,10 @@ class Settings:
             return TrainingConfig(model, adam, self.steps, self.batch_size, self.seed, held_out)
         except ValueError as error:
             raise UserError(str(error)) from error
+
+    def retention(self) -> Retention:
+        """Which checkpoints are kept."""
+        return Retention(self.keep_last, self.keep_every, self.keep_best)
 
     def to_dict(self) -> dict[str, Any]:
         """The flags as plain values, for the run's record."""

@@ -6,6 +6,7 @@ decisions of its own.
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import signal
@@ -33,6 +34,7 @@ from coordinator.events import (
 )
 from coordinator.library import CheckpointLibrary
 from coordinator.record import RunRecord
+from coordinator.reports import SaveReports
 from coordinator.state import CoordinatorState
 from coordinator.transport import Transport
 from microgpt import interrupts, messages
@@ -40,6 +42,7 @@ from microgpt import interrupts, messages
 TICK_SECONDS = 0.05
 COMPLAINT_SECONDS = 1.0  # one line about foreign bytes in this time
 LAST_LOOK_SECONDS = 1.5  # for who asks every second whether there is a newer checkpoint
+SLOW_END_SECONDS = 5.0  # after which we say that the disk is waited for
 SAVE_SECONDS = 1.3  # for the last checkpoint to reach a slow disk after Ctrl-C
 
 
@@ -61,7 +64,10 @@ class Server:
         self._parent = parent
         self._state, self._transport = state, transport
         self._record, self._console, self._library = record, console, library
-        self._saved: queue.SimpleQueue[Saved] = queue.SimpleQueue()
+        self._reported: queue.SimpleQueue[Saved | Note] = queue.SimpleQueue()
+        self._reports = SaveReports()
+        self._unsaved: Save | None = None
+        self._ending = 0.0  # when training was over; infinity if we have said so
         self._signal = 0
         self._to_cut_off: set[Peer] = set()
         self._finish: Finish | None = None
@@ -70,17 +76,18 @@ class Server:
         self._asked: float | None = None  # when somebody first wanted us to stop
         self._complained, self._uncounted = -COMPLAINT_SECONDS, 0
 
-    def saved(self, event: Saved) -> None:
+    def report(self, event: Saved | Note) -> None:
         """The checkpoint writer's report. May be called from any thread."""
-        if not event.error:
+        if isinstance(event, Saved) and not event.error:
             self._library.saved(event.step)
-        self._saved.put(event)
-        self._transport.wake()
+        self._reported.put(event)
+        if self._state.closing is not None:  # else it has time until something else wakes us
+            self._transport.wake()
 
     def serve(self, writer: CheckpointWriter) -> tuple[Finish, int]:
         """Train. Returns how it ended, and the signal that ended it or 0.
 
-        SIGINT and SIGTERM are the server's from here on, also after this has returned: a second
+        Signals to end are the server's from here on, also after this has returned: a second
         one must not break off what the first has begun.
         """
         for number in interrupts.SIGNALS:
@@ -90,17 +97,20 @@ class Server:
         ticked = time.monotonic()
         while self._finish is None:
             self._console.refresh(self._state.workers.values())
+            self._submit()
             self._transport.wait(TICK_SECONDS)
             for event in self._transport.receive():
                 self._handle(event)
-            while not self._saved.empty():
-                self._handle(self._saved.get())
+            while not self._reported.empty():
+                self._hear(self._reported.get())
             self._library.hand_out(time.monotonic())
             self._stop_if_asked()
             if time.monotonic() - ticked >= TICK_SECONDS:
                 ticked = time.monotonic()
                 self._cut_off()
                 self._handle(Tick())
+                self._tell_of_checkpoints()
+                self._tell_of_slow_end(ticked)
         return self._finish, self._signal
 
     def linger(self, seconds: float) -> None:
@@ -140,6 +150,30 @@ class Server:
             self._perform(self._state.handle(event, time.monotonic()))
         if isinstance(event, Misbehaved):
             self._to_cut_off.add(event.peer)
+
+    def _hear(self, report: Saved | Note) -> None:
+        """Something of the checkpoint writer."""
+        if isinstance(report, Note):
+            self._tell(report)
+            return
+        for note in self._reports.saved(report):
+            self._tell(note)
+        if self._state.closing is not None:
+            self._tell_of_checkpoints(last=True)
+        self._handle(report)
+
+    def _tell_of_checkpoints(self, last: bool = False) -> None:
+        for note in self._reports.lines(time.monotonic(), last=last):
+            self._tell(note)
+
+    def _tell_of_slow_end(self, now: float) -> None:
+        """Training is over, and nothing is seen to happen: say once what is waited for."""
+        if self._state.closing is not None:
+            self._ending = self._ending or now
+            if now - self._ending > SLOW_END_SECONDS:
+                self._ending = math.inf
+                text = "the disk is slow: waiting for the last checkpoint; Ctrl-C ends this"
+                self._tell(Note("checkpoint_waited_for", text, warning=True))
 
     def _cut_off(self) -> None:
         """Close on those who broke the protocol up to a tick ago: they have heard why by now.
@@ -198,10 +232,24 @@ class Server:
         self._console.step(full)
 
     def _save(self, save: Save) -> None:
+        """Keep a state for the writer until there is nothing else to do.
+
+        The writer shares the interpreter with us. Whatever else we do now, such as sending new
+        weights, others wait for; while it works, we had better be waiting for them.
+        """
+        if self._unsaved is not None:
+            self._submit()
+        self._unsaved = save
+
+    def _submit(self) -> None:
+        if self._state.closing is not None:
+            self._writer.hurry()
+        save, self._unsaved = self._unsaved, None
+        if save is None:
+            return
         skipped = self._writer.submit(save)
-        if skipped is not None and skipped != save.state.step:
-            text = f"the disk is slow: the checkpoint of step {skipped} is skipped for a newer one"
-            self._perform([Note("checkpoint_skipped", text, {"step": skipped}, warning=True)])
+        if skipped is not None and skipped.step != save.state.step:
+            self._reports.skipped(skipped)
 
     def _event(self, event: Mapping[str, Any]) -> None:
         self._record.event({"time": time.time(), "step": self._state.training.step, **event})

@@ -151,11 +151,6 @@ class CoordinatorState:
     def _on_saved(self, event: events.Saved) -> None:
         if event.step == self._saving:
             self._saving = None
-        if event.error:
-            note = f"checkpoint of step {event.step} not saved: {event.error}"
-            self._out.note("checkpoint_failed", note, warning=True, step=event.step)
-        else:
-            self._out.note("checkpoint", f"checkpoint of step {event.step} saved", step=event.step)
         if self.closing and event.step == self.training.step:
             if event.error and self.closing.outcome != "failed":
                 self.closing = Finish("failed", f"the last checkpoint is missing: {event.error}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 from microgpt.envelope import CheckpointError
@@ -19,27 +18,45 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     Raises CheckpointError; nothing is left behind then.
     """
     path = Path(path)
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        with open(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+            os.fsync(descriptor)
         os.replace(temporary, path)
         _sync_directory(path.parent)
     except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        raise CheckpointError(f"{path} cannot be written: {error.strerror}") from error
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise _cannot_write(path, error) from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _cannot_write(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"{path} cannot be written: {error.strerror}")
+
+
+def link_atomically(source: Path, target: Path) -> bool:
+    """Make ``target`` another name of the file ``source``, as ``write_atomically`` would.
+
+    False if that cannot be done here, as on file systems without hard links; ``target`` is the old
+    or the new file then.
+    """
+    temporary = target.with_name(f".{target.name}.link")
+    try:
+        temporary.unlink(missing_ok=True)  # of a writer that was killed
+        os.link(source, temporary)
+        os.replace(temporary, target)
+        _sync_directory(target.parent)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def _sync_directory(directory: Path) -> None:

@@ -13,6 +13,7 @@ import math
 import os
 import random
 import stat
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -66,6 +67,7 @@ __all__ = [
 ]
 
 RNG_WORDS = 625  # of the Mersenne Twister: 624 words of state and the position
+_WORDS = struct.Struct(f"<{RNG_WORDS}I")
 #: Entries of all lists and maps of a body together: some bytes must not become gigabytes.
 MAX_ENTRIES = 100_000
 
@@ -211,7 +213,7 @@ def _read_body(body: Any) -> Checkpoint:
     weights, m, v = (join_bytes(body[key], shapes) for key in ("weights", "adam_m", "adam_v"))
     if not all(all_finite(from_bytes(part)) for part in (weights, m, v)):
         raise ValueError("a weight or a state of Adam is not a finite number")
-    if any(x < 0.0 for x in from_bytes(v)):
+    if min(from_bytes(v), default=0.0) < 0.0:
         raise ValueError("a mean square of Adam is negative")
     step, run, data, losses = body["step"], body["run"], body["data"], body["losses"]
     if type(step) is not int or not 0 <= step < 2**63:
@@ -250,14 +252,13 @@ def _read_rng(rng: Any) -> RngState:
         raise ValueError("the generator's state has another size")
     if gauss_next is not None and not isinstance(gauss_next, float):
         raise ValueError("the generator's state is of another type")
-    numbers = tuple(int.from_bytes(words[at : at + 4], "little") for at in range(0, len(words), 4))
-    state: RngState = (rng["version"], numbers, gauss_next)
+    state: RngState = (rng["version"], _WORDS.unpack(words), gauss_next)
     random.Random().setstate(state)  # raises ValueError or TypeError if it cannot be one
     return state
 
 
 def _pack_words(words: tuple[int, ...]) -> bytes:
-    return b"".join(word.to_bytes(4, "little") for word in words)
+    return _WORDS.pack(*words)
 
 
 def load(path: str | os.PathLike[str], model: GPTConfig | None = None) -> Checkpoint:

@@ -107,7 +107,8 @@ def join_bytes(parts: Mapping[str, bytes], shapes: Shapes) -> bytes:
 
 def all_finite(flat: Sequence[float]) -> bool:
     """Whether no number is infinite or NaN."""
-    return all(map(math.isfinite, flat))
+    # One that is not makes the sum so; and large ones may, which is seldom.
+    return math.isfinite(sum(flat)) or all(map(math.isfinite, flat))
 
 
 def sha256(*parts: bytes) -> str:

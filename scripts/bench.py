@@ -1,4 +1,4 @@
-"""Measure: ``python scripts/bench.py engine`` or ``python scripts/bench.py coordination``."""
+"""Measure: ``python scripts/bench.py engine``, ``coordination`` or ``checkpoints``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from _bootstrap import find_project
 find_project("click", "msgpack", "numba", "rich", "zmq")
 
 import click
+from bench_checkpoints import checkpoints
 from bench_coordination import coordination
 from bench_engine import engine
 
@@ -18,6 +19,7 @@ def main() -> None:
     """Measure how fast parts of this project are on this machine."""
 
 
+main.add_command(checkpoints)
 main.add_command(coordination)
 main.add_command(engine)
 

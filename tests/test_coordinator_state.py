@@ -383,13 +383,12 @@ def test_stop_saves_before_it_ends() -> None:
     assert play.do(Tick()) == []
 
 
-def test_a_checkpoint_that_fails_is_a_warning_and_at_the_end_an_error() -> None:
+def test_a_checkpoint_that_fails_stops_nothing_and_at_the_end_is_an_error() -> None:
     play = Play(batch_size=1, checkpoint_every=1)
     play.joins(A)
     play.answers(A)
     play.do(Saved(0, "full"))
     play.do(Saved(1, "full"))
-    assert [note.warning for note in play.notes if note.kind == "checkpoint_failed"] == [True] * 2
     assert play.state.closing is None
     play.answers(A)
     play.answers(A)
@@ -412,7 +411,7 @@ def test_a_complete_run_ends_at_once() -> None:
         play.config, CORPUS, play.state.training, Policy(), run=RUN, life="next"
     )
     assert [type(action) for action in again.start(0.0)] == [Save]
-    (_, finish) = again.handle(Saved(1), 0.1)
+    (finish,) = again.handle(Saved(1), 0.1)
     assert finish == Finish("done", "the run was complete already")
 
 

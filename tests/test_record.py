@@ -13,7 +13,7 @@ import pytest
 
 from coordinator.checkpoints import CheckpointWriter, find_newest, step_path
 from coordinator.config import link_latest, new_run_dir
-from coordinator.events import Save, Saved
+from coordinator.events import Note, Save, Saved
 from coordinator.record import MAX_WAITING, LineFile, RunDirError, RunRecord, fingerprint
 from microgpt import checkpoint
 from microgpt.checkpoint import Checkpoint, CheckpointError
@@ -219,7 +219,7 @@ def test_the_newest_checkpoint(tmp_path: Path, reference: Reference) -> None:
 def test_the_writer_writes_in_the_background(tmp_path: Path, reference: Reference) -> None:
     (tmp_path / "checkpoints").mkdir()
     expected = reference(2, 4)
-    done: list[Saved] = []
+    done: list[Saved | Note] = []
 
     def convert(state: TrainingState) -> Checkpoint:
         assert state.step == 2
@@ -234,11 +234,13 @@ def test_the_writer_writes_in_the_background(tmp_path: Path, reference: Referenc
 
 
 def test_the_writer_reports_what_fails(tmp_path: Path, reference: Reference) -> None:
-    done: list[Saved] = []
+    done: list[Saved | Note] = []
     expected = reference(2, 4)
-    writer = CheckpointWriter(tmp_path / "nowhere", lambda state: expected, done.append)
+    (tmp_path / "file").write_text("")  # below a file even root can make no directory
+    writer = CheckpointWriter(tmp_path / "file", lambda state: expected, done.append)
     writer.submit(Save(from_checkpoint(expected)))
     writer.close(30.0)
     (saved,) = done
+    assert isinstance(saved, Saved)
     assert saved.step == 2
-    assert "cannot be written: No such file or directory" in saved.error
+    assert "cannot be written: Not a directory" in saved.error
