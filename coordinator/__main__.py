@@ -172,6 +172,9 @@ def conduct(run: Run, settings: Settings, parent: int) -> int:
         f"vocabulary {config.model.vocab_size}, {parameters:,} parameters, "
         f"batch size {config.batch_size}"
     )
+    if settings.keep_best and not config.validation_fraction:
+        text = "--keep-best keeps nothing: it needs held-out documents (--validation-fraction)"
+        say(f"warning: {text}", error=True)
     say(f"listening on {transport.endpoint}, writing to {run.directory}")
     policy = Policy(
         settings.shard_size,
@@ -179,6 +182,7 @@ def conduct(run: Run, settings: Settings, parent: int) -> int:
         settings.worker_timeout,
         settings.verify_fraction,
         settings.eval_every,
+        save_evaluated=settings.keep_best is not None,
     )
     life = os.urandom(8).hex()
     libm = libm_sha256()

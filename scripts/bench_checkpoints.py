@@ -13,11 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from _bootstrap import ROOT, find_project
 
@@ -28,10 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 from coordinator import __main__ as program
-from coordinator.events import Event, Note, Peer, Received, Saved
+from coordinator.events import Note, Saved
 from coordinator.server import Server
 from microgpt import cli
-from microgpt.messages import Answer
 
 #: Steps at the start that are not counted: processes join, caches fill.
 WARM_UP = 0.1
@@ -39,30 +37,27 @@ TIMES = "MICROGPT_BENCH_TIMES"  # names the file that a timed coordinator writes
 KINDS = {
     "none": (),
     "every step": ("--checkpoint-every", "1"),
-    "every step, the newest 5 kept": ("--checkpoint-every", "1", "--keep-last", "5"),
+    "every step, 5 kept": ("--checkpoint-every", "1", "--keep-last", "5"),
 }
 
 
 @dataclass
 class Times:
-    """Seconds of a coordinator's main thread.
+    """Seconds that a coordinator's main thread has ``spent`` on each state that was to be saved.
 
-    ``spent``: on each checkpoint, handing it over and hearing of it. ``overheads``: of each step,
-    beside what its slowest worker has computed.
+    On handing it over, hearing what became of it, and telling.
     """
 
     spent: list[float] = field(default_factory=list)
-    overheads: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Result:
-    """One run: seconds per step and what they consist of, and how many checkpoints it made."""
+    """One run: seconds per step, and what the main thread has spent on checkpoints."""
 
     workers: int
     kind: str
     step: float
-    overhead: float
     spent_mean: float
     spent_worst: float
     spent_share: float
@@ -72,8 +67,8 @@ class Result:
 
 @click.command()
 @click.option("--workers", default="1,2", help="Numbers of workers, with commas.")
-@click.option("--steps", type=click.IntRange(min=10), default=1000, help="Steps of each run.")
-@click.option("--runs", type=click.IntRange(min=1), default=7, help="Runs of each kind.")
+@click.option("--steps", type=click.IntRange(min=10), default=2000, help="Steps of each run.")
+@click.option("--runs", type=click.IntRange(min=1), default=5, help="Runs of each kind.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all numbers.")
 def checkpoints(workers: str, steps: int, runs: int, json_file: Path | None) -> None:
     """Compare runs of the default model with a checkpoint at every step and with none."""
@@ -90,30 +85,28 @@ def checkpoints(workers: str, steps: int, runs: int, json_file: Path | None) -> 
 
 
 def show(workers: int, results: list[Result]) -> None:
-    """Print medians over the runs of each kind, and the worst of all."""
+    """Print medians over the runs of each kind, and the worst of all.
+
+    Each run is compared with the quiet one of its round: the machine's mood changes over minutes.
+    """
     table = Table(
-        "checkpoints", "steps/s", "speed", "step", "not computing", "more", "on saves", "each",
-        "worst", "saved", "skipped", title=f"{workers} workers; times in microseconds",
+        "checkpoints", "saved", "skipped", "steps/s", "speed", "main thread", "each us", "worst us",
+        title=f"workers: {workers}",
     )  # fmt: skip
     by_kind = {kind: [r for r in results if r.kind == kind] for kind in KINDS}
-    quiet = by_kind["none"]
-    step, overhead = median(quiet, lambda r: r.step), median(quiet, lambda r: r.overhead)
     for kind, runs in by_kind.items():
-        more = median(runs, lambda r: r.overhead) - overhead
+        speeds = sorted(q.step / r.step for q, r in zip(by_kind["none"], runs, strict=True))
         table.add_row(
             kind,
-            f"{1 / median(runs, lambda r: r.step):.0f}",
-            f"{step / median(runs, lambda r: r.step):.1%}",
-            f"{median(runs, lambda r: r.step) * 1e6:.0f}",
-            f"{median(runs, lambda r: r.overhead) * 1e6:.0f}",
-            f"{more / step:+.2%}",
-            f"{median(runs, lambda r: r.spent_share):.2%}",
-            f"{median(runs, lambda r: r.spent_mean) * 1e6:.0f}",
-            f"{max(r.spent_worst for r in runs) * 1e6:.0f}",
             f"{median(runs, lambda r: r.saved):.0f}",
             f"{median(runs, lambda r: r.skipped):.0f}",
+            f"{1 / median(runs, lambda r: r.step):.0f}",
+            f"{statistics.median(speeds):.1%} ({speeds[0]:.0%} to {speeds[-1]:.0%})",
+            f"{median(runs, lambda r: r.spent_share):.2%}",
+            f"{median(runs, lambda r: r.spent_mean) * 1e6:.0f}",
+            f"{max(r.spent_worst for r in runs) * 1e6:,.0f}",
         )
-    Console(width=120).print(table)
+    Console(width=110).print(table)
 
 
 def median(runs: list[Result], what: Callable[[Result], float]) -> float:
@@ -136,11 +129,12 @@ def measure(workers: int, kind: str, steps: int) -> Result:
                 for command in commands
             ]
             try:
-                codes = [process.wait() for process in running]
+                code = running[0].wait()  # workers end with it, or wait for another
             finally:
                 for process in running:
                     process.kill()
-            if any(codes):
+                    process.wait()
+            if code:
                 log.seek(0)
                 raise click.ClickException(log.read().strip())
         return read(workers, kind, run_dir, json.loads(times.read_text()))
@@ -157,7 +151,6 @@ def read(workers: int, kind: str, run_dir: Path, times: dict[str, Any]) -> Resul
         workers,
         kind,
         statistics.fmean(counted),
-        statistics.fmean(times["overheads"][first:]),
         statistics.fmean(spent),
         max(spent),
         sum(spent) / sum(steps),
@@ -173,7 +166,6 @@ class TimedServer(Server):
     """Takes ``times`` while it serves."""
 
     times = Times()
-    computed: ClassVar[dict[Peer, float]] = defaultdict(float)
 
     def _submit(self) -> None:
         if self._unsaved is not None:
@@ -190,16 +182,6 @@ class TimedServer(Server):
         begin = time.perf_counter()
         super()._tell_of_checkpoints(last)
         self.times.spent[-1] += time.perf_counter() - begin
-
-    def _handle(self, event: Event) -> None:
-        if isinstance(event, Received) and isinstance(event.message, Answer):
-            self.computed[event.peer] += event.message.seconds
-        super()._handle(event)
-
-    def _step_done(self, record: Mapping[str, Any]) -> None:
-        self.times.overheads.append(record["seconds"] - max(self.computed.values()))
-        self.computed.clear()
-        super()._step_done(record)
 
 
 def coordinate() -> None:
