@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import zmq
@@ -21,12 +22,11 @@ from microgpt import messages
 from microgpt.messages import NoCheckpoint, Question
 
 #: Questions in work, and replies of at most a part of a file each that are still in our memory.
-SLOTS = 16
-#: Of one asker, who asks one question at a time; but that it has got a reply we learn late.
-SLOTS_OF_ONE = 4
+SLOTS = 32
+QUESTIONS_OF_ONE = 4  # in work; an honest asker waits for a reply before it goes on
 WATCHED_SECONDS = 3.0  # since the last question: somebody looks on
 STUCK_SECONDS = 15.0  # for an asker to take in a reply; then it is cut off
-RESTS = 3.0  # the thread rests for so many times the CPU time that a reply has taken
+RESTS = 9.0  # the thread rests for so many times the CPU time that a reply has taken
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class CheckpointLibrary:
     def __init__(self, shelf: Shelf, transport: Transport) -> None:
         self._shelf, self._transport = shelf, transport
         self._asked: set[tuple[Peer, int]] = set()
+        self._in_work: Counter[Peer] = Counter()  # how many of them
         self._untaken: list[Untaken] = []
         self._questions: queue.SimpleQueue[tuple[Peer, Question] | None] = queue.SimpleQueue()
         self._replies: queue.SimpleQueue[tuple[Peer, int, bytes]] = queue.SimpleQueue()
@@ -60,32 +61,37 @@ class CheckpointLibrary:
         self._shelf.newest = step
 
     def ask(self, peer: Peer, question: Question, now: float) -> None:
-        """Answer this soon, or say now that there is too much to do."""
+        """Answer this soon, or say now that there is too much to do.
+
+        What somebody asks again out of impatience, or too much at once, is not answered at all.
+        """
         self._last_asked = now
         asked = peer, question.number
-        if asked in self._asked:
-            return  # it is impatient
-        self._forget_taken()
-        askers = [who for who, _ in self._asked] + [reply.peer for reply in self._untaken]
-        if len(askers) >= SLOTS or askers.count(peer) >= SLOTS_OF_ONE:
+        if asked in self._asked or self._in_work[peer] >= QUESTIONS_OF_ONE:
+            return
+        if len(self._asked) + len(self._untaken) >= SLOTS:
             busy = NoCheckpoint("", "", question.number, "the coordinator is busy", again=True)
             self._transport.send(peer, messages.encode(busy))
             return
+        self._in_work[peer] += 1
         self._asked.add(asked)
         self._questions.put((peer, question))
 
     def hand_out(self, now: float) -> None:
-        """Send what is ready."""
+        """Send what is ready, and see what has been taken in."""
         while not self._replies.empty():
             peer, number, data = self._replies.get()
             self._asked.discard((peer, number))
+            self._in_work[peer] -= 1
+            if not self._in_work[peer]:
+                del self._in_work[peer]
             tracker = self._transport.send_tracked(peer, data)
             if tracker is not None:
                 self._untaken.append(Untaken(peer, tracker, now))
+        self._untaken = [reply for reply in self._untaken if not reply.tracker.done]
 
     def stuck(self, now: float) -> set[Peer]:
         """Who has not taken in a reply for so long that it should be cut off."""
-        self._forget_taken()
         return {reply.peer for reply in self._untaken if now - reply.since > STUCK_SECONDS}
 
     def watched(self, now: float) -> bool:
@@ -97,9 +103,6 @@ class CheckpointLibrary:
         self._closed.set()
         self._questions.put(None)
         self._thread.join(timeout)
-
-    def _forget_taken(self) -> None:
-        self._untaken = [reply for reply in self._untaken if not reply.tracker.done]
 
     def _work(self) -> None:
         while (asked := self._questions.get()) is not None:

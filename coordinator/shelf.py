@@ -45,7 +45,9 @@ from microgpt.messages import (
 #: What is raised where a body is not made as expected.
 _WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 
-LOOK_SECONDS = 0.25  # per question, for files that have not been looked into yet
+#: As ``step_path`` names them.
+STEP_FILE = re.compile(r"step-(\d{8}|[1-9]\d{8,17})\.msgpack", re.ASCII)
+LOOK_SECONDS = 0.1  # per question, for files that have not been looked into yet
 
 #: Changes with the file: inode, time of change in nanoseconds, size.
 Stamp: TypeAlias = tuple[int, int, int]
@@ -105,39 +107,36 @@ class Shelf:
     # --- the list --------------------------------------------------------------------------------
 
     def _list(self, question: ListCheckpoints, newest: int) -> CheckpointList:
-        steps = sorted(step for step in stored_steps(self._run_dir) if step <= newest)
-        listed = steps[-MAX_LISTED:]
+        files = {s: file for s, file in stored(self._run_dir) if s <= newest}
+        listed = sorted(files)[-MAX_LISTED:]
         until = time.monotonic() + LOOK_SECONDS
         seen, entries = {}, []
         for step in reversed(listed):  # if there is no time for all: the newest first
-            path = step_path(self._run_dir, step)
             try:
-                status = path.stat()
+                status = files[step].stat()
             except FileNotFoundError:
                 continue  # just deleted
             stamp = status.st_ino, status.st_mtime_ns, status.st_size
             known, entry = self._seen.get(step, (None, None))
             if entry is None or known != stamp:
                 if time.monotonic() > until:
-                    entry = _without_losses(step, status.st_size, NOT_LOOKED_INTO)
-                    entries.append(entry)
+                    entries.append(_without_losses(step, status.st_size, NOT_LOOKED_INTO))
                     continue
-                entry = look_into(path, step, status.st_size)
+                entry = look_into(Path(files[step]), step, status.st_size)
             seen[step] = stamp, entry
             entries.append(entry)
         self._seen = seen
         entries.reverse()
-        omitted = len(steps) - len(listed)
+        omitted = len(files) - len(listed)
         return CheckpointList(self._run, self._life, question.number, tuple(entries), omitted)
 
 
-def stored_steps(run_dir: Path) -> Iterator[int]:
-    """Steps that have a file, in any order. Raises OSError."""
+def stored(run_dir: Path) -> Iterator[tuple[int, os.DirEntry[str]]]:
+    """Steps that have a file, and the file, in any order. Raises OSError."""
     with os.scandir(run_dir / CHECKPOINTS) as entries:
         for entry in entries:
-            found = re.fullmatch(r"step-(\d{8,18})\.msgpack", entry.name, re.ASCII)
-            if found and step_path(run_dir, int(found[1])).name == entry.name:
-                yield int(found[1])
+            if found := STEP_FILE.fullmatch(entry.name):
+                yield int(found[1]), entry
 
 
 def look_into(path: Path, step: int, size: int) -> Stored:

@@ -105,6 +105,34 @@ def test_twenty_thousand_malformed_messages(target: Target, reference: Reference
     assert len(target.coordinator.err.splitlines()) <= 2 * MOST_LINES
 
 
+def test_a_flood_of_questions_about_checkpoints(target: Target, reference: Reference) -> None:
+    done = len(target.run.metrics)
+    throw(target.address, [], THROWN // 10, seed=4, spoil=hostile.question)  # while it trains
+    eventually(lambda: len(target.run.metrics) > done, "steps are done under fire")
+    target.hold()
+    before = target.memory()
+    assert throw(target.address, [], THROWN, seed=5, spoil=hostile.question) >= THROWN
+    # And those who ask for whole files, and take nothing in.
+    hoarders = [hostile.connect(target.address) for _ in range(50)]
+    fetch = [messages.FetchCheckpoint("", "", n, 0, 0, None) for n in range(400)]
+    asked = b"".join(zmtp.frame(messages.encode(question)) for question in fetch)
+    try:
+        for number, peer in enumerate(hoarders):
+            zmtp.shake_hands(peer, b"hoarder%d" % number)
+            peer.sendall(asked)
+        with hostile.connect(target.address) as last:
+            zmtp.shake_hands(last, b"last")
+            last.sendall(zmtp.frame(messages.encode(messages.ListCheckpoints("", "", 1))))
+            reply = receive(last, zmtp.Reader(greeted=True), messages.Message)
+            assert isinstance(reply, messages.CheckpointList | messages.NoCheckpoint)
+        assert target.memory() - before < FLOOD_GROWTH
+        target.goes_on(reference)
+    finally:
+        for peer in hoarders:
+            peer.close()
+    assert "foreign" not in target.run.kinds()
+
+
 def test_spoiled_answers_of_a_member(target: Target, reference: Reference) -> None:
     """Whoever is welcomed and then answers with wrong shapes, formats or no numbers is cut off."""
     plain = msgpack.unpackb(next(m for m in target.capture.upwards if b"gradient" in m))

@@ -15,7 +15,7 @@ import pytest
 
 from coordinator import shelf as shelves
 from coordinator.checkpoints import step_path
-from coordinator.shelf import Shelf, look_into, stored_steps
+from coordinator.shelf import Shelf, look_into, stored
 from microgpt import checkpoint
 from microgpt.checkpoint import Validation
 from microgpt.envelope import BEGINNING, seal
@@ -217,6 +217,13 @@ def test_without_time_files_are_listed_all_the_same(
     assert [entry.problem for entry in listed(shelf).entries] == ["", ""]
 
 
+@pytest.mark.parametrize("step", [0, 7, 99_999_999, 100_000_000, 10**18 - 1])
+def test_files_are_recognised_by_their_names(tmp_path: Path, step: int) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    step_path(tmp_path, step).write_bytes(b"")
+    assert [(s, file.name) for s, file in stored(tmp_path)] == [(step, f"step-{step:08d}.msgpack")]
+
+
 def test_a_thousand_files(shelf: Shelf, tmp_path: Path) -> None:
     for step in range(1000):
         os.link(step_path(tmp_path, 10), tmp_path / "linked")
@@ -264,7 +271,7 @@ def test_hostile_files_are_listed(tmp_path: Path) -> None:
         step_path(tmp_path, step).write_bytes(data)
     shelf = Shelf(tmp_path, "run", "life")
     shelf.newest = len(hostile)
-    assert len(set(stored_steps(tmp_path))) == len(hostile)
+    assert dict(stored(tmp_path)).keys() == set(range(len(hostile)))
     entries = listed(shelf).entries
     assert [entry.step for entry in entries] == list(range(len(hostile)))
     assert sum(bool(entry.problem) for entry in entries) > 300

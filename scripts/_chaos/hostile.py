@@ -13,10 +13,11 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgpack
 
+from microgpt import messages
 from scripts._chaos import zmtp
 from scripts._chaos.proxy import Tap
 
@@ -44,6 +45,10 @@ class Capture:
                 kept.extend(self._readers.setdefault(key, zmtp.Reader()).feed(data))
 
         return listen
+
+
+#: Makes a message of captured ones.
+Spoil: TypeAlias = Callable[[random.Random, Sequence[bytes]], bytes]
 
 
 # --- messages ------------------------------------------------------------------------------------
@@ -120,6 +125,15 @@ def spoil_gradient(rng: random.Random, gradient: dict[str, bytes]) -> None:
     gradient[rng.choice((name, "unknown"))] = rng.choice(spoiled)
 
 
+def question(rng: random.Random, captured: Sequence[bytes]) -> bytes:
+    """A well-formed one about checkpoints, of the kinds that cost the coordinator most."""
+    number = rng.randrange(1 << 30)
+    step = rng.choice((None, 0, rng.randrange(100), 1 << 60))
+    offset = rng.choice((0, 0, 100, 1 << 18, 1 << 61))
+    fetch = messages.FetchCheckpoint("", "", number, step, offset, None)
+    return messages.encode(rng.choice((fetch, messages.ListCheckpoints("", "", number))))
+
+
 # --- connections ---------------------------------------------------------------------------------
 
 
@@ -146,16 +160,21 @@ def burst(address: tuple[str, int], messages: Sequence[bytes]) -> int:
 
 
 def throw(
-    address: tuple[str, int], captured: Sequence[bytes], count: int, seed: int, threads: int = 4
+    address: tuple[str, int],
+    captured: Sequence[bytes],
+    count: int,
+    seed: int,
+    threads: int = 4,
+    spoil: Spoil = malformed,
 ) -> int:
-    """Throw about ``count`` malformed messages, several strangers at once. Returns how many."""
+    """Throw about ``count`` messages, several strangers at once. Returns how many."""
     sent = [0] * threads
 
     def stranger(number: int) -> None:
         rng = random.Random(f"{seed} {number}")
         while sent[number] < count // threads:
             size = rng.choice((1, 4, BURST))
-            done = burst(address, [malformed(rng, captured) for _ in range(size)])
+            done = burst(address, [spoil(rng, captured) for _ in range(size)])
             sent[number] += done
 
     crowd = [threading.Thread(target=stranger, args=(n,), daemon=True) for n in range(threads)]
