@@ -6,7 +6,6 @@ Reads only, a bounded number of bytes and for a bounded time per question. No so
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 import msgpack
 
-from coordinator.checkpoints import CHECKPOINTS, step_path
+from coordinator.checkpoints import step_path, stored_steps
 from microgpt.checkpoint import MAX_ENTRIES
 from microgpt.envelope import (
     BEGINNING,
@@ -45,8 +44,6 @@ from microgpt.messages import (
 #: What is raised where a body is not made as expected.
 _WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 
-#: As ``step_path`` names them.
-STEP_FILE = re.compile(r"step-(\d{8}|[1-9]\d{8,17})\.msgpack", re.ASCII)
 LOOK_SECONDS = 0.1  # per question, for files that have not been looked into yet
 
 #: Changes with the file: inode, time of change in nanoseconds, size.
@@ -107,13 +104,14 @@ class Shelf:
     # --- the list --------------------------------------------------------------------------------
 
     def _list(self, question: ListCheckpoints, newest: int) -> CheckpointList:
-        files = {s: file for s, file in stored(self._run_dir) if s <= newest}
-        listed = sorted(files)[-MAX_LISTED:]
+        steps = sorted(step for step in stored_steps(self._run_dir) if step <= newest)
+        listed = steps[-MAX_LISTED:]
         until = time.monotonic() + LOOK_SECONDS
         seen, entries = {}, []
         for step in reversed(listed):  # if there is no time for all: the newest first
+            path = step_path(self._run_dir, step)
             try:
-                status = files[step].stat()
+                status = path.stat()
             except FileNotFoundError:
                 continue  # just deleted
             stamp = status.st_ino, status.st_mtime_ns, status.st_size
@@ -122,21 +120,13 @@ class Shelf:
                 if time.monotonic() > until:
                     entries.append(_without_losses(step, status.st_size, NOT_LOOKED_INTO))
                     continue
-                entry = look_into(Path(files[step]), step, status.st_size)
+                entry = look_into(path, step, status.st_size)
             seen[step] = stamp, entry
             entries.append(entry)
         self._seen = seen
         entries.reverse()
-        omitted = len(files) - len(listed)
+        omitted = len(steps) - len(listed)
         return CheckpointList(self._run, self._life, question.number, tuple(entries), omitted)
-
-
-def stored(run_dir: Path) -> Iterator[tuple[int, os.DirEntry[str]]]:
-    """Steps that have a file, and the file, in any order. Raises OSError."""
-    with os.scandir(run_dir / CHECKPOINTS) as entries:
-        for entry in entries:
-            if found := STEP_FILE.fullmatch(entry.name):
-                yield int(found[1]), entry
 
 
 def look_into(path: Path, step: int, size: int) -> Stored:
