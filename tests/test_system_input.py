@@ -235,7 +235,8 @@ def test_settings_may_come_from_the_environment(lab: Lab, reference: Reference) 
 FLAGS = [
     "--workers", "--steps", "--batch-size", "--shard-size", "--engine", "--data", "--seed",
     "--n-layer", "--n-embd", "--n-head", "--block-size", "--learning-rate", "--beta1", "--beta2",
-    "--eps", "--run-dir", "--checkpoint-every", "--resume", "--bind", "--quiet",
+    "--eps", "--run-dir", "--checkpoint-every", "--keep-last", "--keep-every", "--keep-best",
+    "--resume", "--bind", "--quiet",
 ]  # fmt: skip
 
 
