@@ -1,7 +1,8 @@
 """The checkpoint service: encodes, writes and deletes in the background while training goes on.
 
 At most one snapshot is being written and one is waiting; a newer one takes the place of a waiting
-one, so a slow disk costs checkpoints and never memory or time.
+one, so a slow disk costs checkpoints and never memory or time. One that retention wants gives way
+to another such one only.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from microgpt.training import TrainingState
 CHECKPOINTS = "checkpoints"
 NEWEST = "checkpoint.msgpack"
 KEEP_ALL = Retention()
-#: Of one processor, for the writer: some twenty checkpoints a second of a small model.
-SHARE = 0.01
-BURST_SECONDS = 0.02  # of processor time, for some that are due at once
+#: Of one processor, for the writer: some twenty to forty checkpoints a second of a small model.
+SHARE = 0.02
+BURST_SECONDS = 0.05  # of processor time, for some that are due at once
 LONGEST_REST = 1.0  # seconds; large models with more than one a second slow the training down
 #: As ``step_path`` names them.
 STEP_FILE = re.compile(r"step-(\d{8}|[1-9]\d{8,17})\.msgpack", re.ASCII)
@@ -171,11 +172,11 @@ class Pruner:
         return ""
 
 
-def entry_of(checkpoint: Checkpoint) -> Entry:
+def entry_of(state: TrainingState | Checkpoint) -> Entry:
     """What the rules of retention look at. A validation loss counts if it is of this very state."""
-    validation = checkpoint.validation
-    measured = validation is not None and validation.step == checkpoint.step
-    return Entry(checkpoint.step, validation.loss if validation and measured else None)
+    validation = state.validation
+    measured = validation is not None and validation.step == state.step
+    return Entry(state.step, validation.loss if validation and measured else None)
 
 
 @dataclass(frozen=True)
@@ -208,9 +209,10 @@ class CheckpointWriter:
         self._run_dir, self._to_checkpoint, self._report = run_dir, to_checkpoint, report
         self._retention = retention
         self._pruner = Pruner(run_dir, retention, lambda: self._closed)
-        self._deletes = True  # as far as we know
+        self._writes, self._deletes = False, True  # whether that worked the last time
         self._changed = threading.Condition()
         self._waiting: Save | None = None
+        self._wanted: Save | None = None  # an older one, which retention wants
         self._closed = False
         self._hurry = False
         self._resting = False
@@ -222,7 +224,10 @@ class CheckpointWriter:
         """Write this state soon. Returns the waiting one that it replaces, if any."""
         with self._changed:
             replaced, self._waiting = self._waiting, save
-            if not self._resting:  # to wake it for nothing would cost more than all the rest
+            if replaced is not None and self._retention.wants(entry_of(replaced.state)):
+                replaced, self._wanted = self._wanted, replaced
+            # To wake the thread while it rests would cost more than all the rest.
+            if self._wanted is not None or not self._resting:
                 self._changed.notify()
             return None if replaced is None else Skipped(replaced.state.step, self._resting)
 
@@ -242,7 +247,11 @@ class CheckpointWriter:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting is not None or self._closed)
-                save, self._waiting = self._waiting, None
+                save = self._wanted or self._waiting
+                if save is self._wanted:
+                    self._wanted = None
+                else:
+                    self._waiting = None
             if save is None:
                 return
             began = time.thread_time()
@@ -252,17 +261,24 @@ class CheckpointWriter:
     def _rest(self, seconds: float) -> None:
         with self._changed:
             self._resting = True
-            self._changed.wait_for(lambda: self._hurry, seconds)
+            self._changed.wait_for(lambda: self._hurry or self._wanted is not None, seconds)
             self._resting = False
 
     def _write(self, state: TrainingState) -> None:
+        folder = self._run_dir / CHECKPOINTS
+        vanished = self._writes and not folder.is_dir()
+        self._writes = False
         try:
             checkpoint = self._to_checkpoint(state)
             write(self._run_dir, checkpoint, copies=not self._retention.keeps_two)
         except Exception as error:  # whatever it is: the end of the run waits for this
             self._report(Saved(state.step, str(error) or repr(error)))
             return
+        self._writes = True
         self._report(Saved(state.step))
+        if vanished:
+            text = f"{folder} had vanished; it is made anew, with the checkpoint of step "
+            self._report(Note("checkpoints_vanished", f"{text}{state.step}", {}, warning=True))
         if not self._retention.keeps_all:
             self._prune(checkpoint)
 

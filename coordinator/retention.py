@@ -38,6 +38,12 @@ class Retention:
         """Whether there is an older checkpoint beside the newest, as soon as one was written."""
         return self.keeps_all or (self.keep_last or 0) >= 2
 
+    def wants(self, entry: Entry) -> bool:
+        """Whether this one may stay when others have come: rather skip another for a newer one."""
+        if self.keep_every is not None and entry.step % self.keep_every == 0:
+            return True
+        return self.keep_best is not None and entry.validation_loss is not None
+
     def to_delete(self, entries: Collection[Entry], newest: int) -> list[int]:
         """Steps of the checkpoints that no rule keeps, in ascending order.
 

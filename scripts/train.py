@@ -19,11 +19,15 @@ from typing import Any
 
 import click
 
+from coordinator.checkpoints import NEWEST
 from coordinator.config import OPTIONS, coordinator_options, new_run_dir
 from coordinator.supervisor import Supervisor
 from microgpt import cli
 from microgpt.cli import UserError, option
 from microgpt.engine import ENGINES
+
+#: Files of a run that has begun; the second also if somebody has deleted all while it ran.
+BEGUN = ("config.json", NEWEST)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -59,7 +63,7 @@ def main(context: click.Context, /, **flags: Any) -> int:
         try:
             return supervisor.run()
         finally:
-            if made and not (run_dir / "config.json").exists():
+            if made and not any((run_dir / name).exists() for name in BEGUN):
                 remove_failed(run_dir)
 
 

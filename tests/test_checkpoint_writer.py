@@ -35,7 +35,7 @@ from coordinator.events import Note, Save, Saved
 from coordinator.reports import SKIPPED_SECONDS, SaveReports
 from coordinator.retention import Retention
 from microgpt import checkpoint
-from microgpt.checkpoint import Checkpoint, CheckpointError, load
+from microgpt.checkpoint import Checkpoint, CheckpointError, Validation, load
 from microgpt.dataset import load_dataset
 from microgpt.training import TrainingState, from_checkpoint
 from tests.conftest import Reference
@@ -154,6 +154,22 @@ def test_a_leftover_link_is_in_nobodys_way(tmp_path: Path) -> None:
     assert len(files(tmp_path)) == 2
 
 
+def test_a_folder_that_vanishes_is_made_anew_and_told_of(tmp_path: Path) -> None:
+    done: list[Saved | Note] = []
+    writer = CheckpointWriter(tmp_path / "runs" / "it", convert, done.append)
+    for step in (1, 2, 3):
+        writer.submit(save(step))
+        await_report(done, step)
+        if step == 1:
+            shutil.rmtree(tmp_path / "runs")
+    writer.close(30.0)
+    (note,) = (report for report in done if isinstance(report, Note))
+    assert note.warning
+    assert note.text.endswith("checkpoints had vanished; it is made anew, with the checkpoint of "
+                              "step 2")  # fmt: skip
+    assert find_newest(tmp_path / "runs" / "it").checkpoint.step == 3  # type: ignore[union-attr]
+
+
 # A slow disk
 
 
@@ -187,6 +203,24 @@ def test_a_hanging_disk_costs_checkpoints_and_neither_time_nor_memory(
     writer.close(30.0)
     assert done == [Saved(0), Saved(2000)]
     assert find_newest(tmp_path).checkpoint.step == 2000  # type: ignore[union-attr]
+
+
+def test_what_retention_wants_is_not_skipped_for_any_newer_one(
+    tmp_path: Path, gate: threading.Event
+) -> None:
+    done: list[Saved | Note] = []
+    rules = Retention(keep_last=9, keep_every=500, keep_best=1)
+    writer = CheckpointWriter(tmp_path, lambda state: made(state.step), done.append, rules)
+    writer.submit(save(0))
+    eventually(lambda: list(tmp_path.rglob(".step-*")), "the writer hangs in its first file")
+    given_up = [writer.submit(save(step)) for step in range(1, 1001)]
+    evaluated = replace(save(1001).state, validation=Validation(1001, 2.0))
+    given_up += [writer.submit(Save(evaluated)), *(writer.submit(save(s)) for s in (1002, 1003))]
+    gate.set()
+    writer.close(30.0)
+    assert done == [Saved(0), Saved(1001), Saved(1003)], "the newest of those that it wants"
+    steps = sorted(skipped.step for skipped in given_up if skipped)
+    assert steps == [*range(1, 1001), 1002], "each is accounted for once"
 
 
 def test_the_writer_takes_a_small_share_of_the_time(

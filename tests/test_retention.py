@@ -99,6 +99,13 @@ def test_no_rule_is_ever_broken(
         assert set(deleted) <= set(fewer.to_delete(entries, newest)) or rules.keeps_all
 
 
+def test_what_may_stay_for_long_is_wanted() -> None:
+    rules = Retention(keep_last=5, keep_every=50, keep_best=1)
+    assert [rules.wants(Entry(step)) for step in (0, 49, 50)] == [True, False, True]
+    assert rules.wants(Entry(49, 2.0))
+    assert not Retention(keep_last=5).wants(Entry(50, 2.0))
+
+
 def test_a_validation_loss_counts_for_its_own_step_only() -> None:
     assert entry_of(TINY) == Entry(5)
     assert entry_of(replace(TINY, validation=Validation(4, 2.0))) == Entry(5)
