@@ -21,7 +21,7 @@ def list_remote(options: argparse.Namespace) -> int:
     if options.json:
         print(to_json([record(entry) for entry in entries], indent=2))
         return 0
-    print_table(("step", "loss", "validation", "bytes"), map(_row, entries))
+    print_table((f"{'step':>8}", "loss", "validation", "bytes"), map(_row, entries))
     if omitted:
         print(f"and {omitted} older ones")
     return 0

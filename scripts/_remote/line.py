@@ -95,15 +95,15 @@ class Line:
 
     def ask(self, question: Question) -> Reply:
         """The reply. Raises GoneError if nobody is there, UserError if nobody replies to this."""
-        began = self._seen = time.monotonic()
+        began = seen = time.monotonic()
         asked: float | None = None
         while True:
             now = time.monotonic()
             if self._connected:
-                self._seen = now
+                seen = now
                 if asked is None or now - asked > IMPATIENCE:
                     asked = now if self._say(question) else None
-            elif now - self._seen > CONNECT_SECONDS:
+            elif now - seen > CONNECT_SECONDS:
                 raise GoneError(self._nobody())
             if now - began > CONNECT_SECONDS + ANSWER_SECONDS:
                 raise UserError(f"the coordinator at {self.address} does not reply")
