@@ -108,6 +108,8 @@ class Server:
             if time.monotonic() - ticked >= TICK_SECONDS:
                 ticked = time.monotonic()
                 self._cut_off()
+                for event in self._transport.endless():
+                    self._handle(event)
                 self._handle(Tick())
                 self._tell_of_checkpoints()
                 self._tell_of_slow_end(ticked)

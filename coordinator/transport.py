@@ -13,6 +13,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from coordinator.events import Disconnected, Event, Misbehaved, Peer, Received
+from coordinator.inflow import Inflow
 from coordinator.security import Guard
 from microgpt import messages
 from microgpt.cli import UserError
@@ -24,6 +25,7 @@ MESSAGE_OVERHEAD = 1 << 20  # bytes that a message may have beyond the gradient 
 #: has that many, and a flood of garbage must not fill our memory faster than we can refuse it.
 MAX_WAITING = 20
 MAX_CONNECTIONS = 4096  # a further one is closed again
+IN_KERNEL = 8 << 20  # bytes that may have come over a connection and not been read yet
 OWN_FILES = 100  # descriptors that strangers' connections must leave for checkpoints and the like
 
 
@@ -55,6 +57,7 @@ class Transport:
         self._max_connections = connection_limit()
         #: Open connections by file descriptor, and who speaks there; None before the first word.
         self._connections: dict[int, Peer | None] = {}
+        self._inflow = Inflow(max_message_bytes + IN_KERNEL)
         try:
             self._router.bind(bind)
         except zmq.ZMQError as error:
@@ -121,8 +124,15 @@ class Transport:
 
     def _accepted(self, descriptor: int) -> None:
         self._connections[descriptor] = None
+        self._inflow.opened(descriptor)
         if len(self._connections) > self._max_connections:
             self._shut(descriptor)
+
+    def endless(self) -> Iterator[Misbehaved]:
+        """Hang up where a message comes that does not end. To be called several times a second."""
+        for descriptor in self._inflow.endless(self._connections):
+            self._shut(descriptor)
+            yield Misbehaved(self._connections[descriptor] or b"", "a message without an end")
 
     def cut_off(self, peer: Peer) -> None:
         """Close the connections of a peer that breaks the protocol."""
@@ -140,6 +150,7 @@ class Transport:
 
     def _event(self, peer: Peer, descriptor: int, frames: list[zmq.Frame]) -> Event:
         self.bytes_received += sum(len(frame) for frame in frames)
+        self._inflow.complete(descriptor)
         if descriptor in self._connections:
             self._connections[descriptor] = peer
         if len(frames) != 2:

@@ -176,6 +176,27 @@ def receive(
                 return message
 
 
+def pour(peer: socket.socket, data: bytes, times: int) -> None:
+    for _ in range(times):
+        peer.sendall(data)
+
+
+def test_a_message_that_does_not_end(target: Target, reference: Reference) -> None:
+    """No limit of ZeroMQ is for all parts of a message together."""
+    target.hold()
+    before, most = target.memory(), 0
+    part = zmtp.frame(bytes(1 << 16), zmtp.MORE)
+    for number in range(3):
+        with hostile.connect(target.address) as peer:
+            zmtp.shake_hands(peer, b"endless%d" % number)
+            with pytest.raises(ConnectionError):
+                pour(peer, part, 1 << 16)  # 4 GiB
+            most = max(most, target.memory() - before)
+    assert most < 5 * MOST_GROWTH, "of 4 GiB that were sent, or would have been"
+    eventually(lambda: target.memory() - before < FLOOD_GROWTH, "the memory is given back")
+    target.goes_on(reference)
+
+
 def test_thousands_of_connections_that_say_nothing(target: Target, reference: Reference) -> None:
     target.hold()
     before = target.memory()
