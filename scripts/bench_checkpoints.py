@@ -34,8 +34,10 @@ from microgpt import cli
 #: Steps at the start that are not counted: processes join, caches fill.
 WARM_UP = 0.1
 TIMES = "MICROGPT_BENCH_TIMES"  # names the file that a timed coordinator writes
+#: Runs of the second kind differ from those of the first by chance only: so much is noise.
 KINDS = {
     "none": (),
+    "none again": (),
     "every step": ("--checkpoint-every", "1"),
     "every step, 5 kept": ("--checkpoint-every", "1", "--keep-last", "5"),
 }
