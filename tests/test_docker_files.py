@@ -256,7 +256,7 @@ def test_coordinator_of_a_complete_run_sends_workers_home(lab: Lab) -> None:
     again = lab.coordinator(*run, "--resume", "auto", "--linger", "20")
     worker = lab.worker(lab.run_dir().endpoint())
     assert worker.wait() == 0
-    assert "the run is complete" in worker.out
+    assert "the run was complete already" in worker.out
     again.expected = True
     again.popen.send_signal(signal.SIGTERM)
     again.wait()
