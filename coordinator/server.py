@@ -43,6 +43,7 @@ TICK_SECONDS = 0.05
 COMPLAINT_SECONDS = 1.0  # one line about foreign bytes in this time
 LAST_LOOK_SECONDS = 1.5  # for who asks every second whether there is a newer checkpoint
 SLOW_END_SECONDS = 5.0  # after which we say that the disk is waited for
+FAREWELL_SECONDS = 0.5  # for workers to hear that they may go
 SAVE_SECONDS = 1.3  # for the last checkpoint to reach a slow disk after Ctrl-C
 
 
@@ -97,7 +98,7 @@ class Server:
         ticked = time.monotonic()
         while self._finish is None:
             self._console.refresh(self._state.workers.values())
-            self._submit()
+            self._hand_over()
             self._transport.wait(TICK_SECONDS)
             for event in self._transport.receive():
                 self._handle(event)
@@ -113,7 +114,21 @@ class Server:
                 self._handle(Tick())
                 self._tell_of_checkpoints()
                 self._tell_of_slow_end(ticked)
+        self._see_off()
         return self._finish, self._signal
+
+    def _see_off(self) -> None:
+        """Wait for workers to go, for a moment: a connection that is closed takes along what the
+        other side has not read yet, and that may be the word that they are not needed any more.
+        """
+        until = time.monotonic() + FAREWELL_SECONDS
+        while self._transport.connected(self._state.workers):
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            self._transport.wait(left)
+            for event in self._transport.receive():
+                self._handle(event)
 
     def linger(self, seconds: float) -> None:
         """Send workers home who come after the end, or until somebody wants us to stop.
@@ -234,24 +249,32 @@ class Server:
         self._console.step(full)
 
     def _save(self, save: Save) -> None:
-        """Keep a state for the writer until there is nothing else to do.
+        """Keep a state for the writer until there is nothing else to do, and it has rested.
 
         The writer shares the interpreter with us. Whatever else we do now, such as sending new
         weights, others wait for; while it works, we had better be waiting for them.
         """
-        if self._unsaved is not None:
-            self._submit()
-        self._unsaved = save
-
-    def _submit(self) -> None:
-        if self._state.closing is not None:
-            self._writer.hurry()
-        save, self._unsaved = self._unsaved, None
-        if save is None:
+        older, self._unsaved = self._unsaved, save
+        if older is None:
             return
+        if self._writer.resting and not self._writer.wants(older):
+            self._reports.skipped(older.state.step, rested=True)
+        else:
+            self._submit(older)
+
+    def _hand_over(self) -> None:
+        """Give the writer the newest state, if it may have it."""
+        closing = self._state.closing is not None
+        if closing:
+            self._writer.hurry()
+        if self._unsaved is not None and (closing or not self._writer.resting):
+            self._submit(self._unsaved)
+            self._unsaved = None
+
+    def _submit(self, save: Save) -> None:
         skipped = self._writer.submit(save)
-        if skipped is not None and skipped.step != save.state.step:
-            self._reports.skipped(skipped)
+        if skipped is not None and skipped != save.state.step:
+            self._reports.skipped(skipped, rested=False)
 
     def _event(self, event: Mapping[str, Any]) -> None:
         self._record.event({"time": time.time(), "step": self._state.training.step, **event})

@@ -6,7 +6,7 @@ import contextlib
 import os
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import zmq
@@ -127,6 +127,10 @@ class Transport:
         self._inflow.opened(descriptor)
         if len(self._connections) > self._max_connections:
             self._shut(descriptor)
+
+    def connected(self, peers: Collection[Peer]) -> bool:
+        """Whether any of these has a connection."""
+        return any(peer in peers for peer in self._connections.values())
 
     def endless(self) -> Iterator[Misbehaved]:
         """Hang up where a message comes that does not end. To be called several times a second."""

@@ -23,7 +23,7 @@ from tests.processes import TINY, Lab, Process, RunDir, eventually
 from tests.test_system_workers import ends_alike
 
 pytestmark = pytest.mark.timeout(110)
-STEPS, SMALL = 40, 8
+STEPS, SMALL = 300, 8  # so many that a run takes longer than it takes to notice silence
 PATIENCE = ("--worker-timeout", "0.5")
 
 
