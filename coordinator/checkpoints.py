@@ -26,8 +26,8 @@ from microgpt.training import TrainingState
 CHECKPOINTS = "checkpoints"
 NEWEST = "checkpoint.msgpack"
 KEEP_ALL = Retention()
-#: Of one processor, for the writer: some twenty to forty checkpoints a second of a small model.
-SHARE = 0.02
+#: Of one processor, for the writer: some thirty checkpoints a second of a small model.
+SHARE = 0.015
 BURST_SECONDS = 0.05  # of processor time, for some that are due at once
 LONGEST_REST = 1.0  # seconds; large models with more than one a second slow the training down
 #: As ``step_path`` names them.
@@ -179,14 +179,6 @@ def entry_of(state: TrainingState | Checkpoint) -> Entry:
     return Entry(state.step, validation.loss if validation and measured else None)
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """A checkpoint that was not written, because of a slow disk or while the writer rested."""
-
-    step: int
-    rested: bool
-
-
 class CheckpointWriter:
     """A thread that writes what it is given into ``run_dir`` and deletes what is too old.
 
@@ -208,6 +200,7 @@ class CheckpointWriter:
     ) -> None:
         self._run_dir, self._to_checkpoint, self._report = run_dir, to_checkpoint, report
         self._retention = retention
+        self._picky = retention.keep_every is not None or retention.keep_best is not None
         self._pruner = Pruner(run_dir, retention, lambda: self._closed)
         self._writes, self._deletes = False, True  # whether that worked the last time
         self._changed = threading.Condition()
@@ -215,21 +208,28 @@ class CheckpointWriter:
         self._wanted: Save | None = None  # an older one, which retention wants
         self._closed = False
         self._hurry = False
-        self._resting = False
+        self.idle, self.resting = True, False
         self._budget = Budget(SHARE, BURST_SECONDS, LONGEST_REST)
         self._thread = threading.Thread(target=self._work, name="checkpoints", daemon=True)
         self._thread.start()
 
-    def submit(self, save: Save) -> Skipped | None:
-        """Write this state soon. Returns the waiting one that it replaces, if any."""
+    def wants(self, save: Save) -> bool:
+        """Whether this one should be written although there is a newer one."""
+        return self._picky and self._retention.wants(entry_of(save.state))
+
+    def submit(self, save: Save) -> int | None:
+        """Write this state as soon as nothing is being written, without a rest.
+
+        So whoever has nothing that must be written keeps it until the writer is ``idle``. Returns
+        the step of a waiting one that it replaces, if any.
+        """
         with self._changed:
+            self.idle = False
             replaced, self._waiting = self._waiting, save
-            if replaced is not None and self._retention.wants(entry_of(replaced.state)):
+            if replaced is not None and self.wants(replaced):
                 replaced, self._wanted = self._wanted, replaced
-            # To wake the thread while it rests would cost more than all the rest.
-            if self._wanted is not None or not self._resting:
-                self._changed.notify()
-            return None if replaced is None else Skipped(replaced.state.step, self._resting)
+            self._changed.notify()
+            return None if replaced is None else replaced.state.step
 
     def hurry(self) -> None:
         """Rest no more: the run is over, and waits for its last checkpoint."""
@@ -246,6 +246,7 @@ class CheckpointWriter:
     def _work(self) -> None:
         while True:
             with self._changed:
+                self.idle = self._waiting is None
                 self._changed.wait_for(lambda: self._waiting is not None or self._closed)
                 save = self._wanted or self._waiting
                 if save is self._wanted:
@@ -260,9 +261,9 @@ class CheckpointWriter:
 
     def _rest(self, seconds: float) -> None:
         with self._changed:
-            self._resting = True
-            self._changed.wait_for(lambda: self._hurry or self._wanted is not None, seconds)
-            self._resting = False
+            self.resting = not self._hurry
+            self._changed.wait_for(lambda: self._hurry or self._waiting is not None, seconds)
+            self.resting = False
 
     def _write(self, state: TrainingState) -> None:
         folder = self._run_dir / CHECKPOINTS

@@ -6,7 +6,6 @@ would take more of the main thread's time than the checkpoint itself.
 
 from __future__ import annotations
 
-from coordinator.checkpoints import Skipped
 from coordinator.events import Note, Saved
 
 SKIPPED_SECONDS = 5.0  # between two lines about skipped checkpoints
@@ -20,7 +19,7 @@ class SaveReports:
         self._failed = 0  # since the last that was saved
         self._skipped, self._told = 0, 0  # in all, and of which a line has told
         self._told_at = float("-inf")
-        self._last_skipped = Skipped(0, False)
+        self._last = (0, False)  # the last skipped one, and whether the writer rested
 
     def saved(self, event: Saved) -> list[Note]:
         """One was written, or could not be. Gives the lines that cannot wait."""
@@ -39,10 +38,10 @@ class SaveReports:
         text = f"checkpoints are saved again: that of step {step} is, {failed} before are not"
         return [Note("checkpoint_recovered", text, {"step": step, "failed": failed})]
 
-    def skipped(self, skipped: Skipped) -> None:
-        """One was given up for a newer one."""
+    def skipped(self, step: int, *, rested: bool) -> None:
+        """That of ``step`` was given up for a newer one while the writer ``rested``, or wrote."""
         self._skipped += 1
-        self._last_skipped = skipped
+        self._last = step, rested
 
     def lines(self, now: float, *, last: bool = False) -> list[Note]:
         """What there is to tell at ``now``, seconds of a steady clock; all of it if ``last``."""
@@ -51,7 +50,7 @@ class SaveReports:
             notes.append(_tell_saved(self._saved))
             self._saved = []
         if self._skipped > self._told and (last or now - self._told_at >= SKIPPED_SECONDS):
-            notes.append(_tell_skipped(self._skipped, self._last_skipped))
+            notes.append(_tell_skipped(self._skipped, *self._last))
             self._told, self._told_at = self._skipped, now
         return notes
 
@@ -63,12 +62,10 @@ def _tell_saved(steps: list[int]) -> Note:
     return Note("checkpoint", text, {"step": steps[-1], "saved": len(steps)})
 
 
-def _tell_skipped(skipped: int, last: Skipped) -> Note:
+def _tell_skipped(skipped: int, last: int, rested: bool) -> Note:
     many = "1 checkpoint" if skipped == 1 else f"{skipped} checkpoints"
     cause = "the disk is slower than training"
-    if last.rested:
+    if rested:
         cause = "so many checkpoints would slow the training down"
-    text = f"{cause}: {many} skipped so far for newer ones, the last that of step {last.step}"
-    return Note(
-        "checkpoint_skipped", text, {"skipped": skipped, "last_skipped": last.step}, warning=True
-    )
+    text = f"{cause}: {many} skipped so far for newer ones, the last that of step {last}"
+    return Note("checkpoint_skipped", text, {"skipped": skipped, "last_skipped": last}, True)

@@ -249,7 +249,7 @@ class Server:
         self._console.step(full)
 
     def _save(self, save: Save) -> None:
-        """Keep a state for the writer until there is nothing else to do, and it has rested.
+        """Keep a state for the writer until there is nothing else to do, for it and for us.
 
         The writer shares the interpreter with us. Whatever else we do now, such as sending new
         weights, others wait for; while it works, we had better be waiting for them.
@@ -257,17 +257,17 @@ class Server:
         older, self._unsaved = self._unsaved, save
         if older is None:
             return
-        if self._writer.resting and not self._writer.wants(older):
-            self._reports.skipped(older.state.step, rested=True)
-        else:
+        if self._writer.idle or self._writer.wants(older):
             self._submit(older)
+        else:
+            self._reports.skipped(older.state.step, rested=self._writer.resting)
 
     def _hand_over(self) -> None:
         """Give the writer the newest state, if it may have it."""
         closing = self._state.closing is not None
         if closing:
             self._writer.hurry()
-        if self._unsaved is not None and (closing or not self._writer.resting):
+        if self._unsaved is not None and (closing or self._writer.idle):
             self._submit(self._unsaved)
             self._unsaved = None
 

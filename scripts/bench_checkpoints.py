@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from coordinator import __main__ as program
-from coordinator.events import Note, Saved
+from coordinator.events import Note, Save, Saved
 from coordinator.server import Server
 from microgpt import cli
 
@@ -169,11 +169,16 @@ class TimedServer(Server):
 
     times = Times()
 
-    def _submit(self) -> None:
+    def _save(self, save: Save) -> None:
+        begin = time.perf_counter()
+        super()._save(save)
+        self.times.spent.append(time.perf_counter() - begin)
+
+    def _hand_over(self) -> None:
         if self._unsaved is not None:
             begin = time.perf_counter()
-            super()._submit()
-            self.times.spent.append(time.perf_counter() - begin)
+            super()._hand_over()
+            self.times.spent[-1] += time.perf_counter() - begin
 
     def _hear(self, report: Saved | Note) -> None:
         begin = time.perf_counter()

@@ -24,7 +24,6 @@ from coordinator import checkpoints
 from coordinator.budget import Budget
 from coordinator.checkpoints import (
     CheckpointWriter,
-    Skipped,
     entry_of,
     find_newest,
     remove_leftovers,
@@ -197,7 +196,7 @@ def test_a_hanging_disk_costs_checkpoints_and_neither_time_nor_memory(
     began = time.perf_counter()
     skipped = [writer.submit(save(step)) for step in range(1, 2001)]
     assert time.perf_counter() - began < 1.0
-    assert skipped == [None, *(Skipped(step, rested=False) for step in range(1, 2000))]
+    assert skipped == [None, *range(1, 2000)]
     assert (done, len(files(tmp_path))) == ([], 1)
     gate.set()
     writer.close(30.0)
@@ -219,8 +218,7 @@ def test_what_retention_wants_is_not_skipped_for_any_newer_one(
     gate.set()
     writer.close(30.0)
     assert done == [Saved(0), Saved(1001), Saved(1003)], "the newest of those that it wants"
-    steps = sorted(skipped.step for skipped in given_up if skipped)
-    assert steps == [*range(1, 1001), 1002], "each is accounted for once"
+    assert sorted(filter(None, given_up)) == [*range(1, 1001), 1002], "each is told of once"
 
 
 def test_the_writer_takes_a_small_share_of_the_time(
@@ -230,16 +228,22 @@ def test_the_writer_takes_a_small_share_of_the_time(
     monkeypatch.setattr(checkpoints, "LONGEST_REST", 600.0)
     done: list[Saved | Note] = []
     writer = CheckpointWriter(tmp_path, convert, done.append)
-    last, skipped = -1, list[Skipped]()
-    while not any(skip.rested for skip in skipped):  # until what is saved up is used
+    last = 0
+    while not writer.resting:  # until what is saved up is used
         last += 1
-        skipped += filter(None, [writer.submit(save(last))])
-        time.sleep(0.0002)
-    assert len(done) > 1, "a few that are due at once are written"
+        assert writer.submit(save(last)) is None
+        await_report(done, last)
+        time.sleep(0.001)
+    assert last > 1, "a few that are due at once are written"
     writer.submit(save(last + 1))
-    assert Saved(last + 1) not in done
-    writer.hurry()  # before the last one there is no rest
-    await_report(done, last + 1)
+    await_report(done, last + 1)  # what must be written does not wait
+    eventually(lambda: writer.resting, "the next rest")
+    writer.hurry()
+    eventually(lambda: not writer.resting, "no more rests")
+    for step in range(last + 2, last + 5):
+        writer.submit(save(step))
+        await_report(done, step)
+        assert not writer.resting
     writer.close(30.0)
 
 
@@ -310,7 +314,7 @@ def test_saved_ones_are_told_in_bunches() -> None:
 def test_skipped_ones_are_a_line_every_few_seconds() -> None:
     reports, lines = SaveReports(), []
     for step in range(10_000):  # 1000 a second
-        reports.skipped(Skipped(step, rested=False))
+        reports.skipped(step, rested=False)
         lines += reports.lines(step / 1000)
     lines += reports.lines(10.0, last=True)
     assert reports.lines(99.0, last=True) == []
@@ -320,7 +324,7 @@ def test_skipped_ones_are_a_line_every_few_seconds() -> None:
         "the disk is slower than training: 1 checkpoint skipped so far for newer ones, the last "
         "that of step 0"
     )
-    reports.skipped(Skipped(10_000, rested=True))
+    reports.skipped(10_000, rested=True)
     (line,) = reports.lines(99.0)
     assert line.text.startswith("so many checkpoints would slow the training down: 10001 ")
 
