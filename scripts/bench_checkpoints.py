@@ -13,10 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from _bootstrap import ROOT, find_project
 
@@ -26,7 +26,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from coordinator import __main__ as program
+from coordinator import __main__ as coordinator
 from coordinator.events import Note, Save, Saved
 from coordinator.server import Server
 from microgpt import cli
@@ -35,36 +35,39 @@ from microgpt import cli
 WARM_UP = 0.1
 TIMES = "MICROGPT_BENCH_TIMES"  # names the file that a timed coordinator writes
 #: Runs of the second kind differ from those of the first by chance only: so much is noise.
-KINDS = {
+KINDS: dict[str, tuple[str, ...]] = {
     "none": (),
     "none again": (),
     "every step": ("--checkpoint-every", "1"),
     "every step, 5 kept": ("--checkpoint-every", "1", "--keep-last", "5"),
 }
+#: As "every step", but the coordinator takes its own time, which takes time itself.
+TIMED = "timed"
 
 
 @dataclass
 class Times:
     """Seconds that a coordinator's main thread has ``spent`` on each state that was to be saved.
 
-    On handing it over, hearing what became of it, and telling.
+    On handing it over, hearing what became of it, and telling. ``stalled`` is the longest time in
+    one piece, without that for which other processes had the processor.
     """
 
     spent: list[float] = field(default_factory=list)
+    stalled: float = 0.0
 
 
 @dataclass(frozen=True)
 class Result:
-    """One run: seconds per step, and what the main thread has spent on checkpoints."""
+    """One run: seconds per step, numbers of checkpoints, and ``times`` if they were taken."""
 
     workers: int
     kind: str
     step: float
-    spent_mean: float
-    spent_worst: float
-    spent_share: float
+    seconds: float
     saved: int
     skipped: int
+    times: Times | None
 
 
 @click.command()
@@ -78,7 +81,7 @@ def checkpoints(workers: str, steps: int, runs: int, json_file: Path | None) -> 
         measure(int(number), kind, steps)
         for number in workers.split(",")
         for _ in range(runs)
-        for kind in KINDS
+        for kind in (*KINDS, TIMED)
     ]
     for number in dict.fromkeys(result.workers for result in results):
         show(number, [result for result in results if result.workers == number])
@@ -87,45 +90,48 @@ def checkpoints(workers: str, steps: int, runs: int, json_file: Path | None) -> 
 
 
 def show(workers: int, results: list[Result]) -> None:
-    """Print medians over the runs of each kind, and the worst of all.
+    """Print medians over the runs of each kind, and what the main thread has spent.
 
     Each run is compared with the quiet one of its round: the machine's mood changes over minutes.
     """
     table = Table(
-        "checkpoints", "saved", "skipped", "steps/s", "speed", "main thread", "each us", "worst us",
-        title=f"workers: {workers}",
-    )  # fmt: skip
-    by_kind = {kind: [r for r in results if r.kind == kind] for kind in KINDS}
-    for kind, runs in by_kind.items():
+        "checkpoints", "saved", "skipped", "steps/s", "speed", title=f"workers: {workers}"
+    )
+    by_kind = {kind: [r for r in results if r.kind == kind] for kind in (*KINDS, TIMED)}
+    for kind in KINDS:
+        runs = by_kind[kind]
         speeds = sorted(q.step / r.step for q, r in zip(by_kind["none"], runs, strict=True))
         table.add_row(
             kind,
-            f"{median(runs, lambda r: r.saved):.0f}",
-            f"{median(runs, lambda r: r.skipped):.0f}",
-            f"{1 / median(runs, lambda r: r.step):.0f}",
+            f"{statistics.median(r.saved for r in runs):.0f}",
+            f"{statistics.median(r.skipped for r in runs):.0f}",
+            f"{1 / statistics.median(r.step for r in runs):.0f}",
             f"{statistics.median(speeds):.1%} ({speeds[0]:.0%} to {speeds[-1]:.0%})",
-            f"{median(runs, lambda r: r.spent_share):.2%}",
-            f"{median(runs, lambda r: r.spent_mean) * 1e6:.0f}",
-            f"{max(r.spent_worst for r in runs) * 1e6:,.0f}",
         )
-    Console(width=110).print(table)
-
-
-def median(runs: list[Result], what: Callable[[Result], float]) -> float:
-    """Of one figure."""
-    return statistics.median(map(what, runs))
+    console = Console(width=110)
+    console.print(table)
+    times = [r.times for r in by_kind[TIMED] if r.times]
+    spent = [seconds for each in times for seconds in each.spent]
+    share = sum(spent) / sum(r.seconds for r in by_kind[TIMED])
+    console.print(
+        f"main thread, a checkpoint at every step: {share:.2%} of its time; each "
+        f"{statistics.fmean(spent) * 1e6:.0f} us, at most {max(spent) * 1e3:.2f} ms, at most "
+        f"{max(t.stalled for t in times) * 1e3:.2f} ms without waits for a processor\n"
+    )
 
 
 def measure(workers: int, kind: str, steps: int) -> Result:
-    """Run a timed coordinator with so many workers; read its record and its times."""
+    """Run a coordinator with so many workers; read its record and, if it took them, its times."""
     with tempfile.TemporaryDirectory(prefix="microgpt-bench-") as folder:
         run_dir, times = Path(folder, "run"), Path(folder, "times.json")
         bind = f"ipc://{folder}/socket"
         flags = ["--data", "embedded", "--quiet", "--run-dir", str(run_dir), "--bind", bind]
-        flags += ["--steps", str(steps), "--checkpoint-every", str(steps), *KINDS[kind]]
+        flags += ["--steps", str(steps), "--checkpoint-every", str(steps)]
+        flags += KINDS["every step" if kind == TIMED else kind]
+        program = [__file__] if kind == TIMED else ["-m", "coordinator"]
+        commands = [[*program, *flags]] + [["-m", "worker", "--connect", bind]] * workers
         env = {**os.environ, TIMES: str(times), "PYTHONPATH": str(ROOT)}
         with open(Path(folder, "log"), "w+") as log:
-            commands = [[__file__, *flags]] + [["-m", "worker", "--connect", bind]] * workers
             running = [
                 subprocess.Popen([sys.executable, *command], env=env, stdout=log, stderr=log)  # noqa: S603  # ours
                 for command in commands
@@ -139,26 +145,18 @@ def measure(workers: int, kind: str, steps: int) -> Result:
             if code:
                 log.seek(0)
                 raise click.ClickException(log.read().strip())
-        return read(workers, kind, run_dir, json.loads(times.read_text()))
+        taken = Times(**json.loads(times.read_text())) if kind == TIMED else None
+        return read(workers, kind, run_dir, taken)
 
 
-def read(workers: int, kind: str, run_dir: Path, times: dict[str, Any]) -> Result:
+def read(workers: int, kind: str, run_dir: Path, times: Times | None) -> Result:
     """What a run has written down."""
     steps = [json.loads(line)["seconds"] for line in (run_dir / "metrics.jsonl").open()]
     events = [json.loads(line) for line in (run_dir / "events.jsonl").open()]
-    first = int(len(steps) * WARM_UP)
-    counted, spent = steps[first:], times["spent"]
     skipped = [event["skipped"] for event in events if event["kind"] == "checkpoint_skipped"]
-    return Result(
-        workers,
-        kind,
-        statistics.fmean(counted),
-        statistics.fmean(spent),
-        max(spent),
-        sum(spent) / sum(steps),
-        sum(event["saved"] for event in events if event["kind"] == "checkpoint"),
-        max(skipped, default=0),
-    )
+    saved = sum(event["saved"] for event in events if event["kind"] == "checkpoint")
+    step = statistics.fmean(steps[int(len(steps) * WARM_UP) :])
+    return Result(workers, kind, step, sum(steps), saved, max(skipped, default=0), times)
 
 
 # --- a coordinator that takes its time -----------------------------------------------------------
@@ -170,32 +168,45 @@ class TimedServer(Server):
     times = Times()
 
     def _save(self, save: Save) -> None:
-        begin = time.perf_counter()
-        super()._save(save)
-        self.times.spent.append(time.perf_counter() - begin)
+        self.times.spent.append(0.0)
+        with self._stop_watch():
+            super()._save(save)
 
     def _hand_over(self) -> None:
         if self._unsaved is not None:
-            begin = time.perf_counter()
-            super()._hand_over()
-            self.times.spent[-1] += time.perf_counter() - begin
+            with self._stop_watch():
+                super()._hand_over()
 
     def _hear(self, report: Saved | Note) -> None:
-        begin = time.perf_counter()
-        super()._hear(report)
-        self.times.spent[-1] += time.perf_counter() - begin
+        with self._stop_watch():
+            super()._hear(report)
 
     def _tell_of_checkpoints(self, last: bool = False) -> None:
-        begin = time.perf_counter()
-        super()._tell_of_checkpoints(last)
-        self.times.spent[-1] += time.perf_counter() - begin
+        with self._stop_watch():
+            super()._tell_of_checkpoints(last)
+
+    @contextmanager
+    def _stop_watch(self) -> Iterator[None]:
+        waited, begin = processor_waits(), time.perf_counter()
+        yield
+        seconds = time.perf_counter() - begin
+        self.times.spent[-1] += seconds
+        if seconds > self.times.stalled:
+            waited = processor_waits() - waited
+            self.times.stalled = max(self.times.stalled, seconds - waited)
+
+
+def processor_waits() -> float:
+    """Seconds for which this thread could have run, had there been a free processor. Linux only."""
+    with open("/proc/thread-self/schedstat", "rb", buffering=0) as file:
+        return int(file.read(100).split()[1]) / 1e9
 
 
 def coordinate() -> None:
     """``python -m coordinator`` with a stop watch."""
-    program.Server = TimedServer  # type: ignore[attr-defined]
+    coordinator.Server = TimedServer  # type: ignore[attr-defined]
     try:
-        cli.run(program.main, prog_name="python -m coordinator")
+        cli.run(coordinator.main, prog_name="python -m coordinator")
     finally:
         Path(os.environ[TIMES]).write_text(json.dumps(asdict(TimedServer.times)))
 
