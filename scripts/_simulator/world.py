@@ -46,7 +46,8 @@ class Slot:
             self.worker = VirtualWorker(self.world, self, self._lives)
 
     def worker_gone(self, worker: VirtualWorker) -> None:
-        """A process has ended."""
+        """A process has ended. What it said may come late, and it be taken for one that lives."""
+        self.harmed = self.harmed or self.world.network.stale > 0.0
         if self.worker is worker:
             self.worker = None
             if self.returns or (self.world.healed and not self.lies):
