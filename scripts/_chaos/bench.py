@@ -86,7 +86,9 @@ class Running:
 
     def first_step(self) -> float:
         """Seconds until a further step is done."""
-        began, done = time.monotonic(), self.watch.done
+        began = time.monotonic()
+        self.watch.look()  # what was done before is none
+        done = self.watch.done
         self.until(lambda: self.watch.done > done)
         return self.watch.last - began
 
