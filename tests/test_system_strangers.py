@@ -252,6 +252,18 @@ def test_crowds_that_join_and_leave(target: Target, reference: Reference) -> Non
     trains_on(target, reference, complaints=700)
 
 
+def test_who_is_told_to_stop_is_not_cut_off_with_that_word(target: Target) -> None:
+    """What a connection brings is lost if it is closed before the other side has read it."""
+    dealer = target.dealer()
+    target.hello(dealer)
+    target.coordinator.send(signal.SIGINT)
+    target.receive(dealer, messages.Stop)
+    target.hello(dealer)  # who is still there is still heard
+    target.receive(dealer, messages.Stop)
+    dealer.close(linger=0)
+    assert (target.coordinator.wait(), target.worker.wait()) == (130, 0)
+
+
 def test_a_worker_of_another_version_is_refused(lab: Lab) -> None:
     context = zmq.Context()
     router = context.socket(zmq.ROUTER)
