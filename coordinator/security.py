@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import shutil
 import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,7 +13,19 @@ import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
 from microgpt.cli import UserError
-from microgpt.keyfiles import ALLOWED, COORDINATOR, PUBLIC, SECRET, WORKER, check_private, place
+from microgpt.keyfiles import (
+    ALLOWED,
+    COORDINATOR,
+    PUBLIC,
+    SECRET,
+    WORKER,
+    alone,
+    check_private,
+    has_coordinator,
+    make_folder,
+    make_pair,
+    place,
+)
 
 
 def is_local(bind: str) -> bool:
@@ -38,24 +51,36 @@ def require_safe_bind(bind: str, curve: Path | None, insecure: bool) -> None:
 def make_keys(directory: Path) -> None:
     """Make what is missing: the coordinator's pair, and one pair for workers of this folder.
 
-    The coordinator's public key appears last: whoever sees it finds the rest. Raises UserError.
+    The coordinator's public key appears last: whoever sees it finds the rest. Of several processes
+    that do this at once, one makes the keys. Raises UserError.
     """
     try:
-        if (directory / (COORDINATOR + PUBLIC)).exists():
+        if has_coordinator(directory):
             return  # the folder may be read-only, such as secrets of a swarm
-        (directory / ALLOWED).mkdir(parents=True, exist_ok=True)
-        directory.chmod(0o700)
-        with tempfile.TemporaryDirectory(dir=directory) as temporary:  # readable by us only
-            for name in (WORKER, COORDINATOR):
-                public, secret = map(Path, zmq.auth.create_certificates(temporary, name))
-                if name == WORKER:
-                    listed = public.with_name("listed")
-                    listed.write_bytes(public.read_bytes())
-                    place(listed, directory / ALLOWED / (WORKER + PUBLIC), 0o644)
-                place(secret, directory / (name + SECRET), 0o600)
-                place(public, directory / (name + PUBLIC), 0o644)
+        make_folder(directory)
+        with alone(directory):
+            if not has_coordinator(directory):
+                (directory / ALLOWED).mkdir(exist_ok=True)
+                make_pair(directory, WORKER, zmq.auth.create_certificates)
+                let_in(directory, directory / (WORKER + PUBLIC))
+                make_pair(directory, COORDINATOR, zmq.auth.create_certificates)
     except OSError as error:
-        raise UserError(f"cannot make keys in {directory}: {error.strerror}") from error
+        raise UserError(f"cannot make keys in {directory}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"a file in {directory} holds no key: {error}") from error
+
+
+def let_in(directory: Path, public_file: Path) -> None:
+    """Put a copy of a worker's public key on the list, unless it is there. Raises OSError."""
+    allowed = directory / ALLOWED
+    if AllowList(allowed).callback("", zmq.auth.load_certificate(public_file)[0]):
+        return
+    number, target = 1, allowed / (WORKER + PUBLIC)
+    while target.exists():  # somebody else's, who has been let in before
+        number += 1
+        target = allowed / f"{WORKER}-{number}{PUBLIC}"
+    with tempfile.TemporaryDirectory(dir=directory) as temporary:
+        place(Path(shutil.copy(public_file, temporary)), target, 0o644)
 
 
 class AllowList:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 import signal
 import stat
+import subprocess
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+import zmq.auth
 
 from coordinator.security import AllowList, is_local, make_keys
 from coordinator.supervisor import reachable
@@ -15,7 +19,7 @@ from microgpt import checkpoint
 from microgpt.cli import UserError
 from microgpt.keyfiles import check_private
 from tests.conftest import Reference
-from tests.processes import TINY, Lab
+from tests.processes import ROOT, TINY, Lab
 from worker.security import load_keys
 
 pytestmark = pytest.mark.timeout(110)
@@ -68,6 +72,77 @@ def test_keys_are_made_once_and_private_ones_are_private(tmp_path: Path) -> None
     before = {name: path.read_bytes() for name, path in files.items()}
     make_keys(tmp_path / "keys")
     assert {name: path.read_bytes() for name, path in files.items()} == before
+
+
+def key(path: Path) -> bytes:
+    return zmq.auth.load_certificate(path)[0]
+
+
+def make_at_once(directory: str, all_ready: Barrier) -> None:
+    all_ready.wait(60)
+    make_keys(Path(directory))
+
+
+def test_keys_that_several_starts_make_at_once_belong_together(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("fork")
+    for number in range(20):
+        folder, all_ready = tmp_path / str(number), spawn.Barrier(3)
+        makers = [
+            spawn.Process(target=make_at_once, args=(str(folder), all_ready)) for _ in range(3)
+        ]
+        for maker in makers:
+            maker.start()
+        for maker in makers:
+            maker.join()
+            assert maker.exitcode == 0
+        for name in ("coordinator", "worker"):
+            assert key(folder / f"{name}.key") == key(folder / f"{name}.key_secret")
+        assert key(folder / "workers" / "worker.key") == key(folder / "worker.key")
+
+
+def test_keys_half_made_by_a_killed_process_are_completed(tmp_path: Path) -> None:
+    make_keys(tmp_path / "whole")
+    for missing in ("worker.key", "worker.key_secret", "workers/worker.key"):
+        folder = tmp_path / missing.replace("/", "-")
+        shutil.copytree(tmp_path / "whole", folder)
+        (folder / missing).unlink()
+        (folder / "coordinator.key").unlink()
+        make_keys(folder)
+        assert key(folder / "coordinator.key") == key(tmp_path / "whole" / "coordinator.key")
+        keys = load_keys(folder)
+        assert key(keys.public_file) == keys.public
+        assert AllowList(folder / "workers").callback("", keys.public)
+        assert b"secret" not in keys.public_file.read_bytes()
+
+
+def test_a_folder_made_for_keys_is_private_and_hidden_from_git(tmp_path: Path) -> None:
+    make_keys(tmp_path / "new" / "keys")
+    made = tmp_path / "new" / "keys"
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    assert (made / ".gitignore").read_text() == "*\n"
+    git = ["git", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    listed = subprocess.run(
+        [*git, "status", "--porcelain", "-uall"], check=True, capture_output=True, text=True
+    )
+    assert listed.stdout == ""
+
+
+def test_a_folder_of_the_user_keeps_its_mode_and_gets_keys_alone(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "notes.txt").write_text("mine")
+    make_keys(tmp_path)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "coordinator.key", "coordinator.key_secret", "notes.txt", "worker.key",
+        "worker.key_secret", "workers",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [".gitignore", ".dockerignore"])
+def test_the_folder_that_the_readme_names_is_left_out_of_git_and_images(name: str) -> None:
+    lines = (ROOT / name).read_text().splitlines()
+    assert {"keys/", "**/keys"} & set(lines)
 
 
 def test_a_private_key_open_to_others_is_refused(tmp_path: Path) -> None:

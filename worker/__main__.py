@@ -16,9 +16,10 @@ import click
 from microgpt import cli
 from microgpt.cli import UserError, option
 from microgpt.engine import ENGINES
+from microgpt.keyfiles import has_coordinator
 from microgpt.platform_bits import libm_sha256
 from worker.client import Client
-from worker.security import Keys, has_coordinator, load_keys
+from worker.security import Keys, load_keys
 from worker.state import WorkerState
 
 KEY_POLL_SECONDS = 0.2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import zmq
 import zmq.auth
 
 from microgpt.cli import UserError
-from microgpt.keyfiles import COORDINATOR, PUBLIC, SECRET, WORKER, check_private, place
+from microgpt.keyfiles import COORDINATOR, PUBLIC, SECRET, WORKER, alone, check_private, make_pair
 
 
 @dataclass(frozen=True)
@@ -29,20 +28,13 @@ class Keys:
         socket.curve_serverkey = self.coordinator
 
 
-def has_coordinator(directory: Path) -> bool:
-    """Whether the coordinator's public key has arrived in the folder."""
-    return (directory / (COORDINATOR + PUBLIC)).exists()
-
-
 def load_keys(directory: Path) -> Keys:
     """The keys in a folder; the worker's own pair is made where it is missing. Raises UserError."""
     public_file, secret_file = (directory / (WORKER + end) for end in (PUBLIC, SECRET))
     try:
         if not secret_file.exists():
-            with tempfile.TemporaryDirectory(dir=directory) as temporary:
-                public, secret = map(Path, zmq.auth.create_certificates(temporary, WORKER))
-                place(secret, secret_file, 0o600)
-                place(public, public_file, 0o644)
+            with alone(directory):
+                make_pair(directory, WORKER, zmq.auth.create_certificates)
         check_private(secret_file)
         own_public, own_secret = zmq.auth.load_certificate(secret_file)
         coordinator, _ = zmq.auth.load_certificate(directory / (COORDINATOR + PUBLIC))

@@ -16,9 +16,9 @@ from zmq.utils.monitor import recv_monitor_message
 
 from microgpt import messages
 from microgpt.cli import UserError as ProjectError
-from microgpt.keyfiles import COORDINATOR, PUBLIC
+from microgpt.keyfiles import COORDINATOR, PUBLIC, has_coordinator
 from microgpt.messages import MAX_LISTED, MAX_PART, Message, Question, Reply
-from worker.security import Keys, has_coordinator, load_keys
+from worker.security import Keys, load_keys
 
 CONNECT_SECONDS = 5.0  # without a coordinator
 ANSWER_SECONDS = 10.0  # with one, that says nothing
