@@ -31,6 +31,7 @@ class CoordinatorState:
     ``libm``: digest of what our C library computes, to compare workers' with.
     ``workers`` maps peers to workers in the order in which they joined; ``training`` is the newest
     state; ``closing`` is None while training goes on, else the outcome that is being carried out.
+    ``worked``: seconds in which some worker was ready for work, by which steps are timed.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class CoordinatorState:
         self._ready = self._members.ready
         self._handout = HandOut(config, corpus, policy, self._out, run, life)
         self._shapes = parameter_shapes(config.model)
+        self.worked = 0.0
         self._clock = 0.0  # what the caller's clock showed last
         self._now = 0.0  # our own time: see _advance_time
         self._saving: int | None = None  # step of the last Save that has not been reported
@@ -74,7 +76,7 @@ class CoordinatorState:
         if self.training.step >= self.config.steps:
             self._close(Finish("done", "the run was complete already"))
         else:
-            self._handout.begin(self.training, 0, self._clock)
+            self._handout.begin(self.training, 0, self.worked)
             self._note_idle()
         return self._out.actions
 
@@ -95,6 +97,8 @@ class CoordinatorState:
         the workers' fault, and what they have sent meanwhile is read before they are judged.
         """
         passed, self._clock = now - self._clock, now
+        if self._ready:
+            self.worked += max(passed, 0.0)
         self._now += min(max(passed, 0.0), self.policy.worker_timeout / 4)
 
     # --- events ----------------------------------------------------------------------------------
@@ -256,7 +260,7 @@ class CoordinatorState:
 
     def _finish_phase(self) -> None:
         try:
-            done = self._handout.conclude(len(self._ready), self._clock)
+            done = self._handout.conclude(len(self._ready), self.worked)
         except ArithmeticError as error:
             self._close(Finish("failed", f"{error}; a lower --learning-rate may help"))
             return
@@ -268,7 +272,7 @@ class CoordinatorState:
                 return
             if self.policy.saves(done.after):
                 self._save()
-            self._handout.begin(done.after, len(self._ready), self._clock)
+            self._handout.begin(done.after, len(self._ready), self.worked)
         self._dispatch()
 
     def _save(self) -> None:

@@ -224,6 +224,24 @@ def test_the_record_of_a_step() -> None:
     assert record["seconds"] == pytest.approx(0.25)
 
 
+def test_a_step_is_timed_while_somebody_is_ready_and_no_longer() -> None:
+    play = Play(steps=2, batch_size=1)
+    play.do(Tick(), after=20.0)
+    play.says(A, messages.Hello("", "", "A", "stub", ""))
+    play.do(Tick(), after=1.0)  # it compiles
+    play.says(A, messages.Heartbeat(RUN, LIFE, ready=True))
+    play.now += 0.25
+    play.do(Disconnected(A))
+    play.do(Tick(), after=60.0)
+    play.joins(B)
+    play.now += 0.5
+    play.answers(B)
+    play.now += 0.125
+    play.answers(B)
+    assert [record["seconds"] for record in play.done] == [0.75, 0.125]
+    assert play.state.worked == 0.875
+
+
 @pytest.mark.parametrize(
     ("event", "kind"),
     [
