@@ -44,7 +44,7 @@ from microgpt import cli
 from microgpt.checkpoint import Checkpoint, CheckpointError, load
 from microgpt.cli import UserError, option, say
 from microgpt.config import TrainingConfig
-from microgpt.dataset import Dataset, DatasetError, load_dataset
+from microgpt.dataset import Dataset, DatasetError, check_lasting, check_named, load_dataset
 from microgpt.model import parameter_shapes
 from microgpt.parameters import num_params
 from microgpt.platform_bits import libm_sha256
@@ -104,6 +104,7 @@ def prepare(settings: Settings, explicit: set[str]) -> Run:
             raise UserError(
                 f"{directory} holds a run already: --resume {directory} goes on with it"
             )
+        check_lasting(settings.data)
         dataset = load_dataset(settings.data, report=print)
         corpus = make_corpus(dataset, settings.seed, settings.validation_fraction)
         config = settings.training(corpus.tokenizer.vocab_size)
@@ -122,6 +123,9 @@ def prepare(settings: Settings, explicit: set[str]) -> Run:
     spec = str(saved.data.get("name"))
     if "data" in explicit and (settings.data, spec) != ("names", "embedded"):
         spec = settings.data  # else: the run began without a network, and stays with what it had
+        check_lasting(spec)
+    else:
+        check_named(spec)
     dataset = load_dataset(spec, report=print)
     if dataset.sha256 != saved.data.get("sha256"):
         raise UserError(

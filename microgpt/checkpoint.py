@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgpack
 
 from microgpt.atomic import write_atomically
-from microgpt.config import TrainingConfig
+from microgpt.config import MAX_STEPS, TrainingConfig
 from microgpt.envelope import (
     BEGINNING,
     FORMAT,
@@ -216,8 +216,8 @@ def _read_body(body: Any) -> Checkpoint:
     if min(from_bytes(v), default=0.0) < 0.0:
         raise ValueError("a mean square of Adam is negative")
     step, run, data, losses = body["step"], body["run"], body["data"], body["losses"]
-    if type(step) is not int or not 0 <= step < 2**63:
-        raise ValueError("the step is not a whole number")
+    if type(step) is not int or not 0 <= step <= MAX_STEPS:
+        raise ValueError("the step is not a whole number, or beyond any training")
     if not isinstance(run, str) or not isinstance(data, dict) or not isinstance(losses, list):
         raise ValueError("the run, the data's fingerprint or the losses are of another type")
     if not all(isinstance(k, str) and type(v) in (str, int) for k, v in data.items()):

@@ -9,6 +9,11 @@ from typing import Any
 from microgpt.adam import AdamConfig
 from microgpt.model import GPTConfig
 
+#: Far beyond any training; what is larger is a mistake, or a file that means harm.
+MAX_STEPS = 10**15
+MAX_BATCH = 1 << 20
+MAX_SEED = 2**64 - 1  # the largest number that msgpack can hold
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -26,10 +31,13 @@ class TrainingConfig:
     validation_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0)):
+        limits = (("steps", 1, MAX_STEPS), ("batch_size", 1, MAX_BATCH), ("seed", 0, MAX_SEED))
+        for name, least, most in limits:
             number = getattr(self, name)
             if not isinstance(number, int) or isinstance(number, bool) or number < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}")
+            if number > most:
+                raise ValueError(f"{name} must be at most {most:,}")
         fraction = checked_fraction(self.validation_fraction)
         object.__setattr__(self, "validation_fraction", fraction)
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import stat
 import sys
 import uuid
 from collections.abc import Sequence
@@ -24,6 +26,8 @@ from microgpt.download import DownloadFailedError, Report, download, one_line, s
 
 #: More than this is refused: all documents are kept in memory, as Python strings.
 MAX_BYTES = 2**30
+#: What lies there is made when it is read, or is another process's.
+_FLEETING = re.compile(r"/dev/(?!shm/)|/proc/|/sys/")
 
 
 class DatasetError(Exception):
@@ -112,7 +116,7 @@ def load_dataset(
         return _load_names(names or _names_source(), cache, patience, report)
     if spec == "embedded":
         return _load_embedded()
-    if spec.lower().startswith(("http://", "https://")):
+    if _is_url(spec):
         return _load_url(spec, cache, patience, report)
     return _parse(spec, _read_file(spec))
 
@@ -169,6 +173,51 @@ def _load_url(url: str, cache: Path, patience: Patience, report: Report) -> Data
     dataset = _parse(url, data)  # before storing: what cannot be used is not worth keeping
     _store(path, data, report)
     return dataset
+
+
+def check_lasting(spec: str) -> None:
+    """Raise DatasetError for a ``spec`` that cannot be read again: a pipe or ``/dev/stdin``.
+
+    Other processes than this one could not read it at all.
+    """
+    if not _is_lasting(spec):
+        raise DatasetError(
+            f"cannot train on {spec!r}: it can be read only once, and a run that goes on reads its "
+            "data again; put the documents into a file"
+        )
+
+
+def check_named(spec: str) -> None:
+    """Raise DatasetError unless ``spec`` is safe to load because a checkpoint names it.
+
+    A checkpoint may come from anywhere: no server is asked and no device opened on its word.
+    """
+    if _is_url(spec):
+        advice = f"give --data {spec} to use what lies there"
+        raise DatasetError(f"the checkpoint says that its data come from {spec}: {advice}")
+    if not _is_lasting(spec):
+        raise DatasetError(
+            f"the checkpoint says that its data are in {spec!r}, which is no regular file: "
+            "say with --data where they are"
+        )
+
+
+def _is_url(spec: str) -> bool:
+    return spec.lower().startswith(("http://", "https://"))
+
+
+def _is_lasting(spec: str) -> bool:
+    """Whether what a path names, if there is anything, is a regular file on a disk, or a folder."""
+    if spec in ("names", "embedded") or _is_url(spec):
+        return True
+    try:
+        paths = (os.path.abspath(spec), os.path.realpath(spec))
+        if any(map(_FLEETING.match, paths)):
+            return False
+        mode = os.stat(spec).st_mode
+    except (OSError, ValueError):  # whoever reads it says what is wrong
+        return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def from_documents(documents: Sequence[str]) -> Dataset:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
+import socket
 from dataclasses import replace
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from microgpt import checkpoint
+from microgpt.envelope import seal
 from tests.conftest import Reference
 from tests.processes import NAMES, TINY, Lab, RunDir, eventually
 from tests.test_system_workers import ends_alike, find_child, signal_process
@@ -202,6 +206,56 @@ def test_nothing_to_resume_from(lab: Lab, resume: str, message: str) -> None:
     assert line.startswith("error: ")
     assert message in line
     assert not (lab.place / "runs").exists(), "a failed start leaves no run behind"
+
+
+@pytest.mark.parametrize("kind", ["url", "pipe", "device"])
+def test_no_server_is_asked_and_no_pipe_opened_because_a_checkpoint_says_so(
+    lab: Lab, finished: Path, kind: str
+) -> None:
+    newest = finished / "checkpoint.msgpack"
+    os.mkfifo(lab.place / "pipe")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/names.txt"
+        name = {"url": url, "pipe": str(lab.place / "pipe"), "device": "/dev/zero"}[kind]
+        rename_data(newest, name)
+        for resume in (finished, newest):
+            coordinator = lab.coordinator("--resume", str(resume), run="")
+            assert coordinator.wait() == 1
+            (line,) = coordinator.err.splitlines()
+            assert line.startswith("error: the checkpoint says that its data")
+            assert name in line
+            assert "--data" in line
+        sample = lab.script("sample", str(newest), "--not-in-training-data")
+        assert sample.wait() == 1
+        assert sample.err.startswith("error: the checkpoint says that its data")
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    told = lab.coordinator("--resume", str(finished), "--data", str(lab.data), run="")
+    assert told.wait() == 0, told.err
+
+
+def rename_data(path: Path, name: str) -> None:
+    saved = checkpoint.load(path)
+    checkpoint.save(path, replace(saved, data={**saved.data, "name": name}))
+
+
+@pytest.mark.parametrize("field", ["batch_size", "steps", "n_embd", "block_size"])
+def test_a_checkpoint_with_an_absurd_size_is_one_line(lab: Lab, finished: Path, field: str) -> None:
+    newest = finished / "checkpoint.msgpack"
+    body = msgpack.unpackb(msgpack.unpackb(newest.read_bytes())["body"])
+    training = body["training"]
+    place = training if field in training else training["model"]
+    place[field] = 2**62
+    newest.write_bytes(seal(msgpack.packb(body)))
+    for started in (
+        lab.coordinator("--resume", str(newest), run=""),
+        lab.train("--resume", str(newest), "--workers", "1", run=""),
+        lab.script("sample", str(newest)),
+    ):
+        assert started.wait() == 1
+        (line,) = started.err.splitlines()
+        assert line.startswith(f"error: {newest} does not hold a complete checkpoint: ")
 
 
 def test_a_new_run_does_not_begin_in_the_directory_of_another(lab: Lab, finished: Path) -> None:

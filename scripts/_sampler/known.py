@@ -23,8 +23,13 @@ def training_documents(loaded: Checkpoint, where: str | None) -> frozenset[str]:
 
 @cache  # for the next checkpoint of the same training
 def _documents(where: str | None, named: str, expected: str) -> frozenset[str]:
-    from microgpt.dataset import DatasetError, load_dataset
+    from microgpt.dataset import DatasetError, check_named, load_dataset
 
+    try:
+        if not where:
+            check_named(named)
+    except DatasetError as error:
+        raise UserError(str(error)) from error
     try:
         dataset = load_dataset(where or named, report=lambda line: print(line, file=sys.stderr))
     except DatasetError as error:
