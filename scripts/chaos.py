@@ -1,6 +1,7 @@
 """Train under fire with real processes, and end with the bits of a quiet run.
 
 ``python scripts/chaos.py --minutes 10 --workers 4`` kills, freezes and cuts off what it can;
+``python scripts/chaos.py strangers`` lets hostile peers loose on a run;
 ``python scripts/chaos.py measure`` takes the numbers.
 """
 
@@ -29,7 +30,7 @@ from microgpt import cli
 from microgpt.cli import UserError, option
 from microgpt.dataset import DatasetError, load_dataset
 from microgpt.engine import ENGINES
-from scripts._chaos import fire, show
+from scripts._chaos import fire, show, strangers
 from scripts._chaos.bench import Row, Setting
 from scripts._chaos.fleet import FleetError, Plan
 from scripts._chaos.gauge import GaugeError
@@ -163,6 +164,62 @@ def measure(
         target.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
     missed = [row.what for row in rows if row.good is False]
     return cli.complain(f"goals missed: {', '.join(missed)}", 1) if missed else 0
+
+
+@main.command("strangers")
+@option(
+    "--minutes", type=click.FloatRange(min=0.01), default=10.0, help="Time under attack, about."
+)
+@option("--workers", type=click.IntRange(min=1), default=2, help="Honest worker processes.")
+@click.option("--seed", type=int, help="Of the attacks.  [default: a new one each time]")
+@click.option("--only", type=click.Choice(tuple(strangers.UNITS)), multiple=True,
+              help="These kinds of attacks alone.")  # fmt: skip
+@click.option("--engine", type=click.Choice(ENGINES), default=ENGINES[0], show_default=True)
+@click.option("--data", default="names", show_default=True, help="As of scripts/train.py.")
+@click.option("--least", type=click.FloatRange(0.0, 1.0), default=0.5, show_default=True,
+              help="Share of the quiet run's steps per second that must be kept.")  # fmt: skip
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    help="Folder for the runs.  [default: a temporary one, kept if anything is wrong]",
+)
+@click.option("--json", "target", type=click.Path(path_type=Path), help="Write the verdict there.")
+def strangers_command(
+    minutes: float, workers: int, seed: int | None, only: tuple[str, ...], engine: str, data: str,
+    least: float, keep: Path | None, target: Path | None,
+) -> int:  # fmt: skip
+    """A quiet run, then the same run under all attacks of strangers and members at once.
+
+    No process may end, none may take 64 MiB more, half of the steps per second must remain, and
+    the state must be the same in the end. The attackers run with the lowest priority: on a real
+    network they would not take this machine's processors.
+    """
+    console = Console()
+    seed = secrets.randbelow(10**6) if seed is None else seed
+    place = (
+        Path(tempfile.mkdtemp(prefix="microgpt-strangers-")) if keep is None else keep.absolute()
+    )
+    place.mkdir(parents=True, exist_ok=True)
+    say(console, f"seed {seed}: python scripts/chaos.py strangers --seed {seed} attacks so again")
+    common = ("--data", str(write_documents(data, place)), "--keep-last", "3", "--quiet")
+    plan = strangers.Plan(place, workers, engine, common)
+    try:
+        rows, digest = strangers.compare(
+            console, plan, minutes, only or tuple(strangers.UNITS), seed, least
+        )
+    except FleetError as error:
+        raise UserError(f"{error} (the runs are in {place}; seed {seed})") from error
+    show.table_of(console, rows)
+    if target is not None:
+        plain = {"seed": seed, "minutes": minutes, "rows": [asdict(row) for row in rows]}
+        target.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+    missed = [row.what for row in rows if row.good is False]
+    if missed:
+        return cli.complain(f"not as promised: {', '.join(missed)}; see {place}, seed {seed}", 1)
+    say(console, f"the same bits: state_sha256 {digest}")
+    if keep is None:
+        shutil.rmtree(place)
+    return 0
 
 
 def say(console: Console, text: str) -> None:

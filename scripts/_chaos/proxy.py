@@ -48,9 +48,12 @@ class Stream:
     ended: bool = False
     allowance: float = 0.0
     counted: float = 0.0
+    frozen: bool = False
 
     def stalled(self, weather: Weather) -> bool:
         """Whether nothing moves in this direction."""
+        if self.frozen:
+            return True
         return weather.stalled_up if self.upwards else weather.stalled_down
 
     def budget(self, weather: Weather, now: float) -> int:
@@ -100,6 +103,10 @@ class Proxy:
         """Swallow all traffic of these directions: connections stay open and say nothing."""
         self._set(Weather(stalled_up=up, stalled_down=down))
 
+    def freeze(self) -> None:
+        """Stall the connections that are open now; new ones pass. Until ``calm``."""
+        self._freeze(True)
+
     def delay(self, seconds: float) -> None:
         """Every byte arrives so much later."""
         self._set(Weather(delay=seconds))
@@ -110,6 +117,7 @@ class Proxy:
 
     def calm(self) -> None:
         """Nothing bad any more. Bytes that waited go out."""
+        self._freeze(False)
         self._set(Weather())
 
     @property
@@ -131,6 +139,13 @@ class Proxy:
         self.close()
 
     # --- the thread ------------------------------------------------------------------------------
+
+    def _freeze(self, frozen: bool) -> None:
+        with self._moving:
+            for pair in list(self._streams.values()):
+                for stream in pair:
+                    stream.frozen = frozen
+        self._wake()
 
     def _set(self, weather: Weather) -> None:
         with self._moving:

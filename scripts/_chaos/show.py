@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from scripts._chaos.bench import Row
@@ -33,7 +40,8 @@ class Screen:
             yield self
             return
         columns = TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn()
-        with Progress(*columns, TimeElapsedColumn(), console=self._console) as bar:
+        times = TimeElapsedColumn(), TimeRemainingColumn()
+        with Progress(*columns, *times, console=self._console) as bar:
             self._bar, self._task = bar, bar.add_task(self._title, total=self._steps)
             yield self
 
@@ -43,7 +51,8 @@ class Screen:
             self._bar.update(self._task, completed=step)
         elif time.monotonic() - self._shown > LINE_SECONDS:
             self._shown = time.monotonic()
-            self._line(f"step {step} / {self._steps}")
+            left = (time.monotonic() - self._began) * (self._steps - step) / max(1, step)
+            self._line(f"step {step} / {self._steps}, about {left:.0f} s left")
 
     def fault(self, injury: Injury) -> None:
         """Something has been broken."""

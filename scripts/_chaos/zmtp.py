@@ -9,9 +9,9 @@ GREETING_BYTES = 64
 MORE, LONG, COMMAND = 1, 2, 4
 
 
-def greeting(mechanism: bytes = b"NULL") -> bytes:
-    """What either side sends first: signature, version 3.0, mechanism, no server."""
-    head = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00"
+def greeting(mechanism: bytes = b"NULL", minor: int = 0) -> bytes:
+    """What either side sends first: signature, version 3 (1 has PING), mechanism, no server."""
+    head = b"\xff" + bytes(8) + b"\x7f" + bytes([3, minor])
     return (head + mechanism.ljust(20, b"\0")).ljust(GREETING_BYTES, b"\0")
 
 
@@ -30,9 +30,14 @@ def ready(identity: bytes = b"", kind: bytes = b"DEALER") -> bytes:
     return frame(body, COMMAND)
 
 
-def shake_hands(peer: socket.socket, identity: bytes = b"") -> None:
+def ping(context: bytes = b"", patience: int = 0) -> bytes:
+    """The command of ZMTP 3.1 that wants a PONG; ``patience`` in tenths of a second."""
+    return frame(b"\x04PING" + patience.to_bytes(2, "big") + context, COMMAND)
+
+
+def shake_hands(peer: socket.socket, identity: bytes = b"", minor: int = 0) -> None:
     """The NULL handshake of a client; messages may follow it. Raises OSError if it fails."""
-    peer.sendall(greeting() + ready(identity))
+    peer.sendall(greeting(minor=minor) + ready(identity))
     read_exactly(peer, GREETING_BYTES)
     flags, size = read_exactly(peer, 2)
     if flags != COMMAND:
