@@ -12,6 +12,7 @@ import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
+from microgpt.addresses import check_address
 from microgpt.cli import UserError
 from microgpt.keyfiles import (
     ALLOWED,
@@ -40,7 +41,14 @@ def is_local(bind: str) -> bool:
 
 
 def require_safe_bind(bind: str, curve: Path | None, insecure: bool) -> None:
-    """Raise UserError if strangers on the network could reach the coordinator without a key."""
+    """Raise UserError if this is no address to listen at.
+
+    Or if strangers on the network could reach the coordinator there without a key.
+    """
+    try:
+        check_address(bind, binding=True)
+    except ValueError as error:
+        raise UserError(f"--bind {error}") from error
     if not is_local(bind) and curve is None and not insecure:
         raise UserError(
             f"--bind {bind} can be reached from other machines and nothing is encrypted: "

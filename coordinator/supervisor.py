@@ -43,7 +43,10 @@ class Child:
 
 
 class Supervisor:
-    """One run on this machine. ``coordinator`` and ``worker`` are their command line flags."""
+    """One run on this machine. ``coordinator`` and ``worker`` are their command line flags.
+
+    ``private``: nobody else can bind to the address ``bind``.
+    """
 
     def __init__(
         self,
@@ -51,12 +54,14 @@ class Supervisor:
         run_dir: Path,
         *,
         bind: str,
+        private: bool,
         coordinator: list[str],
         worker: list[str],
         workers: int,
         resume: str | None,
     ) -> None:
         self._run_dir, self._bind, self._resume = run_dir, bind, resume
+        self._private = private
         self._missing = list(range(1, workers + 1))  # workers to be started
         self._coordinator, self._worker = coordinator, worker
         path = os.environ.get("PYTHONPATH")
@@ -166,9 +171,9 @@ class Supervisor:
         """Where workers connect to; None as long as that is not known.
 
         Nobody else can be at our private socket, so that workers may start before the coordinator.
-        At a port somebody else may: workers wait until the coordinator says that it has it.
+        At an address of the user's somebody may: workers wait until the coordinator has it.
         """
-        address = self._bind if self._bind.startswith("ipc://") else self._bound()
+        address = self._bind if self._private else self._bound()
         return address and reachable(address)
 
     def _bound(self) -> str | None:

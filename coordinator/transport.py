@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import socket
@@ -14,6 +15,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from coordinator.events import Disconnected, Event, Misbehaved, Peer, Received
 from coordinator.inflow import Inflow
+from coordinator.ipcsocket import IpcClaim
 from coordinator.security import Guard
 from microgpt import messages
 from microgpt.cli import UserError
@@ -58,11 +60,15 @@ class Transport:
         #: Open connections by file descriptor, and who speaks there; None before the first word.
         self._connections: dict[int, Peer | None] = {}
         self._inflow = Inflow(max_message_bytes + IN_KERNEL)
+        self._claim = IpcClaim(bind)
         try:
+            self._claim.take()
             self._router.bind(bind)
-        except zmq.ZMQError as error:
+            self._claim.bound()
+        except (zmq.ZMQError, OSError) as error:
             self._close_sockets(linger=0)
-            reason = "is in use already" if error.errno == zmq.EADDRINUSE else f"fails: {error}"
+            taken = error.errno == errno.EADDRINUSE
+            reason = "is in use already" if taken else f"fails: {error.strerror}"
             raise UserError(f"--bind {bind} {reason}; choose another address") from error
         self.endpoint = self._router.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
         self.bytes_sent = 0
@@ -195,6 +201,7 @@ class Transport:
         if self._guard is not None:
             self._guard.close()
         self._context.destroy(linger=linger)
+        self._claim.release()
 
 
 def source(frame: zmq.Frame) -> int:

@@ -55,6 +55,7 @@ def main(context: click.Context, /, **flags: Any) -> int:
             ROOT,
             run_dir,
             bind=bind,
+            private=flags["bind"] is None,
             coordinator=[*passed_on(context), "--run-dir", str(run_dir)],
             worker=["--engine", flags["engine"], *curve],
             workers=flags["workers"],

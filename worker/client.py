@@ -15,6 +15,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from microgpt import interrupts, messages
+from microgpt.addresses import FORMS, check_address
 from microgpt.cli import UserError, printable, say
 from worker.compute import ComputeThread
 from worker.security import Keys
@@ -62,6 +63,10 @@ class Client:
         keys: Keys | None = None,
         patience: float = 0.0,
     ) -> None:
+        try:
+            check_address(connect)
+        except ValueError as error:
+            raise UserError(f"--connect {error}") from error
         self._state, self._quiet, self._parent = state, quiet, parent
         self._patience = patience
         self._alone_since: float | None = None
@@ -83,9 +88,7 @@ class Client:
             self._socket.connect(connect)
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
-            raise UserError(
-                f"--connect {connect} is no address: {error}; use tcp://HOST:PORT or ipc://PATH"
-            ) from error
+            raise UserError(f"--connect {connect} is no address: {error}; {FORMS}") from error
         self._waker, self._woken = socket.socketpair()
         self._waker.setblocking(False)
         self._woken.setblocking(False)

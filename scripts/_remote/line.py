@@ -15,6 +15,7 @@ from _terminal import UserError, visible
 from zmq.utils.monitor import recv_monitor_message
 
 from microgpt import messages
+from microgpt.addresses import check_address
 from microgpt.cli import UserError as ProjectError
 from microgpt.keyfiles import COORDINATOR, PUBLIC, has_coordinator
 from microgpt.messages import MAX_LISTED, MAX_PART, Message, Question, Reply
@@ -46,6 +47,10 @@ class Line:
     """
 
     def __init__(self, address: str, curve: str | None = None) -> None:
+        try:
+            check_address(address)
+        except ValueError as error:
+            raise UserError(str(error)) from error
         self.address, self._curve = address, curve
         self._keys = None if curve is None else _keys_in(Path(curve))
         self._number = 0
