@@ -57,7 +57,14 @@ class StopRequested:
     """Somebody wants the run to end now, with its state saved."""
 
 
-Event: TypeAlias = Received | Misbehaved | Disconnected | Tick | Saved | StopRequested
+@dataclass(frozen=True)
+class Broken:
+    """Something in this program has gone wrong that is nobody's fault outside."""
+
+    reason: str
+
+
+Event: TypeAlias = Received | Misbehaved | Disconnected | Tick | Saved | StopRequested | Broken
 
 
 # --- actions -------------------------------------------------------------------------------------

@@ -19,7 +19,12 @@ from coordinator.events import Peer
 from coordinator.ledger import Phase, StepLedger
 from coordinator.members import Worker
 from coordinator.outbox import Outbox, printable
-from coordinator.sharding import choose_shard_size, choose_verified
+from coordinator.sharding import (
+    assume_seconds,
+    choose_shard_size,
+    choose_verified,
+    largest_shard,
+)
 from microgpt import messages
 from microgpt.config import TrainingConfig
 from microgpt.model import parameter_shapes
@@ -104,6 +109,7 @@ class HandOut:
         self._config, self._corpus, self._policy, self._out = config, corpus, policy, out
         self._run, self._life = run, life
         self._shapes = parameter_shapes(config.model)
+        self._largest = max(1, largest_shard(config, corpus.longest))
         self._previous: StepLedger | None = None
         self._times = {True: Times(), False: Times()}  # of training, and of evaluation
         self._evaluated: Done | None = None  # the step that waits for its validation loss
@@ -132,7 +138,9 @@ class HandOut:
         if size is None:
             # Before the first evaluation: it takes less time than training does.
             times = self._times[training].engine or self._times[True].engine
-            size = choose_shard_size(count, workers, statistics.median(times) if times else None)
+            documents = self.documents
+            seconds = statistics.median(times) if times else assume_seconds(self._config, documents)
+            size = choose_shard_size(count, workers, seconds, self._largest)
         verified = choose_verified(shards(count, size), step, self._policy.verify_fraction)
         self.ledger = StepLedger(step, count, size, verified, training=training)
 
@@ -186,6 +194,8 @@ class HandOut:
             self._out.send(worker.peer, self._weights)
             worker.weights_step = step
         worker.owed.add((self.ledger.phase, shard))
+        # What lies behind the last position is of no influence, and may be long.
+        last = self._config.model.block_size + 1
         documents = self.documents[shard.start : shard.start + shard.count]
         self._out.send(
             worker.peer,
@@ -195,7 +205,7 @@ class HandOut:
                 step,
                 shard.start,
                 shard.count,
-                tuple(tuple(document) for document in documents),
+                tuple(tuple(document[:last]) for document in documents),
                 self.ledger.phase.training,
             ),
         )

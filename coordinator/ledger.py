@@ -160,6 +160,14 @@ class StepLedger:
                 self.contributions[shard] = believed
                 self._decide(shard)
 
+    def strike_out(self, peer: Peer) -> None:
+        """Nothing counts that the worker has said or owes, even if that was entered by halves."""
+        for shard in self.all:
+            self.owners[shard].pop(peer, None)
+            self.failures.get(shard, {}).pop(peer, None)
+            self.contributions[shard] = [c for c in self.contributions[shard] if c.peer != peer]
+            self._decide(shard)
+
     def waive_verification(self) -> bool:
         """One answer is enough for every shard: there is nobody to ask for a second one.
 

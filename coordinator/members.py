@@ -12,6 +12,7 @@ from microgpt import messages
 from microgpt.reduction import Shard
 
 REMEMBERED = 1000  # peers that have been cut off
+MISSED, MISSED_SECONDS = 16, 300.0  # workers, and for how long
 
 
 @dataclass
@@ -20,6 +21,7 @@ class Worker:
 
     ``ready``: it has made its engine, and can be given work. ``owed`` are shards that it computes,
     with their phases; also of a step that is over, as it is not idle before it has answered.
+    ``gone``: ``silent`` or ``lost`` if it is here no more, and has not said that it leaves.
     """
 
     peer: Peer
@@ -33,12 +35,14 @@ class Worker:
     documents: int = 0
     busy_seconds: float = 0.0
     owed: set[tuple[Phase, Shard]] = field(default_factory=set)
+    gone: str = ""
 
 
 class Members:
     """``workers`` by their peers, in the order in which they joined; ``joined`` counts them all.
 
-    ``ready`` are those of them that can be given work.
+    ``ready`` are those of them that can be given work. ``missed`` are workers that have gone
+    without a word, and not come back under the same name: the newest few, for people to see.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Members:
     ) -> None:
         self.workers: dict[Peer, Worker] = {}
         self.ready: dict[Peer, Worker] = {}
+        self.missed: list[Worker] = []
         self.joined = 0
         self._barred: dict[Peer, str] = {}
         self._out, self._run, self._life = out, run, life
@@ -65,6 +70,7 @@ class Members:
             name = printable(hello.name, 40) or f"worker {self.joined}"
             worker = Worker(peer, self.joined, name, printable(hello.engine, 20), now)
             self.workers[peer] = worker
+            self.missed = [other for other in self.missed if other.name != name]
             text = f"{worker.name} has joined ({worker.engine} engine)"
             self._out.note("joined", text, worker=worker.name, engine=worker.engine)
             if hello.libm != self._libm:
@@ -99,6 +105,9 @@ class Members:
     def remove(self, worker: Worker, kind: str, text: str, freed: list[Shard]) -> None:
         """Strike a worker off, who owed the shards ``freed``; ``kind`` is why, for machines."""
         self.forget(worker)
+        if kind in ("silent", "lost"):
+            worker.gone = kind
+            self.missed = [*self.missed, worker][-MISSED:]
         details = {"worker": worker.name, "shards": [[s.start, s.count] for s in freed]}
         more = f"; its {len(freed)} unfinished shard(s) go to others" if freed else ""
         self._out.note(kind, text + more, warning=kind != "left", **details)
@@ -134,6 +143,11 @@ class Members:
     def silent(self, now: float) -> list[Worker]:
         """Workers that have not been heard of for longer than the timeout."""
         return [w for w in self.workers.values() if now - w.heard > self._timeout]
+
+    def still_missed(self, now: float) -> list[Worker]:
+        """Whom we miss, but not for so long that nobody cares any more."""
+        self.missed = [w for w in self.missed if now - w.heard <= MISSED_SECONDS]
+        return self.missed
 
     def name(self, peer: Peer) -> str:
         """What people call a worker."""

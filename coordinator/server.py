@@ -11,7 +11,9 @@ import os
 import queue
 import signal
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,6 +21,7 @@ from coordinator.checkpoints import CheckpointWriter
 from coordinator.console import Console
 from coordinator.events import (
     Action,
+    Broken,
     Event,
     Finish,
     Misbehaved,
@@ -44,6 +47,7 @@ COMPLAINT_SECONDS = 1.0  # one line about foreign bytes in this time
 LAST_LOOK_SECONDS = 1.5  # for who asks every second whether there is a newer checkpoint
 SLOW_END_SECONDS = 5.0  # after which we say that the disk is waited for
 FAREWELL_SECONDS = 0.5  # for workers to hear that they may go
+RESCUE_SECONDS = 10.0  # for the last checkpoint when nothing else can be relied on any more
 SAVE_SECONDS = 1.3  # for the last checkpoint to reach a slow disk after Ctrl-C
 
 
@@ -72,6 +76,7 @@ class Server:
         self._signal = 0
         self._to_cut_off: set[Peer] = set()
         self._finish: Finish | None = None
+        self._broken = False  # whether something has gone wrong in here already
         self._encoded: tuple[messages.Message | None, bytes] = (None, b"")
         self._counted = (0, 0)
         self._asked: float | None = None  # when somebody first wanted us to stop
@@ -94,28 +99,57 @@ class Server:
         for number in interrupts.SIGNALS:
             signal.signal(number, self._on_signal)
         self._writer = writer
-        self._perform(self._state.start(time.monotonic()))
-        ticked = time.monotonic()
+        self._ticked = time.monotonic()
+        self._do(lambda: self._perform(self._state.start(self._ticked)))
         while self._finish is None:
-            self._console.refresh(self._state.workers.values())
-            self._hand_over()
-            self._transport.wait(TICK_SECONDS)
-            for event in self._transport.receive():
+            self._do(self._turn)
+        finish = self._finish
+        self._do(self._see_off)
+        return finish, self._signal
+
+    def _do(self, work: Callable[[], None]) -> None:
+        """Do a part of the work. Whatever goes wrong in it, the state is saved."""
+        try:
+            work()
+        except Exception as error:  # a fault of this program, or the memory is full
+            self._give_up(error)
+
+    def _turn(self) -> None:
+        """Take in what has happened since the last time, or wait a moment for it."""
+        self._console.refresh(self._state.workers.values())
+        self._hand_over()
+        self._transport.wait(TICK_SECONDS)
+        for event in self._transport.receive():
+            self._handle(event)
+        while not self._reported.empty():
+            self._hear(self._reported.get())
+        self._library.hand_out(time.monotonic())
+        self._stop_if_asked()
+        if time.monotonic() - self._ticked >= TICK_SECONDS:
+            self._ticked = time.monotonic()
+            self._cut_off()
+            for event in self._transport.endless():
                 self._handle(event)
-            while not self._reported.empty():
-                self._hear(self._reported.get())
-            self._library.hand_out(time.monotonic())
-            self._stop_if_asked()
-            if time.monotonic() - ticked >= TICK_SECONDS:
-                ticked = time.monotonic()
-                self._cut_off()
-                for event in self._transport.endless():
-                    self._handle(event)
-                self._handle(Tick())
-                self._tell_of_checkpoints()
-                self._tell_of_slow_end(ticked)
-        self._see_off()
-        return self._finish, self._signal
+            self._handle(Tick())
+            self._tell_of_checkpoints()
+            self._tell_of_slow_end(self._ticked)
+
+    def _give_up(self, error: Exception) -> None:
+        """End the run with its state saved; at the second error without looking left or right."""
+        if self._finish is not None:
+            return  # all is saved
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        reason = f"a fault of this program ({where}): {type(error).__name__}: {error}"
+        if not self._broken:
+            self._broken = True
+            details = {"traceback": "".join(traceback.format_exception(error))}
+            self._do(lambda: self._event({"kind": "fault", "text": reason, **details}))
+            self._do(lambda: self._handle(Broken(reason)))
+            return
+        self._finish = Finish("failed", reason)
+        self._submit(Save(self._state.training))
+        self._writer.close(RESCUE_SECONDS)
 
     def _see_off(self) -> None:
         """Wait for workers to go, for a moment: a connection that is closed takes along what the
@@ -160,13 +194,21 @@ class Server:
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Received) and isinstance(event.message, messages.Question):
-            self._library.ask(event.peer, event.message, time.monotonic())
+            self._ask(event.peer, event.message)
         elif isinstance(event, Misbehaved) and event.peer not in self._state.workers:
             self._complain(event)
         else:
             self._perform(self._state.handle(event, time.monotonic()))
         if isinstance(event, Misbehaved):
             self._to_cut_off.add(event.peer)
+
+    def _ask(self, peer: Peer, question: messages.Question) -> None:
+        try:
+            self._library.ask(peer, question, time.monotonic())
+        except Exception as error:  # as in the state: it costs the peer
+            what = f"handling its {type(question).__name__} failed ({type(error).__name__})"
+            self._complain(Misbehaved(peer, what))
+            self._to_cut_off.add(peer)
 
     def _hear(self, report: Saved | Note) -> None:
         """Something of the checkpoint writer."""

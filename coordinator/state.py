@@ -66,6 +66,15 @@ class CoordinatorState:
         """The books of the phase in hand."""
         return self._handout.ledger
 
+    @property
+    def missed(self) -> list[Worker]:
+        """Workers that have gone without a word, for people to see: ``gone`` says how."""
+        return self._members.still_missed(self._now)
+
+    def silence(self, worker: Worker) -> float:
+        """Seconds since the worker was last heard of."""
+        return max(0.0, self._now - worker.heard)
+
     # --- the one entrance ------------------------------------------------------------------------
 
     def start(self, now: float) -> list[Action]:
@@ -81,14 +90,40 @@ class CoordinatorState:
         return self._out.actions
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        """Take in what happened at ``now`` (seconds of any steady clock); return what to do."""
+        """Take in what happened at ``now`` (seconds of any steady clock); return what to do.
+
+        An error in handling what a peer sent costs the peer; any other is raised.
+        """
         self._advance_time(now)
         self._out.begin(self._now)
         if not self.finished:
-            _HANDLERS[type(event)](self, event)
+            try:
+                _HANDLERS[type(event)](self, event)
+            except Exception as error:
+                if not isinstance(event, (events.Received, events.Misbehaved)):
+                    raise
+                self._on_fault(event, error)
         elif isinstance(event, events.Received) and isinstance(event.message, messages.Hello):
             self._welcome(event.peer, event.message)  # only to be sent home
         return self._out.actions
+
+    def _on_fault(self, event: events.Received | events.Misbehaved, error: Exception) -> None:
+        """Part with a peer whose message could not be handled; what was done for others stands.
+
+        Raises AssertionError if the books are not in order: nothing can be built on them.
+        """
+        what = type(event.message if isinstance(event, events.Received) else event).__name__
+        reason = (
+            f"handling its {what} failed ({type(error).__name__}: {printable(str(error), 100)})"
+        )
+        if worker := self.workers.get(event.peer):
+            self.ledger.strike_out(event.peer)
+            self._expel(worker, reason)
+        else:
+            self._out.note("expelled", f"a stranger is cut off: {reason}", warning=True)
+            self._members.bar(event.peer, reason)
+        if self.closing is None:
+            self.ledger.audit()
 
     def _advance_time(self, now: float) -> None:
         """Our own time goes on by at most a heartbeat from one event to the next.
@@ -165,6 +200,10 @@ class CoordinatorState:
         if self.closing is None:
             self._close(Finish("stopped", f"stopped after step {self.training.step}"))
 
+    def _on_broken(self, event: events.Broken) -> None:
+        if self.closing is None:
+            self._close(Finish("failed", event.reason))
+
     # --- workers ---------------------------------------------------------------------------------
 
     def _welcome(self, peer: Peer, hello: messages.Hello) -> None:
@@ -215,7 +254,7 @@ class CoordinatorState:
         except ValueError as error:
             self._expel(worker, f"its answer is malformed: {error}")
             return
-        if not ledger.complete:
+        if ledger is self.ledger and not ledger.complete:
             self._handout.answered(worker, answer, self._now)
         name = self._members.name
         disbelieved = hear_answer(ledger, worker.peer, answer, gradient, name, self._out)
@@ -296,4 +335,5 @@ _HANDLERS: dict[type[Any], Callable[[CoordinatorState, Any], None]] = {
     events.Tick: CoordinatorState._on_tick,
     events.Saved: CoordinatorState._on_saved,
     events.StopRequested: CoordinatorState._on_stop,
+    events.Broken: CoordinatorState._on_broken,
 }

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple, TypeAlias
 MAX_TEXT = 2_000  # characters of a name or a reason
 MAX_DOCUMENTS = 1 << 20  # in one shard
 MAX_COUNT = 1 << 62
+MAX_DIMENSION = 1 << 25  # of a model: one row of so many numbers fills a message
+#: Seconds that a peer may tell of, but for 0: a division by them, or a product, overflows nowhere.
+LEAST_SECONDS, MOST_SECONDS = 1e-12, 1e7
 MAX_PART = 1 << 18  # bytes of a checkpoint in one message
 MAX_LISTED = 5_000  # checkpoints in one message
 NOT_LOOKED_INTO = "not looked into yet"  # the problem of a file for which there was no time
@@ -45,7 +48,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_seconds(value: Any) -> bool:
-    return isinstance(value, float) and math.isfinite(value) and value >= 0.0
+    return isinstance(value, float) and (value == 0.0 or LEAST_SECONDS <= value <= MOST_SECONDS)
 
 
 def _is_numbers(value: Any) -> bool:
@@ -60,7 +63,8 @@ def _is_vector_map(value: Any) -> bool:
 
 def _is_model(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        _is_text(name) and _is_count(number) for name, number in value.items()
+        _is_text(name) and type(number) is int and 1 <= number <= MAX_DIMENSION
+        for name, number in value.items()
     )
 
 

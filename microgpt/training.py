@@ -47,7 +47,8 @@ class Corpus:
     """The documents of a run in the order of the seed, as token ids (BOS at both ends).
 
     The last of them are held out as ``validation``; batches are made of the ``num_training`` before
-    those. The alphabet is that of all. Raises ValueError if none is left to train on.
+    those. The alphabet is that of all; ``longest``: tokens of the longest. Raises ValueError if
+    none is left to train on.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Corpus:
         self.rng.shuffle(shuffled)
         encoded = [self.tokenizer.encode(document) for document in shuffled]
         self.num_training = len(encoded) - num_held_out(len(encoded), validation_fraction)
+        self.longest = max(map(len, encoded))
         self._documents = encoded[: self.num_training]
         self.validation = encoded[self.num_training :]
 

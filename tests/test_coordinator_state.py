@@ -134,12 +134,17 @@ class Play:
         self.do(Saved(self.state.training.step))
 
 
+def batch(step: int, size: int) -> list[list[int]]:
+    """The documents of a step as workers get them: without what lies behind the context."""
+    return [document[: MODEL.block_size + 1] for document in CORPUS.batch(step, size)]
+
+
 def expected(config: TrainingConfig) -> bytes:
     """The weights after the whole run, without any coordinator."""
     state = initial_state(config, CORPUS)
     while state.step < config.steps:
-        batch = CORPUS.batch(state.step, config.batch_size)
-        state = advance(config, state, pretend(batch), [1.0] * config.batch_size)
+        documents = batch(state.step, config.batch_size)
+        state = advance(config, state, pretend(documents), [1.0] * config.batch_size)
     return state.params.tobytes()
 
 
@@ -160,11 +165,11 @@ def test_a_worker_is_welcomed_and_given_weights_before_work() -> None:
     assert GPTConfig(**welcome.model) == MODEL
     task = play.task(A)
     assert (task.step, task.start, task.count) == (0, 0, 1)
-    assert [list(d) for d in task.documents] == CORPUS.batch(0, 4)[:1]
+    assert [list(d) for d in task.documents] == batch(0, 4)[:1]
 
 
 def test_nobody_is_given_work_before_its_engine_is_made() -> None:
-    play = Play(batch_size=2, shard_size=None)
+    play = Play(batch_size=2, shard_size=1)
     play.says(A, messages.Hello("", "", "A", "stub", ""))
     play.says(A, messages.Heartbeat(RUN, LIFE, ready=False))
     assert [type(message) for message in play.sent[A]] == [messages.Welcome]
@@ -217,8 +222,8 @@ def test_the_record_of_a_step() -> None:
     for _ in range(4):
         play.answers(A)
     (record,) = play.done
-    batch = CORPUS.batch(0, 4)
-    assert record["tokens"] == sum(min(2, len(d) - 1) for d in batch)
+    documents = CORPUS.batch(0, 4)
+    assert record["tokens"] == sum(min(2, len(d) - 1) for d in documents)
     assert (record["lr"], record["loss"], record["documents"]) == (0.01, 1.0, 4)
     assert (record["workers"], record["shards"]) == (1, 4)
     assert record["seconds"] == pytest.approx(0.25)

@@ -176,7 +176,7 @@ class WorkerState:
 
     def _on_welcome(self, message: messages.Welcome) -> None:
         if (message.run, message.life) != (self.run, self.life):
-            self._note(f"welcomed as worker {message.worker} of run {message.run}")
+            self._note(f"{self.name} is welcome in run {message.run}")
         elif self._settled:
             return  # late, over an older connection: what has come since is still owed
         self._settled = True

@@ -108,14 +108,15 @@ def lesson(steps: int, batch_size: int, engine: str, eval_every: int = 0) -> Les
     config = TrainingConfig(model, steps=steps, batch_size=batch_size, validation_fraction=held_out)
     compute = stand_in if engine == STAND_IN else make_engine(engine, model).gradients
     states = [initial_state(config, corpus)]
+    last = model.block_size + 1  # what lies behind it is not sent
     for step in range(steps):
-        documents = corpus.batch(step, batch_size)
+        documents = [document[:last] for document in corpus.batch(step, batch_size)]
         results = [compute(states[-1].params, [document]) for document in documents]
         losses = [result.losses[0] for result in results]
         total = tree_sum([result.gradient for result in results])
         after = advance(config, states[-1], total, losses)
         if eval_every and (after.step % eval_every == 0 or after.step == steps):
-            held = [compute(after.params, [name]).losses[0] for name in corpus.validation]
+            held = [compute(after.params, [x[:last]]).losses[0] for x in corpus.validation]
             after = replace(after, validation=Validation(after.step, validation_loss(held)))
         states.append(after)
     return Lesson(config, corpus, Calculator(compute, model), tuple(states))
