@@ -37,6 +37,7 @@ from coordinator.library import CheckpointLibrary
 from coordinator.record import RunDirError, RunRecord, fingerprint, versions
 from coordinator.security import require_safe_bind
 from coordinator.server import Server
+from coordinator.sharding import unsendable
 from coordinator.shelf import Shelf
 from coordinator.state import CoordinatorState, Policy
 from coordinator.transport import MESSAGE_OVERHEAD, Transport
@@ -108,6 +109,7 @@ def prepare(settings: Settings, explicit: set[str]) -> Run:
         dataset = load_dataset(settings.data, report=print)
         corpus = make_corpus(dataset, settings.seed, settings.validation_fraction)
         config = settings.training(corpus.tokenizer.vocab_size)
+        require_sendable(config, settings, corpus)
         run_id = os.urandom(8).hex()
         directory = directory or new_run_dir()
         return Run(run_id, directory, config, dataset, corpus, initial_state(config, corpus))
@@ -134,6 +136,7 @@ def prepare(settings: Settings, explicit: set[str]) -> Run:
         )
     say(f"resuming from {newest.path} after step {saved.step}")
     corpus = make_corpus(dataset, config.seed, config.validation_fraction)
+    require_sendable(config, settings, corpus)
     return Run(saved.run, directory, config, dataset, corpus, from_checkpoint(saved))
 
 
@@ -143,6 +146,12 @@ def make_corpus(dataset: Dataset, seed: int, validation_fraction: float) -> Corp
         return Corpus(dataset.documents, seed, validation_fraction)
     except ValueError as error:
         raise UserError(f"{dataset.name}: {error}") from error
+
+
+def require_sendable(config: TrainingConfig, settings: Settings, corpus: Corpus) -> None:
+    """Raise UserError if the messages of this run would be too long for any worker or for us."""
+    if reason := unsendable(config, settings.shard_size, corpus.longest):
+        raise UserError(reason)
 
 
 def find_resumed(settings: Settings) -> Newest | None:

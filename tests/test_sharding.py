@@ -25,6 +25,8 @@ from microgpt.fieldchecks import LEAST_SECONDS, MAX_DOCUMENTS, MOST_SECONDS
 from microgpt.messages import MAX_MESSAGE_BYTES, Answer, Task, encode
 from microgpt.model import GPTConfig
 from microgpt.reduction import shards
+from tests.processes import TINY, Lab
+from tests.test_coordinator_state import A, B, Play
 
 DEFAULT = TrainingConfig(GPTConfig(27))
 SHORT = [[26, *range(6), 26]] * 4
@@ -109,10 +111,39 @@ def test_what_no_message_can_hold_is_refused(
 
 @pytest.mark.parametrize(
     ("batch_size", "shard_size", "longest"),
-    [(32, None, 20), (32, 1 << 18, 20), (1 << 30, None, 1 << 21), (MOST_SHARDS, 1, 20)],
+    [(32, None, 20), (32, 1 << 18, 20), (1 << 20, None, 1 << 21), (MOST_SHARDS, 1, 20)],
 )
 def test_what_can_be_sent_is_not_refused(
     batch_size: int, shard_size: int | None, longest: int
 ) -> None:
     config = replace(DEFAULT, batch_size=batch_size)
     assert unsendable(config, shard_size, longest) == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--shard-size", "262144", "--batch-size", "300000"), "--shard-size 262144 is too large"),
+        (("--shard-size", "1", "--batch-size", "50000"), "--shard-size 1 cuts a batch of 50,000"),
+    ],
+)
+def test_the_coordinator_refuses_in_one_line_and_leaves_nothing(
+    flags: tuple[str, ...], words: str, lab: Lab
+) -> None:
+    coordinator = lab.coordinator(*TINY, "--data", str(lab.data), *flags, run="")
+    assert coordinator.wait() == 1
+    (line,) = coordinator.err.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+    assert not (lab.place / "runs").exists()
+
+
+def test_a_large_batch_is_cut_into_few_shards_however_slow_a_member_says_it_is() -> None:
+    play = Play(steps=2, batch_size=50_000, shard_size=None)
+    play.joins(A, B)
+    first = play.state.ledger
+    assert len(first.all) <= FEW_SHARDS
+    while play.state.ledger is first:
+        for peer in (A, B):
+            play.answers(peer, seconds=MOST_SECONDS)
+    assert len(play.state.ledger.all) == 49
