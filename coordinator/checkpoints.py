@@ -13,7 +13,6 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.budget import Budget
@@ -21,10 +20,12 @@ from coordinator.events import Note, Save, Saved
 from coordinator.retention import Entry, Retention
 from microgpt.atomic import link_atomically, write_atomically
 from microgpt.checkpoint import Checkpoint, CheckpointError, encode, load
+from microgpt.newest import CHECKPOINTS as CHECKPOINTS
+from microgpt.newest import NEWEST as NEWEST
+from microgpt.newest import Newest as Newest
+from microgpt.newest import find_newest as find_newest
 from microgpt.training import TrainingState
 
-CHECKPOINTS = "checkpoints"
-NEWEST = "checkpoint.msgpack"
 KEEP_ALL = Retention()
 #: Of one processor, for the writer: some thirty checkpoints a second of a small model.
 SHARE = 0.015
@@ -61,35 +62,6 @@ def write(run_dir: Path, checkpoint: Checkpoint, *, copies: bool = False) -> Non
     write_atomically(path, data)
     if copies or not link_atomically(path, newest):
         write_atomically(newest, data)
-
-
-@dataclass(frozen=True)
-class Newest:
-    """The newest good checkpoint of a run directory, and why others were passed over."""
-
-    path: Path
-    checkpoint: Checkpoint
-    passed_over: tuple[str, ...]
-
-
-def find_newest(run_dir: Path) -> Newest | None:
-    """``checkpoint.msgpack``, or if that is damaged the good file with the highest step.
-
-    Files with a higher step than ``checkpoint.msgpack`` do not count: they are those of a run that
-    was resumed from an older file since, perhaps with another number of steps. None if there is no
-    checkpoint at all; raises CheckpointError if there are files and none is good.
-    """
-    paths = sorted(run_dir.glob(f"{CHECKPOINTS}/step-*.msgpack"), reverse=True)
-    faults: list[str] = []
-    for path in [run_dir / NEWEST, *paths]:
-        try:
-            return Newest(path, load(path), tuple(faults))
-        except CheckpointError as error:
-            if path.exists():
-                faults.append(str(error))
-    if faults:
-        raise CheckpointError(f"no good checkpoint in {run_dir}: " + "; ".join(faults))
-    return None
 
 
 def remove_leftovers(run_dir: Path) -> None:

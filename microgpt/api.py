@@ -19,6 +19,7 @@ from microgpt.config import TrainingConfig
 from microgpt.dataset import Dataset, from_documents, load_dataset
 from microgpt.engine import ENGINES, make_engine
 from microgpt.model import GPTConfig
+from microgpt.newest import load_newest
 from microgpt.parameters import StateDict
 from microgpt.sampling import generate
 from microgpt.training import (
@@ -149,7 +150,7 @@ def sample(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> list[str]:
-    """Invented documents from a checkpoint or its file.
+    """Invented documents from a checkpoint, its file, or the newest one of a run directory.
 
     Without ``seed`` the training's random generator goes on, as microgpt.py does it: the same call
     gives the same documents. ``top_k`` and ``top_p`` leave out unlikely letters (see
@@ -157,7 +158,7 @@ def sample(
     ``microgpt.sampling.generate``.
     Raises CheckpointError for an unusable file, ValueError for a bad temperature or prompt.
     """
-    checkpoint = source if isinstance(source, Checkpoint) else load(source)
+    checkpoint = source if isinstance(source, Checkpoint) else load_newest(source)
     rng = checkpoint.rng() if seed is None else random.Random(seed)
     return list(
         generate(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 
 from microgpt.envelope import CheckpointError
@@ -15,9 +16,12 @@ from microgpt.envelope import CheckpointError
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Put ``data`` at ``path``, durably, so that a reader sees the old file or the whole new one.
 
-    Raises CheckpointError; nothing is left behind then.
+    Nothing but a regular file is written over: no folder, no device, no pipe. Raises
+    CheckpointError; nothing is left behind then.
     """
     path = Path(path)
+    if not _is_place(path):
+        raise CheckpointError(f"{path} is no regular file: give the name of one, or a new name")
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -34,6 +38,14 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise _cannot_write(path, error) from error
+
+
+def _is_place(path: Path) -> bool:
+    """Whether a regular file is at ``path``, or nothing."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):  # whoever writes there says what is wrong
+        return True
 
 
 def _cannot_write(path: Path, error: OSError) -> CheckpointError:

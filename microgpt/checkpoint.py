@@ -26,6 +26,7 @@ from microgpt.envelope import (
     BEGINNING,
     FORMAT,
     MAX_BYTES,
+    MAX_LIST,
     VERSION,
     CheckpointError,
     Problem,
@@ -70,6 +71,7 @@ RNG_WORDS = 625  # of the Mersenne Twister: 624 words of state and the position
 _WORDS = struct.Struct(f"<{RNG_WORDS}I")
 #: Entries of all lists and maps of a body together: some bytes must not become gigabytes.
 MAX_ENTRIES = 100_000
+MAX_REASON = 300  # letters of an error
 
 #: What is raised where a body is not made as expected.
 _WRONG = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
@@ -200,6 +202,8 @@ def from_body(body: Any, where: str, version: int = VERSION) -> Checkpoint:
 
 def _incomplete(where: str, error: Exception) -> CheckpointError:
     reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    if len(reason) > MAX_REASON:  # it may show what was found
+        reason = reason[:MAX_REASON] + "..."
     return CheckpointError(
         f"{where} does not hold a complete checkpoint: {reason}", Problem.DAMAGED
     )
@@ -218,19 +222,33 @@ def _read_body(body: Any) -> Checkpoint:
     step, run, data, losses = body["step"], body["run"], body["data"], body["losses"]
     if type(step) is not int or not 0 <= step <= MAX_STEPS:
         raise ValueError("the step is not a whole number, or beyond any training")
-    if not isinstance(run, str) or not isinstance(data, dict) or not isinstance(losses, list):
+    if not _is_text(run) or not isinstance(data, dict) or not isinstance(losses, list):
         raise ValueError("the run, the data's fingerprint or the losses are of another type")
-    if not all(isinstance(k, str) and type(v) in (str, int) for k, v in data.items()):
+    if not all(_is_text(k) and (_is_text(v) or _is_integer(v)) for k, v in data.items()):
         raise ValueError("the data's fingerprint is not made of texts and whole numbers")
+    if max(len(data), len(losses)) > MAX_LIST:
+        raise ValueError("there are more losses or marks of the data than any training leaves")
     if not all(isinstance(loss, float) and math.isfinite(loss) for loss in losses):
         raise ValueError("a loss is not a finite number")
     tokenizer = Tokenizer(body["tokenizer"]["chars"])
+    if not _is_text(tokenizer.chars):
+        raise ValueError("the alphabet is no text")
     if tokenizer.vocab_size != training.model.vocab_size:
         raise ValueError("the alphabet does not fit the model")
     rng_state, validation = _read_rng(body["rng"]), _read_validation(body["validation"], step)
     return Checkpoint(
         training, tokenizer, data, run, step, weights, m, v, rng_state, tuple(losses), validation
     )
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a text that can be written: half a pair of surrogates cannot."""
+    return isinstance(value, str) and value.encode("utf-8", "replace").decode() == value
+
+
+def _is_integer(value: Any) -> bool:
+    """Whether it is a whole number that msgpack can hold."""
+    return type(value) is int and -(2**63) <= value < 2**64
 
 
 def _read_validation(validation: Any, last: int) -> Validation | None:
@@ -274,12 +292,17 @@ def load(path: str | os.PathLike[str], model: GPTConfig | None = None) -> Checkp
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"{path} cannot be read: {reason}") from error
     loaded = decode(data, str(path))
+    check_model(loaded, model, path)
+    return loaded
+
+
+def check_model(loaded: Checkpoint, model: GPTConfig | None, path: str | os.PathLike[str]) -> None:
+    """Raise CheckpointError if another model is expected than that of ``path``."""
     if model is not None and loaded.training.model != model:
         raise CheckpointError(
             f"{path} is of another model: {_differences(loaded.training.model, model)}",
             Problem.OTHER_MODEL,
         )
-    return loaded
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:

@@ -227,7 +227,11 @@ def from_documents(documents: Sequence[str]) -> Dataset:
     """
     if any("\n" in document or "\r" in document for document in documents):
         raise DatasetError("a document holds a line break: a document is one line")
-    return _parse("in memory", "\n".join(documents).encode("utf-8"))
+    try:
+        data = "\n".join(documents).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DatasetError("a document holds half a surrogate pair, which is no letter") from error
+    return _parse("in memory", data)
 
 
 # Bytes to documents

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from microgpt.model import GPTConfig, Parameters, attention, attention_weights, gpt, softmax
-from microgpt.sampling import Odds
+from microgpt.model import GPTConfig, Parameters, attention, attention_weights, gpt
+from microgpt.sampling import Odds, chances
 from microgpt.tokenizer import Tokenizer
 
 #: One head's attention to each position so far; the first is BOS. They add up to 1.
@@ -67,8 +67,9 @@ def explain(
             return attention(q, k, v)
 
         logits = gpt(params, config, tokens[position], position, keys, values, watch)
-        weights = softmax([logit * temperature**-1 for logit in logits])
-        rank = 1 + sum(weight > weights[target] for weight in weights)
+        weights = chances(logits, temperature)
+        ranked = weights if temperature else logits  # at temperature 0 all but one are equal
+        rank = 1 + sum(other > ranked[target] for other in ranked)
         heads = range(0, len(watched), config.n_head)
         attended = tuple(tuple(watched[first : first + config.n_head]) for first in heads)
         letter = None if target == tokenizer.bos else tokenizer.decode([target])

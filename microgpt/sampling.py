@@ -39,18 +39,36 @@ def plain(params: Parameters, config: GPTConfig) -> Extend:
     return extend
 
 
+def chances(logits: Sequence[float], temperature: float) -> list[float]:
+    """Probabilities (vocab_size,) of logits at a temperature.
+
+    At temperature 0 the likeliest token has probability 1, of equals that with the lowest id.
+    Raises ArithmeticError or ValueError for logits that are no numbers.
+    """
+    if temperature == 0.0:
+        best = max(logits)
+        if best == math.inf or any(map(math.isnan, logits)):
+            raise ValueError("a logit is not a finite number")
+        likeliest = logits.index(best)
+        return [float(token == likeliest) for token in range(len(logits))]
+    # l / temperature as microgpt.py's Value does it: times the reciprocal.
+    factor = temperature**-1
+    return softmax([logit * factor for logit in logits])
+
+
 class Odds:
     """The probabilities of the next token: ``odds(tokens)``, where tokens begin with BOS.
 
-    Raises ValueError for a temperature that is not positive. Calling raises ArithmeticError or
-    ValueError if the model's numbers overflow.
+    Raises ValueError for a temperature that is negative or no number. Calling raises
+    ArithmeticError or ValueError if the model's numbers overflow.
     """
 
     def __init__(self, extend: Extend, vocab_size: int, temperature: float = 1.0) -> None:
-        if not 0.0 < temperature < math.inf or not 1.0 / temperature < math.inf:
-            raise ValueError(f"the temperature must be a positive number, not {temperature}")
+        finite = temperature == 0.0 or 0.0 < temperature < math.inf > 1.0 / temperature
+        if not finite:
+            raise ValueError(f"the temperature must be 0 or a positive number, not {temperature}")
         self._extend = extend
-        self._factor = temperature**-1
+        self._temperature = temperature
         self._tokens: list[int] = []  # the prefix that was read last
         self._logits: list[float] = []
         remember = lru_cache(maxsize=max(1, REMEMBERED // vocab_size))
@@ -70,8 +88,7 @@ class Odds:
             del self._tokens[position:]
             self._logits = self._extend(tokens[position], position)
             self._tokens.append(tokens[position])
-        # l / temperature as microgpt.py's Value does it: times the reciprocal.
-        return softmax([logit * self._factor for logit in self._logits])
+        return chances(self._logits, self._temperature)
 
 
 def candidates(
@@ -113,9 +130,10 @@ def generate(
 
     Draws from ``rng`` exactly as microgpt.py does: one ``choices`` per letter and one for the end,
     also with ``top_k`` or ``top_p`` (see ``candidates``). ``num_samples`` None: without end.
-    ``extend`` is another way to compute the same logits.
-    Raises ValueError for a temperature that is not positive, a negative count, a ``top_k`` or
-    ``top_p`` that keeps nothing, or a prompt that is too long or holds unknown characters.
+    ``extend`` is another way to compute the same logits. At ``temperature`` 0 every letter is the
+    likeliest (see ``chances``).
+    Raises ValueError for a negative temperature, a negative count, a ``top_k`` or ``top_p`` that
+    keeps nothing, or a prompt that is too long or holds unknown characters.
     """
     if num_samples is not None and num_samples < 0:
         raise ValueError(f"the number of samples cannot be negative, as {num_samples} is")

@@ -19,6 +19,10 @@ class UserError(Exception):
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Run the script and exit. A reader of our output that leaves, and Ctrl-C, are quiet."""
+    if sys.stderr is None:  # closed; what is said there must not go to the output instead
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # until the end
+    if sys.stdout is None:
+        sys.exit(complain("the output cannot be written: it is closed"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an alphabet that a terminal lacks
@@ -39,6 +43,11 @@ def complain(text: str) -> int:
     """Print ``error: text`` as one line on stderr; returns the exit code of a failure."""
     print(f"error: {' '.join(visible(text).split())}", file=sys.stderr, flush=True)
     return FAILED
+
+
+def warn(text: str) -> None:
+    """Print ``warning: text`` as one line on stderr."""
+    print(f"warning: {' '.join(visible(text).split())}", file=sys.stderr, flush=True)
 
 
 def visible(text: str) -> str:

@@ -15,6 +15,8 @@ from _terminal import UserError, complain, run
 from microgpt.checkpoint import CheckpointError
 from microgpt.formats import FORMATS
 
+WHICH = "a file, or a run directory for its newest one"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a subcommand. Returns the exit code: 1 with one line on stderr for whatever is wrong."""
@@ -32,7 +34,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     show = commands.add_parser("show", help="print what a checkpoint holds")
-    show.add_argument("file")
+    show.add_argument("file", help=WHICH)
     show.set_defaults(run=look.show)
 
     listing = commands.add_parser("list", help="print the checkpoints of a run")
@@ -51,12 +53,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     verify.set_defaults(run=look.verify)
 
     diff = commands.add_parser("diff", help="print which tensors moved, and how far")
-    diff.add_argument("before")
-    diff.add_argument("after")
+    diff.add_argument("before", help=WHICH)
+    diff.add_argument("after", help=WHICH)
     diff.set_defaults(run=compare.diff)
 
     export = commands.add_parser("export", help="write a checkpoint in another format")
-    export.add_argument("file")
+    export.add_argument("file", help=WHICH)
     export.add_argument("--format", choices=FORMATS, required=True)
     export.set_defaults(run=convert.export)
 

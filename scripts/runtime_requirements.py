@@ -6,6 +6,7 @@ package who asked for it ("via"), so what the dependencies in ``pyproject.toml``
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 import tomllib
@@ -68,6 +69,7 @@ def runtime(project: str, lock: str) -> list[Entry]:
 
 def main() -> int:
     """Print the lines. Returns the exit code."""
+    argparse.ArgumentParser(description=__doc__, allow_abbrev=False).parse_args()
     project, lock = (ROOT / name for name in ("pyproject.toml", "requirements.lock"))
     try:
         found = runtime(project.read_text("utf-8"), lock.read_text("utf-8"))

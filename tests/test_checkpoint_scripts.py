@@ -214,6 +214,19 @@ def test_diff(run_dir: Path) -> None:
     assert [line.split()[0] for line in lines[3:]] == [*before.shapes, "all"]
 
 
+def test_diff_of_run_directories(run_dir: Path, tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    older.mkdir()
+    shutil.copy(run_dir / "checkpoints/step-00000003.msgpack", older / "checkpoint.msgpack")
+    done = run("diff", str(older), str(run_dir))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("step 3 to step 5 of tiny\n")
+    other = tmp_path / "other"
+    other.mkdir()
+    checkpoint.save(other / "checkpoint.msgpack", make_tiny(("ab", "ba")))
+    assert "is of another model" in only_error(run("diff", str(run_dir), str(other)))
+
+
 def test_diff_of_the_same_and_of_one_number(run_dir: Path, tmp_path: Path) -> None:
     path = run_dir / "checkpoint.msgpack"
     same = json.loads(run("diff", str(path), str(path), "--json").stdout)

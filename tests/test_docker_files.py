@@ -74,6 +74,23 @@ def test_dependency_that_is_not_locked_is_an_error() -> None:
         runtime_requirements.runtime('[project]\ndependencies = ["zmq"]', "a==1\n    # via b\n")
 
 
+@pytest.mark.parametrize(
+    ("given", "code", "output", "error"),
+    [("--help", 0, "usage: runtime_requirements.py", ""), ("--nonsense", 2, "", "unrecognized")],
+)
+def test_the_script_has_help_and_refuses_what_it_does_not_know(
+    given: str, code: int, output: str, error: str
+) -> None:
+    script = str(ROOT / "scripts" / "runtime_requirements.py")
+    done = subprocess.run(
+        [sys.executable, script, given], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert output in done.stdout
+    assert error in done.stderr
+    assert "==" not in done.stdout
+
+
 # --- settings ------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,8 @@ import json
 import math
 import os
 import random
+import resource
+import stat
 import subprocess
 import sys
 import tracemalloc
@@ -305,6 +307,75 @@ def is_refused(name: str, path: str) -> bool:
         return str(error).startswith(path)
     assert checkpoint.decode(checkpoint.encode(loaded), "FILE") == loaded
     return False
+
+
+DEEP = "[" * 200_000
+HOSTILE_JSON: dict[str, Callable[[dict[str, Any]], str]] = {
+    "deep": lambda w: json.dumps({**w, "run": 7}).replace('"run": 7', f'"run": {DEEP}'),
+    "deep maps": lambda w: '{"a":' * 200_000,
+    "a long number": lambda w: json.dumps(w).replace('"step": 5', f'"step": {"9" * 5000}'),
+    "a large number": lambda w: json.dumps(w).replace('"step": 5', f'"step": {"9" * 400}'),
+    "a number beyond binary64": lambda w: json.dumps(w).replace("3.125", "1e999"),
+    "no number": lambda w: json.dumps(w).replace("3.125", "NaN"),
+    "infinity": lambda w: json.dumps(w).replace("3.125", "-Infinity"),
+    "a key twice": lambda w: json.dumps(w).replace('"step": 5', '"step": 5, "step": 6'),
+    "half a pair": lambda w: json.dumps({**w, "run": "\ud800"}),
+    "half a pair in the alphabet": lambda w: json.dumps(
+        {**w, "tokenizer": {"chars": w["tokenizer"]["chars"][:-1] + "\ud800"}}
+    ),
+    "a mark that no file can hold": lambda w: json.dumps({**w, "data": {"bytes": 10**30}}),
+    "more losses than a file can hold": lambda w: json.dumps({**w, "losses": [1.5] * 10_001}),
+    "a text as a size": lambda w: json.dumps(
+        {**w, "training": {**w["training"], "model": {"vocab_size": "x" * 10**6}}}
+    ),
+    "sizes that are not there": lambda w: json.dumps(
+        {**w, "training": {**w["training"], "batch_size": 2**62}}
+    ),
+    "columns as rows": lambda w: json.dumps(
+        {**w, "weights": {**w["weights"], "wpe": [[x for row in w["weights"]["wpe"] for x in row]]}}
+    ),
+    "nothing in millions of lists": lambda w: "{" + "[]," * (5 << 20),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_JSON)
+def test_hostile_json_is_one_line_and_takes_no_memory(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "m.json"
+    FORMATS["json"].write(str(path), make_tiny())
+    whole = json.loads(path.read_text())
+    del whole["state_sha256"]  # not its digest alone is to notice
+    path.write_text(HOSTILE_JSON[kind](whole))
+    done = run("import", str(path), "-o", str(tmp_path / "out"), preexec_fn=small_memory)
+    line = only_error(done)
+    assert line.startswith(f"error: {path} ")
+    assert len(line) < 600
+    assert not (tmp_path / "out").exists()
+
+
+def small_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (500 << 20, 500 << 20))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_nothing_but_a_regular_file_is_written_over(tmp_path: Path, name: str) -> None:
+    good, pipe = tmp_path / "good.msgpack", tmp_path / "pipe"
+    checkpoint.save(good, make_tiny())
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    export = ("export", str(good), "--format", name, "--force", "-o")
+    assert "-o is empty" in only_error(run(*export, "", cwd=tmp_path))
+    for place in ("pipe", "link"):
+        only_error(run(*export, place, cwd=tmp_path))
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert (tmp_path / "link").is_symlink()
+    if name == "json":
+        for place in (".", "..", "/", "pipe"):
+            assert "is no regular file" in only_error(run(*export, place, cwd=tmp_path))
+        FORMATS[name].write(str(tmp_path / "m"), make_tiny())
+        for place in (".", "pipe"):
+            done = run("import", "m", "--force", "-o", place, cwd=tmp_path)
+            assert "is no regular file" in only_error(done)
+        assert "-o is empty" in only_error(run("import", "m", "-o", "", cwd=tmp_path))
 
 
 def test_strange_settings_by_the_hundred(tmp_path: Path) -> None:

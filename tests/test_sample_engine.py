@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import microgpt
 from microgpt import checkpoint
 from microgpt.engine import forward
 from microgpt.engine.forward import compiled
@@ -54,7 +55,14 @@ def test_logits_have_the_same_bits(config: GPTConfig) -> None:
 @pytest.mark.parametrize("config", CONFIGS[:3])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"temperature": 1.3}, {"top_k": 3}, {"top_p": 0.8, "temperature": 2.0}, {"prompt": "a"}],
+    [
+        {},
+        {"temperature": 1.3},
+        {"top_k": 3},
+        {"top_p": 0.8, "temperature": 2.0},
+        {"prompt": "a"},
+        {"temperature": 0.0},
+    ],
 )
 def test_documents_and_draws_are_the_same(config: GPTConfig, options: dict[str, Any]) -> None:
     if len(options.get("prompt", "")) >= config.block_size:
@@ -122,6 +130,14 @@ def test_both_engines_from_the_command_line(tmp_path: Path) -> None:
     plainly, tape = (run(str(path), "--engine", engine, *options) for engine in ("plain", "tape"))
     assert (plainly.returncode, tape.returncode) == (0, 0), tape.stderr
     assert plainly.stdout == tape.stdout
+    greedy = ("--temperature", "0", "--num-samples", "2", "--explain")
+    plainly, tape = (run(str(path), "--engine", engine, *greedy) for engine in ("plain", "tape"))
+    assert (plainly.returncode, tape.returncode) == (0, 0), tape.stderr
+    assert plainly.stdout == tape.stdout
+    texts = [line.partition(": ")[2] for line in tape.stdout.splitlines() if ": " in line]
+    assert len(texts) == 2
+    assert texts[0] == texts[1] == microgpt.sample(path, 1, temperature=0)[0]
+    assert 0 < tape.stdout.count("%") == tape.stdout.count("100.00%     1 ")
 
 
 @pytest.mark.parametrize("package", ["numba", "numpy"])

@@ -12,7 +12,7 @@ import pytest
 
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.parameters import StateDict, init_parameters, unflatten
-from microgpt.sampling import generate
+from microgpt.sampling import chances, generate, plain
 from microgpt.tokenizer import Tokenizer, UnknownCharacterError
 from tests import reference_microgpt as reference
 
@@ -212,10 +212,39 @@ def test_unknown_characters_are_named(prompt: str, named: str) -> None:
         generate(SMALL_PARAMS, SMALL, LETTERS, random.Random(1), prompt=prompt)
 
 
-@pytest.mark.parametrize("temperature", [0.0, -0.0, -1.0, math.nan, math.inf, -math.inf, 0])
-def test_temperatures_are_positive_numbers(temperature: float) -> None:
-    with pytest.raises(ValueError, match="temperature must be a positive number"):
+@pytest.mark.parametrize("temperature", [-1.0, -5e-324, math.nan, math.inf, -math.inf, 1e-320])
+def test_temperatures_are_0_or_positive_numbers(temperature: float) -> None:
+    with pytest.raises(ValueError, match="temperature must be 0 or a positive number"):
         generate(SMALL_PARAMS, SMALL, LETTERS, random.Random(1), temperature=temperature)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -0.0, 0])
+def test_temperature_0_takes_the_likeliest_letter_and_of_equals_the_first(
+    temperature: float,
+) -> None:
+    model = fixed([[1.0, 1.5, 0.5], [2.0, 1.0, 2.0], [0.0, 0.0, 0.0], [0.0, 0.1, 0.2]])
+    for seed in range(20):
+        assert texts(model, seed, num_samples=3, temperature=temperature) == ["baa"] * 3
+    assert texts(model, num_samples=1, temperature=temperature, top_k=2, top_p=0.1) == ["baa"]
+    assert texts(model, num_samples=1, temperature=temperature, prompt="a") == ["aaa"]
+
+
+def test_temperature_0_of_a_real_model_is_the_largest_logit() -> None:
+    [text] = generate(SMALL_PARAMS, SMALL, LETTERS, random.Random(1), num_samples=1, temperature=0)
+    extend, tokens = plain(SMALL_PARAMS, SMALL), [LETTERS.bos]
+    while len(tokens) <= SMALL.block_size:
+        logits = extend(tokens[-1], len(tokens) - 1)
+        if (token := max(range(6), key=logits.__getitem__)) == LETTERS.bos:
+            break
+        tokens.append(token)
+    assert text == LETTERS.decode(tokens)
+
+
+def test_temperature_0_of_numbers_that_overflow() -> None:
+    for wrong in ([math.nan, 1.0], [1.0, math.nan], [math.inf, 0.0]):
+        with pytest.raises(ValueError, match="finite"):
+            chances(wrong, 0.0)
+    assert chances([-math.inf, 0.0], 0.0) == [0.0, 1.0]
 
 
 def test_a_negative_number_of_documents() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import msgpack
 import pytest
 
+import microgpt
 from microgpt import checkpoint, sampling
 from microgpt.parameters import to_bytes
 from microgpt.tokenizer import Tokenizer
@@ -79,10 +80,9 @@ def test_prompt_temperature_and_number(newest: Path) -> None:
     [
         (["--prompt", "Q7"], 1, "the model knows no '7', 'Q'"),
         (["--prompt", "anna"], 1, "leaves room for at most 3"),
-        (["--temperature", "0"], 1, "must be a positive number"),
-        (["--temperature", "-1"], 1, "must be a positive number"),
-        (["--temperature", "nan"], 1, "must be a positive number"),
-        (["--temperature", "inf"], 1, "must be a positive number"),
+        (["--temperature", "-1"], 1, "must be 0 or a positive number"),
+        (["--temperature", "nan"], 1, "must be 0 or a positive number"),
+        (["--temperature", "inf"], 1, "must be 0 or a positive number"),
         (["--num-samples", "-1"], 1, "cannot be negative"),
         (["--num-samples", "two"], 2, "invalid int value"),
     ],
@@ -137,7 +137,71 @@ def test_files_that_are_no_checkpoint(
 def test_a_directory_and_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     done = run(SAMPLE, str(tmp_path))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "Is a directory" in done.stderr
+    assert "holds no checkpoints" in done.stderr
+
+
+def test_a_run_directory_is_its_newest_checkpoint(newest: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    (run_dir / "checkpoints").mkdir(parents=True)
+    samples = run(SAMPLE, str(newest)).stdout
+    shown = run(SHOW, "show", str(newest)).stdout
+    shutil.copy(newest, run_dir / "checkpoint.msgpack")
+    assert run(SAMPLE, str(run_dir)).stdout == samples
+    assert run(SHOW, "show", str(run_dir)).stdout == shown
+    assert microgpt.sample(run_dir, 2) == microgpt.sample(newest, 2)
+    # A damaged newest file is passed over, with a word; so does --resume.
+    shutil.copy(newest, run_dir / "checkpoints" / "step-00000005.msgpack")
+    (run_dir / "checkpoint.msgpack").write_bytes(b"\x84")
+    done = run(SAMPLE, str(run_dir))
+    assert (done.returncode, done.stdout) == (0, samples)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("warning: passed over: ")
+    # The folder of the files alone, whatever their names.
+    (run_dir / "checkpoints" / "step-00000005.msgpack").rename(tmp_path / "a.msgpack")
+    loaded = checkpoint.load(newest)
+    checkpoint.save(tmp_path / "b.msgpack", replace(loaded, step=loaded.step - 1))
+    assert run(SAMPLE, str(tmp_path)).stdout == samples
+    (tmp_path / "a.msgpack").unlink()
+    (tmp_path / "b.msgpack").write_bytes(b"")
+    done = run(SAMPLE, str(tmp_path))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "no good checkpoint in" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (SAMPLE, "FILE"),
+        (SHOW, "show", "FILE"),
+        (SAMPLE, "FILE", "--json"),
+        (SHOW, "verify", "FILE"),
+    ],
+)
+def test_a_closed_output_is_one_line(newest: Path, command: list[str]) -> None:
+    arguments = [str(newest) if each == "FILE" else each for each in command]
+    done = closed(">&-", *arguments)
+    assert done.returncode == 1
+    assert done.stderr == "error: the output cannot be written: it is closed\n"
+    done = closed("2>&-", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    missing = closed("2>&-", *(each if each != str(newest) else "none" for each in arguments))
+    assert (missing.returncode, missing.stdout) == (1, "")
+
+
+def test_a_closed_input_is_one_line(newest: Path) -> None:
+    done = closed("<&-", SAMPLE, str(newest), "--interactive")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: standard input is closed")
+    assert done.stderr.count("\n") == 1
+    assert closed("<&-", SAMPLE, str(newest)).stdout == run(SAMPLE, str(newest)).stdout
+
+
+def closed(how: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = f'exec "$0" "$@" {how}'
+    return subprocess.run(
+        ["/bin/sh", "-c", line, sys.executable, *arguments],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
 
 
 def test_truncated_files(newest: Path, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from microgpt.parameters import from_bytes, to_bytes
 
 #: A number as JSON takes some 20 bytes there and 24 more as an object.
 MAX_JSON = 256 << 20
+#: Lists and what stands in them, before they are made: empty ones take 60 times their bytes.
+MAX_BRACKETS, MAX_COMMAS = 1 << 22, 1 << 25
 
 
 def write(path: str, checkpoint: Checkpoint) -> None:
@@ -35,7 +37,8 @@ def write(path: str, checkpoint: Checkpoint) -> None:
 def read(path: str) -> Checkpoint:
     """Raises CheckpointError, saying what is wrong."""
     data = read_bytes(path)
-    if len(data) > MAX_JSON:
+    many = data.count(b"[") + data.count(b"{") > MAX_BRACKETS or data.count(b",") > MAX_COMMAS
+    if len(data) > MAX_JSON or many:
         raise CheckpointError(f"{path} is too large for JSON: use npz", Problem.FOREIGN)
     whole = parse_json(data, path)
     check_settings(whole, path)
@@ -49,7 +52,16 @@ def read(path: str) -> Checkpoint:
         raise CheckpointError(
             f"{path} is damaged: its matrices are not lists of rows of numbers", Problem.DAMAGED
         ) from error
-    return put_together(matrices, {k: v for k, v in whole.items() if k not in PARTS}, path)
+    made = put_together(matrices, {k: v for k, v in whole.items() if k not in PARTS}, path)
+    for part in PARTS:
+        for name, (rows, columns) in made.shapes.items():
+            matrix = whole[part][name]
+            if len(matrix) != rows or any(len(row) != columns for row in matrix):
+                raise CheckpointError(
+                    f"{path} is damaged: {part} of {name!r} is not {rows} rows of {columns}",
+                    Problem.DAMAGED,
+                )
+    return made
 
 
 def _number(x: Any) -> float:

@@ -89,9 +89,9 @@ def check_settings(settings: Any, where: str) -> dict[str, Any]:
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
-    """Strict JSON of any origin. Raises CheckpointError."""
+    """Strict JSON of any origin. Raises CheckpointError, also for a key that stands there twice."""
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{where} is damaged: {error}", Problem.DAMAGED) from error
 
@@ -120,6 +120,13 @@ def needs(package: str, what: str, error: ImportError) -> CheckpointError:
 
 def _is_hex(text: str) -> bool:
     return len(text) % 2 == 0 and re.fullmatch("[0-9a-f]*", text) is not None
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
 
 
 def _refuse(constant: str) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from _terminal import to_json, visible
+from _terminal import to_json, visible, warn
 
-from microgpt.checkpoint import Checkpoint, load
+from microgpt.checkpoint import Checkpoint
+from microgpt.newest import load_newest
 from microgpt.parameters import from_bytes, split_bytes
 
 COLUMNS = ("moved", "max", "mean", "rms", "relative")
@@ -53,8 +54,8 @@ def _rms(numbers: Sequence[float]) -> float:
 
 def diff(options: argparse.Namespace) -> int:
     """Print how far each matrix moved from the first checkpoint to the second."""
-    before = load(options.before)
-    after = load(options.after, before.training.model)
+    before = load_newest(options.before, report=warn)
+    after = load_newest(options.after, before.training.model, warn)
     report = compare(before, after)
     if options.json:
         print(to_json(report, indent=2))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 
-from _terminal import UserError, visible
+from _terminal import UserError, visible, warn
 
 from microgpt import checkpoint
 from microgpt.formats import FORMATS, recognise
+from microgpt.newest import load_newest
 
 
 def export(options: argparse.Namespace) -> int:
     """Write a checkpoint in another format."""
-    loaded = checkpoint.load(options.file)
+    loaded = load_newest(options.file, report=warn)
     is_folder = options.format == "safetensors"
     if is_folder and options.output.endswith(".safetensors"):
         raise UserError("the safetensors format is a folder: give -o a name without an extension")
@@ -35,5 +36,7 @@ def import_(options: argparse.Namespace) -> int:
 
 
 def _check_place(path: str, force: bool) -> None:
+    if not path:
+        raise UserError("-o is empty: give the name of what to write")
     if os.path.exists(path) and not force:
         raise UserError(f"{path} exists: give another -o, or --force to write over it")

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _terminal import FAILED, UserError, complain, to_json, visible
+from _terminal import FAILED, UserError, complain, to_json, visible, warn
 
 from _checkpoints.table import Row, loss_text, print_table, validation_text
 from microgpt import checkpoint
 from microgpt.checkpoint import Checkpoint, CheckpointError, Problem
+from microgpt.newest import load_newest
 
 PATTERN = "*.msgpack"
 
@@ -45,7 +46,7 @@ class Found:
 
 def show(options: argparse.Namespace) -> int:
     """Print what one checkpoint holds."""
-    contents = describe(checkpoint.load(options.file))
+    contents = describe(load_newest(options.file, report=warn))
     if options.json:
         print(to_json(contents, indent=2))
     else:

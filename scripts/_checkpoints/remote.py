@@ -74,5 +74,7 @@ def get(options: argparse.Namespace) -> int:
 
 
 def _check_place(path: str | None, force: bool) -> None:
+    if path == "":
+        raise UserError("-o is empty: give the name of what to write")
     if path is not None and os.path.exists(path) and not force:
         raise UserError(f"{path} exists: give another -o, or --force to write over it")

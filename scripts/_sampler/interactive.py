@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from io import TextIOWrapper
 from typing import TextIO
 
-from _terminal import FAILED, complain, to_json
+from _terminal import FAILED, UserError, complain, to_json
 
 from _sampler.show import completion_line, next_line
 from _sampler.source import Source
@@ -20,7 +20,12 @@ HELP = "Type a beginning and press Enter; an empty line begins anew; Ctrl-D ends
 
 
 def interact(source: Source, print_samples: Callable[[str], None]) -> int:
-    """Answer every line of standard input. Returns 1 if a piped line could not be answered."""
+    """Answer every line of standard input. Returns 1 if a piped line could not be answered.
+
+    Raises UserError if there is no standard input.
+    """
+    if sys.stdin is None:
+        raise UserError("standard input is closed: --interactive reads the beginnings there")
     if sys.stdin.isatty() and sys.stdout.isatty() and not source.options.json:
         for line in _typed(source):
             _answer(source, line, print_samples)

@@ -57,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "checkpoint",
-        help="a file such as runs/latest/checkpoint.msgpack, or the address of a coordinator that "
-        "trains, such as tcp://HOST:5555, for its newest one",
+        help="a file, a run directory such as runs/latest, or the address of a coordinator that "
+        "trains, such as tcp://HOST:5555, for the newest one",
     )
     parser.add_argument("--curve", metavar="DIR", help="folder of keys, if the coordinator has one")
     parser.add_argument(
@@ -73,7 +73,10 @@ def _parser() -> argparse.ArgumentParser:
         help="how many (default: 20; for each line of --interactive or checkpoint of --follow 5)",
     )
     draws.add_argument(
-        "--temperature", type=float, default=0.5, help="below 1 likelier ones (default: 0.5)"
+        "--temperature",
+        type=float,
+        default=0.5,
+        help="below 1 likelier ones, 0 the likeliest alone (default: 0.5)",
     )
     draws.add_argument("--top-k", type=int, help="draw among the K likeliest letters only")
     draws.add_argument(

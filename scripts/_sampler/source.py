@@ -7,20 +7,22 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from _remote.fetch import call, fetch, is_address
+from _terminal import warn
 
 from _sampler.known import training_documents
 from _sampler.options import Options
 from _sampler.speed import choose
-from microgpt import checkpoint, sampling
+from microgpt import sampling
 from microgpt.checkpoint import Checkpoint
 from microgpt.insight import Letter, explain
+from microgpt.newest import load_newest
 from microgpt.sampling import Odds
 
 
 def load(options: Options) -> Checkpoint:
-    """From the file or the coordinator that is named. Raises CheckpointError and UserError."""
+    """From the file, run or coordinator that is named. Raises CheckpointError and UserError."""
     if not is_address(options.checkpoint):
-        return checkpoint.load(options.checkpoint)
+        return load_newest(options.checkpoint, report=warn)
     with call(options.checkpoint, options.curve) as line:
         return fetch(line).checkpoint
 
