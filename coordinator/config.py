@@ -13,14 +13,14 @@ import click
 
 from coordinator.retention import Retention
 from microgpt.adam import AdamConfig
-from microgpt.cli import UserError, option
-from microgpt.config import TrainingConfig
+from microgpt.cli import MAX_SECONDS, Number, UserError, Whole, option
+from microgpt.config import BOUNDS, TrainingConfig
 from microgpt.model import GPTConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_BIND = "tcp://127.0.0.1:5555"
-AT_LEAST_ONE = click.IntRange(min=1)
+AT_LEAST_ONE = Whole()
 
 
 class ShardSize(click.ParamType[int | None]):
@@ -42,8 +42,10 @@ class ShardSize(click.ParamType[int | None]):
 
 
 OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    option("--steps", type=AT_LEAST_ONE, default=1000, help="Number of updates."),
-    option("--batch-size", type=AT_LEAST_ONE, default=32, help="Documents per update."),
+    option("--steps", type=Whole(*BOUNDS["steps"]), default=1000, help="Number of updates."),
+    option(
+        "--batch-size", type=Whole(*BOUNDS["batch_size"]), default=32, help="Documents per update."
+    ),
     option(
         "--shard-size", type=ShardSize(), default="auto",
         help="Documents per work order: a power of two, or auto. Never changes the result.",
@@ -52,17 +54,17 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--data", default="names",
         help="names (downloaded once), embedded, a text file or a URL with one document a line.",
     ),
-    option("--seed", type=click.IntRange(min=0), default=42, help="Of shuffle, weights, samples."),
+    option("--seed", type=Whole(*BOUNDS["seed"]), default=42, help="Of shuffle, weights, samples."),
     option("--n-layer", type=AT_LEAST_ONE, default=1, help="Transformer blocks."),
     option("--n-embd", type=AT_LEAST_ONE, default=16, help="Width."),
     option("--n-head", type=AT_LEAST_ONE, default=4, help="Attention heads."),
     option("--block-size", type=AT_LEAST_ONE, default=16, help="Context, in tokens."),
-    option("--learning-rate", type=float, default=0.01, help="Of the first step; falls to 0."),
-    option("--beta1", type=float, default=0.85, help="Adam's decay of the mean."),
-    option("--beta2", type=float, default=0.99, help="Adam's decay of the mean square."),
-    option("--eps", type=float, default=1e-8, help="Adam's guard against division by zero."),
+    option("--learning-rate", type=Number(), default=0.01, help="Of the first step; falls to 0."),
+    option("--beta1", type=Number(), default=0.85, help="Adam's decay of the mean."),
+    option("--beta2", type=Number(), default=0.99, help="Adam's decay of the mean square."),
+    option("--eps", type=Number(), default=1e-8, help="Adam's guard against division by zero."),
     option(
-        "--validation-fraction", type=click.FloatRange(0.0, 1.0, max_open=True), default=0.0,
+        "--validation-fraction", type=Number(0.0, 1.0, most_open=True), default=0.0,
         help="Share of the documents that is held out, to see what the model makes of them.",
     ),
     option(
@@ -91,15 +93,15 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Go on from a run directory or a checkpoint file; 'auto': from --run-dir, if it can.",
     ),
     option(
-        "--worker-timeout", type=click.FloatRange(min=0.1), default=1.5,
+        "--worker-timeout", type=Number(0.1, MAX_SECONDS), default=1.5,
         help="Seconds of silence after which a worker's shards go to others.",
     ),
     option(
-        "--linger", type=click.FloatRange(min=0), default=0.0,
+        "--linger", type=Number(0.0, MAX_SECONDS), default=0.0,
         help="If the run is complete already: seconds to stay and send workers home.",
     ),
     option(
-        "--verify-fraction", type=click.FloatRange(0.0, 1.0), default=0.0,
+        "--verify-fraction", type=Number(0.0, 1.0), default=0.0,
         help="Share of the shards that two workers compute, to compare the bits.",
     ),
     option(

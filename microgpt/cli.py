@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -13,8 +14,10 @@ import click
 from click.core import ParameterSource
 
 from microgpt import interrupts
+from microgpt.fieldchecks import MAX_COUNT
 
 ENV_PREFIX = "MICROGPT"
+MAX_SECONDS = 604_800  # a week: what is waited for longer is waited for in vain
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 TERMINATED = 143  # and after SIGTERM
 
@@ -34,6 +37,74 @@ def option(flag: str, *, aliases: Sequence[str] = (), **attributes: Any) -> Call
     variables = [f"{ENV_PREFIX}_{name}" for name in names]
     attributes.setdefault("show_default", True)
     return click.option(flag, envvar=variables, show_envvar=True, **attributes)
+
+
+class Whole(click.ParamType[int]):
+    """A whole number from ``least`` to ``most``."""
+
+    name = "integer"
+
+    def __init__(self, least: int = 1, most: int = MAX_COUNT) -> None:
+        self._least, self._most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; fails with what a valid one is."""
+        try:
+            number = int(value)
+        except ValueError:
+            number = self._least - 1
+        if not self._least <= number <= self._most:
+            bounds = f"at least {self._least}"
+            if number > self._most or self._most < MAX_COUNT:
+                bounds = f"from {self._least} to {self._most}"
+            self.fail(f"{_shown(value)} is not a whole number {bounds}", param, ctx)
+        return number
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """What ``--help`` shows."""
+        return f"INTEGER>={self._least}"
+
+
+class Number(click.ParamType[float]):
+    """A finite number from ``least`` to ``most``, or below ``most`` if that is ``open``."""
+
+    name = "number"
+
+    def __init__(
+        self, least: float = -math.inf, most: float = math.inf, *, most_open: bool = False
+    ) -> None:
+        self._least, self._most, self._open = least, most, most_open
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number; fails with what a valid one is."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        inside = (
+            self._least <= number < self._most
+            if self._open
+            else (self._least <= number <= self._most)
+        )
+        if not inside or not math.isfinite(number):
+            self.fail(f"{_shown(value)} is not {self._described()}", param, ctx)
+        return number
+
+    def _described(self) -> str:
+        least, most = (f"{bound:g}" for bound in (self._least, self._most))
+        if math.isinf(self._least) and math.isinf(self._most):
+            return "a finite number"
+        if math.isinf(self._most):
+            return f"a finite number of at least {least}"
+        return f"a number from {least} to {'below ' * self._open}{most}"
+
+
+def _shown(value: object) -> str:
+    """What the user has typed, in a length that a line has room for."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:50]}..."
 
 
 def given(context: click.Context) -> set[str]:

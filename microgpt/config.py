@@ -7,12 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from microgpt.adam import AdamConfig
-from microgpt.model import GPTConfig
+from microgpt.model import GPTConfig, parameter_shapes
+from microgpt.parameters import num_params
 
-#: Far beyond any training; what is larger is a mistake, or a file that means harm.
+# Far beyond any training; what is larger is a mistake, or a file that means harm. It could not be
+# sent to workers, saved or loaded again, which would be noticed at the end.
 MAX_STEPS = 10**15
 MAX_BATCH = 1 << 20
 MAX_SEED = 2**64 - 1  # the largest number that msgpack can hold
+MAX_PARAMETERS = 33_000_000  # a message has at most 256 MiB; see messages.py
+MAX_LAYERS = 5_000  # a checkpoint has at most 100,000 entries, 18 for a layer; see checkpoint.py
+
+#: From where to where the whole numbers of a training lie.
+BOUNDS = {"steps": (1, MAX_STEPS), "batch_size": (1, MAX_BATCH), "seed": (0, MAX_SEED)}
 
 
 @dataclass(frozen=True)
@@ -31,13 +38,13 @@ class TrainingConfig:
     validation_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        limits = (("steps", 1, MAX_STEPS), ("batch_size", 1, MAX_BATCH), ("seed", 0, MAX_SEED))
-        for name, least, most in limits:
+        for name, (least, most) in BOUNDS.items():
             number = getattr(self, name)
             if not isinstance(number, int) or isinstance(number, bool) or number < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}")
             if number > most:
                 raise ValueError(f"{name} must be at most {most:,}")
+        check_size(self.model)
         fraction = checked_fraction(self.validation_fraction)
         object.__setattr__(self, "validation_fraction", fraction)
 
@@ -66,6 +73,18 @@ class TrainingConfig:
             if missing := sorted(ours.keys() - theirs.keys()):
                 raise ValueError(f"not the settings of a training: {missing[0]} is missing")
         return config
+
+
+def check_size(model: GPTConfig) -> None:
+    """Raise ValueError for a model whose weights could not be sent or saved."""
+    if model.n_layer > MAX_LAYERS:
+        raise ValueError(f"n_layer must be at most {MAX_LAYERS:,}, not {model.n_layer}")
+    size = num_params(parameter_shapes(model))
+    if size > MAX_PARAMETERS:
+        raise ValueError(
+            f"a model of {size:,} parameters is too large: at most {MAX_PARAMETERS:,} can be sent "
+            "to workers; take a smaller n_embd, n_layer or block_size"
+        )
 
 
 def checked_fraction(fraction: Any) -> float:

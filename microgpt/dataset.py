@@ -23,9 +23,12 @@ from importlib import resources
 from pathlib import Path
 
 from microgpt.download import DownloadFailedError, Report, download, one_line, show_size
+from microgpt.fieldchecks import MAX_DOCUMENTS as MAX_TOKENS  # the longest list of a message
 
 #: More than this is refused: all documents are kept in memory, as Python strings.
 MAX_BYTES = 2**30
+#: Characters of a document, which goes to workers with a token at either end.
+MAX_CHARACTERS = MAX_TOKENS - 2
 #: What lies there is made when it is read, or is another process's.
 _FLEETING = re.compile(r"/dev/(?!shm/)|/proc/|/sys/")
 
@@ -251,6 +254,12 @@ def _parse(name: str, data: bytes) -> Dataset:
     if not documents:
         what = "has only blank lines" if data else "is empty"
         raise DatasetError(f"{name!r} {what}: put one document on each line")
+    if max(map(len, documents)) > MAX_CHARACTERS:
+        number = 1 + next(i for i, line in enumerate(lines) if len(line.strip()) > MAX_CHARACTERS)
+        raise DatasetError(
+            f"line {number:,} of {name!r} has {len(lines[number - 1].strip()):,} characters, and a "
+            f"document at most {MAX_CHARACTERS:,}: put one document on each line"
+        )
     return Dataset(name, documents, _sha256(data), len(data))
 
 

@@ -72,8 +72,8 @@ class Result:
 
 @click.command()
 @click.option("--workers", default="1,2", help="Numbers of workers, with commas.")
-@click.option("--steps", type=click.IntRange(min=10), default=2000, help="Steps of each run.")
-@click.option("--runs", type=click.IntRange(min=1), default=5, help="Runs of each kind.")
+@click.option("--steps", type=cli.Whole(10), default=2000, help="Steps of each run.")
+@click.option("--runs", type=cli.Whole(1), default=5, help="Runs of each kind.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all numbers.")
 def checkpoints(workers: str, steps: int, runs: int, json_file: Path | None) -> None:
     """Compare runs of the default model with a checkpoint at every step and with none."""

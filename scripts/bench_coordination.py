@@ -15,6 +15,8 @@ from _bootstrap import ROOT
 from rich.console import Console
 from rich.table import Table
 
+from microgpt import cli
+
 #: Steps at the start that are not counted: processes join, caches fill.
 WARM_UP = 0.1
 TRIVIAL = ("--n-embd", "1", "--n-head", "1", "--block-size", "1")
@@ -40,7 +42,7 @@ class Timing:
 
 @click.command()
 @click.option("--workers", default="1,2", help="Numbers of workers, with commas.")
-@click.option("--steps", type=click.IntRange(min=10), default=2000, help="Steps of each run.")
+@click.option("--steps", type=cli.Whole(10), default=2000, help="Steps of each run.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all numbers.")
 def coordination(workers: str, steps: int, json_file: Path | None) -> None:
     """Time whole steps whose documents take next to no time: one document for each worker."""

@@ -18,6 +18,7 @@ from _peers.install import PEERS, PeerError, run_peer
 from rich.console import Console
 from rich.table import Table
 
+from microgpt import cli
 from microgpt.dataset import load_dataset
 from microgpt.engine import make_engine
 from microgpt.engine.fuse import fuse
@@ -50,7 +51,7 @@ class Timing:
 @click.command()
 @click.option("--batches", default="1,8,32,256", show_default=True, help="Batch sizes.")
 @click.option("--widths", default="16,32,64", show_default=True, help="Embedding widths.")
-@click.option("--repeats", type=click.IntRange(min=1), default=15, show_default=True)
+@click.option("--repeats", type=cli.Whole(1), default=15, show_default=True)
 @click.option(
     "--scalar/--no-scalar", default=True, show_default=True, help="The scalar engine too."
 )

@@ -53,19 +53,19 @@ SAVES = 50  # checkpoints of a run whose length is given
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@option("--minutes", type=click.FloatRange(min=0.01), default=10.0, help="Time under fire, about.")
-@option("--workers", type=click.IntRange(min=1), default=4, help="Worker processes.")
-@click.option("--seed", type=int, help="Of the faults.  [default: a new one each time]")
+@option("--minutes", type=cli.Number(0.01), default=10.0, help="Time under fire, about.")
+@option("--workers", type=cli.Whole(1), default=4, help="Worker processes.")
+@click.option("--seed", type=cli.Whole(0), help="Of the faults.  [default: a new one each time]")
 @click.option(
     "--every",
-    type=click.FloatRange(min=0.05),
+    type=cli.Number(0.05),
     default=2.0,
     show_default=True,
     help="Seconds between two faults, on average.",
 )
 @click.option(
     "--steps",
-    type=click.IntRange(min=1),
+    type=cli.Whole(1),
     help="Length of the runs.  [default: measured, to fill the minutes]",
 )
 @option("--engine", type=click.Choice(ENGINES), default=ENGINES[0], help="How workers compute.")
@@ -139,7 +139,7 @@ def main(
 @click.option("--only", type=click.Choice(tuple(MEASURES)), multiple=True, help="These alone.")
 @click.option("--engine", type=click.Choice(ENGINES), default=ENGINES[0], show_default=True)
 @click.option("--data", default="names", show_default=True, help="As of scripts/train.py.")
-@click.option("--scale", type=click.FloatRange(min=0.0001), default=1.0, show_default=True,
+@click.option("--scale", type=cli.Number(0.0001), default=1.0, show_default=True,
               help="How much of everything; less is quicker.")  # fmt: skip
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write the numbers there.")
 def measure(
@@ -167,16 +167,14 @@ def measure(
 
 
 @main.command("strangers")
-@option(
-    "--minutes", type=click.FloatRange(min=0.01), default=10.0, help="Time under attack, about."
-)
-@option("--workers", type=click.IntRange(min=1), default=2, help="Honest worker processes.")
-@click.option("--seed", type=int, help="Of the attacks.  [default: a new one each time]")
+@option("--minutes", type=cli.Number(0.01), default=10.0, help="Time under attack, about.")
+@option("--workers", type=cli.Whole(1), default=2, help="Honest worker processes.")
+@click.option("--seed", type=cli.Whole(0), help="Of the attacks.  [default: a new one each time]")
 @click.option("--only", type=click.Choice(tuple(strangers.UNITS)), multiple=True,
               help="These kinds of attacks alone.")  # fmt: skip
 @click.option("--engine", type=click.Choice(ENGINES), default=ENGINES[0], show_default=True)
 @click.option("--data", default="names", show_default=True, help="As of scripts/train.py.")
-@click.option("--least", type=click.FloatRange(0.0, 1.0), default=0.5, show_default=True,
+@click.option("--least", type=cli.Number(0.0, 1.0), default=0.5, show_default=True,
               help="Share of the quiet run's steps per second that must be kept.")  # fmt: skip
 @click.option(
     "--keep",

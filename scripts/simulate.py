@@ -60,11 +60,11 @@ class Tally:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@option("--schedules", type=click.IntRange(min=1), default=2000, help="How many.")
-@click.option("--seed", type=int, help="Of the first schedule.  [default: a new one each time]")
+@option("--schedules", type=cli.Whole(1), default=2000, help="How many.")
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="Places for workers.  [default: 1 to 5, drawn]"
+    "--seed", type=cli.Whole(0), help="Of the first schedule.  [default: a new one each time]"
 )
+@click.option("--workers", type=cli.Whole(1), help="Places for workers.  [default: 1 to 5, drawn]")
 @option(
     "--engine", type=click.Choice((STAND_IN, *ENGINES)), default=STAND_IN,
     help="What computes gradients; stand-in is a cheap function.",

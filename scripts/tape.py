@@ -22,11 +22,11 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--length", type=click.IntRange(min=1), default=2, help="Positions of the document.")
-@click.option("--vocab-size", type=click.IntRange(min=1), default=27, show_default=True)
-@click.option("--n-layer", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--n-embd", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--n-head", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--length", type=cli.Whole(1), default=2, help="Positions of the document.")
+@click.option("--vocab-size", type=cli.Whole(1), default=27, show_default=True)
+@click.option("--n-layer", type=cli.Whole(1), default=1, show_default=True)
+@click.option("--n-embd", type=cli.Whole(1), default=16, show_default=True)
+@click.option("--n-head", type=cli.Whole(1), default=4, show_default=True)
 @click.option("--statistics", is_flag=True, help="Only the numbers, not the program.")
 def show(
     length: int, vocab_size: int, n_layer: int, n_embd: int, n_head: int, statistics: bool

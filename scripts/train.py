@@ -26,13 +26,14 @@ from microgpt import cli
 from microgpt.cli import UserError, option
 from microgpt.engine import ENGINES
 
+MAX_WORKERS = 4096  # the connections that a coordinator takes
 #: Files of a run that has begun; the second also if somebody has deleted all while it ran.
 BEGUN = ("config.json", NEWEST)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @option(
-    "--workers", type=click.IntRange(min=1), default=len(os.sched_getaffinity(0)),
+    "--workers", type=cli.Whole(1, MAX_WORKERS), default=len(os.sched_getaffinity(0)),
     help="Worker processes. Never changes the result.", show_default="number of CPU cores",
 )  # fmt: skip
 @option(

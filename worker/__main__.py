@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from microgpt import cli
-from microgpt.cli import UserError, option
+from microgpt.cli import MAX_SECONDS, Number, UserError, option
 from microgpt.engine import ENGINES
 from microgpt.keyfiles import has_coordinator
 from microgpt.platform_bits import libm_sha256
@@ -42,7 +42,7 @@ DEFAULT_CONNECT = "tcp://127.0.0.1:5555"
     help="Encrypt: folder with coordinator.key; a pair of our own is made there if missing.",
 )  # fmt: skip
 @option(
-    "--patience", type=click.FloatRange(min=0), default=0.0, show_default="for ever",
+    "--patience", type=Number(0.0, MAX_SECONDS), default=0.0, show_default="for ever",
     help="Leave after so many seconds without a coordinator.",
 )  # fmt: skip
 @click.option("--parent", type=int, default=0, hidden=True, help="Leave when this process ends.")
