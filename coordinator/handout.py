@@ -42,6 +42,10 @@ from microgpt.vectors import vector_to_map
 
 SLOW_FACTOR = 4.0  # a shard is a straggler after this many times the usual time of one
 SLOW_LEAST = 0.1  # seconds below which nobody is called a straggler
+FIRST_PATIENCE = 1.0  # seconds, as long as no time of a shard is known
+MOST_DOUBLINGS = 6  # of the patience with a shard that many have taken and nobody answers
+BACKUP_SECONDS = 10.0  # between two lines about one slow worker
+FORGOTTEN = 600.0  # seconds after which a slow worker is news again
 REMEMBERED_TIMES = 64
 
 
@@ -114,6 +118,7 @@ class HandOut:
         self._times = {True: Times(), False: Times()}  # of training, and of evaluation
         self._evaluated: Done | None = None  # the step that waits for its validation loss
         self._waived = False
+        self._backups: dict[str, tuple[float, int]] = {}  # by slow worker: when told, and not since
 
     def begin(self, training: TrainingState, workers: int, now: float) -> None:
         """Turn to the step that ``training`` is ready for, with so many workers there."""
@@ -164,26 +169,48 @@ class HandOut:
         self._waived = alone and (self._waived or bool(stuck))
 
     def back_up_stragglers(self, workers: Mapping[Peer, Worker], now: float) -> None:
-        """Let idle workers compute what a slow one owes; whoever answers first wins."""
+        """Let idle workers compute what slow ones owe; whoever answers first wins.
+
+        A shard goes to one more after a while, and after twice that time to another one, so that
+        everybody who works gets it in the end, however many there are who do not.
+        """
+        # Those first who have answered most: a worker that has taken work and done none is last.
         idle = [worker for worker in workers.values() if not worker.owed]
-        times = self._times[self.ledger.phase.training].round_trips
-        if not idle or not times:
+        idle.sort(key=lambda worker: worker.documents, reverse=True)
+        if not idle:
             return
-        usual = statistics.median(times)
         for shard, owners in self.ledger.owners.items():
-            if len(owners) != 1 or self.ledger.decided(shard):
+            if not owners or self.ledger.decided(shard):
                 continue
-            ((owner, since),) = owners.items()
-            if now - since <= max(SLOW_LEAST, SLOW_FACTOR * usual * shard.count):
+            surplus = min(max(0, self.ledger.surplus(shard)), MOST_DOUBLINGS)
+            if now - max(owners.values()) <= self._patience(shard) * 2**surplus:
                 continue
             helper = next((w for w in idle if not self.ledger.involved(shard, w.peer)), None)
             if helper is not None:
                 idle.remove(helper)
-                slow = workers[owner].name
-                text = f"{helper.name} also computes a shard that {slow} is slow with"
-                self._out.note("backup", text, worker=helper.name, slow=slow)
+                slow = workers.get(next(iter(owners)))
+                self._tell_of_backup(helper.name, slow.name if slow else "another worker", now)
                 self.ledger.take_also(shard, helper.peer, now)
                 self._give(helper, shard)
+
+    def _patience(self, shard: Shard) -> float:
+        """Seconds after which a shard is taking too long."""
+        times = self._times[self.ledger.phase.training].round_trips
+        if not times:
+            return FIRST_PATIENCE
+        return max(SLOW_LEAST, SLOW_FACTOR * statistics.median(times) * shard.count)
+
+    def _tell_of_backup(self, helper: str, slow: str, now: float) -> None:
+        """The first time at once, then how often it was in the time since the last line."""
+        told_at, untold = self._backups.get(slow, (-math.inf, 0))
+        if now - told_at < BACKUP_SECONDS:
+            self._backups[slow] = told_at, untold + 1
+            return
+        times = f" (and {untold} others in the meantime)" if untold else ""
+        text = f"{helper} also computes a shard that {slow} is slow with{times}"
+        self._out.note("backup", text, worker=helper, slow=slow, untold=untold)
+        recent = {name: told for name, told in self._backups.items() if now - told[0] < FORGOTTEN}
+        self._backups = {**recent, slow: (now, 0)}
 
     def _give(self, worker: Worker, shard: Shard) -> None:
         step = self.ledger.step

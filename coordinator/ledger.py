@@ -114,13 +114,15 @@ class StepLedger:
         """Shards that the worker has been given and not answered, in order."""
         return [shard for shard in self.all if peer in self.owners[shard]]
 
+    def surplus(self, shard: Shard) -> int:
+        """How many workers more than it needs owe the shard; negative if it needs more."""
+        given = len(self.contributions[shard])
+        needed = max(self.wanted[shard], given + 1)  # given and no result: they differ
+        return given + len(self.owners[shard]) - needed
+
     def _requeue(self, shard: Shard) -> None:
         """Make the shard stand in the queue as often as it needs further workers."""
-        missing = 0
-        if shard not in self._results:
-            given = len(self.contributions[shard])
-            needed = max(self.wanted[shard], given + 1)  # given and no result: they differ
-            missing = max(0, needed - given - len(self.owners[shard]))
+        missing = 0 if shard in self._results else max(0, -self.surplus(shard))
         for _ in range(self._standing[shard], missing):
             self.queue.appendleft(shard)
         for _ in range(missing, self._standing[shard]):

@@ -467,6 +467,66 @@ def test_a_slow_worker_is_helped_and_the_first_answer_counts() -> None:
     assert play.state.training.params.tobytes() == expected(play.config)
 
 
+def wait(play: Play, seconds: float, *peers: bytes) -> None:
+    """Let time pass while these workers say that they live."""
+    for _ in range(round(seconds / 0.25)):
+        play.do(Tick(), after=0.25)
+        for peer in peers:
+            play.says(peer, messages.Heartbeat(RUN, LIFE, ready=True))
+
+
+def test_the_first_shard_of_all_is_waited_for_a_second_and_not_for_ever() -> None:
+    play = Play(batch_size=1, steps=1)
+    play.joins(A, B)
+    wait(play, 0.75, A, B)
+    assert play.got(B, messages.Task) == []
+    wait(play, 0.5, A, B)
+    play.answers(B)
+    play.do(Saved(1))
+    assert play.finish == Finish("done", "all 1 steps are done")
+
+
+def test_however_many_are_lazy_the_one_who_works_gets_every_shard() -> None:
+    play = Play(batch_size=2, steps=3)
+    lazy = [b"lazy %d" % number for number in range(6)]
+    play.joins(*lazy, A)
+    waited = 0.0
+    while play.state.closing is None:
+        wait(play, 0.25, *lazy, A)
+        waited += 0.25
+        assert waited < 10.0
+        if play.state.workers[A].owed and play.state.closing is None:
+            play.answers(A)
+    assert play.state.training.params.tobytes() == expected(play.config)
+
+
+def test_a_verified_shard_that_two_lazy_workers_have_goes_to_others() -> None:
+    play = Play(batch_size=1, steps=1, verify_fraction=1.0)
+    play.joins(A, B, C, b"D")
+    assert play.got(C, messages.Task) == []
+    wait(play, 5.0, A, B, C, b"D")
+    play.answers(C)
+    play.answers(b"D")
+    assert play.state.closing == Finish("done", "all 1 steps are done")
+
+
+def test_a_slow_worker_is_told_of_once_and_then_counted() -> None:
+    play = Play(batch_size=3, steps=40)
+    play.joins(A, B, C)
+    for _ in range(40):
+        for _ in range(4):  # A is asked anew each time, and never answers in time
+            for peer in (B, C):
+                if play.state.workers[peer].owed and play.state.closing is None:
+                    play.answers(peer)
+        wait(play, 0.5, A, B, C)
+        if play.state.closing is None and play.state.workers[A].owed:
+            play.answers(A)
+    backups = [note.text for note in play.notes if note.kind == "backup"]
+    assert 2 <= len(backups) <= 3, "of twenty seconds"
+    assert backups[0].endswith("also computes a shard that A is slow with")
+    assert "that A is slow with (and " in backups[1]
+
+
 def test_two_opinions_that_differ_are_reported_with_both_names() -> None:
     play = Play(batch_size=1, steps=2, verify_fraction=1.0)
     play.joins(A, B, C)

@@ -18,8 +18,9 @@ from coordinator.members import MISSED, MISSED_SECONDS
 from coordinator.state import CoordinatorState
 from microgpt import messages
 from microgpt.checkpoint import load
+from microgpt.vectors import vector_to_map
 from tests.processes import TINY, Lab
-from tests.test_coordinator_state import LIFE, RUN, A, B, Play, expected
+from tests.test_coordinator_state import LIFE, RUN, SHAPES, A, B, C, Play, expected, pretend
 
 
 def raise_overflow(*arguments: Any, **more: Any) -> Any:
@@ -88,6 +89,31 @@ def test_an_error_that_no_peer_has_caused_is_not_hidden(monkeypatch: pytest.Monk
     monkeypatch.setattr(HandOut, "back_up_stragglers", raise_overflow)
     with pytest.raises(OverflowError):
         play.do(Tick())
+
+
+def test_a_third_late_answer_that_contradicts_two_breaks_nothing() -> None:
+    """They are of a step that is cut otherwise than the one in hand."""
+    play = Play(steps=2, batch_size=4, shard_size=None)
+    play.joins(A)
+    old = play.task(A)
+    assert old.count == 4
+    for peer in (B, C):
+        play.joins(peer)
+        for _ in range(20):
+            play.do(Tick(), after=0.2)
+            for other in (A, B, C):
+                play.says(other, messages.Heartbeat(RUN, LIFE, ready=True))
+            if play.got(peer, messages.Task):
+                break
+        assert play.task(peer).start == old.start
+    play.answers(A, seconds=1000.0)
+    assert play.state.training.step == 1
+    assert play.task(A).count == 1
+    wrong = vector_to_map(0.0 * pretend([[0]]), SHAPES)
+    play.says(B, play.answer(old, gradient=wrong))
+    play.says(C, play.answer(old))
+    assert "expelled" in play.kinds()
+    assert list(play.state.workers) == [A, C], "the one who is alone in an opinion"
 
 
 # --- workers that have gone without a word -------------------------------------------------------
