@@ -6,9 +6,12 @@ from microgpt import interrupts  # isort: skip  # before what takes time to impo
 
 interrupts.leave_quietly()
 
+import time
+
+STARTED = time.monotonic()  # what people wait for includes our imports
+
 import contextlib
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -206,10 +209,9 @@ def conduct(run: Run, settings: Settings, parent: int) -> int:
     library = CheckpointLibrary(Shelf(run.directory, run.id, life), transport)
     server = Server(state, transport, record, console, library, parent)
     writer = CheckpointWriter(run.directory, run.checkpoint, server.report, settings.retention())
-    began = time.monotonic()
+    before = time.monotonic() - STARTED
     try:
         finish, stopped_by = server.serve(writer)
-        seconds = time.monotonic() - began
         server.linger(settings.linger if run.state.step >= config.steps else 0.0)
         if not stopped_by:
             writer.close(DELETE_SECONDS)
@@ -219,8 +221,9 @@ def conduct(run: Run, settings: Settings, parent: int) -> int:
         library.close(CLOSE_SECONDS)
         transport.close()
         record.close()
-    steps_done = state.training.step - run.state.step
-    return report(run, state.training, finish, stopped_by, steps_done, seconds)
+    steps = state.training.step - run.state.step
+    took = state.times.summary(steps, before) if steps else ""
+    return report(run, state.training, finish, stopped_by, took)
 
 
 def prepare_adam(run: Run) -> None:
@@ -251,10 +254,8 @@ def describe(run: Run, settings: Settings) -> dict[str, Any]:
     }
 
 
-def report(
-    run: Run, state: TrainingState, finish: Finish, stopped_by: int, steps: int, seconds: float
-) -> int:
-    """Say how the run ended and what it made. Returns the exit code."""
+def report(run: Run, state: TrainingState, finish: Finish, stopped_by: int, took: str) -> int:
+    """Say how the run ended, how long it ``took``, and what it made. Returns the exit code."""
     path = run.directory / NEWEST
     sample = f"python scripts/sample.py {path}"
     if finish.outcome == "failed":
@@ -262,8 +263,7 @@ def report(
     if finish.outcome == "stopped":
         say(f"{finish.reason}; to go on: python scripts/train.py --resume {run.directory}")
         return 128 + stopped_by if stopped_by else cli.INTERRUPTED
-    rate = f" in {seconds:.1f} s ({steps / seconds:.0f} steps/s)" if steps else ""
-    say(f"{finish.reason}{rate}")
+    say(f"{finish.reason}: {took}" if took else finish.reason)
     interrupts.leave_quietly()  # all is saved: Ctrl-C need not wait for the samples
     show_samples(run.checkpoint(state))
     say(f"checkpoint: {path}\nmore samples: {sample}")

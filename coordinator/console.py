@@ -6,17 +6,17 @@ import sys
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from typing import Any, Protocol
 
 from rich.console import Console as RichConsole
 from rich.console import Group
-from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from coordinator.events import Note
+from coordinator.pace import Pace, duration, figure
+from coordinator.screen import Screen
 from coordinator.state import Worker
 from microgpt.cli import printable, say
 
@@ -25,6 +25,7 @@ REFRESH_SECONDS = 0.1
 MEAN_OVER = 100  # steps of the running mean of the loss
 RATE_OVER = 5.0  # seconds of the shown rates
 ETA_OVER = 30.0  # seconds that the remaining time is judged by
+PAUSE_SECONDS = 1.0  # a worker without work for less is at work, as people see it
 MAX_WORKER_LINES = 16
 
 
@@ -83,66 +84,85 @@ class PlainConsole:
 
 
 class LiveConsole:
-    """A bar, the loss and its running mean, and a line for every worker, below the log's lines."""
+    """A bar, the loss and its running mean, and a line for every worker, below the log's lines.
+
+    Speeds and remaining times are by a clock that stands still while no worker is ready.
+    """
 
     def __init__(self, total_steps: int, first_step: int) -> None:
-        self._console = RichConsole(highlight=False)
+        self._console, self._screen = RichConsole(highlight=False), Screen()
         self._total, self._step = total_steps, first_step
         self._losses: deque[float] = deque(maxlen=MEAN_OVER)
         self._record: Mapping[str, Any] = {}
         self._validation = ""
-        self._steps, self._documents = Pace(), Pace()
-        self._workers: dict[int, Pace] = {}
-        self._done_documents = 0
+        self._steps, self._documents = Pace(ETA_OVER), Pace(RATE_OVER)
+        self._rates: Mapping[int, float] = {}
+        self._counts: dict[int, tuple[int, float]] = {}  # documents of workers, and since when
+        self._doing: dict[str, str] = {}  # what workers do that are not ready, by their names
+        self._worked, self._looked = 0.0, time.monotonic()
+        self._unready_since = self._looked
         self._shown = 0.0
-        self._live = Live(console=self._console, auto_refresh=False)
 
     def step(self, record: Mapping[str, Any]) -> None:
         """See ``Console``."""
         self._record, self._step = record, record["step"]
         self._losses.append(record["loss"])
-        self._done_documents += record["documents"]
         if "validation_loss" in record:
             loss = f"[bold]{record['validation_loss']:.4f}[/]"
             self._validation = f"validation loss {loss} at step {record['step']:,}"
 
     def note(self, note: Note) -> None:
         """See ``Console``."""
-        if note.warning or note.kind != "checkpoint":
+        if note.kind == "status":
+            name = str(note.details["worker"])
+            self._doing[name] = printable(note.text).removeprefix(f"{name}: ")
+        elif note.warning or note.kind != "checkpoint":
             heading = "[yellow]warning:[/] " if note.warning else ""
-            with suppress(OSError):  # nobody looks any more
-                self._console.print(heading + escape(printable(note.text)))
+            self._screen.say(self._styled(heading + escape(printable(note.text)), soft_wrap=True))
 
     def refresh(self, workers: Collection[Worker]) -> None:
         """See ``Console``."""
         now = time.monotonic()
+        if any(worker.ready for worker in workers):
+            self._worked += now - self._looked
+            self._unready_since = now
+        self._looked = now
         if now - self._shown >= REFRESH_SECONDS:
-            self._show(workers, now)
+            self._rates = self._documents.rates(
+                self._worked, {worker.number: worker.documents for worker in workers}
+            )
+            self._show(workers, now, self._waiting(workers, now))
             self._shown = time.monotonic()  # a slow terminal must not take all our time
 
     def close(self) -> None:
         """See ``Console``."""
-        self._show((), time.monotonic())
-        with suppress(OSError):
-            self._live.stop()
+        self._show((), time.monotonic())  # the last step may not have been shown
+        self._screen.close()
 
-    def _show(self, workers: Collection[Worker], now: float) -> None:
-        parts: list[Any] = [self._bar(now)]
+    def _show(self, workers: Collection[Worker], now: float, waiting: str = "") -> None:
+        columns, lines = self._screen.size()
+        parts: list[Any] = [self._bar()]
         if self._record:
-            parts.append(self._numbers(now))
+            parts.append(self._numbers())
         if self._validation:
             parts.append(self._validation)
+        if waiting:
+            parts.append(waiting)
         if workers:
-            parts += ["", self._worker_table(workers, now)]
-        with suppress(OSError):
-            # Not before now: it hides the cursor, which only a proper end brings back.
-            self._live.start()
-            self._live.update(Group(*parts), refresh=True)
+            room = lines - len(parts) - 4  # one line free, one empty, the headings, and "more"
+            parts += ["", self._worker_table(workers, now, max(1, min(MAX_WORKER_LINES, room)))]
+        drawn = self._styled(Group(*parts), no_wrap=True, overflow="ellipsis", width=columns)
+        self._screen.draw(drawn.removesuffix("\n").split("\n"))
 
-    def _bar(self, now: float) -> Table:
-        speed = self._steps.rate(now, self._step, ETA_OVER)
+    def _styled(self, part: Any, **how: Any) -> str:
+        with self._console.capture() as captured:
+            self._console.print(part, end="", **how)
+        return captured.get()
+
+    def _bar(self) -> Table:
+        rate = self._steps.rates(self._worked, {0: self._step})[0]
         left = self._total - self._step
-        eta = f"ETA {duration(left / speed)}" if speed and left else "" if not left else "ETA -"
+        eta = f"ETA {duration(left / rate)}" if rate and left else "" if not left else "ETA -"
         bar = ProgressBar(self._total, self._step, complete_style="green", finished_style="green")
         table = Table.grid(padding=(0, 1), expand=True)
         for ratio in (None, 1, None):
@@ -150,59 +170,45 @@ class LiveConsole:
         table.add_row(f"step [bold]{self._step:,}[/] / {self._total:,}", bar, eta)
         return table
 
-    def _numbers(self, now: float) -> str:
+    def _numbers(self) -> str:
         mean = sum(self._losses) / len(self._losses)
-        rate = self._documents.rate(now, self._done_documents, RATE_OVER)
         return (
             f"loss [bold]{self._record['loss']:.4f}[/], mean of {len(self._losses)} "
-            f"[bold]{mean:.4f}[/], learning rate {self._record['lr']:.6f}, {rate:,.0f} documents/s"
+            f"[bold]{mean:.4f}[/], learning rate {self._record['lr']:.6f}, "
+            f"{figure(sum(self._rates.values()))} documents/s"
         )
 
-    def _worker_table(self, workers: Collection[Worker], now: float) -> Table:
+    def _waiting(self, workers: Collection[Worker], now: float) -> str:
+        """A line for as long as nobody can be given work, which may be long."""
+        if self._step >= self._total or any(worker.ready for worker in workers):
+            return ""
+        who = "getting ready" if workers else "waiting for workers"
+        return f"{who}: {now - self._unready_since:.0f} s"
+
+    def _worker_table(self, workers: Collection[Worker], now: float, most: int) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for heading in ("worker", "engine", "state", "documents", "documents/s"):
-            table.add_column(heading, justify="right" if heading.startswith("doc") else "left")
+            justify: Any = "right" if heading.startswith("doc") else "left"
+            table.add_column(heading, justify=justify, no_wrap=True)
         shown = sorted(workers, key=lambda worker: (len(worker.name), worker.name))
-        for worker in shown[:MAX_WORKER_LINES]:
-            pace = self._workers.setdefault(worker.number, Pace())
-            rate = pace.rate(now, worker.documents, RATE_OVER)
-            # Between two shards nobody is idle in a sense that people care about.
-            at_work = worker.owed or pace.moved(now)
-            state = "computing" if at_work else "idle" if worker.ready else "starting"
+        for worker in shown[:most]:
+            state = self._state(worker, now)
             table.add_row(
                 escape(worker.name), escape(worker.engine),
-                state if at_work else f"[dim]{state}[/]",
-                f"{worker.documents:,}", f"{rate:,.0f}",
+                state if state == "computing" else f"[dim]{escape(state)}[/]",
+                f"{worker.documents:,}", figure(self._rates.get(worker.number, 0.0)),
             )  # fmt: skip
-        if len(shown) > MAX_WORKER_LINES:
-            table.add_row(f"[dim]and {len(shown) - MAX_WORKER_LINES} more[/]")
+        if len(shown) > most:
+            table.add_row(f"[dim]and {len(shown) - most} more[/]")
         return table
 
-
-class Pace:
-    """How fast a count grows, as seen at the moments when it was asked."""
-
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque()
-        self._moved = float("-inf")
-
-    def rate(self, now: float, count: int, over: float) -> float:
-        """Counts per second over the last ``over`` seconds."""
-        if self._seen and count != self._seen[-1][1]:
-            self._moved = now
-        self._seen.append((now, count))
-        while len(self._seen) > 2 and now - self._seen[0][0] > over:
-            self._seen.popleft()
-        then, before = self._seen[0]
-        return (count - before) / (now - then) if now > then else 0.0
-
-    def moved(self, now: float) -> bool:
-        """Whether the count has grown within the last second."""
-        return now - self._moved < 1.0
-
-
-def duration(seconds: float) -> str:
-    """``h:mm:ss``."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}"
+    def _state(self, worker: Worker, now: float) -> str:
+        before, since = self._counts.get(worker.number, (worker.documents, now - PAUSE_SECONDS))
+        if worker.documents != before:
+            since = now
+        self._counts[worker.number] = (worker.documents, since)
+        if worker.ready:
+            self._doing.pop(worker.name, None)
+        if worker.owed or now - since < PAUSE_SECONDS:
+            return "computing"
+        return "idle" if worker.ready else self._doing.get(worker.name, "starting")

@@ -16,6 +16,7 @@ from coordinator.ledger import Phase, StepLedger
 from coordinator.members import Members, Worker
 from coordinator.opinions import Disbelieved, dead_end, hear_answer, hear_failure, read_gradient
 from coordinator.outbox import Outbox, printable
+from coordinator.pace import WorkTimes
 from microgpt import messages
 from microgpt.config import TrainingConfig
 from microgpt.model import parameter_shapes
@@ -31,7 +32,7 @@ class CoordinatorState:
     ``libm``: digest of what our C library computes, to compare workers' with.
     ``workers`` maps peers to workers in the order in which they joined; ``training`` is the newest
     state; ``closing`` is None while training goes on, else the outcome that is being carried out.
-    ``worked``: seconds in which some worker was ready for work, by which steps are timed.
+    ``times``: how long some worker was ready for work, by which steps are timed.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class CoordinatorState:
         self._ready = self._members.ready
         self._handout = HandOut(config, corpus, policy, self._out, run, life)
         self._shapes = parameter_shapes(config.model)
-        self.worked = 0.0
+        self.times = WorkTimes()
         self._clock = 0.0  # what the caller's clock showed last
         self._now = 0.0  # our own time: see _advance_time
         self._saving: int | None = None  # step of the last Save that has not been reported
@@ -85,7 +86,7 @@ class CoordinatorState:
         if self.training.step >= self.config.steps:
             self._close(Finish("done", "the run was complete already"))
         else:
-            self._handout.begin(self.training, 0, self.worked)
+            self._handout.begin(self.training, 0, self.times.worked)
             self._note_idle()
         return self._out.actions
 
@@ -132,8 +133,8 @@ class CoordinatorState:
         the workers' fault, and what they have sent meanwhile is read before they are judged.
         """
         passed, self._clock = now - self._clock, now
-        if self._ready:
-            self.worked += max(passed, 0.0)
+        if self.closing is None:
+            self.times.add(max(passed, 0.0), bool(self._ready))
         self._now += min(max(passed, 0.0), self.policy.worker_timeout / 4)
 
     # --- events ----------------------------------------------------------------------------------
@@ -299,7 +300,7 @@ class CoordinatorState:
 
     def _finish_phase(self) -> None:
         try:
-            done = self._handout.conclude(len(self._ready), self.worked)
+            done = self._handout.conclude(len(self._ready), self.times.worked)
         except ArithmeticError as error:
             self._close(Finish("failed", f"{error}; a lower --learning-rate may help"))
             return
@@ -311,7 +312,7 @@ class CoordinatorState:
                 return
             if self.policy.saves(done.after):
                 self._save()
-            self._handout.begin(done.after, len(self._ready), self.worked)
+            self._handout.begin(done.after, len(self._ready), self.times.worked)
         self._dispatch()
 
     def _save(self) -> None:

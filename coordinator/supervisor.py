@@ -74,6 +74,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Until the run is over. Returns the exit code; no child is left. Raises UserError."""
+        cli.expect_block(True)  # the coordinator's
         for caught in interrupts.SIGNALS:
             signal.signal(caught, self._on_signal)
         (self._run_dir / "endpoint").unlink(missing_ok=True)
@@ -124,6 +125,7 @@ class Supervisor:
         if code >= 0:
             self._exit_code = code
             return
+        cli.clear_block()
         self._say(f"the coordinator was killed ({_signal_name(code)}); starting it again")
         # Without a checkpoint it was killed before it had begun.
         self._start_coordinator("auto" if (self._run_dir / NEWEST).exists() else self._resume)
@@ -202,6 +204,8 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
+                if child.number == 0:
+                    cli.clear_block()
 
     def _say(self, text: str) -> None:
         cli.say(text, error=True)

@@ -21,6 +21,9 @@ MAX_SECONDS = 604_800  # a week: what is waited for longer is waited for in vain
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 TERMINATED = 143  # and after SIGTERM
 
+_ERASED = "\r\x1b[J"  # on a terminal: the line of the cursor, and all below
+_over_block = False
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -137,9 +140,27 @@ def run(command: click.Command, **extra: Any) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def expect_block(there: bool) -> None:
+    """Say whether there may be a block of lines on the terminal below the cursor.
+
+    See ``coordinator.screen``: it will be drawn anew, and what is printed meanwhile erases it.
+    """
+    global _over_block
+    _over_block = there and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+def clear_block() -> None:
+    """Take away what is left of a block whose process has been killed."""
+    stream = next((stream for stream in (sys.stdout, sys.stderr) if stream.isatty()), None)
+    if stream and _over_block:
+        say(_ERASED + "\x1b[?7h\x1b[?25h", error=stream is sys.stderr, end="")
+
+
 def say(text: str, *, error: bool = False, end: str = "\n") -> None:
     """Print a line at once. Nobody there to read it (a closed pipe or terminal) is no error."""
     stream = sys.stderr if error else sys.stdout
+    if _over_block and stream.isatty():
+        text = _ERASED + text
     try:
         print(text, file=stream, end=end, flush=True)
     except OSError:

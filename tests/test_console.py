@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from coordinator.console import MAX_WORKER_LINES, LiveConsole, Pace, PlainConsole, duration
+from coordinator.console import MAX_WORKER_LINES, LiveConsole, PlainConsole
 from coordinator.events import Note
+from coordinator.pace import Pace, WorkTimes, duration, figure, speed
 from coordinator.state import Worker
 from tests.processes import TINY, Lab, eventually
 
@@ -77,16 +78,55 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_pace_is_that_of_the_last_seconds() -> None:
-    pace = Pace()
-    assert pace.rate(0.0, 0, 5.0) == 0.0
+    pace = Pace(5.0)
+    assert pace.rates(0.0, {0: 0}) == {0: 0.0}
     for second in range(1, 11):
-        pace.rate(float(second), 100 * second, 5.0)
-    assert pace.rate(11.0, 1100, 5.0) == pytest.approx(100.0)
+        pace.rates(float(second), {0: 100 * second})
+    assert pace.rates(11.0, {0: 1100}) == {0: pytest.approx(100.0)}
     for second in range(12, 30):
-        stands = pace.rate(float(second), 1100, 5.0)
-    assert stands == 0.0
-    assert pace.moved(11.5)
-    assert not pace.moved(29.0)
+        stands = pace.rates(float(second), {0: 1100})
+    assert stands == {0: 0.0}
+
+
+def test_paces_are_over_the_same_seconds_for_all() -> None:
+    pace = Pace(5.0)
+    for second in range(11):
+        pace.rates(float(second), {1: 10 * second})
+    assert pace.rates(11.0, {1: 110, 2: 40}) == {1: 10.0, 2: 8.0}
+    assert pace.rates(11.0, {1: 110, 2: 40}) == {1: 10.0, 2: 8.0}, "the clock stands still"
+
+
+@pytest.mark.parametrize(
+    ("steps", "seconds", "text"),
+    [
+        (1000, 1.6, "625 steps/s"),
+        (2000, 0.8, "2,500 steps/s"),
+        (30, 20.0, "1.5 steps/s"),
+        (3, 20.0, "6.7 s/step"),
+        (2, 500.0, "250 s/step"),
+        (1, 0.0, "1,000,000,000 steps/s"),
+    ],
+)
+def test_speeds(steps: int, seconds: float, text: str) -> None:
+    assert speed(steps, seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0.0, "0"), (0.034, "0.034"), (1.26, "1.3"), (9871.4, "9,871")]
+)
+def test_figures(number: float, text: str) -> None:
+    assert figure(number) == text
+
+
+def test_getting_ready_and_training_are_told_apart() -> None:
+    times = WorkTimes()
+    for seconds, ready in ((11.0, False), (1.0, True), (0.6, True), (0.5, False)):
+        times.add(seconds, ready)
+    assert times.summary(1000, 1.1) == "ready after 12.1 s; 1,000 steps in 1.6 s (625 steps/s)"
+    times.add(20.0, False)
+    assert times.summary(1000, 1.1) == (
+        "ready after 12.1 s, 20.5 s without workers in between; 1,000 steps in 1.6 s (625 steps/s)"
+    )
 
 
 # The live view
@@ -135,6 +175,69 @@ def test_the_live_view_shows_the_run_and_its_workers(
     clock[0] += 0.02
     console.refresh(workers)
     assert capsys.readouterr().out != ""
+    console.close()
+
+
+def test_header_and_rows_count_the_same_documents_in_the_same_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("coordinator.console.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    console = live(monkeypatch)
+    workers = [worker(1), worker(2)]
+    for _ in range(24):  # they compile
+        clock[0] += 1.0
+        console.refresh(workers)
+    shown = visible(capsys.readouterr().out)
+    assert "getting ready: 1 s" in shown
+    assert "getting ready: 24 s" in shown
+    workers[0].ready = workers[1].ready = True
+    for step in range(1, 21):
+        clock[0] += 0.1
+        workers[0].documents += 10
+        workers[1].documents += 22
+        console.step(record(step))
+        console.refresh(workers)
+    last = visible(capsys.readouterr().out).rpartition("step 20 / 400")[2]
+    assert "getting ready" not in last
+    assert "320 documents/s" in last
+    assert re.search(r"worker-1 +tape +computing +200 +100\s", last)
+    assert re.search(r"worker-2 +tape +computing +440 +220\s", last)
+    assert "ETA 0:00:38" in last, "compiling is not the pace of steps"
+    console.close()
+
+
+def test_what_a_worker_prepares_is_its_state_and_no_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = live(monkeypatch)
+    one = worker(1)
+    for text in ("compiling [1 of 2]", "compiling [2 of 2]"):
+        console.note(Note("status", f"worker-1: {text}", {"worker": "worker-1"}))
+    console.refresh([one])
+    assert re.search(
+        r"worker-1 +tape +compiling \[2 of 2\] +0 +0", visible(capsys.readouterr().out)
+    )
+    one.ready = True
+    console._shown = 0.0
+    console.refresh([one])
+    one.ready = False  # a new life: what it did then is past
+    console._shown = 0.0
+    console.refresh([one])
+    assert re.search(r"idle.*starting", visible(capsys.readouterr().out), re.DOTALL)
+    console.close()
+
+
+def test_a_low_terminal_shows_as_many_workers_as_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = live(monkeypatch)
+    monkeypatch.setenv("LINES", "12")
+    console.refresh([worker(number) for number in range(1, 41)])
+    shown = visible(capsys.readouterr().out)
+    assert shown.count("\n") <= 11
+    assert "worker-6" in shown
+    assert "and 34 more" in shown
     console.close()
 
 

@@ -25,6 +25,7 @@ from coordinator.events import (
     StopRequested,
     Tick,
 )
+from coordinator.pace import WorkTimes
 from coordinator.state import CoordinatorState, Policy
 from microgpt import messages
 from microgpt.config import TrainingConfig
@@ -244,7 +245,7 @@ def test_a_step_is_timed_while_somebody_is_ready_and_no_longer() -> None:
     play.now += 0.125
     play.answers(B)
     assert [record["seconds"] for record in play.done] == [0.75, 0.125]
-    assert play.state.worked == 0.875
+    assert play.state.times == WorkTimes(until_ready=21.0, worked=0.875, alone=60.0)
 
 
 @pytest.mark.parametrize(
