@@ -31,13 +31,19 @@ from coordinator.config import (
     Settings,
     check_resumed,
     coordinator_options,
-    link_latest,
-    new_run_dir,
 )
 from coordinator.console import make_console
 from coordinator.events import Finish
 from coordinator.library import CheckpointLibrary
-from coordinator.record import RunDirError, RunRecord, fingerprint, versions
+from coordinator.record import RunRecord, fingerprint, versions
+from coordinator.rundir import (
+    OwnedRunDir,
+    RunDirError,
+    check_free,
+    find_run_dir,
+    holds_checkpoints,
+    link_latest,
+)
 from coordinator.security import require_safe_bind
 from coordinator.server import Server
 from coordinator.sharding import unsendable
@@ -71,7 +77,6 @@ class Run:
     """A run about to begin or to go on."""
 
     id: str
-    directory: Path
     config: TrainingConfig
     dataset: Dataset
     corpus: Corpus
@@ -87,44 +92,61 @@ class Run:
 @option("--bind", default=DEFAULT_BIND, help="Address for workers: tcp://HOST:PORT or ipc://PATH.")
 @coordinator_options
 @click.option("--parent", type=int, default=0, hidden=True, help="Stop when this process ends.")
+@click.option("--lock", type=int, default=None, hidden=True, help="Descriptor: --run-dir, locked.")
+@click.option("--announce", type=int, default=None, hidden=True, help="Descriptor: our address.")
 @click.pass_context
-def main(context: click.Context, /, parent: int, **flags: Any) -> int:
+def main(
+    context: click.Context, /, parent: int, lock: int | None, announce: int | None, **flags: Any
+) -> int:
     """Train microGPT with the workers that connect: python -m worker --connect ADDRESS."""
     settings = Settings(**flags)
     require_safe_bind(settings.bind, settings.curve, settings.insecure)
+    path = find_run_dir(settings.run_dir, settings.resume)
     try:
-        run = prepare(settings, cli.given(context))
-        return conduct(run, settings, parent)
+        with contextlib.ExitStack() as stack:
+            directory: OwnedRunDir | None = None
+            if path is not None and os.path.isdir(path):  # before we look into it
+                directory = stack.enter_context(OwnedRunDir.take(path, lock))
+            run = prepare(settings, cli.given(context), path)
+            interrupts.leave_quietly()  # nothing to clean up or save before the server runs
+            prepare_adam(run)
+            transport = open_transport(run, settings)
+            if directory is None:
+                directory = stack.enter_context(
+                    OwnedRunDir.take(path) if path else OwnedRunDir.new()
+                )
+                check_free(directory.path, run.id)  # others may have been quicker
+            return conduct(run, settings, directory, transport, parent, announce)
     except (CheckpointError, DatasetError, RunDirError) as error:
         raise UserError(str(error)) from error
 
 
-def prepare(settings: Settings, explicit: set[str]) -> Run:
-    """Load the data, and the checkpoint to go on from if there is one."""
-    directory = settings.run_dir
-    newest = find_resumed(settings)
+def prepare(settings: Settings, explicit: set[str], directory: Path | None) -> Run:
+    """Load the data, and the checkpoint to go on from if there is one.
+
+    Raises RunDirError if ``directory``, to which the run will write, holds something else.
+    """
+    newest = find_resumed(settings, directory)
     if newest is None:
-        if directory is not None and (directory / NEWEST).exists():
-            raise UserError(
-                f"{directory} holds a run already: --resume {directory} goes on with it"
-            )
+        if directory is not None:
+            check_free(directory, None)
         check_lasting(settings.data)
         dataset = load_dataset(settings.data, report=print)
         corpus = make_corpus(dataset, settings.seed, settings.validation_fraction)
         config = settings.training(corpus.tokenizer.vocab_size)
         require_sendable(config, settings, corpus)
         run_id = os.urandom(8).hex()
-        directory = directory or new_run_dir()
-        return Run(run_id, directory, config, dataset, corpus, initial_state(config, corpus))
+        return Run(run_id, config, dataset, corpus, initial_state(config, corpus))
     for fault in newest.passed_over:
         say(f"warning: passed over: {fault}", error=True)
     saved = newest.checkpoint
     config = check_resumed(settings, explicit, saved.training)
     if config.steps < saved.step:
         raise UserError(f"--steps {config.steps} lies before step {saved.step} of the checkpoint")
-    if directory is None:
-        parent = newest.path.absolute().parent
-        directory = parent.parent if parent.name == "checkpoints" else parent
+    if directory is not None and os.path.isdir(directory):
+        home = find_run_dir(None, str(newest.path)) or directory
+        if not os.path.samefile(directory, home) or not holds_checkpoints(directory):
+            check_free(directory, saved.run)
     spec = str(saved.data.get("name"))
     if "data" in explicit and (settings.data, spec) != ("names", "embedded"):
         spec = settings.data  # else: the run began without a network, and stays with what it had
@@ -140,7 +162,7 @@ def prepare(settings: Settings, explicit: set[str]) -> Run:
     say(f"resuming from {newest.path} after step {saved.step}")
     corpus = make_corpus(dataset, config.seed, config.validation_fraction)
     require_sendable(config, settings, corpus)
-    return Run(saved.run, directory, config, dataset, corpus, from_checkpoint(saved))
+    return Run(saved.run, config, dataset, corpus, from_checkpoint(saved))
 
 
 def make_corpus(dataset: Dataset, seed: int, validation_fraction: float) -> Corpus:
@@ -157,12 +179,12 @@ def require_sendable(config: TrainingConfig, settings: Settings, corpus: Corpus)
         raise UserError(reason)
 
 
-def find_resumed(settings: Settings) -> Newest | None:
+def find_resumed(settings: Settings, directory: Path | None) -> Newest | None:
     """The checkpoint that ``--resume`` means. Raises UserError if it means none."""
     if settings.resume is None:
         return None
     if settings.resume == "auto":
-        return find_newest(settings.run_dir) if settings.run_dir else None
+        return find_newest(directory) if directory else None
     path = Path(settings.resume)
     if not path.is_dir():
         return Newest(path, load(path), ())
@@ -172,17 +194,23 @@ def find_resumed(settings: Settings) -> Newest | None:
     return newest
 
 
-def conduct(run: Run, settings: Settings, parent: int) -> int:
+def conduct(
+    run: Run,
+    settings: Settings,
+    directory: OwnedRunDir,
+    transport: Transport,
+    parent: int,
+    announce: int | None,
+) -> int:
     """Train, save, and show what came out. Returns the exit code."""
-    interrupts.leave_quietly()  # nothing to clean up, and nothing to save, before the server runs
-    config = run.config
-    prepare_adam(run)
+    config, path = run.config, directory.path
     parameters = num_params(parameter_shapes(config.model))
-    transport = open_transport(run, settings, 8 * parameters + MESSAGE_OVERHEAD)
-    record = RunRecord(run.directory, describe(run, settings), run.state.step)
-    remove_leftovers(run.directory)
-    link_latest(run.directory)
+    record = RunRecord(directory, describe(run, settings, path), run.state.step)
+    remove_leftovers(path)
+    link_latest(path)
     record.endpoint(transport.endpoint)
+    directory.keep()
+    tell_parent(announce, transport.endpoint)
     say(
         f"{len(run.corpus):,} documents of {run.dataset.name}, "
         f"vocabulary {config.model.vocab_size}, {parameters:,} parameters, "
@@ -191,7 +219,7 @@ def conduct(run: Run, settings: Settings, parent: int) -> int:
     if settings.keep_best and not config.validation_fraction:
         text = "--keep-best keeps nothing: it needs held-out documents (--validation-fraction)"
         say(f"warning: {text}", error=True)
-    say(f"listening on {transport.endpoint}, writing to {run.directory}")
+    say(f"listening on {transport.endpoint}, writing to {path}")
     policy = Policy(
         settings.shard_size,
         settings.checkpoint_every,
@@ -206,9 +234,9 @@ def conduct(run: Run, settings: Settings, parent: int) -> int:
         config, run.corpus, run.state, policy, run=run.id, life=life, libm=libm
     )
     console = make_console(config.steps, run.state.step, settings.quiet)
-    library = CheckpointLibrary(Shelf(run.directory, run.id, life), transport)
+    library = CheckpointLibrary(Shelf(path, run.id, life), transport)
     server = Server(state, transport, record, console, library, parent)
-    writer = CheckpointWriter(run.directory, run.checkpoint, server.report, settings.retention())
+    writer = CheckpointWriter(path, run.checkpoint, server.report, settings.retention())
     before = time.monotonic() - STARTED
     try:
         finish, stopped_by = server.serve(writer)
@@ -223,7 +251,7 @@ def conduct(run: Run, settings: Settings, parent: int) -> int:
         record.close()
     steps = state.training.step - run.state.step
     took = state.times.summary(steps, before) if steps else ""
-    return report(run, state.training, finish, stopped_by, took)
+    return report(run, path, state.training, finish, stopped_by, took)
 
 
 def prepare_adam(run: Run) -> None:
@@ -232,36 +260,42 @@ def prepare_adam(run: Run) -> None:
     advance(run.config, state, np.zeros_like(state.params), [0.0] * run.config.batch_size)
 
 
-def open_transport(run: Run, settings: Settings, max_message_bytes: int) -> Transport:
+def open_transport(run: Run, settings: Settings) -> Transport:
     """The socket, before anything of the run is written. Raises UserError."""
-    try:
-        return Transport(settings.bind, max_message_bytes, settings.worker_timeout, settings.curve)
-    except UserError:
-        with contextlib.suppress(OSError):
-            run.directory.rmdir()  # if it is ours: new and empty
-        raise
+    largest = 8 * num_params(parameter_shapes(run.config.model)) + MESSAGE_OVERHEAD
+    return Transport(settings.bind, largest, settings.worker_timeout, settings.curve)
 
 
-def describe(run: Run, settings: Settings) -> dict[str, Any]:
+def tell_parent(announce: int | None, endpoint: str) -> None:
+    """Tell a supervisor that the run has begun, and where workers connect to."""
+    if announce is not None:
+        with contextlib.suppress(OSError):  # it has died: the server will notice
+            os.write(announce, f"{endpoint}\n".encode(errors="surrogateescape"))
+            os.close(announce)
+
+
+def describe(run: Run, settings: Settings, run_dir: Path) -> dict[str, Any]:
     """What goes into ``config.json``."""
     return {
         "run": run.id,
         "training": run.config.to_dict(),
         "data": run.dataset.fingerprint(),
-        "settings": {**settings.to_dict(), "run_dir": str(run.directory)},
+        "settings": {**settings.to_dict(), "run_dir": str(run_dir)},
         "versions": versions(),
         "platform": fingerprint(),
     }
 
 
-def report(run: Run, state: TrainingState, finish: Finish, stopped_by: int, took: str) -> int:
+def report(
+    run: Run, run_dir: Path, state: TrainingState, finish: Finish, stopped_by: int, took: str
+) -> int:
     """Say how the run ended, how long it ``took``, and what it made. Returns the exit code."""
-    path = run.directory / NEWEST
+    path = run_dir / NEWEST
     sample = f"python scripts/sample.py {path}"
     if finish.outcome == "failed":
         return cli.complain(f"{finish.reason} (the state before is saved in {path})", 1)
     if finish.outcome == "stopped":
-        say(f"{finish.reason}; to go on: python scripts/train.py --resume {run.directory}")
+        say(f"{finish.reason}; to go on: python scripts/train.py --resume {run_dir}")
         return 128 + stopped_by if stopped_by else cli.INTERRUPTED
     say(f"{finish.reason}: {took}" if took else finish.reason)
     interrupts.leave_quietly()  # all is saved: Ctrl-C need not wait for the samples

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -190,30 +188,3 @@ def check_resumed(settings: Settings, explicit: set[str], saved: TrainingConfig)
             )
     steps = settings.steps if "steps" in explicit else saved.steps
     return replace(saved, steps=steps)
-
-
-def new_run_dir() -> Path:
-    """A new directory ``runs/<timestamp>``, with a number behind it if that exists.
-
-    It is made at once, so that of two runs begun in one second each has its own. Raises UserError.
-    """
-    base = Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
-    path, number = base, 2
-    while True:
-        try:
-            path.mkdir(parents=True)
-            return path
-        except FileExistsError:
-            path, number = base.with_name(f"{base.name}-{number}"), number + 1
-        except OSError as error:
-            raise UserError(f"cannot write to {path}: {error.strerror}") from error
-
-
-def link_latest(run_dir: Path) -> None:
-    """Make ``latest`` beside a run directory in a folder ``runs`` point to it."""
-    if run_dir.absolute().parent.name != "runs":
-        return
-    temporary = run_dir.with_name(f".latest.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(run_dir.name)
-    os.replace(temporary, run_dir.with_name("latest"))

@@ -7,7 +7,6 @@ per thing that happened, ``endpoint`` the address that workers connect to.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
@@ -17,15 +16,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from coordinator.rundir import CONFIG, OwnedRunDir, cannot_write
 from microgpt.cli import say
 from microgpt.platform_bits import libm_sha256
 
 PACKAGES = ("msgpack", "numba", "numpy", "pyzmq", "rich")
 MAX_WAITING = 1 << 20  # bytes of lines that a full disk does not take
-
-
-class RunDirError(Exception):
-    """The run directory cannot be used; the message is one plain sentence."""
 
 
 def fingerprint() -> dict[str, Any]:
@@ -66,7 +62,7 @@ class LineFile:
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a line; it is in the file when this returns, if there is room."""
         if len(self._waiting) < MAX_WAITING:
-            self._waiting += json.dumps(record, ensure_ascii=False).encode() + b"\n"
+            self._waiting += encoded(json.dumps(record, ensure_ascii=False)) + b"\n"
         try:
             self._write()
         except OSError as error:
@@ -91,23 +87,26 @@ class LineFile:
 
 
 class RunRecord:
-    """Opens the files of a run directory for appending, and creates it where it is missing.
+    """Opens the files of a run directory for appending, and creates what is missing.
 
     ``keep_steps`` is the step that the run goes on from: later lines of the metrics are cut off,
-    because those steps will be done again. Raises RunDirError.
+    because those steps will be done again. A run that comes back goes on also if the disk is too
+    full to note its settings once more. Raises RunDirError.
     """
 
-    def __init__(self, run_dir: Path, config: Mapping[str, Any], keep_steps: int) -> None:
-        self.run_dir = run_dir
+    def __init__(self, directory: OwnedRunDir, config: Mapping[str, Any], keep_steps: int) -> None:
+        self._directory, self._path = directory, directory.path
+        metrics, events = (self._path / name for name in ("metrics.jsonl", "events.jsonl"))
+        checkpoints = self._path / "checkpoints"
         try:
-            (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
-            self._lock = self._take()
-            self._write_text("config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-            self._cut_metrics(keep_steps)
-            self._metrics = LineFile(run_dir / "metrics.jsonl")
-            self._events = LineFile(run_dir / "events.jsonl")
+            for path in (checkpoints, metrics, events):
+                directory.will_make(path)
+            checkpoints.mkdir(exist_ok=True)
+            self._note(CONFIG, json.dumps(config, indent=2, ensure_ascii=False))
+            cut_metrics(metrics, keep_steps)
+            self._metrics, self._events = LineFile(metrics), LineFile(events)
         except OSError as error:
-            raise RunDirError(f"cannot write to {run_dir}: {error.strerror}") from error
+            raise cannot_write(self._path, error) from error
 
     def step(self, record: Mapping[str, Any]) -> None:
         """Append a line to the metrics; it is in the file when this returns."""
@@ -120,42 +119,63 @@ class RunRecord:
     def endpoint(self, address: str) -> None:
         """Write down the address that workers connect to. Raises RunDirError."""
         try:
-            self._write_text("endpoint", address + "\n")
+            self._note("endpoint", address)
         except OSError as error:
-            raise RunDirError(f"cannot write to {self.run_dir}: {error.strerror}") from error
+            raise cannot_write(self._path, error) from error
 
     def close(self) -> None:
         """Close the files."""
         for file in (self._metrics, self._events):
             file.close()
-        os.close(self._lock)
 
-    def _take(self) -> int:
-        """Lock the directory against other coordinators, until we close it or die."""
-        descriptor = os.open(self.run_dir, os.O_RDONLY)
+    def _note(self, name: str, text: str) -> None:
+        """Replace a file; where one is there already, failing is but a warning. Raises OSError."""
+        path, data = self._path / name, encoded(text + "\n")
+        self._directory.will_make(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise RunDirError(f"another coordinator is writing to {self.run_dir}") from None
-        except OSError:
-            pass  # a file system without locks
-        return descriptor
+            replace_file(path, data)
+        except OSError as error:
+            if not path.exists():
+                raise
+            if path.read_bytes() != data:
+                say(f"warning: {path} cannot be written: {error.strerror}", error=True)
 
-    def _write_text(self, name: str, text: str) -> None:
-        temporary = self.run_dir / f".{name}.{os.getpid()}"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.run_dir / name)
 
-    def _cut_metrics(self, keep_steps: int) -> None:
-        path = self.run_dir / "metrics.jsonl"
-        if not path.exists():
-            return
-        kept = []
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                if json.loads(line)["step"] <= keep_steps:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError, TypeError):
-                continue  # the half line of a killed process
-        self._write_text("metrics.jsonl", "".join(kept))
+def encoded(text: str) -> bytes:
+    """JSON text in UTF-8. A file name that is not UTF-8 is escaped, and read as it was."""
+    return text.encode(errors="backslashreplace")
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path`` in one go. Raises OSError; nothing is left behind then."""
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def cut_metrics(path: Path, keep_steps: int) -> None:
+    """Cut off the lines of later steps, and what is no whole line. Raises OSError.
+
+    They are the last ones, so that this needs no room on the disk.
+    """
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    kept = b"".join(line for line in data.splitlines(True) if _is_kept(line, keep_steps))
+    if data.startswith(kept):
+        if data != kept:
+            os.truncate(path, len(kept))
+    else:
+        replace_file(path, kept)
+
+
+def _is_kept(line: bytes, keep_steps: int) -> bool:
+    try:
+        return line.endswith(b"\n") and bool(json.loads(line)["step"] <= keep_steps)
+    except (ValueError, KeyError, TypeError):
+        return False  # the half line of a killed process

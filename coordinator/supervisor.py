@@ -1,7 +1,8 @@
 """Starts a coordinator and workers as child processes, restarts what dies, ends everything.
 
 A coordinator that is killed comes back at the same address and goes on from its newest good
-checkpoint; a worker that is killed is replaced; a worker that leaves politely is not.
+checkpoint; a worker that is killed is replaced; a worker that leaves politely is not. Who dies
+again and again soon after its start is given up.
 """
 
 from __future__ import annotations
@@ -10,36 +11,27 @@ import contextlib
 import os
 import queue
 import signal
-import subprocess
-import sys
-import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import BinaryIO
 
+from coordinator import children
 from coordinator.checkpoints import NEWEST
+from coordinator.children import AtWork, Child, News
+from coordinator.launch import isolated
+from coordinator.restarts import Restarts
+from coordinator.rundir import OwnedRunDir, holds_checkpoints
 from microgpt import cli, interrupts
 from microgpt.cli import INTERRUPTED, UserError
 
-LEAVE_SECONDS = 1.7  # for the children to end by themselves after Ctrl-C
-RESTARTS = 5  # within this time more restarts of one child mean that it cannot live
-RESTART_WINDOW = 10.0  # seconds
-ADDRESS_POLL = 0.02  # seconds
+#: After Ctrl-C workers have this long to end by themselves, and a moment after the coordinator.
+LEAVE_SECONDS = 0.9
+MOMENT_SECONDS = 0.3
+#: The coordinator has the last steps to save, and gives up a slow disk by itself. On a machine so
+#: busy that this takes long it is waited for all the same.
+SAVE_SECONDS = 10.0
 POLITE = (0, *(128 + number for number in interrupts.SIGNALS))
-
-
-@dataclass
-class Child:
-    """A process of ours. ``number`` is 0 for the coordinator, from 1 on for workers."""
-
-    number: int
-    process: subprocess.Popen[bytes]
-
-    @property
-    def name(self) -> str:
-        """What people call it."""
-        return f"worker-{self.number}" if self.number else "coordinator"
 
 
 class Supervisor:
@@ -51,7 +43,7 @@ class Supervisor:
     def __init__(
         self,
         root: Path,
-        run_dir: Path,
+        directory: OwnedRunDir,
         *,
         bind: str,
         private: bool,
@@ -60,155 +52,192 @@ class Supervisor:
         workers: int,
         resume: str | None,
     ) -> None:
-        self._run_dir, self._bind, self._resume = run_dir, bind, resume
-        self._private = private
-        self._missing = list(range(1, workers + 1))  # workers to be started
+        self._root, self._directory = root, directory
+        self._bind, self._resume = bind, resume
+        self._logs = directory.path / "logs"
+        self._saved_before = _saved(directory.path)
+        # Nobody else can be at our private socket, so that workers may start before the
+        # coordinator. At an address of the user's somebody may: they wait until it is taken.
+        self._address = bind if private else ""
+        self._due = dict.fromkeys(range(workers + 1), 0.0)  # when who is to be started
         self._coordinator, self._worker = coordinator, worker
-        path = os.environ.get("PYTHONPATH")
-        self._env = dict(os.environ, PYTHONPATH=f"{root}{os.pathsep}{path}" if path else str(root))
         self._children: dict[int, Child] = {}
-        self._ended: queue.SimpleQueue[Child | None] = queue.SimpleQueue()
-        self._starts: dict[int, list[float]] = {}
+        self._restarts = {number: Restarts() for number in range(workers + 1)}
+        self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._signal = 0  # the first that wants us to end
         self._exit_code: int | None = None
 
-    def run(self) -> int:
-        """Until the run is over. Returns the exit code; no child is left. Raises UserError."""
+    def listen(self) -> None:
+        """From here on signals end the run and not just this process."""
         cli.expect_block(True)  # the coordinator's
         for caught in interrupts.SIGNALS:
             signal.signal(caught, self._on_signal)
-        (self._run_dir / "endpoint").unlink(missing_ok=True)
+
+    def run(self) -> int:
+        """Until the run is over. Returns the exit code; no child is left. Raises UserError."""
         try:
-            self._start_coordinator(self._resume)
             while self._exit_code is None:
-                if self._missing and (address := self._address()):
-                    for number in self._missing:
-                        self._start_worker(number, address)
-                    self._missing.clear()
-                child = self._next_end()
-                if self._signal:
+                self._start_due()
+                news = self._next_news()
+                if isinstance(news, AtWork):
+                    self._on_work(news)
+                elif self._signal:
                     self._exit_code = 128 + self._signal
-                elif child is not None:
-                    self._on_end(child)
+                elif news is not None:
+                    self._on_end(news)
             return self._exit_code
         finally:
             self._end_all()
 
-    def _next_end(self) -> Child | None:
-        """The next child that has ended; None after a signal, or to look for an address again."""
+    def _next_news(self) -> News:
+        """What happens next to a child; None after a signal, or if somebody is to be started."""
+        due = [at for number, at in self._due.items() if number == 0 or self._address]
+        timeout = max(0.0, min(due) - time.monotonic()) if due else None
         with contextlib.suppress(queue.Empty):
-            return self._ended.get(timeout=ADDRESS_POLL if self._missing else None)
+            return self._news.get(timeout=timeout)
         return None
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = self._signal or int(number)
-        self._ended.put(None)
+        self._news.put(None)
+
+    def _on_work(self, news: AtWork) -> None:
+        self._restarts[news.child.number].works(time.monotonic())
+        if news.child.number == 0:
+            self._directory.keep()
+            # One that comes back must be where its workers look for it, also if it had chosen
+            # the port.
+            self._bind, self._address = news.text, reachable(news.text)
 
     def _on_end(self, child: Child) -> None:
         code = child.process.returncode
         self._children.pop(child.number, None)
-        if child.number == 0:
-            self._on_coordinator_end(code)
+        if child.number == 0 and code >= 0:
+            self._exit_code = code
+        elif code < 0:
+            self._on_killed(child, _signal_name(code))
         elif code == 0:
             return  # told to stop; the coordinator will end, too
         elif code in POLITE:
             self._say(f"{child.name} has left")
             self._stop_without_workers(INTERRUPTED)
-        elif code > 0:
+        else:
             self._say(f"{child.name} cannot work: {self._last_words(child.number)}")
             self._stop_without_workers(1)
-        else:
-            self._say(f"{child.name} was killed ({_signal_name(code)}); starting it again")
-            self._missing.append(child.number)
 
-    def _on_coordinator_end(self, code: int) -> None:
-        if code >= 0:
-            self._exit_code = code
+    def _on_killed(self, child: Child, how: str) -> None:
+        if child.number == 0:
+            cli.clear_block()
+        now, restarts = time.monotonic(), self._restarts[child.number]
+        pause = restarts.died(now)
+        if pause is not None:
+            when = f" in {pause:g} s" if pause else ""
+            self._say(f"{child.name} was killed ({how}); starting it again{when}")
+            self._due[child.number] = now + pause
             return
-        cli.clear_block()
-        self._say(f"the coordinator was killed ({_signal_name(code)}); starting it again")
-        # Without a checkpoint it was killed before it had begun.
-        self._start_coordinator("auto" if (self._run_dir / NEWEST).exists() else self._resume)
+        text = f"{child.name} was killed {restarts.deaths} times soon after its start ({how})"
+        if child.number == 0:
+            raise UserError(f"{text}; it is given up")
+        self._say(f"{text}; it is given up: {self._last_words(child.number)}")
+        self._stop_without_workers(1)
 
     def _stop_without_workers(self, code: int) -> None:
-        if not self._missing and all(number == 0 for number in self._children):
+        if not any(self._children) and not any(self._due):  # the coordinator is 0
             self._say("no worker is left; stopping")
             self._exit_code = code
 
-    def _start_coordinator(self, resume: str | None) -> None:
-        more = [] if resume is None else ["--resume", resume]
-        # One that comes back must be where its workers look for it, also if it had chosen the port.
-        bind = self._bound() or self._bind
-        self._start(0, ["coordinator", *self._coordinator, "--bind", bind, *more], None)
-
-    def _start_worker(self, number: int, address: str) -> None:
-        log = self._run_dir / "logs" / f"worker-{number}.log"
-        arguments = ["--connect", address, "--name", f"worker-{number}"]
-        self._start(number, ["worker", *self._worker, *arguments], log)
-
-    def _start(self, number: int, module: list[str], log: Path | None) -> None:
-        starts = self._starts.setdefault(number, [])
+    def _start_due(self) -> None:
         now = time.monotonic()
-        starts[:] = [at for at in starts if now - at < RESTART_WINDOW] + [now]
-        if len(starts) > RESTARTS:
-            name = f"worker-{number}" if number else "the coordinator"
-            raise UserError(f"{name} was killed {RESTARTS} times in {RESTART_WINDOW:.0f} s")
-        with contextlib.ExitStack() as files, interrupts.held_back():
-            output = None if log is None else files.enter_context(open(log, "ab"))
-            process = subprocess.Popen(  # noqa: S603  # our own modules
-                [sys.executable, "-m", *module, "--parent", str(os.getpid())],
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        child = self._children[number] = Child(number, process)
-        threading.Thread(target=self._watch, args=(child,), daemon=True).start()
+        for number, at in sorted(self._due.items()):
+            if at <= now and (number == 0 or self._address):
+                del self._due[number]
+                if number:
+                    self._start_worker(number)
+                else:
+                    self._start_coordinator()
 
-    def _watch(self, child: Child) -> None:
-        child.process.wait()
-        self._ended.put(child)
+    def _start_coordinator(self) -> None:
+        saved = _saved(self._directory.path)
+        # Until it has saved something it has not begun, and begins as the user has said.
+        resume = self._resume if saved == self._saved_before else "auto"
+        more = [] if resume is None else ["--resume", resume]
+        lock = self._directory.descriptor
+        flags = [*self._coordinator, "--bind", self._bind, *more, "--lock", str(lock)]
+        self._start(0, "coordinator", flags, None, lock)
 
-    def _address(self) -> str | None:
-        """Where workers connect to; None as long as that is not known.
+    def _start_worker(self, number: int) -> None:
+        name = f"worker-{number}"
+        flags = [*self._worker, "--connect", self._address, "--name", name]
+        with self._open_log(number) as log:
+            self._start(number, "worker", flags, log)
 
-        Nobody else can be at our private socket, so that workers may start before the coordinator.
-        At an address of the user's somebody may: workers wait until the coordinator has it.
-        """
-        address = self._bind if self._private else self._bound()
-        return address and reachable(address)
-
-    def _bound(self) -> str | None:
-        """The coordinator's address as it has written it down, if it has."""
+    def _open_log(self, number: int) -> BinaryIO:
+        """The worker's log; its folder is made anew if somebody has deleted it."""
+        path = self._logs / f"worker-{number}.log"
         try:
-            return (self._run_dir / "endpoint").read_text().strip()
-        except OSError:
-            return None
+            for made in (self._logs, path):
+                self._directory.will_make(made)
+            self._logs.mkdir(parents=True, exist_ok=True)
+            return open(path, "ab")
+        except OSError as error:
+            self._say(f"warning: worker-{number} has no log: {path}: {error.strerror}")
+            return open(os.devnull, "ab")
+
+    def _start(
+        self, number: int, module: str, flags: list[str], log: BinaryIO | None, *passed: int
+    ) -> None:
+        def command(announce: int) -> list[str]:
+            ours = ["--parent", str(os.getpid()), "--announce", str(announce)]
+            return isolated(self._root, module, [*flags, *ours])
+
+        self._children[number] = children.start(number, command, log, passed, self._news)
 
     def _last_words(self, number: int) -> str:
-        log = self._run_dir / "logs" / f"worker-{number}.log"
-        lines = log.read_text(errors="replace").strip().splitlines()
-        return lines[-1].removeprefix("error: ") if lines else f"see {log}"
+        log = self._logs / f"worker-{number}.log"
+        with contextlib.suppress(OSError):
+            lines = log.read_text(errors="replace").strip().splitlines()
+            if lines:
+                return lines[-1].removeprefix("error: ")
+        return f"see {log}"
 
     def _end_all(self) -> None:
-        """Ask everybody to leave, the coordinator first, and then insist."""
-        for child in list(self._children.values()):
-            if child.process.poll() is None:
-                child.process.send_signal(signal.SIGINT)
-        # Without a coordinator there is nothing to wait for but the workers' good manners.
-        patience = LEAVE_SECONDS if 0 in self._children else LEAVE_SECONDS / 2
-        deadline = time.monotonic() + patience
-        for child in list(self._children.values()):
-            try:
-                child.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
-                if child.number == 0:
-                    cli.clear_block()
+        """Ask everybody to leave, wait for the coordinator to save, and end the others."""
+        began = time.monotonic()
+        everybody = [child for _, child in sorted(self._children.items())]
+        children.ask_to_leave(everybody)
+        coordinator = [child for child in everybody if child.number == 0]
+        workers = [child for child in everybody if child.number]
+        until = began + LEAVE_SECONDS
+        children.wait(coordinator, until)
+        moment = time.monotonic() + MOMENT_SECONDS if coordinator else until
+        children.wait(workers, max(until, moment))
+        children.kill(workers)  # the coordinator has the processors for itself now
+        children.wait(coordinator, began + SAVE_SECONDS)
+        if children.kill(coordinator):
+            cli.clear_block()
+            self._say("the coordinator did not end, and was killed")
+        self._hear_last_news(everybody)
+
+    def _hear_last_news(self, ended: list[Child]) -> None:
+        """Whether the run has begun decides what is left behind."""
+        for child in ended:
+            if child.watcher is not None:
+                child.watcher.join(MOMENT_SECONDS)
+        while not self._news.empty():
+            if isinstance(news := self._news.get(), AtWork):
+                self._on_work(news)
 
     def _say(self, text: str) -> None:
         cli.say(text, error=True)
+
+
+def _saved(run_dir: Path) -> object:
+    """Something that changes when a run saves its first checkpoint in the directory."""
+    try:
+        entry = (run_dir / NEWEST).stat()
+    except OSError:
+        return holds_checkpoints(run_dir)
+    return entry.st_dev, entry.st_ino, entry.st_mtime_ns
 
 
 def reachable(bind: str) -> str:

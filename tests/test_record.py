@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from coordinator.checkpoints import CheckpointWriter, find_newest, step_path
-from coordinator.config import link_latest, new_run_dir
 from coordinator.events import Note, Save, Saved
-from coordinator.record import MAX_WAITING, LineFile, RunDirError, RunRecord, fingerprint
+from coordinator.record import MAX_WAITING, LineFile, RunRecord, fingerprint
+from coordinator.rundir import OwnedRunDir, link_latest, new_run_dir
 from microgpt import checkpoint
 from microgpt.checkpoint import Checkpoint, CheckpointError
 from microgpt.training import TrainingState, from_checkpoint
@@ -91,15 +91,18 @@ def metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def test_steps_that_will_be_done_again_are_cut_off(tmp_path: Path) -> None:
-    record = RunRecord(tmp_path, {}, 0)
-    for step in range(1, 8):
-        record.step({"step": step, "loss": 0.1 * step})
-    record.close()
+    with OwnedRunDir.take(tmp_path) as owned:
+        record = RunRecord(owned, {}, 0)
+        for step in range(1, 8):
+            record.step({"step": step, "loss": 0.1 * step})
+        record.close()
+        owned.keep()
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 8, "lo')
-    record = RunRecord(tmp_path, {"second": "life"}, 5)
-    record.step({"step": 6, "loss": 0.5})
-    record.close()
+    with OwnedRunDir.take(tmp_path) as owned:
+        record = RunRecord(owned, {"second": "life"}, 5)
+        record.step({"step": 6, "loss": 0.5})
+        record.close()
     assert [r["step"] for r in metrics(tmp_path)] == [1, 2, 3, 4, 5, 6]
     assert metrics(tmp_path)[2]["loss"] == 0.1 * 3
     assert json.loads((tmp_path / "config.json").read_text()) == {"second": "life"}
@@ -107,19 +110,12 @@ def test_steps_that_will_be_done_again_are_cut_off(tmp_path: Path) -> None:
 
 def test_events_are_kept_over_lives(tmp_path: Path) -> None:
     for life in range(2):
-        record = RunRecord(tmp_path, {}, 0)
-        record.event({"kind": "joined", "life": life})
-        record.close()
+        with OwnedRunDir.take(tmp_path) as owned:
+            record = RunRecord(owned, {}, 0)
+            record.event({"kind": "joined", "life": life})
+            record.close()
+            owned.keep()
     assert [e["life"] for e in RunDir(tmp_path).events] == [0, 1]
-
-
-def test_one_coordinator_at_a_time(tmp_path: Path) -> None:
-    first = RunRecord(tmp_path, {"life": 1}, 0)
-    with pytest.raises(RunDirError, match="another coordinator is writing to"):
-        RunRecord(tmp_path, {"life": 2}, 0)
-    assert json.loads((tmp_path / "config.json").read_text()) == {"life": 1}
-    first.close()
-    RunRecord(tmp_path, {}, 0).close()
 
 
 class Disk:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from microgpt import checkpoint
 from tests.conftest import Reference
 from tests.processes import NAMES, TINY, Lab, eventually
-from tests.test_system_workers import ends_alike
+from tests.test_system_workers import ends_alike, find_child, signal_process
 
 pytestmark = pytest.mark.timeout(110)
 
@@ -200,6 +201,28 @@ def test_a_disk_that_is_full_from_the_beginning(lab: Lab, small_disk: Path) -> N
     coordinator = lab.coordinator(*TINY, "--data", str(lab.data))
     assert coordinator.wait() == 1
     assert "cannot write to runs/it: No space left on device" in complaint(coordinator.err)
+
+
+def test_a_coordinator_comes_back_while_the_disk_is_full(
+    lab: Lab, small_disk: Path, reference: Reference
+) -> None:
+    size = ("--steps", "40", "--batch-size", "2", "--checkpoint-every", "5")
+    flags = (*size, "--data", str(lab.data), "--workers", "1", "--engine", "scalar")
+    train = lab.train(*TINY, *flags)
+    run = lab.run_dir()
+    run.reaches(6)
+    eventually(run.newest.exists, "the first checkpoint")
+    worker = find_child(train, "worker")
+    signal_process(worker, signal.SIGSTOP)  # nothing happens meanwhile
+    filler = fill(small_disk)
+    signal_process(find_child(train, "coordinator"), signal.SIGKILL)
+    train.says("resuming from")
+    train.says("config.json cannot be written: No space left on device")
+    filler.unlink()
+    signal_process(worker, signal.SIGCONT)
+    assert train.wait() == 0, train.err
+    ends_alike(run, reference(40, 2))
+    assert [path for path in run.path.rglob(".*") if path.is_file()] == []
 
 
 def test_a_reader_that_closes_the_pipe_stops_nothing(lab: Lab, reference: Reference) -> None:

@@ -6,6 +6,7 @@ from microgpt import interrupts  # isort: skip  # before what takes time to impo
 
 interrupts.leave_quietly()
 
+import contextlib
 import os
 import socket
 import time
@@ -46,6 +47,7 @@ DEFAULT_CONNECT = "tcp://127.0.0.1:5555"
     help="Leave after so many seconds without a coordinator.",
 )  # fmt: skip
 @click.option("--parent", type=int, default=0, hidden=True, help="Leave when this process ends.")
+@click.option("--announce", type=int, default=None, hidden=True, help="Descriptor: we can work.")
 def main(
     connect: str,
     engine: str,
@@ -54,6 +56,7 @@ def main(
     curve: Path | None,
     patience: float,
     parent: int,
+    announce: int | None,
 ) -> int:
     """Compute gradients for a coordinator. May be started before it, and on any host."""
     interrupts.leave_quietly()  # nothing needs cleaning up before the client listens to signals
@@ -71,6 +74,7 @@ def main(
         parent=parent,
         keys=keys,
         patience=patience,
+        ready=lambda: tell_parent(announce),
     )
     if not quiet:
         print(f"{name} offers itself to {connect} ({engine} engine)", flush=True)
@@ -82,6 +86,14 @@ def main(
     if leave.outcome == "left":
         return 128 + stopped_by if stopped_by else cli.INTERRUPTED
     return 0
+
+
+def tell_parent(announce: int | None) -> None:
+    """Tell a supervisor that the engine is made: what comes now is no trouble with starting."""
+    if announce is not None:
+        with contextlib.suppress(OSError):
+            os.write(announce, b"ready\n")
+            os.close(announce)
 
 
 def wait_for_keys(directory: Path, patience: float) -> Keys | None:

@@ -8,7 +8,7 @@ import queue
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import zmq
@@ -23,6 +23,7 @@ from worker.state import (
     Action,
     Compute,
     Configure,
+    Configured,
     Connected,
     Event,
     Leave,
@@ -50,7 +51,8 @@ class Client:
     """A worker process's connection to its coordinator. Raises UserError for a bad address.
 
     ``parent`` is the process to leave with, if that ends first; 0 for none. ``keys`` encrypt.
-    ``patience``: leave after so many seconds without a connection; 0 for never.
+    ``patience``: leave after so many seconds without a connection; 0 for never. ``ready`` is called
+    once, by another thread, when the engine is made.
     """
 
     def __init__(
@@ -62,11 +64,13 @@ class Client:
         parent: int = 0,
         keys: Keys | None = None,
         patience: float = 0.0,
+        ready: Callable[[], None] | None = None,
     ) -> None:
         try:
             check_address(connect)
         except ValueError as error:
             raise UserError(f"--connect {error}") from error
+        self._ready = ready
         self._state, self._quiet, self._parent = state, quiet, parent
         self._patience = patience
         self._alone_since: float | None = None
@@ -187,6 +191,9 @@ class Client:
                 self._leave = action
 
     def _post(self, event: Event) -> None:
+        if isinstance(event, Configured) and self._ready is not None:
+            self._ready()
+            self._ready = None
         self._events.put(event)
         self._wake()
 
