@@ -80,10 +80,11 @@ def main(arguments: list[str]) -> None:
     os.nice(LOWEST)  # not before: to start takes time, too
     while True:
         try:
-            done += attack(rng, target)
+            for number in attack(rng, target):
+                done += number
+                os.pwrite(file, b"%*d" % (DIGITS, done), 0)
         except (OSError, zmq.ZMQError):
             time.sleep(PAUSE)
-        os.pwrite(file, b"%*d" % (DIGITS, done), 0)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What strangers do to a coordinator over bare sockets; see ``scripts._chaos.strangers``.
 
-An attack is called again and again. Each call is one round of a few seconds and returns how much
-has been done; an OSError ends it early, as the other side may hang up whenever it likes.
+An attack is gone through again and again: a round of a few seconds, which yields how much has been
+done. An OSError ends a round early, as the other side may hang up whenever it likes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -39,7 +39,7 @@ class Target:
         return f"tcp://{self.host}:{self.port}"
 
 
-Attack: TypeAlias = Callable[[random.Random, Target], int]
+Attack: TypeAlias = Callable[[random.Random, Target], Iterator[int]]
 
 
 def dial(target: Target) -> socket.socket:
@@ -66,7 +66,7 @@ def visit(rng: random.Random, target: Target, talk: Callable[[socket.socket], No
     return 1
 
 
-def garbage(rng: random.Random, target: Target) -> int:
+def garbage(rng: random.Random, target: Target) -> Iterator[int]:
     """Connections that bring noise, some of it after a greeting that is none."""
     greeting = zmtp.greeting()
     beginnings = (b"", b"\xff", greeting[:12], greeting, b"\x01\x00", b"GET / HTTP/1.1\r\n")
@@ -75,10 +75,11 @@ def garbage(rng: random.Random, target: Target) -> int:
         noise = rng.randbytes(rng.choice((1, 70, 4000, 200_000)))
         peer.sendall(rng.choice(beginnings) + noise)
 
-    return sum(visit(rng, target, talk) for _ in range(20))
+    for _ in range(20):
+        yield visit(rng, target, talk)
 
 
-def half_open(rng: random.Random, target: Target) -> int:
+def half_open(rng: random.Random, target: Target) -> Iterator[int]:
     """Many connections whose handshake stops somewhere, or that say nothing; held for a while."""
     words = zmtp.greeting(minor=1) + zmtp.ready(b"half")
     peers: list[socket.socket] = []
@@ -88,14 +89,14 @@ def half_open(rng: random.Random, target: Target) -> int:
             peers.append(peer)
             with contextlib.suppress(OSError):
                 peer.sendall(words[: rng.choice((0, 1, 11, 64, rng.randrange(len(words))))])
+            yield 1
         time.sleep(rng.uniform(0.1, 2.0))
     finally:
         for peer in peers:
             hang_up(rng, peer)
-    return len(peers)
 
 
-def pings(rng: random.Random, target: Target) -> int:
+def pings(rng: random.Random, target: Target) -> Iterator[int]:
     """PING behind, before and between messages, then the end of the connection."""
 
     def talk(peer: socket.socket) -> None:
@@ -106,7 +107,8 @@ def pings(rng: random.Random, target: Target) -> int:
         peer.sendall(some * rng.choice((1, 20)))
         time.sleep(rng.choice((0.0, 0.05, 0.3)))
 
-    return sum(visit(rng, target, talk) for _ in range(10))
+    for _ in range(10):
+        yield visit(rng, target, talk)
 
 
 def small_talk() -> tuple[bytes, ...]:
@@ -118,14 +120,15 @@ def small_talk() -> tuple[bytes, ...]:
     )
 
 
-def raw_flood(rng: random.Random, target: Target) -> int:
+def raw_flood(rng: random.Random, target: Target) -> Iterator[int]:
     """A megabyte of tiny messages as fast as the system sends them, over and over."""
     word = zmtp.frame(rng.choice((b"", b"\0", b"hi", *small_talk())))
     blob = zmtp.greeting() + zmtp.ready(rng.randbytes(5)) + word * (BLOB_BYTES // len(word))
-    return sum(visit(rng, target, lambda peer: peer.sendall(blob)) for _ in range(10))
+    for _ in range(10):
+        yield visit(rng, target, lambda peer: peer.sendall(blob))
 
 
-def endless(rng: random.Random, target: Target) -> int:
+def endless(rng: random.Random, target: Target) -> Iterator[int]:
     """A message that has always one part more, or one that is far too large."""
 
     def talk(peer: socket.socket) -> None:
@@ -139,4 +142,4 @@ def endless(rng: random.Random, target: Target) -> int:
         for _ in range(ENDLESS_BYTES // len(some)):
             peer.sendall(some)
 
-    return visit(rng, target, talk)
+    yield visit(rng, target, talk)

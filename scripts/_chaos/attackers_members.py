@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import TypeAlias
 
 from microgpt import messages
 from microgpt.messages import Answer, Failure, Task
 from microgpt.model import GPTConfig, parameter_shapes
-from scripts._chaos.attackers import Target
+from scripts._chaos.attackers import Attack, Target
 from scripts._chaos.attackers_zmq import Caller
 from worker.compute import Calculator
 from worker.state import Job
 
-STAY_SECONDS = 4.0  # of a member before it comes again under another name
+STAY_SECONDS = 4.0  # of a gang of members before it comes again under other names
+GANG = 2
+HEAR_SECONDS = 0.05
 HUGE = 1.7e308
 TINY_SECONDS = 1e-312
 LOSS = 3.0
+
+#: What a member says to a shard.
+Lie: TypeAlias = "Callable[[random.Random, Member, Task], Iterable[messages.Message]]"
 
 
 class Member:
@@ -27,7 +34,7 @@ class Member:
 
     def __init__(self, rng: random.Random, target: Target) -> None:
         self._caller = Caller(target, b"m" + rng.randbytes(8))
-        self._target = target
+        self._rng, self._target = rng, target
         self.weights: Mapping[str, bytes] = {}
         self.sizes: dict[str, int] = {}
 
@@ -46,20 +53,21 @@ class Member:
         """Of the run."""
         return self._caller.model
 
-    def work(self, lie: Callable[[Task], Iterable[messages.Message]]) -> int:
-        """Take shards for a while and say what ``lie`` makes of them. Returns how many."""
+    def turn(self, lie: Lie) -> int:
+        """Say that it lives, and what ``lie`` makes of its shards. Returns how many they were."""
         taken = 0
-        end = time.monotonic() + STAY_SECONDS
-        while time.monotonic() < end:
-            self._caller.beat()
-            message = self._caller.hear(0.2)
+        self._caller.beat()
+        while (message := self._caller.hear(HEAR_SECONDS)) is not None:
             if isinstance(message, messages.Weights):
                 self.weights = message.weights
             elif isinstance(message, Task):
                 taken += 1
-                for word in lie(message):
+                for word in lie(self._rng, self, message):
                     self._caller.say(word)
-            elif isinstance(message, messages.Refuse | messages.Stop):
+            elif isinstance(message, messages.Refuse):  # come again as another one
+                self.close()
+                self._caller = Caller(self._target, b"m" + self._rng.randbytes(8))
+                self.join()
                 break
         return taken
 
@@ -78,21 +86,21 @@ class Member:
         self._caller.close()
 
 
-Lie = Callable[[random.Random, Member, Task], Iterable[messages.Message]]
+def gang_of(lie: Lie) -> Attack:
+    """The attack of some members that all lie so."""
 
-
-def member_of(lie: Lie) -> Callable[[random.Random, Target], int]:
-    """The attack of a member that lies so."""
-
-    def attack(rng: random.Random, target: Target) -> int:
-        member = Member(rng, target)
-        try:
-            if not member.join():
-                time.sleep(0.2)
-                return 0
-            return member.work(lambda task: lie(rng, member, task))
-        finally:
-            member.close()
+    def attack(rng: random.Random, target: Target) -> Iterator[int]:
+        with contextlib.ExitStack() as stack:
+            gang = []
+            for _ in range(GANG):
+                member = Member(rng, target)
+                stack.callback(member.close)
+                if member.join():
+                    gang.append(member)
+            end = time.monotonic() + STAY_SECONDS
+            while gang and time.monotonic() < end:
+                for member in gang:
+                    yield member.turn(lie)
 
     return attack
 
@@ -130,28 +138,26 @@ def _is_malformed(rng: random.Random, member: Member, task: Task) -> Iterable[me
     ))  # fmt: skip
 
 
-def impossible_seconds(rng: random.Random, target: Target) -> int:
-    """A member that computes well, and says that it took no time, or all of it."""
+def impossible_seconds(rng: random.Random, target: Target) -> Iterator[int]:
+    """Members that compute well, and say that it took no time, or all of it."""
     calculator = Calculator(target.engine, lambda text: None)
-    member = Member(rng, target)
+    seconds = rng.choice((TINY_SECONDS, TINY_SECONDS, 0.0, HUGE))
+    model: Mapping[str, int] = {}
 
-    def lie(task: Task) -> Iterable[messages.Message]:
+    def lie(rng: random.Random, member: Member, task: Task) -> Iterable[messages.Message]:
+        nonlocal model
+        if member.model != model:
+            model = member.model
+            calculator.configure(model)
         answer = calculator.compute(Job(task, member.weights))
         assert isinstance(answer, Answer)  # noqa: S101  # the model is fine
-        seconds = rng.choice((TINY_SECONDS, TINY_SECONDS * task.count, 0.0, 1e-320, HUGE))
-        yield replace(answer, seconds=seconds)
+        took = seconds if seconds in (0.0, HUGE) else seconds * task.count
+        yield replace(answer, seconds=took)
 
-    try:
-        if not member.join():
-            time.sleep(0.2)
-            return 0
-        calculator.configure(member.model)
-        return member.work(lie)
-    finally:
-        member.close()
+    yield from gang_of(lie)(rng, target)
 
 
-claimed_failures = member_of(_claims_failure)
-lazy = member_of(_says_nothing)
-huge_gradients = member_of(_overflows)
-malformed_answers = member_of(_is_malformed)
+claimed_failures = gang_of(_claims_failure)
+lazy = gang_of(_says_nothing)
+huge_gradients = gang_of(_overflows)
+malformed_answers = gang_of(_is_malformed)

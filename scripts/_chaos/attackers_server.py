@@ -7,7 +7,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from microgpt import messages
 from microgpt.messages import CheckpointPart, Introduce, NoCheckpoint, Status, Welcome
@@ -20,8 +20,8 @@ ENDLESS_PARTS = 2000
 LIFE = "harm"
 
 
-def hostile_server(rng: random.Random, target: Target) -> int:
-    """Floods who comes, with PINGs among the words, and closes. Returns how many came."""
+def hostile_server(rng: random.Random, target: Target) -> Iterator[int]:
+    """Floods who comes, with PINGs among the words, and closes."""
     served: list[threading.Thread] = []
     end = time.monotonic() + ROUND_SECONDS
     with socket.create_server((target.host, target.port)) as server:
@@ -33,9 +33,9 @@ def hostile_server(rng: random.Random, target: Target) -> int:
                 thread = threading.Thread(target=_serve, args=(peer, seed), daemon=True)
                 thread.start()
                 served.append(thread)
+                yield 1
     for thread in served:
         thread.join()
-    return len(served)
 
 
 def _serve(peer: socket.socket, seed: float) -> None:

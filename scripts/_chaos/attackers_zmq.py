@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Iterator
 
 import zmq
 
@@ -75,7 +76,7 @@ class Caller:
             self._context.term()
 
 
-def flood_and_close(rng: random.Random, target: Target) -> int:
+def flood_and_close(rng: random.Random, target: Target) -> Iterator[int]:
     """Connections that send as much as they can, and are gone."""
     payload = rng.choice((
         b"\x93\x01\x02\x03",
@@ -95,11 +96,11 @@ def flood_and_close(rng: random.Random, target: Target) -> int:
         for caller in callers:
             caller.close()
         context.term()
+    yield number
     time.sleep(rng.uniform(0.0, 0.5))
-    return number
 
 
-def same_identity(rng: random.Random, target: Target) -> int:
+def same_identity(rng: random.Random, target: Target) -> Iterator[int]:
     """Two peers that take the one name from each other."""
     done = [0, 0]
     end = time.monotonic() + 2.0
@@ -121,17 +122,17 @@ def same_identity(rng: random.Random, target: Target) -> int:
         twin.start()
     for twin in twins:
         twin.join()
-    return sum(done)
+    yield sum(done)
 
 
-def never_reading(rng: random.Random, target: Target) -> int:
+def never_reading(rng: random.Random, target: Target) -> Iterator[int]:
     """Members that say Hello and that they live, again and again, and read nothing."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     callers = [Caller(target, b"n" + rng.randbytes(8), context) for _ in range(HOARDERS)]
     hello = messages.encode(messages.Hello("", "", "evil", target.engine, "x"))
     try:
         for caller in callers:
-            caller.join(target.engine)
+            yield caller.join(target.engine)
         end = time.monotonic() + rng.uniform(3.0, 12.0)
         while time.monotonic() < end:
             said = 0
@@ -143,4 +144,3 @@ def never_reading(rng: random.Random, target: Target) -> int:
         for caller in callers:
             caller.close()
         context.term()
-    return HOARDERS
