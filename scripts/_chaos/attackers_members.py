@@ -19,7 +19,7 @@ from worker.compute import Calculator
 from worker.state import Job
 
 STAY_SECONDS = 4.0  # of a gang of members before it comes again under other names
-GANG = 2
+GANG, LARGE_GANG = 3, 8
 HEAR_SECONDS = 0.05
 HUGE = 1.7e308
 TINY_SECONDS = 1e-312
@@ -86,13 +86,13 @@ class Member:
         self._caller.close()
 
 
-def gang_of(lie: Lie) -> Attack:
+def gang_of(lie: Lie, size: int = GANG) -> Attack:
     """The attack of some members that all lie so."""
 
     def attack(rng: random.Random, target: Target) -> Iterator[int]:
         with contextlib.ExitStack() as stack:
             gang = []
-            for _ in range(GANG):
+            for _ in range(size):
                 member = Member(rng, target)
                 stack.callback(member.close)
                 if member.join():
@@ -157,7 +157,7 @@ def impossible_seconds(rng: random.Random, target: Target) -> Iterator[int]:
     yield from gang_of(lie)(rng, target)
 
 
-claimed_failures = gang_of(_claims_failure)
+claimed_failures = gang_of(_claims_failure, LARGE_GANG)  # two have to fail at the same shard
 lazy = gang_of(_says_nothing)
 huge_gradients = gang_of(_overflows)
 malformed_answers = gang_of(_is_malformed)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from microgpt import messages
-from microgpt.messages import CheckpointPart, Introduce, NoCheckpoint, Status, Welcome
+from microgpt.messages import CheckpointPart, Introduce, NoCheckpoint, Status, Weights, Welcome
 from scripts._chaos import zmtp
 from scripts._chaos.attackers import PATIENCE, Target, hang_up
 
@@ -81,16 +81,17 @@ def _too_many_replies(rng: random.Random, peer: socket.socket) -> None:
 
 def _flood(rng: random.Random, peer: socket.socket) -> None:
     """Words that nobody has asked for, PINGs behind and between them."""
-    word = zmtp.frame(messages.encode(rng.choice((
+    harmless: tuple[messages.Message, ...] = (  # so that who is flooded stays
         NoCheckpoint("", "", 1, "later", True),
         Introduce("", LIFE),
-        Welcome("", LIFE, 1, 1.0, {}),
         Status("", LIFE, "x"),
-        messages.Weights("", LIFE, 1, {}),
-    ))))  # fmt: skip
-    word = rng.choice((word, zmtp.frame(b""), zmtp.frame(b"hi")))
-    some = (word * 60 + zmtp.ping() * 3) * 20
-    for _ in range(rng.choice((1, 50))):
+    )
+    word = messages.encode(rng.choice(harmless))
+    if rng.random() < 0.15:
+        welcome = messages.encode(Welcome("", LIFE, 1, 1.0, {}))
+        word = rng.choice((b"", b"hi", welcome, messages.encode(Weights("", LIFE, 1, {}))))
+    some = (zmtp.frame(word) * 60 + zmtp.ping() * 3) * 20
+    for _ in range(rng.choice((1, 5, 50))):
         peer.sendall(some)
 
 

@@ -29,7 +29,7 @@ STALL_SECONDS = 3.5  # longer than that
 STALL_EVERY = (4.0, 9.0)  # seconds from one stall to the next
 BEGIN_SECONDS = 60.0  # for the attackers to have started
 FOLLOW_SECONDS = 25.0  # for who follows to see that the coordinator has ended
-AGAIN_SECONDS = 2.0  # from the end of a victim to its next start
+AGAIN_SECONDS = 0.5  # from the end of a victim to its next start
 VICTIM_SECONDS = 25.0  # for victims to see that the hostile server has
 STALLING_LINK, HOSTILE_SERVER = "stalling-link", "hostile-server"
 #: Every kind of attack, and what it is counted in.
