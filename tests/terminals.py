@@ -172,7 +172,8 @@ class Tmux:
                 words = (task / "cmdline").read_bytes().decode().split("\0")
                 if any(tuple(words[i:])[: len(arguments)] == arguments for i in range(len(words))):
                     found.append(int(task.name))
-        return max(found, default=0)
+        assert found, f"no process with {arguments}"  # never 0, which means ourselves to os.kill
+        return max(found)
 
     def close(self) -> None:
         """End it, and what runs in it."""

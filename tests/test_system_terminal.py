@@ -84,7 +84,7 @@ def test_a_warning_that_wraps_other_sizes_and_a_killed_coordinator(lab: Lab, tmu
         tmux.resize(columns, lines)
         eventually(partial(fits, tmux, columns), f"a view of {columns} x {lines}")
 
-    os.kill(tmux.find("-m", "coordinator"), signal.SIGKILL)
+    os.kill(tmux.find(str(ROOT), "coordinator"), signal.SIGKILL)
     killed = "the coordinator was killed (SIGKILL); starting it again"
     eventually(lambda: shows_one_view(tmux, killed), "one view after the restart")
 
