@@ -59,6 +59,7 @@ from microgpt.model import parameter_shapes
 from microgpt.parameters import num_params
 from microgpt.platform_bits import libm_sha256
 from microgpt.sampling import generate
+from microgpt.streams import visible
 from microgpt.training import (
     Corpus,
     TrainingState,
@@ -131,7 +132,7 @@ def prepare(settings: Settings, explicit: set[str], directory: Path | None) -> R
         if directory is not None:
             check_free(directory, None)
         check_lasting(settings.data)
-        dataset = load_dataset(settings.data, report=print)
+        dataset = load_dataset(settings.data, report=say)
         corpus = make_corpus(dataset, settings.seed, settings.validation_fraction)
         config = settings.training(corpus.tokenizer.vocab_size)
         require_sendable(config, settings, corpus)
@@ -153,7 +154,7 @@ def prepare(settings: Settings, explicit: set[str], directory: Path | None) -> R
         check_lasting(spec)
     else:
         check_named(spec)
-    dataset = load_dataset(spec, report=print)
+    dataset = load_dataset(spec, report=say)
     if dataset.sha256 != saved.data.get("sha256"):
         raise UserError(
             f"the data differ: the checkpoint was trained on {saved.data.get('name')!r} with "
@@ -310,7 +311,7 @@ def show_samples(checkpoint: Checkpoint) -> None:
     names = generate(checkpoint.state_dict(), model, tokenizer, checkpoint.rng())
     try:
         for number, name in enumerate(names, 1):
-            say(f"sample {number:2d}: {name}")
+            say(f"sample {number:2d}: {visible(name)}")
     except (ArithmeticError, ValueError):  # weights that a far too high learning rate has made
         say("no samples: the model's numbers overflow", error=True)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from microgpt.api import TrainingResult, load_run, sample, train
     from microgpt.checkpoint import load as load_checkpoint
 
+__version__ = "0.1.0"  # pyproject.toml takes it from here
 __all__ = ["TrainingResult", "load_checkpoint", "load_run", "sample", "train"]
 
 

@@ -6,17 +6,16 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from io import TextIOWrapper
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TextIO, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from microgpt import interrupts
+from microgpt import __version__, interrupts, streams, variables
 from microgpt.fieldchecks import MAX_COUNT
 
-ENV_PREFIX = "MICROGPT"
+PROGRAM = "microgpt-data-parallel"
 MAX_SECONDS = 604_800  # a week: what is waited for longer is waited for in vain
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 TERMINATED = 143  # and after SIGTERM
@@ -37,9 +36,9 @@ def option(flag: str, *, aliases: Sequence[str] = (), **attributes: Any) -> Call
     ``aliases`` are further names of the variable, without the prefix.
     """
     names = (flag.removeprefix("--").replace("-", "_").upper(), *aliases)
-    variables = [f"{ENV_PREFIX}_{name}" for name in names]
+    read = [f"{variables.PREFIX}{name}" for name in names]
     attributes.setdefault("show_default", True)
-    return click.option(flag, envvar=variables, show_envvar=True, **attributes)
+    return click.option(flag, envvar=read, show_envvar=True, **attributes)
 
 
 class Whole(click.ParamType[int]):
@@ -122,16 +121,20 @@ def run(command: click.Command, **extra: Any) -> None:
     Exit codes: 2 for wrong flags, 1 for everything else that is reported, 130 after Ctrl-C.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # an alphabet that a terminal lacks
+    streams.prepare()
+    click.version_option(__version__, message=f"{PROGRAM} %(version)s")(command)
     try:
+        check_text(variables_of(command))
+        for line in variables.to_warn_of(variables_of(command)):
+            say(f"warning: {line}", error=True)
         code = command.main(standalone_mode=False, **extra)
     except click.Abort:
         code = INTERRUPTED
     except click.ClickException as error:
         code = complain(error.format_message(), 2)
     except UserError as error:
+        code = complain(str(error), 1)
+    except OSError as error:  # of the output, such as a full disk; others are told where they arise
         code = complain(str(error), 1)
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -153,14 +156,42 @@ def clear_block() -> None:
     """Take away what is left of a block whose process has been killed."""
     stream = next((stream for stream in (sys.stdout, sys.stderr) if stream.isatty()), None)
     if stream and _over_block:
-        say(_ERASED + "\x1b[?7h\x1b[?25h", error=stream is sys.stderr, end="")
+        _put(_ERASED + "\x1b[?7h\x1b[?25h", stream, "")
+
+
+def variables_of(command: click.Command) -> set[str]:
+    """The environment variables that a command and its subcommands read."""
+    names: set[str] = set()
+    for parameter in command.params:
+        read = parameter.envvar or ()
+        names.update([read] if isinstance(read, str) else read)
+    if isinstance(command, click.Group):
+        names.update(*map(variables_of, command.commands.values()))
+    return names
+
+
+def check_text(names: Iterable[str]) -> None:
+    """Raise UserError for arguments and variables that are no text: a record cannot hold them."""
+    texts = [("argument", argument) for argument in sys.argv[1:]]
+    texts += [(name, os.environ[name]) for name in sorted(names) if name in os.environ]
+    for what, text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{what} {text!r} is not UTF-8: use another name or path") from None
 
 
 def say(text: str, *, error: bool = False, end: str = "\n") -> None:
-    """Print a line at once. Nobody there to read it (a closed pipe or terminal) is no error."""
+    """Print a line at once. Nobody there to read it (a closed pipe or terminal) is no error.
+
+    What a terminal would obey is shown as an escape.
+    """
     stream = sys.stderr if error else sys.stdout
-    if _over_block and stream.isatty():
-        text = _ERASED + text
+    erased = _ERASED if _over_block and stream.isatty() else ""
+    _put(erased + streams.visible(text, keep="\n\t"), stream, end)
+
+
+def _put(text: str, stream: TextIO, end: str) -> None:
     try:
         print(text, file=stream, end=end, flush=True)
     except OSError:

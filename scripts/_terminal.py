@@ -9,6 +9,10 @@ from collections.abc import Callable
 from io import TextIOWrapper
 from typing import Any, NoReturn
 
+from microgpt import __version__, variables
+from microgpt.streams import visible as visible
+
+VERSION = f"microgpt-data-parallel {__version__}"
 FAILED = 1
 INTERRUPTED = 130  # as shells have it
 
@@ -26,6 +30,8 @@ def run(main: Callable[[], int]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an alphabet that a terminal lacks
+    for line in variables.to_warn_of():
+        warn(line)
     try:
         code = main()
         sys.stdout.flush()
@@ -48,11 +54,6 @@ def complain(text: str) -> int:
 def warn(text: str) -> None:
     """Print ``warning: text`` as one line on stderr."""
     print(f"warning: {' '.join(visible(text).split())}", file=sys.stderr, flush=True)
-
-
-def visible(text: str) -> str:
-    """A file's or stranger's text without what a terminal would obey."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

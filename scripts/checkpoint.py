@@ -10,7 +10,7 @@ import argparse
 
 from _checkpoints import compare, convert, look, remote
 from _remote.fetch import is_address
-from _terminal import UserError, complain, run
+from _terminal import VERSION, UserError, complain, run
 
 from microgpt.checkpoint import CheckpointError
 from microgpt.formats import FORMATS
@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line; ``run`` is the subcommand's function."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     show = commands.add_parser("show", help="print what a checkpoint holds")

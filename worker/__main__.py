@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from microgpt import cli
-from microgpt.cli import MAX_SECONDS, Number, UserError, option
+from microgpt.cli import MAX_SECONDS, Number, UserError, option, say
 from microgpt.engine import ENGINES
 from microgpt.keyfiles import has_coordinator
 from microgpt.platform_bits import libm_sha256
@@ -23,6 +23,7 @@ from worker.client import Client
 from worker.security import Keys, load_keys
 from worker.state import WorkerState
 
+MAX_NAME = 200
 KEY_POLL_SECONDS = 0.2
 DEFAULT_CONNECT = "tcp://127.0.0.1:5555"
 
@@ -61,11 +62,13 @@ def main(
     """Compute gradients for a coordinator. May be started before it, and on any host."""
     interrupts.leave_quietly()  # nothing needs cleaning up before the client listens to signals
     name = name or f"{socket.gethostname()}-{os.getpid()}"
+    if not name.isprintable() or len(name) > MAX_NAME:
+        raise UserError(f"--name must be at most {MAX_NAME} letters, none of them invisible")
     keys = None
     if curve is not None:
         keys = wait_for_keys(curve, patience)
         if keys is None:
-            print(f"{name} ends: no coordinator has put its key into {curve}", flush=True)
+            say(f"{name} ends: no coordinator has put its key into {curve}")
             return 0
     client = Client(
         connect,
@@ -77,12 +80,12 @@ def main(
         ready=lambda: tell_parent(announce),
     )
     if not quiet:
-        print(f"{name} offers itself to {connect} ({engine} engine)", flush=True)
+        say(f"{name} offers itself to {connect} ({engine} engine)")
     leave, stopped_by = client.serve()
     if leave.outcome == "refused":
         raise UserError(leave.reason)
     if not quiet:
-        print(f"{name} ends: {leave.reason}", flush=True)
+        say(f"{name} ends: {leave.reason}")
     if leave.outcome == "left":
         return 128 + stopped_by if stopped_by else cli.INTERRUPTED
     return 0
@@ -103,7 +106,7 @@ def wait_for_keys(directory: Path, patience: float) -> Keys | None:
     """
     began = time.monotonic()
     if not has_coordinator(directory):
-        print(f"waiting for {directory}/coordinator.key", flush=True)
+        say(f"waiting for {directory}/coordinator.key")
     while not has_coordinator(directory):
         if patience and time.monotonic() - began > patience:
             return None

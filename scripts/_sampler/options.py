@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 
 from _remote.fetch import is_address
+from _terminal import VERSION
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="sample anew for each newer checkpoint of the coordinator, until it ends",
     )
+    parser.add_argument("--version", action="version", version=VERSION)
     draws = parser.add_argument_group("what is drawn")
     draws.add_argument(
         "--num-samples",
