@@ -58,6 +58,7 @@ from microgpt.dataset import Dataset, DatasetError, check_lasting, check_named, 
 from microgpt.model import parameter_shapes
 from microgpt.parameters import num_params
 from microgpt.platform_bits import libm_sha256
+from microgpt.progress import Progress
 from microgpt.sampling import generate
 from microgpt.streams import visible
 from microgpt.training import (
@@ -169,7 +170,8 @@ def prepare(settings: Settings, explicit: set[str], directory: Path | None) -> R
 def make_corpus(dataset: Dataset, seed: int, validation_fraction: float) -> Corpus:
     """The documents in their order. Raises UserError if none is left to train on."""
     try:
-        return Corpus(dataset.documents, seed, validation_fraction)
+        progress = Progress("encoding the documents")
+        return Corpus(dataset.documents, seed, validation_fraction, progress)
     except ValueError as error:
         raise UserError(f"{dataset.name}: {error}") from error
 

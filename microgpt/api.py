@@ -9,18 +9,21 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 
 from microgpt.adam import AdamConfig
 from microgpt.checkpoint import Checkpoint, CheckpointError, load, save
 from microgpt.config import TrainingConfig
+from microgpt.curve import in_words, loss_curve
 from microgpt.dataset import Dataset, from_documents, load_dataset
 from microgpt.engine import ENGINES, make_engine
 from microgpt.model import GPTConfig
 from microgpt.newest import load_newest
 from microgpt.parameters import StateDict
+from microgpt.progress import Progress
 from microgpt.sampling import generate
 from microgpt.training import (
     Corpus,
@@ -32,7 +35,7 @@ from microgpt.training import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainingResult:
     """A finished training: ``checkpoint`` as it would be saved, and the loss of every step.
 
@@ -42,6 +45,19 @@ class TrainingResult:
     checkpoint: Checkpoint
     losses: tuple[float, ...]
     validations: tuple[Validation, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"TrainingResult({self._summary()})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the sentence of ``repr`` and the losses as a curve."""
+        curve = loss_curve(self.losses, self.validations)
+        return f"<div><p>{escape(self._summary())}</p>{curve}</div>"
+
+    def _summary(self) -> str:
+        words = in_words(self.losses, self.validations)
+        name = self.checkpoint.data.get("name")
+        return f"{words}, {self.checkpoint.num_params:,} parameters, data {name!r:.80}"
 
     @property
     def state_dict(self) -> StateDict:
@@ -75,7 +91,7 @@ class TrainingResult:
 
 
 def train(
-    data: str | Sequence[str] = "names",
+    data: str | os.PathLike[str] | Iterable[str] = "names",
     *,
     steps: int = 1000,
     batch_size: int = 32,
@@ -95,7 +111,7 @@ def train(
 ) -> TrainingResult:
     """Train in this process and return the outcome.
 
-    ``data``: what ``--data`` takes (names, embedded, a path, a URL), or a sequence of documents.
+    ``data``: what ``--data`` takes (names, embedded, a path, a URL), a ``Path``, or documents.
     ``validation_fraction`` of the documents is not trained on; their loss is computed after every
     ``eval_every`` steps and after the last. ``progress`` is called after each step with its number,
     from 1, and its loss in nats per token.
@@ -104,12 +120,21 @@ def train(
     """
     if eval_every < 1:
         raise ValueError(f"eval_every must be at least 1, not {eval_every}")
-    dataset = load_dataset(data) if isinstance(data, str) else from_documents(data)
-    corpus = Corpus(dataset.documents, seed, validation_fraction)
+    dataset = _load(data)
+    progress_of_encoding = Progress("encoding the documents")
+    corpus = Corpus(dataset.documents, seed, validation_fraction, progress_of_encoding)
     model = GPTConfig(corpus.tokenizer.vocab_size, n_layer, n_embd, n_head, block_size)
     adam = AdamConfig(learning_rate, beta1, beta2, eps)
     config = TrainingConfig(model, adam, steps, batch_size, seed, validation_fraction)
     return _run(config, dataset, corpus, eval_every, engine, progress)
+
+
+def _load(data: str | os.PathLike[str] | Iterable[str]) -> Dataset:
+    if isinstance(data, str):
+        return load_dataset(data)
+    if isinstance(data, os.PathLike):
+        return load_dataset(os.path.join(".", data))  # a file, also if its name is "names"
+    return from_documents(data)
 
 
 def _run(

@@ -97,7 +97,7 @@ class Validation(NamedTuple):
     loss: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Checkpoint:
     """The state of a training after ``step`` updates.
 
@@ -118,6 +118,10 @@ class Checkpoint:
     rng_state: RngState
     losses: tuple[float, ...] = ()
     validation: Validation | None = None
+
+    def __repr__(self) -> str:
+        where = f"step {self.step} of {self.training.steps}"
+        return f"Checkpoint(run {self.run!r:.40}, {where}, {self.num_params:,} parameters)"
 
     @property
     def shapes(self) -> Shapes:

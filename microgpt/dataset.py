@@ -16,7 +16,7 @@ import re
 import stat
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -223,11 +223,14 @@ def _is_lasting(spec: str) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
-def from_documents(documents: Sequence[str]) -> Dataset:
+def from_documents(documents: Iterable[str]) -> Dataset:
     """The data set of a program's own documents, as if they stood in a file, one on each line.
 
-    Raises DatasetError if there are none, or if one holds a line break.
+    Raises DatasetError if there are none, or if one is no text or holds a line break.
     """
+    documents = tuple(documents)
+    if wrong := [document for document in documents if not isinstance(document, str)]:
+        raise DatasetError(f"a document is a text, not {type(wrong[0]).__name__}")
     if any("\n" in document or "\r" in document for document in documents):
         raise DatasetError("a document holds a line break: a document is one line")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 
 class UnknownCharacterError(ValueError):
@@ -23,7 +24,10 @@ class Tokenizer:
     @classmethod
     def from_documents(cls, documents: Iterable[str]) -> Tokenizer:
         """The alphabet of all documents together."""
-        return cls("".join(sorted(set().union(*documents))))
+        chars: set[str] = set()
+        for document in documents:
+            chars.update(document)
+        return cls("".join(sorted(chars)))
 
     @property
     def bos(self) -> int:
@@ -37,16 +41,22 @@ class Tokenizer:
 
     def encode_text(self, text: str) -> list[int]:
         """Ids of the characters alone. Raises UnknownCharacterError, naming each unknown one."""
-        ids = {char: index for index, char in enumerate(self.chars)}
-        unknown = sorted(set(text) - ids.keys())
-        if unknown:
+        try:
+            return list(map(self._ids.__getitem__, text))
+        except KeyError:
+            unknown = sorted(set(text) - self._ids.keys())
             names = ", ".join(repr(char) for char in unknown[:10])
-            raise UnknownCharacterError(f"the model knows no {names}; it knows {self.chars!r}")
-        return [ids[char] for char in text]
+            raise UnknownCharacterError(
+                f"the model knows no {names}; it knows {self.chars!r}"
+            ) from None
 
     def encode(self, document: str) -> list[int]:
         """BOS, the characters' ids, BOS."""
         return [self.bos, *self.encode_text(document), self.bos]
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {char: index for index, char in enumerate(self.chars)}
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of the tokens, BOS left out. Raises ValueError for an id outside the vocabulary."""

@@ -7,9 +7,10 @@ the same states from here. Arrays are never changed in place, so a state is a sn
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import count
 
 import numpy as np
 
@@ -47,18 +48,24 @@ class Corpus:
     """The documents of a run in the order of the seed, as token ids (BOS at both ends).
 
     The last of them are held out as ``validation``; batches are made of the ``num_training`` before
-    those. The alphabet is that of all; ``longest``: tokens of the longest. Raises ValueError if
-    none is left to train on.
+    those. The alphabet is that of all; ``longest``: tokens of the longest.
+    ``progress(done, total)`` is called all the while. Raises ValueError if none is left to train
+    on.
     """
 
     def __init__(
-        self, documents: Sequence[str], seed: int, validation_fraction: float = 0.0
+        self,
+        documents: Sequence[str],
+        seed: int,
+        validation_fraction: float = 0.0,
+        progress: Callable[[float, float], None] = lambda done, total: None,
     ) -> None:
-        self.tokenizer = Tokenizer.from_documents(documents)
+        passes = _told(2 * len(documents), progress)  # each is gone through twice
+        self.tokenizer = Tokenizer.from_documents(passes(documents))
         self.rng = random.Random(seed)
         shuffled = list(documents)
         self.rng.shuffle(shuffled)
-        encoded = [self.tokenizer.encode(document) for document in shuffled]
+        encoded = [self.tokenizer.encode(document) for document in passes(shuffled)]
         self.num_training = len(encoded) - num_held_out(len(encoded), validation_fraction)
         self.longest = max(map(len, encoded))
         self._documents = encoded[: self.num_training]
@@ -72,6 +79,20 @@ class Corpus:
         first = step * batch_size
         count = self.num_training
         return [self._documents[i % count] for i in range(first, first + batch_size)]
+
+
+def _told(
+    total: int, progress: Callable[[float, float], None]
+) -> Callable[[Iterable[str]], Iterator[str]]:
+    """What passes documents on and tells how many of ``total`` have been, whoever takes them."""
+    done = count()
+
+    def passes(documents: Iterable[str]) -> Iterator[str]:
+        for document in documents:
+            progress(next(done), total)
+            yield document
+
+    return passes
 
 
 def num_held_out(count: int, fraction: float) -> int:

@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 import microgpt
 from microgpt.checkpoint import CheckpointError
+from microgpt.curve import in_words, loss_curve
 from microgpt.dataset import DatasetError
 from microgpt.engine import ENGINES
 from microgpt.engine.scalar import ScalarEngine
@@ -97,6 +99,60 @@ def test_training_from_a_file_is_training_from_its_lines(tmp_path: Path) -> None
     from_file = microgpt.train(str(path), **SMALL)  # type: ignore[arg-type]  # a test's map
     assert from_file.checkpoint.state_sha256 == train().checkpoint.state_sha256
     assert from_file.checkpoint.data["name"] == str(path)
+
+
+def test_a_path_and_a_generator_are_data_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "names"  # also where --data would mean other ones
+    path.write_text("\n".join(NAMES) + "\n")
+    expected = train().checkpoint.state_sha256
+    monkeypatch.chdir(tmp_path)
+    for data in (path, Path("names"), (name for name in NAMES), iter(NAMES), dict.fromkeys(NAMES)):
+        result = microgpt.train(data, **SMALL)  # type: ignore[arg-type]  # a test's map
+        assert result.checkpoint.state_sha256 == expected
+    with pytest.raises(DatasetError, match="there is no file"):
+        microgpt.train(tmp_path / "none")
+
+
+def test_a_result_is_shown_in_one_line_and_a_curve() -> None:
+    result = train(validation_fraction=0.4, eval_every=2)
+    first, last, valid = result.losses[0], result.losses[-1], result.validations[-1].loss
+    summary = (
+        f"4 steps, loss {first:.4f} to {last:.4f}, validation loss {valid:.4f}, "
+        f"{result.checkpoint.num_params:,} parameters, data 'in memory'"
+    )
+    assert repr(result) == f"TrainingResult({summary})"
+    assert len(repr(result.checkpoint)) < 150
+    html = ElementTree.fromstring(result._repr_html_())  # noqa: S314  # our own
+    assert html.findtext("p") == summary
+    svg = html.find("{*}svg")
+    assert svg is not None
+    assert svg.get("role") == "img"
+    label = svg.get("aria-label", "")
+    assert label == svg.findtext("{*}title")
+    assert label.startswith(f"Loss curve: 4 steps, loss {first:.4f} to {last:.4f}")
+    training, validation = svg.findall("{*}polyline")
+    assert len(training.get("points", "").split()) == 4
+    assert len(validation.get("points", "").split()) == 2
+
+
+def test_curves_of_any_losses_stay_in_their_frame() -> None:
+    for losses in ([2.5], [1.0, 1.0], [0.5] * 3 + [1.7e308], [5e-324, 0.0], [3.0] * 100_000):
+        svg = ElementTree.fromstring(loss_curve(losses, [(1, 2.0)]))  # noqa: S314  # our own
+        for line in svg.findall("{*}polyline"):
+            places = [place.split(",") for place in line.get("points", "").split()]
+            assert 2 <= len(places) <= 240
+            assert all(0 <= float(x) <= 480 and 0 <= float(y) <= 200 for x, y in places)
+        assert len(ElementTree.tostring(svg)) < 6000
+    assert loss_curve([], []) == ""
+    assert in_words([], []) == "no steps yet"
+
+
+@pytest.mark.parametrize("data", [[1, 2], b"anna", ["an", None], ["\ud800"]])
+def test_documents_that_are_no_text(data: object) -> None:
+    with pytest.raises(DatasetError, match=r"a document (is a text, not|holds half)"):
+        microgpt.train(data)  # type: ignore[arg-type]  # that is the point
 
 
 @pytest.mark.parametrize(

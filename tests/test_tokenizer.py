@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -37,6 +38,16 @@ def test_encode_puts_bos_on_both_sides() -> None:
     tokenizer = Tokenizer("abcdefghijklmnopqrstuvwxyz")
     assert tokenizer.encode("emma") == [26, 4, 12, 12, 0, 26]
     assert tokenizer.encode("") == [26, 26]
+
+
+def test_a_large_alphabet_is_not_looked_through_for_every_document() -> None:
+    letters = [chr(0x4E00 + number) for number in range(5000)]
+    tokenizer = Tokenizer("".join(letters))
+    documents = [letters[(7 * at) % 5000] + letters[(11 * at) % 5000] for at in range(20_000)]
+    began = time.process_time()
+    encoded = [tokenizer.encode(document) for document in documents]
+    assert time.process_time() - began < 1.0  # with a new table for each it took 5 s and more
+    assert encoded == [[5000, (7 * at) % 5000, (11 * at) % 5000, 5000] for at in range(20_000)]
 
 
 def test_encode_text_has_no_bos() -> None:
