@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from microgpt.messages import Message
+from microgpt.messages import Answer, Failure, Message, Task, Weights
 from microgpt.training import TrainingState
 
 #: The transport's name for a connected peer.
@@ -64,7 +64,17 @@ class Broken:
     reason: str
 
 
-Event: TypeAlias = Received | Misbehaved | Disconnected | Tick | Saved | StopRequested | Broken
+@dataclass(frozen=True)
+class Judged:
+    """What comes out when a shard is computed on this host; None, and why, if that cannot be."""
+
+    answer: Answer | Failure | None
+    reason: str = ""
+
+
+Event: TypeAlias = (
+    Received | Misbehaved | Disconnected | Tick | Saved | StopRequested | Broken | Judged
+)
 
 
 # --- actions -------------------------------------------------------------------------------------
@@ -103,6 +113,14 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Judge:
+    """Compute a shard on this host and report it as ``Judged``: workers cannot settle it."""
+
+    task: Task
+    weights: Weights
+
+
+@dataclass(frozen=True)
 class Finish:
     """The run is over: ``done``, ``stopped`` or ``failed``."""
 
@@ -110,4 +128,4 @@ class Finish:
     reason: str
 
 
-Action: TypeAlias = Send | Save | StepDone | Note | Finish
+Action: TypeAlias = Send | Save | StepDone | Note | Judge | Finish

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from coordinator.events import Peer
+from coordinator.events import Judge, Peer
 from coordinator.ledger import Phase, StepLedger
 from coordinator.members import Worker
 from coordinator.outbox import Outbox, printable
@@ -213,28 +213,31 @@ class HandOut:
         self._backups = {**recent, slow: (now, 0)}
 
     def _give(self, worker: Worker, shard: Shard) -> None:
-        step = self.ledger.step
-        if worker.weights_step != step:
-            if self._weights is None:
-                weights = vector_to_map(self._training.params, self._shapes)
-                self._weights = messages.Weights(self._run, self._life, step, weights)
-            self._out.send(worker.peer, self._weights)
-            worker.weights_step = step
+        if worker.weights_step != self.ledger.step:
+            self._out.send(worker.peer, self._packed())
+            worker.weights_step = self.ledger.step
         worker.owed.add((self.ledger.phase, shard))
+        self._out.send(worker.peer, self._task(shard))
+
+    def _packed(self) -> messages.Weights:
+        """The weights of the phase in hand: one message for all."""
+        if self._weights is None:
+            weights = vector_to_map(self._training.params, self._shapes)
+            self._weights = messages.Weights(self._run, self._life, self.ledger.step, weights)
+        return self._weights
+
+    def _task(self, shard: Shard) -> messages.Task:
         # What lies behind the last position is of no influence, and may be long.
         last = self._config.model.block_size + 1
         documents = self.documents[shard.start : shard.start + shard.count]
-        self._out.send(
-            worker.peer,
-            messages.Task(
-                self._run,
-                self._life,
-                step,
-                shard.start,
-                shard.count,
-                tuple(tuple(document[:last]) for document in documents),
-                self.ledger.phase.training,
-            ),
+        return messages.Task(
+            self._run,
+            self._life,
+            self.ledger.step,
+            shard.start,
+            shard.count,
+            tuple(tuple(document[:last]) for document in documents),
+            self.ledger.phase.training,
         )
 
     def release(self, worker: Worker) -> list[Shard]:
@@ -270,18 +273,43 @@ class HandOut:
         self._begin(after, held_out, workers, now)
         return None
 
-    def _with_validation(self, done: Done, now: float) -> Done:
-        loss = validation_loss(self.ledger.losses())
+    def suspect(self) -> Shard | None:
+        """Which shard to compute again after ``conclude`` has raised ArithmeticError.
+
+        None if those that have been computed on this host are to blame alone: it is no lie.
+        """
+        try:
+            if self._evaluated is None:
+                self._advance(judged=True)
+            else:
+                self._validation_loss(self._evaluated, judged=True)
+        except ArithmeticError:
+            return None
+        return self.ledger.largest()
+
+    def question(self, shard: Shard) -> Judge:
+        """A shard of the phase in hand, to be computed on this host."""
+        return Judge(self._task(shard), self._packed())
+
+    def _validation_loss(self, done: Done, *, judged: bool = False) -> float:
+        loss = validation_loss(self.ledger.losses(judged=judged))
         if not math.isfinite(loss):
             raise ArithmeticError(f"step {done.after.step} makes the validation loss infinite")
+        return loss
+
+    def _with_validation(self, done: Done, now: float) -> Done:
+        loss = self._validation_loss(done)
         after = replace(done.after, validation=Validation(done.after.step, loss))
         seconds = max(0.0, now - self.began)
         return Done(after, {**done.record, "validation_loss": loss, "validation_seconds": seconds})
 
-    def _advance(self) -> TrainingState:
+    def _advance(self, *, judged: bool = False) -> TrainingState:
         with np.errstate(over="ignore", invalid="ignore"):
-            total = self.ledger.gradient_sum()
-            after = advance(self._config, self._training, total, self.ledger.losses())
+            total, losses = (
+                self.ledger.gradient_sum(judged=judged),
+                self.ledger.losses(judged=judged),
+            )
+            after = advance(self._config, self._training, total, losses)
         for numbers in (after.params, after.m, after.v, after.losses[-1]):
             if not np.isfinite(numbers).all():
                 raise ArithmeticError(f"step {after.step} makes a weight or the loss infinite")

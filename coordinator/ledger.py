@@ -19,6 +19,9 @@ from microgpt.messages import Answer
 from microgpt.reduction import Shard, shards, tree_sum
 from microgpt.vectors import Vector
 
+#: Who gives the answers that are computed on this host; no peer has this name.
+JUDGE: Peer = b""
+
 
 class Phase(NamedTuple):
     """What is computed: the validation loss after ``step`` updates, or then the step's gradient.
@@ -40,6 +43,15 @@ class Contribution:
     peer: Peer
     losses: bytes
     gradient: Vector
+
+    def zeroed(self) -> Contribution:
+        """As much, but nothing."""
+        return Contribution(self.peer, bytes(len(self.losses)), np.zeros_like(self.gradient))
+
+    def largest(self) -> float:
+        """Its largest number, whatever the sign."""
+        numbers = (self.gradient, np.frombuffer(self.losses, "<f8"))
+        return max(float(np.abs(part).max()) for part in numbers if len(part))
 
 
 class StepLedger:
@@ -68,6 +80,7 @@ class StepLedger:
         self._standing = Counter(self.queue)
         self._asked: dict[Shard, set[Peer]] = {shard: set() for shard in self.all}
         self._results: dict[Shard, Contribution] = {}
+        self._judged: dict[Shard, Contribution] = {}
         self._verified = {shard for shard, wanted in self.wanted.items() if wanted > 1}
         self._doubtful: set[Shard] = set()  # without a result in spite of answers, or failed at
         self.untouched = True  # as long as no shard has been given to anybody
@@ -152,6 +165,11 @@ class StepLedger:
         self.failures.setdefault(shard, {})[peer] = reason
         self._decide(shard)
 
+    def judge(self, shard: Shard, answer: Answer, gradient: Vector) -> None:
+        """This is what the shard comes to, whoever says or has said otherwise."""
+        self._judged[shard] = Contribution(JUDGE, answer.losses, gradient)
+        self._decide(shard)
+
     def discard(self, peer: Peer) -> None:
         """What the worker has said in this step is not believed: others are asked."""
         for shard in self.all:
@@ -186,7 +204,9 @@ class StepLedger:
         """Find the answer that counts, if there is one, and queue the shard if there is not."""
         given = self.contributions[shard]
         self._results.pop(shard, None)
-        if len(given) >= self.wanted[shard]:
+        if shard in self._judged:
+            self._results[shard] = self._judged[shard]
+        elif len(given) >= self.wanted[shard]:
             for contribution in given:
                 alike = sum(same_bits(contribution, other) for other in given)
                 if alike == len(given) or (alike >= 2 and 2 * alike > len(given)):
@@ -210,6 +230,10 @@ class StepLedger:
         """Whether the shard has a result."""
         return shard in self._results
 
+    def judged(self, shard: Shard) -> bool:
+        """Whether the shard's result has been computed on this host."""
+        return shard in self._judged
+
     def outvoted(self, shard: Shard) -> list[Peer]:
         """Workers whose answers for the shard are not its result."""
         result = self._results.get(shard)
@@ -224,15 +248,30 @@ class StepLedger:
                 return shard
         return None
 
-    def losses(self) -> list[float]:
-        """Losses of the batch's documents in order. Only when complete."""
-        parts = [self._results[shard].losses for shard in self.all]
+    def losses(self, *, judged: bool = False) -> list[float]:
+        """Losses of the batch's documents in order. Only when complete.
+
+        With ``judged``: 0 for all that have not been computed on this host.
+        """
+        parts = [result.losses for result in self._counted(judged)]
         joined: list[float] = np.frombuffer(b"".join(parts), "<f8").tolist()
         return joined
 
-    def gradient_sum(self) -> Vector:
-        """Tree sum of the gradients over the batch. Only when complete; evaluations have none."""
-        return tree_sum([self._results[shard].gradient for shard in self.all])
+    def gradient_sum(self, *, judged: bool = False) -> Vector:
+        """Tree sum of the gradients over the batch, as ``losses``; evaluations have none."""
+        return tree_sum([result.gradient for result in self._counted(judged)])
+
+    def _counted(self, judged: bool) -> list[Contribution]:
+        results = [self._results[shard] for shard in self.all]
+        return [r if not judged or r.peer == JUDGE else r.zeroed() for r in results]
+
+    def largest(self) -> Shard | None:
+        """The shard with the largest number among those not computed on this host, if any is left.
+
+        Only when complete.
+        """
+        rest = [shard for shard in self.all if not self.judged(shard)]
+        return max(rest, key=lambda shard: self._results[shard].largest(), default=None)
 
     def audit(self) -> None:
         """Raise AssertionError if a shard is owed to nobody, or a document is counted twice."""

@@ -1,7 +1,7 @@
 """What to think of an answer or a failure: whom to believe when workers contradict each other.
 
 A worker that is alone in an opinion against two others is not believed any more. Nothing doubtful
-is trained on: where nobody is left to ask, the run ends and says why.
+is trained on: where nobody is left to ask, the shard is computed on this host.
 """
 
 from __future__ import annotations
@@ -54,8 +54,16 @@ def hear_answer(
             f"{names[0]} and {names[1]} gave different answers for {where}: one of them is broken"
         )
         out.note("difference", text + applied, warning=True, workers=names, step=ledger.step)
-    failed = f"it failed at {where}, which {name(peer)} can compute"
+    return contradicted(ledger, shard, name(peer))
+
+
+def contradicted(ledger: StepLedger, shard: Shard, by: str) -> Disbelieved:
+    """Whom the newest answer for a shard, of ``by``, has proved wrong."""
+    where = place(ledger, shard)
+    failed = f"it failed at {where}, which {by} can compute"
     wrong = f"two others agree against its answer for {where}"
+    if ledger.judged(shard):
+        wrong = f"{where} come to something else when computed by the coordinator"
     return [
         *((peer, failed) for peer in ledger.failures.get(shard, ())),
         *((peer, wrong) for peer in ledger.outvoted(shard)),
@@ -64,24 +72,31 @@ def hear_answer(
 
 def hear_failure(
     ledger: StepLedger, peer: Peer, shard: Shard, reason: str, name: Name
-) -> tuple[Disbelieved, str]:
-    """Enter that a worker cannot compute a shard; also gives why the run must end, or ""."""
+) -> Disbelieved:
+    """Enter that a worker cannot compute a shard."""
     ledger.fail(peer, shard, reason)
     given = ledger.contributions[shard]
-    if given:
-        return [(peer, f"it cannot compute what {name(given[0].peer)} can: {reason}")], ""
-    return [], reason if len(ledger.failures[shard]) > 1 else ""
+    if ledger.judged(shard) or given:
+        who = "the coordinator" if ledger.judged(shard) else name(given[0].peer)
+        return [(peer, f"it cannot compute what {who} can: {reason}")]
+    return []
 
 
-def dead_end(ledger: StepLedger, present: Collection[Peer], name: Name) -> str:
-    """Why the step cannot be finished by the workers ``present``, or ""."""
+def dead_end(ledger: StepLedger, present: Collection[Peer], name: Name) -> tuple[Shard, str] | None:
+    """A shard that the workers ``present`` cannot settle, and what they say; None if none is.
+
+    They cannot where two say that it cannot be computed, or where no other is left to be asked.
+    """
+    for failed, reasons in ledger.failures.items():
+        if len(reasons) > 1 and not ledger.decided(failed):
+            return failed, next(iter(reasons.values()))
     shard = ledger.undecidable(present)
     if shard is None:
-        return ""
+        return None
     for reason in ledger.failures.get(shard, {}).values():
-        return reason
+        return shard, reason
     names = " and ".join(name(given.peer) for given in ledger.contributions[shard])
-    return (
+    return shard, (
         f"{names} gave different answers for {place(ledger, shard)}, and no other worker is there "
         "to say which is right: replace the broken one and resume"
     )

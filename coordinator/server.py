@@ -24,6 +24,8 @@ from coordinator.events import (
     Broken,
     Event,
     Finish,
+    Judge,
+    Judged,
     Misbehaved,
     Note,
     Peer,
@@ -35,6 +37,7 @@ from coordinator.events import (
     StopRequested,
     Tick,
 )
+from coordinator.judge import JudgeProcess
 from coordinator.library import CheckpointLibrary
 from coordinator.record import RunRecord
 from coordinator.reports import SaveReports
@@ -69,7 +72,8 @@ class Server:
         self._parent = parent
         self._state, self._transport = state, transport
         self._record, self._console, self._library = record, console, library
-        self._reported: queue.SimpleQueue[Saved | Note] = queue.SimpleQueue()
+        self._reported: queue.SimpleQueue[Saved | Note | Judged] = queue.SimpleQueue()
+        self._judge = JudgeProcess(state.config.model.to_dict(), self._judged)
         self._reports = SaveReports()
         self._unsaved: Save | None = None
         self._ending = 0.0  # when training was over; infinity if we have said so
@@ -104,6 +108,7 @@ class Server:
         while self._finish is None:
             self._do(self._turn)
         finish = self._finish
+        self._judge.close()
         self._do(self._see_off)
         return finish, self._signal
 
@@ -210,10 +215,18 @@ class Server:
             self._complain(Misbehaved(peer, what))
             self._to_cut_off.add(peer)
 
-    def _hear(self, report: Saved | Note) -> None:
-        """Something of the checkpoint writer."""
+    def _judged(self, event: Judged) -> None:
+        """The judge's report, from its thread."""
+        self._reported.put(event)
+        self._transport.wake()
+
+    def _hear(self, report: Saved | Note | Judged) -> None:
+        """Something of the checkpoint writer or the judge."""
         if isinstance(report, Note):
             self._tell(report)
+            return
+        if isinstance(report, Judged):
+            self._handle(report)
             return
         for note in self._reports.saved(report):
             self._tell(note)
@@ -265,6 +278,8 @@ class Server:
                 self._tell(action)
             elif isinstance(action, Save):
                 self._save(action)
+            elif isinstance(action, Judge):
+                self._judge.ask(action)
             else:
                 self._finish = action
                 self._event({"kind": "finished", "outcome": action.outcome, "text": action.reason})

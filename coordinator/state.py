@@ -7,14 +7,22 @@ away twice, lost and given again, answered late or in any order, and the run com
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from coordinator import events
 from coordinator.events import Action, Event, Finish, Peer, Save, StepDone
 from coordinator.handout import HandOut, Policy
 from coordinator.ledger import Phase, StepLedger
 from coordinator.members import Members, Worker
-from coordinator.opinions import Disbelieved, dead_end, hear_answer, hear_failure, read_gradient
+from coordinator.opinions import (
+    Disbelieved,
+    contradicted,
+    dead_end,
+    hear_answer,
+    hear_failure,
+    place,
+    read_gradient,
+)
 from coordinator.outbox import Outbox, printable
 from coordinator.pace import WorkTimes
 from microgpt import messages
@@ -24,6 +32,18 @@ from microgpt.reduction import Shard
 from microgpt.training import Corpus, TrainingState
 
 __all__ = ["CoordinatorState", "Policy", "Worker"]
+
+
+class Case(NamedTuple):
+    """A shard that is being judged, and why the run ends if that does not help.
+
+    ``applied``: every shard has a result, but together they make a number infinite.
+    """
+
+    phase: Phase
+    shard: Shard
+    reason: str
+    applied: bool
 
 
 class CoordinatorState:
@@ -60,6 +80,7 @@ class CoordinatorState:
         self.times = WorkTimes()
         self._clock = 0.0  # what the caller's clock showed last
         self._now = 0.0  # our own time: see _advance_time
+        self._case: Case | None = None  # what is being computed on this host
         self._saving: int | None = None  # step of the last Save that has not been reported
 
     @property
@@ -267,12 +288,8 @@ class CoordinatorState:
         worker.owed.difference_update(owed)
         if owed and self.closing is None and phase == self.ledger.phase:
             reason = self._handout.describe(failure)
-            disbelieved, fatal = hear_failure(
-                self.ledger, worker.peer, owed[0][1], reason, self._members.name
-            )
-            self._disbelieve(disbelieved)
-            if fatal:
-                self._close(Finish("failed", fatal))
+            name = self._members.name
+            self._disbelieve(hear_failure(self.ledger, worker.peer, owed[0][1], reason, name))
         self._dispatch()
 
     def _disbelieve(self, disbelieved: Disbelieved) -> None:
@@ -291,18 +308,54 @@ class CoordinatorState:
         if self.closing is not None or not self._ready:
             return
         self._handout.dispatch(self._ready, self._now)
+        if self._case and self._case.applied and self._case.phase == self.ledger.phase:
+            return
         if self.ledger.complete:  # maybe because the last missing second opinion was waived
             self._finish_phase()
             return
-        reason = dead_end(self.ledger, self.workers, self._members.name)
-        if reason:
+        dispute = dead_end(self.ledger, self.workers, self._members.name)
+        if dispute is not None:
+            self._have_judged(*dispute)
+
+    def _have_judged(self, shard: Shard, reason: str, *, applied: bool = False) -> None:
+        """Have a shard computed on this host before the run is given up because of it."""
+        if self._case is None:
+            self._case = Case(self.ledger.phase, shard, reason, applied)
+            text = (
+                f"the coordinator's host computes {place(self.ledger, shard)} to see who is right"
+            )
+            self._out.note("judge", text, warning=True, reason=reason)
+            self._out.add(self._handout.question(shard))
+
+    def _on_judged(self, event: events.Judged) -> None:
+        case, self._case = self._case, None
+        ledger = case and self._handout.ledger_of(case.phase)
+        if case and ledger and self.closing is None:
+            self._weigh(case, ledger, event)
+        self._dispatch()
+
+    def _weigh(self, case: Case, ledger: StepLedger, event: events.Judged) -> None:
+        """Go by what a shard has come to on this host."""
+        if isinstance(event.answer, messages.Answer):
+            ledger.judge(case.shard, event.answer, read_gradient(event.answer, self._shapes))
+            self._disbelieve(contradicted(ledger, case.shard, "the coordinator"))
+        elif ledger is not self.ledger:
+            return  # workers have settled it meanwhile
+        elif event.answer is not None:
+            self._close(Finish("failed", self._handout.describe(event.answer)))
+        elif case.applied or not ledger.decided(case.shard):
+            reason = f"{case.reason} (it could not be computed here: {event.reason})"
             self._close(Finish("failed", reason))
 
     def _finish_phase(self) -> None:
         try:
             done = self._handout.conclude(len(self._ready), self.times.worked)
         except ArithmeticError as error:
-            self._close(Finish("failed", f"{error}; a lower --learning-rate may help"))
+            reason, suspect = f"{error}; a lower --learning-rate may help", self._handout.suspect()
+            if suspect is None:
+                self._close(Finish("failed", reason))
+            else:
+                self._have_judged(suspect, reason, applied=True)
             return
         if done is not None:
             self.training = done.after
@@ -337,4 +390,5 @@ _HANDLERS: dict[type[Any], Callable[[CoordinatorState, Any], None]] = {
     events.Saved: CoordinatorState._on_saved,
     events.StopRequested: CoordinatorState._on_stop,
     events.Broken: CoordinatorState._on_broken,
+    events.Judged: CoordinatorState._on_judged,
 }

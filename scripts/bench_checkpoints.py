@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from coordinator import __main__ as coordinator
-from coordinator.events import Note, Save, Saved
+from coordinator.events import Judged, Note, Save, Saved
 from coordinator.server import Server
 from microgpt import cli
 
@@ -177,7 +177,7 @@ class TimedServer(Server):
             with self._stop_watch():
                 super()._hand_over()
 
-    def _hear(self, report: Saved | Note) -> None:
+    def _hear(self, report: Saved | Note | Judged) -> None:
         with self._stop_watch():
             super()._hear(report)
 

@@ -15,6 +15,8 @@ from coordinator.events import (
     Disconnected,
     Event,
     Finish,
+    Judge,
+    Judged,
     Misbehaved,
     Note,
     Received,
@@ -73,6 +75,7 @@ class Play:
         self.done: list[dict[str, Any]] = []
         self.saves: list[int] = []
         self.finish: Finish | None = None
+        self.questions: list[Judge] = []
         self._take(self.state.start(self.now))
 
     def do(self, event: Event, after: float = 0.0) -> list[Action]:
@@ -93,6 +96,8 @@ class Play:
                 self.done.append(dict(action.record))
             elif isinstance(action, Save):
                 self.saves.append(action.state.step)
+            elif isinstance(action, Judge):
+                self.questions.append(action)
             else:
                 self.finish = action
 
@@ -119,6 +124,17 @@ class Play:
 
     def answers(self, peer: bytes, **changes: Any) -> list[Action]:
         return self.says(peer, self.answer(self.task(peer), **changes))
+
+    def judges(self, **changes: Any) -> list[Action]:
+        """The judge answers the last question honestly, but for these fields."""
+        return self.do(Judged(self.answer(self.questions[-1].task, **changes)))
+
+    def judge_fails(self, reason: str) -> list[Action]:
+        """The judge finds that the first document of the last question cannot be computed."""
+        task = self.questions[-1].task
+        return self.do(
+            Judged(messages.Failure(RUN, LIFE, task.step, task.start, reason, task.training))
+        )
 
     def kinds(self) -> list[str]:
         return [note.kind for note in self.notes]
@@ -442,7 +458,9 @@ def test_a_complete_run_ends_at_once() -> None:
 def test_a_document_without_a_gradient_ends_the_run_and_says_which() -> None:
     play = Play()
     play.joins(A)
-    play.says(A, messages.Failure(RUN, LIFE, 0, 0, "the loss is inf"))
+    play.says(A, messages.Failure(RUN, LIFE, 0, 0, "because"))
+    assert play.state.closing is None, "what a worker says is computed first"
+    play.judge_fails("the loss is inf")
     play.do(Saved(0))
     assert play.finish is not None
     assert play.finish.outcome == "failed"

@@ -189,7 +189,7 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
         COORDINATOR_HANDLERS, events.Received, ignore_who_missed_the_welcome, [112, 301],
     ),
     "a new connection goes unnoticed": (
-        WORKER_HANDLERS, worker.state.Connected, do_nothing, [119],
+        WORKER_HANDLERS, worker.state.Connected, do_nothing, [3435],
     ),
     "verification is waived while others may still join": (
         HandOut, "dispatch", waive_verification_at_once, [116, 211],

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
-from microgpt.engine import NonFiniteError, make_engine
+from microgpt.engine import make_engine
+from microgpt.engine.answering import answer
 from microgpt.engine.base import Engine
-from microgpt.messages import Answer, Failure, Message
+from microgpt.messages import Message
 from microgpt.model import GPTConfig, parameter_shapes
-from microgpt.parameters import to_bytes
-from microgpt.vectors import vector_from_map, vector_to_map
 from worker.state import Compute, Computed, Configure, Configured, Event, Job, Reported
 
 Report: TypeAlias = Callable[[str], None]
@@ -32,7 +30,6 @@ class Calculator:
     def __init__(self, engine_name: str, report: Report) -> None:
         self._name, self._report = engine_name, report
         self._engine: Engine | None = None
-        self._weights: tuple[Mapping[str, bytes], object] | None = None
 
     def configure(self, model: Mapping[str, int]) -> None:
         """Make the engine. Raises ValueError for a model that cannot be."""
@@ -49,30 +46,7 @@ class Calculator:
         """
         if self._engine is None:
             raise ValueError("work came before the model")
-        task = job.task
-        began = time.perf_counter()
-        params = vector_from_map(job.weights, self._shapes)
-        gradient: dict[str, bytes] = {}
-        try:
-            if task.training:
-                result = self._engine.gradients(params, task.documents)
-                losses, gradient = result.losses, vector_to_map(result.gradient, self._shapes)
-            else:
-                losses = self._engine.losses(params, task.documents)
-        except NonFiniteError as error:
-            place, reason = task.start + error.document, error.reason[:500]
-            return Failure(task.run, task.life, task.step, place, reason, task.training)
-        return Answer(
-            task.run,
-            task.life,
-            task.step,
-            task.start,
-            task.count,
-            time.perf_counter() - began,
-            to_bytes(losses),
-            gradient,
-            task.training,
-        )
+        return answer(self._engine, self._shapes, job.weights, job.task)
 
 
 class ComputeThread:

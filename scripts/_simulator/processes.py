@@ -124,6 +124,10 @@ class VirtualCoordinator(Process):
             connection.tell_end(DOWN)
         self.world.coordinator_gone(killed=True)
 
+    def _judge(self, question: events.Judge, seconds: float) -> None:
+        job = worker_state.Job(question.task, question.weights.weights)
+        self._handle(events.Judged(self.world.lesson.calculate(job, seconds)))
+
     def _saved(self, event: events.Saved) -> None:
         if self.alive:
             self.deliver(self._handle, event)
@@ -154,6 +158,10 @@ class VirtualCoordinator(Process):
         elif isinstance(action, events.Note):
             self.trace(f"({action.kind}) {action.text}")
             self.world.noted(action)
+        elif isinstance(action, events.Judge):
+            self.world.judging()
+            seconds = self.world.rng.uniform(0.05, 1.0)
+            self.clock.after(seconds, self.deliver, self._judge, action, seconds)
         else:
             self.alive = False
             self.trace(f"finishes: {action.outcome}, {action.reason}")

@@ -1,0 +1,43 @@
+"""A work order of the coordinator, carried out by an engine: from a Task to an answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from microgpt.engine.base import Engine, NonFiniteError
+from microgpt.messages import Answer, Failure, Task
+from microgpt.parameters import Shapes, to_bytes
+from microgpt.vectors import vector_from_map, vector_to_map
+
+
+def answer(
+    engine: Engine, shapes: Shapes, weights: Mapping[str, bytes], task: Task
+) -> Answer | Failure:
+    """The Answer to a task, or the Failure if a document has no finite gradient.
+
+    Raises ValueError if the weights do not fit the model.
+    """
+    began = time.perf_counter()
+    params = vector_from_map(weights, shapes)
+    gradient: dict[str, bytes] = {}
+    try:
+        if task.training:
+            result = engine.gradients(params, task.documents)
+            losses, gradient = result.losses, vector_to_map(result.gradient, shapes)
+        else:
+            losses = engine.losses(params, task.documents)
+    except NonFiniteError as error:
+        place, reason = task.start + error.document, error.reason[:500]
+        return Failure(task.run, task.life, task.step, place, reason, task.training)
+    return Answer(
+        task.run,
+        task.life,
+        task.step,
+        task.start,
+        task.count,
+        time.perf_counter() - began,
+        to_bytes(losses),
+        gradient,
+        task.training,
+    )
