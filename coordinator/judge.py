@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import msgpack
 
 from coordinator.events import Judge, Judged
+from coordinator.launch import isolated
 from microgpt import messages
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,15 +85,11 @@ class JudgeProcess:
         return Judged(verdict)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        """Isolated from the current folder, where a file may have the name of a module."""
-        path = os.environ.get("PYTHONPATH")
-        env = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{path}" if path else str(ROOT))
         with self._lock:
             if self._closed:
                 raise RuntimeError("the run is over")
             self._process = subprocess.Popen(  # noqa: S603  # our own module
-                [sys.executable, "-P", "-m", MODULE, str(os.getpid())],
-                env=env,
+                isolated(ROOT, MODULE, [str(os.getpid())]),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -186,7 +186,7 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
         CoordinatorState, "_advance_time", take_every_standstill_for_silence, [91, 166],
     ),
     "who has missed the welcome of a new life stays deaf": (
-        COORDINATOR_HANDLERS, events.Received, ignore_who_missed_the_welcome, [112, 301],
+        COORDINATOR_HANDLERS, events.Received, ignore_who_missed_the_welcome, [1132, 1295],
     ),
     "a new connection goes unnoticed": (
         WORKER_HANDLERS, worker.state.Connected, do_nothing, [3435],
