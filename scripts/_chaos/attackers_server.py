@@ -16,7 +16,7 @@ from scripts._chaos.attackers import PATIENCE, Target, hang_up
 
 ROUND_SECONDS = 3.0
 REPLIES = 30  # to one question
-ENDLESS_PARTS = 2000
+ENDLESS_PARTS = 12_000  # more than any message may have
 LIFE = "harm"
 
 

@@ -25,34 +25,41 @@ LINE_SECONDS = 10.0  # between two lines about steps in a log
 
 
 class Screen:
-    """Shows one run on ``console``; see ``scripts._chaos.fire.Show``."""
+    """Shows one run on ``console``; see ``scripts._chaos.fire.Show``.
+
+    ``steps`` is its length, 0 if that is not known yet.
+    """
 
     def __init__(self, console: Console, title: str, steps: int) -> None:
         self._console, self._title, self._steps = console, title, steps
         self._shown = self._began = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when a step was first seen, and which
         self._bar: Progress | None = None
 
     @contextmanager
     def showing(self) -> Iterator[Screen]:
         """While the run goes on."""
         if not self._console.is_terminal:
-            self._line(f"{self._title}: {self._steps} steps")
+            self._line(f"{self._title}: {self._steps} steps" if self._steps else self._title)
             yield self
             return
         columns = TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn()
         times = TimeElapsedColumn(), TimeRemainingColumn()
         with Progress(*columns, *times, console=self._console) as bar:
-            self._bar, self._task = bar, bar.add_task(self._title, total=self._steps)
+            self._bar, self._task = bar, bar.add_task(self._title, total=self._steps or None)
             yield self
 
     def step(self, step: int) -> None:
         """So many steps are done."""
+        now = time.monotonic()
+        self._first = self._first or (now, step)
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
-        elif time.monotonic() - self._shown > LINE_SECONDS:
-            self._shown = time.monotonic()
-            left = (time.monotonic() - self._began) * (self._steps - step) / max(1, step)
-            self._line(f"step {step} / {self._steps}, about {left:.0f} s left")
+        elif now - self._shown > LINE_SECONDS:
+            self._shown, (began, first) = now, self._first
+            pace = (step - first) / (now - began) if now > began else 0.0
+            left = f", about {(self._steps - step) / pace:.0f} s left" if pace else ""
+            self._line(f"step {step} / {self._steps}{left}" if self._steps else f"step {step}")
 
     def fault(self, injury: Injury) -> None:
         """Something has been broken."""

@@ -32,6 +32,7 @@ FOLLOW_SECONDS = 25.0  # for who follows to see that the coordinator has ended
 AGAIN_SECONDS = 0.5  # from the end of a victim to its next start
 VICTIM_SECONDS = 25.0  # for victims to see that the hostile server has
 STALLING_LINK, HOSTILE_SERVER = "stalling-link", "hostile-server"
+WORKER_VICTIM, FOLLOWER_VICTIM = (f"{who} of the hostile server" for who in ("worker", "follower"))
 #: Every kind of attack, and what it is counted in.
 UNITS = {STALLING_LINK: "stalls"} | {name: kind.unit for name, kind in attack.KINDS.items()}
 
@@ -108,8 +109,8 @@ class Stage:
             patience = ("--patience", "3")
             there = self._elsewhere
             self.victims = [
-                Victim(self._worker("worker of the hostile server", there.address, *patience)),
-                Victim(self._follower("follower of the hostile server", there)),
+                Victim(self._worker(WORKER_VICTIM, there.address, *patience)),
+                Victim(self._follower(FOLLOWER_VICTIM, there)),
             ]
             for victim in self.victims:  # starting again and again must not take processors away
                 victim.member.command[:0] = ["nice", "-n", str(attack.LOWEST)]

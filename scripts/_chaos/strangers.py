@@ -11,11 +11,12 @@ from typing import TypeAlias
 from rich.console import Console
 
 from microgpt.checkpoint import CheckpointError, load
+from microgpt.messages import MAX_MESSAGE_BYTES
 from scripts._chaos.bench import ENDLESS, Row
 from scripts._chaos.fire import FIRST_STEP_SECONDS, STUCK_SECONDS
 from scripts._chaos.fleet import FleetError
 from scripts._chaos.show import Screen
-from scripts._chaos.stage import UNITS, Plan, Stage
+from scripts._chaos.stage import FOLLOWER_VICTIM, UNITS, WORKER_VICTIM, Plan, Stage
 from scripts._chaos.watch import Watch
 
 LOOK_SECONDS = 0.02
@@ -25,6 +26,7 @@ KEPT = 0.6  # of the pace, as a guess at how long the run under attack will take
 LEAST_STEPS = 50
 CHECKPOINT_SECONDS = 2.0
 MOST_GROWTH = 64 << 20  # bytes more than in the quiet run
+SIBLINGS = {WORKER_VICTIM: "worker-1", FOLLOWER_VICTIM: "follower"}
 
 
 @dataclass(frozen=True)
@@ -139,15 +141,20 @@ def judge(calm: Outcome, attacked: Outcome, steps: int, least: float) -> Iterato
 
 
 def _memory_rows(calm: dict[str, int], attacked: dict[str, int]) -> Iterator[Row]:
-    """Of each process; victims of the hostile server are compared with their quiet siblings."""
+    """Of each process; victims of the hostile server are compared with their quiet siblings.
+
+    A worker takes in one message of the largest size from whoever it takes for a coordinator.
+    """
     for name, most in attacked.items():
-        sibling = "worker-1" if name.startswith("worker of") else "follower"
-        usual = calm.get(name, calm.get(sibling, 0))
+        allowed = MOST_GROWTH
+        if name == WORKER_VICTIM:
+            allowed += MAX_MESSAGE_BYTES
+        grown = most - calm.get(SIBLINGS.get(name, name), 0)
         yield Row(
             f"memory of {name} at its highest",
-            f"{most / 2**20:.0f} MiB, {(most - usual) / 2**20:+.0f} MiB",
-            f"<= {MOST_GROWTH >> 20:+d} MiB",
-            most - usual <= MOST_GROWTH,
+            f"{most / 2**20:.0f} MiB, {grown / 2**20:+.0f} MiB",
+            f"<= {allowed >> 20:+d} MiB",
+            grown <= allowed,
         )
 
 
@@ -168,7 +175,8 @@ def compare(
         one = replace(
             plan, run_dir=plan.run_dir / name, coordinator=coordinator, kinds=kinds, seed=seed
         )
-        with Screen(console, title, steps).showing() as screen:
+        shown = 0 if steps == ENDLESS else steps
+        with Screen(console, title, shown).showing() as screen:
             if name == "pace":
                 return conduct(one, screen, is_paced)
             return conduct(one, screen)
