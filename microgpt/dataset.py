@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
+from microgpt.cachedir import cache_folder
 from microgpt.download import DownloadFailedError, Report, download, one_line, show_size
 from microgpt.fieldchecks import MAX_DOCUMENTS as MAX_TOKENS  # the longest list of a message
 
@@ -114,7 +115,7 @@ def load_dataset(
     The cache is ``cache_dir``, or ``MICROGPT_CACHE_DIR``, or the user's cache directory; if it
     cannot be written everything still works, without it. Raises DatasetError.
     """
-    cache = cache_dir or _default_cache_dir()
+    cache = cache_dir or cache_folder()
     if spec == "names":
         return _load_names(names or _names_source(), cache, patience, report)
     if spec == "embedded":
@@ -124,19 +125,12 @@ def load_dataset(
     return _parse(spec, _read_file(spec))
 
 
-def _default_cache_dir() -> Path:
-    import platformdirs
-
-    chosen = os.environ.get("MICROGPT_CACHE_DIR")
-    return Path(chosen or platformdirs.user_cache_dir("microgpt", appauthor=False))
-
-
 def _names_source() -> Source:
     return replace(NAMES, url=os.environ.get("MICROGPT_NAMES_URL") or NAMES.url)
 
 
-def _load_names(source: Source, cache: Path, patience: Patience, report: Report) -> Dataset:
-    path = cache / "names.txt"
+def _load_names(source: Source, cache: Path | None, patience: Patience, report: Report) -> Dataset:
+    path = cache and cache / "names.txt"
     data = _read_cached(path)
     if data is not None and _sha256(data) == source.sha256:
         return _parse("names", data)
@@ -163,8 +157,8 @@ def _load_embedded() -> Dataset:
     return _parse("embedded", (resources.files("microgpt.data") / "first_names.txt").read_bytes())
 
 
-def _load_url(url: str, cache: Path, patience: Patience, report: Report) -> Dataset:
-    path = cache / f"url-{_sha256(url.encode())[:16]}.txt"
+def _load_url(url: str, cache: Path | None, patience: Patience, report: Report) -> Dataset:
+    path = cache and cache / f"url-{_sha256(url.encode())[:16]}.txt"
     data = _read_cached(path)
     if data is not None:
         report(f"Using the copy of {url} in {path} (delete it to download it again)")
@@ -301,16 +295,21 @@ def _read_file(path: str) -> bytes:
     return data
 
 
-def _read_cached(path: Path) -> bytes | None:
+def _read_cached(path: Path | None) -> bytes | None:
     """A file's bytes, or None if it cannot be read: the cache is a convenience."""
+    if path is None:
+        return None
     try:
         return path.read_bytes()
     except OSError:
         return None
 
 
-def _store(path: Path, data: bytes, report: Report) -> None:
+def _store(path: Path | None, data: bytes, report: Report) -> None:
     """Put a whole file into the cache or nothing, however many processes do so at once."""
+    if path is None:
+        report("There is no home directory to keep the download in: next time it comes again")
+        return
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-import platformdirs
+
+from microgpt.cachedir import cache_folder
 
 try:
     import fcntl
@@ -37,20 +39,54 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False}
 
 
-@cache
 def cache_directory() -> Path | None:
-    """An existing writable directory for compiled code; None if there is no such place."""
-    chosen = _settings.CACHE_DIR or os.environ.get("MICROGPT_CACHE_DIR")
-    chosen = chosen or platformdirs.user_cache_dir("microgpt", appauthor=False)
-    directory = Path(chosen) / f"kernels-{_sources_digest()}"
+    """An existing directory for compiled code in which we may do all; None if there is none.
+
+    Where another user has been at work it is one of our own beside.
+    """
+    return _place()[0]
+
+
+@cache
+def _place() -> tuple[Path | None, str]:
+    """The directory, and a line for people if it is not the one that they expect."""
+    folder = Path(_settings.CACHE_DIR) if _settings.CACHE_DIR else cache_folder()
+    if folder is None:
+        return None, "there is no home directory to keep compiled code in: it is compiled each time"
+    shared = folder / f"kernels-{_sources_digest()}"
+    problem = _problem(shared)
+    if problem is None:
+        return shared, ""
+    own = shared.with_name(f"{shared.name}-user-{os.getuid()}")
+    if _problem(own) is None:
+        return own, f"{problem}: compiled code is kept in {own} instead"
+    return None, f"{problem}: code is compiled each time"
+
+
+@cache
+def _tell() -> None:
+    """Say once where compiled code is, if that is not where people expect it."""
+    if line := _place()[1]:
+        print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def _problem(directory: Path) -> str | None:
+    """Why a directory, which is made if need be, cannot be used for compiled code; None if it can.
+
+    Folders in it are of numba, locks of ours; another user's can be neither written nor locked.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / f".probe-{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()
-    except OSError:
-        return None
-    return directory
+        for entry in (directory, *directory.iterdir()):
+            wanted = os.R_OK | os.W_OK | (os.X_OK if entry.is_dir() else 0)
+            if (entry.is_dir() or entry.suffix == ".lock") and not os.access(entry, wanted):
+                return f"{entry} is of another user"
+    except OSError as error:
+        return f"cannot write to {directory} ({error.strerror})"
+    return None
 
 
 def _sources_digest() -> str:
@@ -95,6 +131,7 @@ class Entry:
         """Call the compiled function."""
         if self._ready:
             return self.compiled(*args)
+        _tell()
         with turn("compiling"):
             try:
                 result = self.compiled(*args)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import platformdirs
+
+from microgpt.cachedir import cache_folder
 
 HERE = Path(__file__).resolve().parent
 #: What pip is asked to install for each peer.
@@ -37,7 +38,10 @@ def run_peer(peer: str, task: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _installed(peer: str) -> Path:
-    folder = Path(platformdirs.user_cache_dir("microgpt", appauthor=False)) / f"peer-{peer}"
+    cache = cache_folder()
+    if cache is None:
+        raise PeerError(f"there is no home directory to install {peer} in: set MICROGPT_CACHE_DIR")
+    folder = cache / f"peer-{peer}"
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     if not (folder / "ready").exists():
         click.echo(f"installing {peer} into {folder} (once)", err=True)
