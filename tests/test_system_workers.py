@@ -200,3 +200,14 @@ def signal_process(pid: int, number: signal.Signals) -> None:
 
 
 assert sys.platform.startswith("linux"), "these tests look into /proc"
+
+
+def test_a_worker_that_waits_says_for_what(lab: Lab) -> None:
+    nobody = lab.worker("tcp://127.0.0.1:9")
+    nobody.says(
+        "no connection to tcp://127.0.0.1:9 for 2 s, still trying: does a coordinator run there"
+    )
+    (lab.place / "keys").mkdir()
+    keyless = lab.worker("tcp://127.0.0.1:9", "--curve", "keys")
+    keyless.says("waiting for keys/coordinator.key")
+    keyless.says("there is no keys/coordinator.key yet: a coordinator that is started with --curve")

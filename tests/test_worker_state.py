@@ -14,6 +14,7 @@ from worker.state import (
     Computed,
     Configure,
     Configured,
+    Connected,
     Event,
     Leave,
     Note,
@@ -216,3 +217,36 @@ def test_what_the_engine_reports_is_passed_on() -> None:
     (status,) = sent(actions)
     assert isinstance(status, messages.Status)
     assert messages.decode(messages.encode(status)) == status
+
+
+def heard_nothing(worker: WorkerState, *events: Event, seconds: float) -> list[str]:
+    """What it tells people while ticks and at the beginning these events are all that happens."""
+    actions = worker.start(0.0)
+    for event in events:
+        actions += worker.handle(event, 0.1)
+    for tick in range(2, round(10 * seconds) + 1):
+        actions += worker.handle(Tick(), tick / 10)
+    return [action.text for action in actions if isinstance(action, Note)]
+
+
+def test_an_offer_without_an_answer_is_told_of_with_what_to_check() -> None:
+    where = "tcp://there:5555"
+    plain = WorkerState("anna", "scalar", address=where)
+    assert heard_nothing(plain, seconds=1.9) == []
+    checks = "does a coordinator run there, is the address right, does it want keys (--curve DIR)?"
+    assert heard_nothing(WorkerState("anna", "scalar", address=where), seconds=30) == [
+        f"no connection to {where} for 2 s, still trying: {checks}",
+        f"no connection to {where} for 20 s, still trying: {checks}",
+    ]
+    keyed = WorkerState("anna", "scalar", address=where, keys="k")
+    (text,) = heard_nothing(keyed, seconds=3)
+    assert text.endswith("is the address right, is coordinator.key in k the coordinator's?")
+    silent = WorkerState("anna", "scalar", address=where)
+    assert heard_nothing(silent, Connected(), seconds=3) == [
+        f"no answer from {where} for 2 s, still trying: is it a coordinator that has this address?"
+    ]
+
+
+def test_a_worker_that_is_welcomed_tells_of_no_silence() -> None:
+    told = heard_nothing(WorkerState("anna", "scalar"), Received(WELCOME), seconds=60)
+    assert told == ["anna is welcome in run run"]

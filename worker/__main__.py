@@ -21,7 +21,7 @@ from microgpt.keyfiles import has_coordinator
 from microgpt.platform_bits import libm_sha256
 from worker.client import Client
 from worker.security import Keys, load_keys
-from worker.state import WorkerState
+from worker.state import UNHEARD_SECONDS, WorkerState
 
 MAX_NAME = 200
 KEY_POLL_SECONDS = 0.2
@@ -72,7 +72,7 @@ def main(
             return 0
     client = Client(
         connect,
-        WorkerState(name, engine, libm_sha256()),
+        WorkerState(name, engine, libm_sha256(), address=connect, keys=str(curve or "")),
         quiet=quiet,
         parent=parent,
         keys=keys,
@@ -104,12 +104,17 @@ def wait_for_keys(directory: Path, patience: float) -> Keys | None:
 
     None if they do not come within ``patience`` seconds; 0 means for ever.
     """
-    began = time.monotonic()
+    began, told = time.monotonic(), False
     if not has_coordinator(directory):
         say(f"waiting for {directory}/coordinator.key")
     while not has_coordinator(directory):
-        if patience and time.monotonic() - began > patience:
+        waited = time.monotonic() - began
+        if patience and waited > patience:
             return None
+        if waited > UNHEARD_SECONDS and not told:
+            told = True
+            text = "a coordinator that is started with --curve makes it in its folder"
+            print(f"there is no {directory}/coordinator.key yet: {text}; copy it here", flush=True)
         time.sleep(KEY_POLL_SECONDS)
     return load_keys(directory)
 

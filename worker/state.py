@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from microgpt import messages
 
 HELLO_SECONDS = 0.5  # between two offers
+UNHEARD_SECONDS = 2.0  # without an answer, after which people are told; and after ten times that
 HEARTBEATS_PER_TIMEOUT = 4
 
 
@@ -121,11 +122,18 @@ Action: TypeAlias = Send | Configure | Compute | Note | Leave
 class WorkerState:
     """A worker called ``name`` that computes with ``engine``; see ``handle``.
 
-    ``libm``: digest of what its C library computes.
+    ``libm``: digest of what its C library computes. ``address``: the coordinator's, and ``keys``:
+    the folder of the keys that it is spoken to with, if any; both only to tell people.
     """
 
-    def __init__(self, name: str, engine: str, libm: str = "") -> None:
+    def __init__(
+        self, name: str, engine: str, libm: str = "", *, address: str = "", keys: str = ""
+    ) -> None:
         self.name, self.engine, self.libm = name, engine, libm
+        self._address, self._keys = address, keys
+        self._unheard_since: float | None = None  # the first offer that was not answered
+        self._tell_after = UNHEARD_SECONDS
+        self._connected = False  # since then
         self.run = self.life = ""  # of the coordinator that has welcomed us
         self.model: Mapping[str, int] | None = None
         self.ready = False  # whether the engine for the model is made
@@ -156,6 +164,7 @@ class WorkerState:
 
     def _on_connected(self, event: Connected) -> None:
         self._offer()
+        self._connected = True
 
     def _on_received(self, event: Received) -> None:
         message = event.message
@@ -180,6 +189,7 @@ class WorkerState:
         elif self._settled:
             return  # late, over an older connection: what has come since is still owed
         self._settled = True
+        self._unheard_since = None
         self.run, self.life = message.run, message.life
         self._pause = message.seconds / HEARTBEATS_PER_TIMEOUT
         self._queue.clear()
@@ -216,6 +226,7 @@ class WorkerState:
             self._send(messages.Status(self.run, self.life, event.text[: messages.MAX_TEXT]))
 
     def _on_tick(self, event: Tick) -> None:
+        self._tell_of_silence()
         pause = self._pause if self._settled else HELLO_SECONDS
         if 0.0 <= self._now - self._sent < pause:
             return
@@ -230,8 +241,27 @@ class WorkerState:
 
     # --- actions ---------------------------------------------------------------------------------
 
+    def _tell_of_silence(self) -> None:
+        """Say what is waited for and what to check, a while after an offer without an answer."""
+        if self._unheard_since is None or self._now - self._unheard_since < self._tell_after:
+            return
+        self._tell_after *= 10
+        seconds = f"{self._now - self._unheard_since:.0f} s"
+        checks = [] if self._connected else ["does a coordinator run there", "is the address right"]
+        if self._keys:
+            checks.append(f"is coordinator.key in {self._keys} the coordinator's")
+        elif self._connected:
+            checks.append("is it a coordinator that has this address")
+        else:
+            checks.append("does it want keys (--curve DIR)")
+        what = "answer from" if self._connected else "connection to"
+        self._note(f"no {what} {self._address} for {seconds}, still trying: {', '.join(checks)}?")
+
     def _offer(self) -> None:
         """Say Hello, and again and again until a welcome comes."""
+        if self._unheard_since is None:
+            self._unheard_since, self._tell_after = self._now, UNHEARD_SECONDS
+            self._connected = False
         self._settled = False
         self._send(messages.Hello(self.run, self.life, self.name, self.engine, self.libm))
 
