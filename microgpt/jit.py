@@ -15,13 +15,15 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import event
 
+from microgpt import stages
 from microgpt.cachedir import cache_folder
 
 try:
@@ -99,23 +101,33 @@ def _sources_digest() -> str:
     return digest.hexdigest()[:16]
 
 
+#: The functions that are compiled here, as against numba's own.
+_kernels: set[Callable[..., Any]] = set()
+
+
 def inner(function: Function) -> Function:
     """Compile a function that only other compiled functions call."""
+    _kernels.add(function)
     wrappers: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     return cast(Function, numba.njit(**OPTIONS, **wrappers)(function))
 
 
 def entry(function: Function) -> Function:
     """Compile a function that Python calls, and keep its machine code in the cache directory."""
+    _kernels.add(function)
     return cast(Function, Entry(function))
 
 
 class Entry:
-    """A compiled function with one set of argument types, compiled or loaded by its first call."""
+    """A compiled function with one set of argument types, compiled or loaded by its first call.
+
+    ``kernels``: how many functions are compiled for it, where somebody has counted them.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.compiled = self._decorated(cache_directory())
+        self.kernels = 0
         self._ready = False
 
     def _decorated(self, directory: Path | None) -> Any:
@@ -132,7 +144,7 @@ class Entry:
         if self._ready:
             return self.compiled(*args)
         _tell()
-        with turn("compiling"):
+        with turn("compiling"), self._counted():
             try:
                 result = self.compiled(*args)
             except Exception:  # the cache is damaged or full; what is wrong for good comes again
@@ -143,6 +155,12 @@ class Entry:
         self._ready = True
         return result
 
+    def _counted(self) -> AbstractContextManager[Any]:
+        """Say how far we are, if we are to compile and somebody listens."""
+        if not stages.listened_to() or not self.must_compile():
+            return nullcontext()
+        return event.install_listener("numba:compile", _Counter(self.kernels))
+
     def _cached(self) -> list[Path]:
         directory = cache_directory()
         pattern = f"*.{self.function.__name__}-*.nb[ci]"
@@ -151,6 +169,27 @@ class Entry:
     def must_compile(self) -> bool:
         """Whether the first call will compile, which takes long, rather than load."""
         return not self._ready and not self._cached()
+
+
+class _Counter(event.Listener):
+    """Tells of every kernel that numba begins to compile in this process.
+
+    One counts as often as it is compiled, which is once for each set of types of its arguments.
+    """
+
+    def __init__(self, expected: int) -> None:
+        self._begun, self._expected = 0, expected
+
+    def on_start(self, event: Any) -> None:
+        function = event.data["dispatcher"].py_func
+        if function in _kernels:
+            self._begun += 1
+            of = f" of {self._expected}" if self._begun <= self._expected else ""
+            name = function.__name__.replace("_", " ")
+            stages.detail(f"compiling kernel {self._begun}{of} ({name})")
+
+    def on_end(self, event: Any) -> None:
+        """Nothing: what comes after the last one is shown under its name."""
 
 
 @contextmanager
@@ -164,5 +203,10 @@ def turn(what: str) -> Iterator[None]:
         yield
         return
     with open(directory / f"{what}.lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, also if we are killed
+        # Released when the file is closed, also if we are killed.
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stages.stage(f"waiting for another process that is {what}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield

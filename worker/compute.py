@@ -5,23 +5,25 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from microgpt.engine import make_engine
 from microgpt.engine.answering import answer
 from microgpt.engine.base import Engine
 from microgpt.messages import Message
 from microgpt.model import GPTConfig, parameter_shapes
+from microgpt.stages import Talk
 from worker.state import Compute, Computed, Configure, Configured, Event, Job, Reported
 
 Report: TypeAlias = Callable[[str], None]
 
 
+@runtime_checkable
 class WarmsUp(Protocol):
     """An engine that has something to do before its first shard."""
 
-    def warm_up(self, report: Report) -> None:
-        """Compile or load; tell people through ``report`` if that takes long."""
+    def warm_up(self) -> None:
+        """Compile or load."""
 
 
 class Calculator:
@@ -35,9 +37,10 @@ class Calculator:
         """Make the engine. Raises ValueError for a model that cannot be."""
         config = GPTConfig(**model)
         self._shapes = parameter_shapes(config)
-        self._engine = make_engine(self._name, config)
-        if hasattr(self._engine, "warm_up"):
-            self._engine.warm_up(self._report)
+        with Talk(self._report, f"preparing the {self._name} engine"):
+            self._engine = make_engine(self._name, config)
+            if isinstance(self._engine, WarmsUp):
+                self._engine.warm_up()
 
     def compute(self, job: Job) -> Message:
         """The Answer to a job, or the Failure if a document has no finite gradient.

@@ -17,7 +17,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from microgpt import jit, model
+from microgpt import jit, model, stages
 from microgpt.atomic import write_atomically
 from microgpt.engine.fuse import fuse
 from microgpt.engine.program import Program, compile_tape
@@ -49,6 +49,7 @@ def recorded(config: GPTConfig, results: Callable[..., list[Tracer]] = position_
         with jit.turn("recording"):
             program = _read(path)
             if program is None:
+                stages.stage("recording what the model computes (once for this size)")
                 program = _record(config, results)
                 _write(path, program)
     return program

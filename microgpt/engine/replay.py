@@ -14,7 +14,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from microgpt import jit
+from microgpt import jit, stages
 from microgpt.engine.base import NonFiniteError, ShardGradient
 from microgpt.engine.fuse import fuse
 from microgpt.engine.kept import recorded
@@ -32,6 +32,8 @@ Result = TypeVar("Result")
 
 #: Documents replayed together, a power of two: their packed numbers should fit the L2 cache.
 CHUNK = 32
+#: Functions that numba compiles for ``replay_shard``, counted once.
+KERNELS = 88
 
 
 class TapeEngine:
@@ -55,13 +57,15 @@ class TapeEngine:
         self._buffers = _Buffers(self._program, config.vocab_size)
         self._lock = threading.Lock()
 
-    def warm_up(self, report: Callable[[str], None] = lambda line: None) -> None:
-        """Compile the kernels, or load what was compiled before.
+    def warm_up(self) -> None:
+        """Compile the kernels, which takes about half a minute, or load what was compiled before.
 
-        ``report`` gets a line to show if that takes long: about half a minute, once per machine.
+        See ``microgpt.stages`` for who wants to know how far that is.
         """
-        if isinstance(replay_shard, jit.Entry) and replay_shard.must_compile():
-            report("compiling the kernels of the tape engine (once on this machine)")
+        if isinstance(replay_shard, jit.Entry):
+            replay_shard.kernels = KERNELS
+            if replay_shard.must_compile():
+                stages.stage("compiling the kernels of the tape engine (once on this machine)")
         self._gradients(np.zeros(self._program.num_params), [[0, 0]])
 
     def gradients(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
