@@ -96,9 +96,16 @@ class Run:
 @click.option("--parent", type=int, default=0, hidden=True, help="Stop when this process ends.")
 @click.option("--lock", type=int, default=None, hidden=True, help="Descriptor: --run-dir, locked.")
 @click.option("--announce", type=int, default=None, hidden=True, help="Descriptor: our address.")
+@click.option("--started", type=(int, str), default=None, hidden=True, help="Workers: N, ENGINE.")
 @click.pass_context
 def main(
-    context: click.Context, /, parent: int, lock: int | None, announce: int | None, **flags: Any
+    context: click.Context,
+    /,
+    parent: int,
+    lock: int | None,
+    announce: int | None,
+    started: tuple[int, str] | None,
+    **flags: Any,
 ) -> int:
     """Train microGPT with the workers that connect: python -m worker --connect ADDRESS."""
     settings = Settings(**flags)
@@ -118,7 +125,7 @@ def main(
                     OwnedRunDir.take(path) if path else OwnedRunDir.new()
                 )
                 check_free(directory.path, run.id)  # others may have been quicker
-            return conduct(run, settings, directory, transport, parent, announce)
+            return conduct(run, settings, directory, transport, parent, announce, started)
     except (CheckpointError, DatasetError, RunDirError) as error:
         raise UserError(str(error)) from error
 
@@ -204,11 +211,12 @@ def conduct(
     transport: Transport,
     parent: int,
     announce: int | None,
+    started: tuple[int, str] | None,
 ) -> int:
     """Train, save, and show what came out. Returns the exit code."""
     config, path = run.config, directory.path
     parameters = num_params(parameter_shapes(config.model))
-    record = RunRecord(directory, describe(run, settings, path), run.state.step)
+    record = RunRecord(directory, describe(run, settings, path, started), run.state.step)
     remove_leftovers(path)
     link_latest(path)
     record.endpoint(transport.endpoint)
@@ -277,13 +285,20 @@ def tell_parent(announce: int | None, endpoint: str) -> None:
             os.close(announce)
 
 
-def describe(run: Run, settings: Settings, run_dir: Path) -> dict[str, Any]:
-    """What goes into ``config.json``."""
+def describe(
+    run: Run, settings: Settings, run_dir: Path, started: tuple[int, str] | None
+) -> dict[str, Any]:
+    """What goes into ``config.json``.
+
+    ``started``: how many workers ``train.py`` starts beside us, and with which engine. What each
+    worker computes with that joins, from wherever, stands in ``events.jsonl``.
+    """
     return {
         "run": run.id,
         "training": run.config.to_dict(),
         "data": run.dataset.fingerprint(),
         "settings": {**settings.to_dict(), "run_dir": str(run_dir)},
+        "workers": {"number": started[0], "engine": started[1]} if started else None,
         "versions": versions(),
         "platform": fingerprint(),
     }

@@ -54,6 +54,7 @@ def main(context: click.Context, /, **flags: Any) -> int:
     """Train microGPT with several worker processes on this machine."""
     path = find_run_dir(flags["run_dir"], flags["resume"])
     curve = ["--curve", str(flags["curve"])] if flags["curve"] else []
+    started = ["--started", str(flags["workers"]), flags["engine"]]  # for the record
     with ExitStack() as stack:
         with interrupts.held_back():  # until somebody removes what is made here
             try:
@@ -67,7 +68,7 @@ def main(context: click.Context, /, **flags: Any) -> int:
                 directory,
                 bind=flags["bind"] or stack.enter_context(private_address()),
                 private=flags["bind"] is None,
-                coordinator=[*passed_on(context), "--run-dir", str(directory.path)],
+                coordinator=[*passed_on(context), "--run-dir", str(directory.path), *started],
                 worker=["--engine", flags["engine"], *curve],
                 workers=flags["workers"],
                 resume=flags["resume"],

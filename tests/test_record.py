@@ -72,6 +72,9 @@ def test_the_config_of_a_run(saved_run: Path) -> None:
     assert config["data"]["sha256"] == hashlib.sha256(text).hexdigest()
     assert (config["data"]["documents"], config["data"]["bytes"]) == (len(NAMES), len(text))
     assert config["settings"]["batch_size"] == 4
+    assert config["workers"] == {"number": 1, "engine": "scalar"}, "what train.py was asked for"
+    (joined,) = (event for event in RunDir(saved_run).events if event["kind"] == "joined")
+    assert joined["engine"] == "scalar"
     assert config["platform"] == fingerprint()
     assert config["versions"]["numpy"][0].isdigit()
 
