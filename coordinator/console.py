@@ -38,8 +38,8 @@ class Console(Protocol):
     def note(self, note: Note) -> None:
         """Something happened."""
 
-    def refresh(self, workers: Collection[Worker]) -> None:
-        """Show the present state, if it is time to."""
+    def refresh(self, workers: Collection[Worker], missed: Collection[Worker] = ()) -> None:
+        """Show the present state, if it is time to; ``missed`` have gone without a word."""
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -76,7 +76,7 @@ class PlainConsole:
         elif not self._quiet and note.kind != "checkpoint":
             say(printable(note.text))
 
-    def refresh(self, workers: Collection[Worker]) -> None:
+    def refresh(self, workers: Collection[Worker], missed: Collection[Worker] = ()) -> None:
         """Nothing to do: lines stay."""
 
     def close(self) -> None:
@@ -99,6 +99,7 @@ class LiveConsole:
         self._rates: Mapping[int, float] = {}
         self._counts: dict[int, tuple[int, float]] = {}  # documents of workers, and since when
         self._doing: dict[str, str] = {}  # what workers do that are not ready, by their names
+        self._gone: dict[int, float] = {}  # when missed workers were first missed, by their numbers
         self._worked, self._looked = 0.0, time.monotonic()
         self._unready_since = self._looked
         self._shown = 0.0
@@ -120,7 +121,7 @@ class LiveConsole:
             heading = "[yellow]warning:[/] " if note.warning else ""
             self._screen.say(self._styled(heading + escape(printable(note.text)), soft_wrap=True))
 
-    def refresh(self, workers: Collection[Worker]) -> None:
+    def refresh(self, workers: Collection[Worker], missed: Collection[Worker] = ()) -> None:
         """See ``Console``."""
         now = time.monotonic()
         if any(worker.ready for worker in workers):
@@ -131,7 +132,7 @@ class LiveConsole:
             self._rates = self._documents.rates(
                 self._worked, {worker.number: worker.documents for worker in workers}
             )
-            self._show(workers, now, self._waiting(workers, now))
+            self._show([*workers, *missed], now, self._waiting(workers, now))
             self._shown = time.monotonic()  # a slow terminal must not take all our time
 
     def close(self) -> None:
@@ -193,9 +194,9 @@ class LiveConsole:
         shown = sorted(workers, key=lambda worker: (len(worker.name), worker.name))
         for worker in shown[:most]:
             state = self._state(worker, now)
+            style = "yellow" if worker.gone else "none" if state == "computing" else "dim"
             table.add_row(
-                escape(worker.name), escape(worker.engine),
-                state if state == "computing" else f"[dim]{escape(state)}[/]",
+                escape(worker.name), escape(worker.engine), f"[{style}]{escape(state)}[/]",
                 f"{worker.documents:,}", figure(self._rates.get(worker.number, 0.0)),
             )  # fmt: skip
         if len(shown) > most:
@@ -203,6 +204,8 @@ class LiveConsole:
         return table
 
     def _state(self, worker: Worker, now: float) -> str:
+        if worker.gone:
+            return f"{worker.gone} for {now - self._gone.setdefault(worker.number, now):.0f} s"
         before, since = self._counts.get(worker.number, (worker.documents, now - PAUSE_SECONDS))
         if worker.documents != before:
             since = now

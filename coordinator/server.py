@@ -121,7 +121,7 @@ class Server:
 
     def _turn(self) -> None:
         """Take in what has happened since the last time, or wait a moment for it."""
-        self._console.refresh(self._state.workers.values())
+        self._console.refresh(self._state.workers.values(), self._state.missed)
         self._hand_over()
         self._transport.wait(TICK_SECONDS)
         for event in self._transport.receive():

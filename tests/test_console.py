@@ -228,6 +228,28 @@ def test_what_a_worker_prepares_is_its_state_and_no_line(
     console.close()
 
 
+def test_workers_that_have_gone_without_a_word_stay_in_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("coordinator.console.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    console = live(monkeypatch)
+    left = worker(1, ready=True)
+    gone = [worker(2, documents=7, gone="silent"), worker(3, documents=9, gone="lost")]
+    console.refresh([left], gone[:1])
+    clock[0] += 12.0
+    capsys.readouterr()
+    console.refresh([left], gone)
+    shown = visible(capsys.readouterr().out)
+    assert re.search(r"worker-1 +tape +idle +0 +0", shown)
+    assert re.search(r"worker-2 +tape +silent for 12 s +7 +0", shown)
+    assert re.search(r"worker-3 +tape +lost for 0 s +9 +0", shown)
+    clock[0] += 1.0
+    console.refresh([], gone)
+    assert "waiting for workers: 1 s" in visible(capsys.readouterr().out)
+    console.close()
+
+
 def test_a_low_terminal_shows_as_many_workers_as_fit(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,6 +80,13 @@ def test_a_warning_that_wraps_other_sizes_and_a_killed_coordinator(lab: Lab, tmu
     eventually(lambda: shows_one_view(tmux, ended), "a view below the warning")
     assert any("worker-1 was killed (SIGKILL); starting it again" in row for row in tmux.screen)
 
+    frozen = tmux.find("--name", "worker-2")
+    os.kill(frozen, signal.SIGSTOP)
+    missed = re.compile(r"worker-2 +scalar +(silent|lost) for \d+ s ")
+    eventually(lambda: any(map(missed.match, tmux.screen)), "a row for the one that is silent")
+    os.kill(frozen, signal.SIGCONT)
+    eventually(lambda: shows_one_view(tmux, "worker-2"), "it is back, and nobody is missed")
+
     for columns, lines in ((60, 20), (110, 26), (72, 12), (80, 24)):
         tmux.resize(columns, lines)
         eventually(partial(fits, tmux, columns), f"a view of {columns} x {lines}")
