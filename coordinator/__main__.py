@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from microgpt import interrupts  # isort: skip  # before what takes time to import
+from microgpt import environment, interrupts  # isort: skip  # before what takes time to import
 
 interrupts.leave_quietly()
+environment.require("click", "msgpack", "numba", "numpy", "requests", "rich", "zmq")
 
 import time
 
@@ -35,6 +36,7 @@ from coordinator.config import (
 from coordinator.console import make_console
 from coordinator.events import Finish
 from coordinator.library import CheckpointLibrary
+from coordinator.private import private_parent, remove_abandoned
 from coordinator.record import RunRecord, fingerprint, versions
 from coordinator.rundir import (
     OwnedRunDir,
@@ -113,6 +115,7 @@ def main(
     path = find_run_dir(settings.run_dir, settings.resume)
     try:
         with contextlib.ExitStack() as stack:
+            stack.callback(clean_up_after, parent, settings.bind)
             directory: OwnedRunDir | None = None
             if path is not None and os.path.isdir(path):  # before we look into it
                 directory = stack.enter_context(OwnedRunDir.take(path, lock))
@@ -275,6 +278,12 @@ def open_transport(run: Run, settings: Settings) -> Transport:
     """The socket, before anything of the run is written. Raises UserError."""
     largest = 8 * num_params(parameter_shapes(run.config.model)) + MESSAGE_OVERHEAD
     return Transport(settings.bind, largest, settings.worker_timeout, settings.curve)
+
+
+def clean_up_after(parent: int, bind: str) -> None:
+    """Remove the private folder of a supervisor that was killed, if there was one."""
+    if parent and os.getppid() != parent and (folder := private_parent(bind)):
+        remove_abandoned(folder)
 
 
 def tell_parent(announce: int | None, endpoint: str) -> None:

@@ -300,7 +300,7 @@ def test_nothing_but_msgpack_is_needed(newest: Path, tmp_path: Path, script: lis
 
     without = run("-S", *moved, str(newest), env={**env, "PYTHONPATH": ""}, cwd=tmp_path)
     assert without.returncode == 1
-    assert without.stderr.startswith("error: this script needs msgpack")
+    assert without.stderr.startswith("error: this program needs msgpack")
 
 
 def test_letters_that_the_terminal_lacks(tmp_path: Path, newest: Path) -> None:

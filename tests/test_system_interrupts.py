@@ -68,6 +68,21 @@ def test_a_training_stops_and_saves(lab: Lab, number: signal.Signals, to: str) -
     assert "warning" not in train.err
 
 
+def test_many_workers_cost_no_steps(lab: Lab) -> None:
+    """However busy the machine is with them, the coordinator is waited for."""
+    train = lab.train(*endless(lab, "--workers", "16", "--checkpoint-every", "1000000"))
+    run = lab.run_dir()
+    run.happens("joined", 16)
+    run.reaches(len(run.metrics) + 5)
+    train.send_group(signal.SIGINT)
+    train.send_group(signal.SIGINT)
+    assert train.wait() == 130
+    saved = checkpoint.load(run.newest)
+    assert saved.step == len(run.metrics) >= 5
+    assert f"stopped after step {saved.step}; to go on: python scripts/train.py" in train.out
+    assert not session_members(train.pid)
+
+
 def test_nohup_outlives_the_terminal(lab: Lab) -> None:
     command = [sys.executable, str(ROOT / "scripts/train.py"), *endless(lab, "--workers", "1")]
     train = lab.start("nohup", *command, "--run-dir", "runs/it")

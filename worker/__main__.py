@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from microgpt import interrupts  # isort: skip  # before what takes time to import
+from microgpt import environment, interrupts  # isort: skip  # before what takes time to import
 
 interrupts.leave_quietly()
+environment.require("click", "msgpack", "numba", "numpy", "zmq")
 
 import contextlib
 import os
