@@ -7,6 +7,8 @@ ARG BUILD_IMAGE
 FROM ${BUILD_IMAGE:-$BASE_IMAGE} AS packages
 # pip's own variables, for a mirror or a folder of wheels instead of the public index.
 ARG PIP_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_TRUSTED_HOST
+# The classic builder leaves this stage behind as an image without a name: docs/docker.md, removing.
+LABEL org.opencontainers.image.title="microgpt-data-parallel"
 WORKDIR /build
 COPY pyproject.toml requirements.lock ./
 COPY scripts/runtime_requirements.py scripts/

@@ -7,6 +7,7 @@ Needs Docker and Compose, and is skipped with the reason elsewhere. Needs no reg
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -294,3 +295,26 @@ def test_settings_that_cannot_be_end_with_a_reason(new_project: NewProject) -> N
     project.succeed("up", "--detach", "coordinator")
     eventually(lambda: "error: " in project.logs(), "a reason", project.logs)
     assert "Traceback" not in project.logs()
+
+
+def test_one_image_is_built_and_removed_again(new_project: NewProject, image: Image) -> None:
+    project = new_project()
+    project.builds(image)
+    before = nameless()
+    log = project.succeed("build", timeout=600)
+    assert len(re.findall(r"^(?:Building|#?.*naming to) ", log, re.MULTILINE)) == 1, log
+    project.succeed("up", "--detach")
+    used = {inspect(container)["Image"] for container in project.containers()}
+    assert len(used) == 1
+    # The packages' stage is the one that all tests share, and has their name.
+    assert nameless() == before
+    project.succeed("down", "--volumes", "--rmi", "all")
+    assert not run("docker", "image", "ls", "--quiet", project.env["MICROGPT_IMAGE"]).strip()
+    assert nameless() == before
+
+
+def nameless() -> set[str]:
+    """Images of ours that have lost their names or never had one."""
+    label = "label=org.opencontainers.image.title=microgpt-data-parallel"
+    listed = run("docker", "image", "ls", "--quiet", "--filter", "dangling=true", "--filter", label)
+    return set(listed.split())

@@ -100,6 +100,16 @@ def test_every_variable_of_the_compose_file_is_documented() -> None:
     assert used == documented
 
 
+def test_compose_builds_one_image_in_one_place() -> None:
+    shared, services = read("docker-compose.yml").split("\nservices:\n")
+    assert "build:" not in shared, "each service would build it"
+    assert len(re.findall(r"^ *build:", services, re.MULTILINE)) == 1
+    assert "image:" not in services
+    label = re.findall(r'org\.opencontainers\.image\.title="(.+?)"', read("Dockerfile"))
+    assert label == ["microgpt-data-parallel"] * 2, "what stages leave can be found and removed"
+    assert f"label=org.opencontainers.image.title={label[0]}" in read("docs/docker.md")
+
+
 @pytest.mark.parametrize("program", [coordinator, worker])
 def test_compose_passes_every_setting_of_the_programs_on(program: object) -> None:
     shown = CliRunner().invoke(program, ["--help"], env={"COLUMNS": "200"}).output  # type: ignore[arg-type]

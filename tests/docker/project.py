@@ -65,7 +65,8 @@ class Image:
         base, build = (real, real) if here else images()
         for name in BUILT:
             _copy(ROOT / name, directory / name)
-        arguments = ["--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"BUILD_IMAGE={build}"]
+        self.arguments = {"BASE_IMAGE": base, "BUILD_IMAGE": build, "PIP_INDEX_URL": ""}
+        arguments = [f"--build-arg={name}={value}" for name, value in self.arguments.items()]
         kept = f"microgpt-test-packages:{build.rpartition(':')[2]}"
         with taking_turns():  # else two test runs would install the same packages at once
             run(
@@ -106,6 +107,12 @@ class Project:
         kept = ("PATH", "HOME", "DOCKER_HOST", "TMPDIR")
         self.env = {key: os.environ[key] for key in kept if key in os.environ}
         self.env |= {"MICROGPT_IMAGE": image, "MICROGPT_DATA": "embedded"}
+
+    def builds(self, image: Image) -> None:
+        """From now on ``up`` builds, under a name of its own, what the image was built from."""
+        for name in BUILT:
+            _copy(ROOT / name, self.directory / name)
+        self.env |= {**image.arguments, "MICROGPT_IMAGE": f"microgpt-test:{self.name}"}
 
     @property
     def run_dir(self) -> Path:
@@ -213,6 +220,11 @@ def eventually(
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        shutil.copytree(
+            source,
+            target,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("__pycache__", "*.pyc"),
+        )
     else:
         shutil.copy(source, target)
