@@ -43,6 +43,9 @@ from microgpt.vectors import vector_to_map
 SLOW_FACTOR = 4.0  # a shard is a straggler after this many times the usual time of one
 SLOW_LEAST = 0.1  # seconds below which nobody is called a straggler
 FIRST_PATIENCE = 1.0  # seconds, as long as no time of a shard is known
+#: Seconds, times its slowest answer and times our patience after which a worker that still owes a
+#: shard is not waited for, where all others have given their opinion.
+STALLED_SECONDS, STALLED_FACTOR = 30.0, 4.0
 MOST_DOUBLINGS = 6  # of the patience with a shard that many have taken and nobody answers
 BACKUP_SECONDS = 10.0  # between two lines about one slow worker
 FORGOTTEN = 600.0  # seconds after which a slow worker is news again
@@ -157,14 +160,15 @@ class HandOut:
             if not worker.owed:
                 shard = self.ledger.take(worker.peer, now)
                 if shard is not None:
-                    self._give(worker, shard)
+                    self._give(worker, shard, now)
                 if not self.ledger.queue:
                     break
         # Not before all else is done: somebody may join meanwhile who can give second opinions.
-        alone = len(workers) == 1
-        stuck = alone and self.ledger.queue and not any(w.owed for w in workers.values())
+        working = [w for w in workers.values() if not self.stalled(w, now)]
+        alone = len(working) == 1
+        stuck = alone and not working[0].owed and not self.ledger.complete
         if stuck and self.ledger.waive_verification() and not self._waived:
-            text = "only one worker: nothing is verified until another joins"
+            text = "only one worker answers: nothing is verified until another does"
             self._out.note("unverified", text, warning=True)
         self._waived = alone and (self._waived or bool(stuck))
 
@@ -191,7 +195,14 @@ class HandOut:
                 slow = workers.get(next(iter(owners)))
                 self._tell_of_backup(helper.name, slow.name if slow else "another worker", now)
                 self.ledger.take_also(shard, helper.peer, now)
-                self._give(helper, shard)
+                self._give(helper, shard, now)
+
+    def stalled(self, worker: Worker, now: float) -> bool:
+        """Whether a worker owes something for so long that nobody waits for it any more."""
+        if now - worker.since <= max(STALLED_SECONDS, STALLED_FACTOR * worker.longest):
+            return False  # most of the time
+        patience = max((self._patience(shard) for _, shard in worker.owed), default=math.inf)
+        return now - worker.since > STALLED_FACTOR * patience
 
     def _patience(self, shard: Shard) -> float:
         """Seconds after which a shard is taking too long."""
@@ -212,10 +223,11 @@ class HandOut:
         recent = {name: told for name, told in self._backups.items() if now - told[0] < FORGOTTEN}
         self._backups = {**recent, slow: (now, 0)}
 
-    def _give(self, worker: Worker, shard: Shard) -> None:
+    def _give(self, worker: Worker, shard: Shard, now: float) -> None:
         if worker.weights_step != self.ledger.step:
             self._out.send(worker.peer, self._packed())
             worker.weights_step = self.ledger.step
+        worker.since = now
         worker.owed.add((self.ledger.phase, shard))
         self._out.send(worker.peer, self._task(shard))
 

@@ -244,7 +244,8 @@ class StepLedger:
     def undecidable(self, present: Collection[Peer]) -> Shard | None:
         """A shard that needs another opinion when all workers ``present`` have given theirs."""
         for shard in self._doubtful if present else ():
-            if self._standing[shard] and all(self.involved(shard, peer) for peer in present):
+            awaited = any(peer in present for peer in self.owners[shard])
+            if not awaited and all(self.involved(shard, peer) for peer in present):
                 return shard
         return None
 

@@ -21,6 +21,7 @@ class Worker:
 
     ``ready``: it has made its engine, and can be given work. ``owed`` are shards that it computes,
     with their phases; also of a step that is over, as it is not idle before it has answered.
+    ``since`` is when it was given the newest of them, ``longest`` the time of its slowest answer.
     ``gone``: ``silent`` or ``lost`` if it is here no more, and has not said that it leaves.
     """
 
@@ -35,6 +36,8 @@ class Worker:
     documents: int = 0
     busy_seconds: float = 0.0
     owed: set[tuple[Phase, Shard]] = field(default_factory=set)
+    since: float = 0.0
+    longest: float = 0.0
     gone: str = ""
 
 

@@ -208,6 +208,8 @@ class CoordinatorState:
             self._remove(worker, "silent", f"{worker.name} is silent for {silence:.1f} s")
         if self.closing is None:
             self._handout.back_up_stragglers(self._ready, self._now)
+            if any(self._handout.stalled(worker, self._now) for worker in self._ready.values()):
+                self._dispatch()  # what waited for it goes on without
 
     def _on_saved(self, event: events.Saved) -> None:
         if event.step == self._saving:
@@ -262,7 +264,9 @@ class CoordinatorState:
     def _on_answer(self, worker: Worker, answer: messages.Answer) -> None:
         shard = Shard(answer.start, answer.count)
         phase = Phase(answer.step, answer.training)
-        worker.owed.discard((phase, shard))
+        if (phase, shard) in worker.owed:
+            worker.owed.remove((phase, shard))
+            worker.longest = max(worker.longest, self._now - worker.since)
         ledger = self._handout.ledger_of(phase)
         if phase > self.ledger.phase or (ledger and not ledger.asked(shard, worker.peer)):
             self._expel(worker, "it answers what it was not asked")
@@ -313,7 +317,9 @@ class CoordinatorState:
         if self.ledger.complete:  # maybe because the last missing second opinion was waived
             self._finish_phase()
             return
-        dispute = dead_end(self.ledger, self.workers, self._members.name)
+        stalled = self._handout.stalled
+        awaited = [peer for peer, w in self.workers.items() if not stalled(w, self._now)]
+        dispute = dead_end(self.ledger, awaited, self._members.name)
         if dispute is not None:
             self._have_judged(*dispute)
 

@@ -529,6 +529,33 @@ def test_a_verified_shard_that_two_lazy_workers_have_goes_to_others() -> None:
     assert play.state.closing == Finish("done", "all 1 steps are done")
 
 
+def test_an_opinion_that_lazy_workers_owe_is_not_waited_for_for_ever() -> None:
+    play = Play(batch_size=1, steps=3, verify_fraction=1.0)
+    play.joins(A, B, C)
+    play.answers(C) if play.got(C, messages.Task) else play.answers(A)
+    honest = next(peer for peer in (A, C) if play.state.workers[peer].documents)
+    wait(play, 25.0, A, B, C)
+    assert play.done == [], "somebody may still verify it"
+    wait(play, 7.0, A, B, C)
+    assert len(play.done) == 1
+    assert "unverified" in play.kinds()
+    for _ in range(2):
+        play.answers(honest)
+    assert play.state.closing == Finish("done", "all 3 steps are done")
+
+
+def test_a_failure_that_lazy_workers_do_not_confirm_is_judged() -> None:
+    play = Play(batch_size=1, steps=1)
+    play.joins(A, B)
+    play.says(A, messages.Failure(RUN, LIFE, 0, 0, "the loss is nan"))
+    wait(play, 25.0, A, B)
+    assert play.questions == []
+    wait(play, 10.0, A, B)
+    play.judge_fails("the loss is nan")
+    assert play.state.closing is not None
+    assert "the loss is nan" in play.state.closing.reason
+
+
 def test_a_slow_worker_is_told_of_once_and_then_counted() -> None:
     play = Play(batch_size=3, steps=40)
     play.joins(A, B, C)

@@ -118,7 +118,7 @@ def back_up_with_anybody(self: HandOut, workers: Any, now: float) -> None:
         if len(owners) == 1 and idle and now - next(iter(owners.values())) > 0.25:
             helper = idle.pop()
             self.ledger.take_also(shard, helper.peer, now)
-            self._give(helper, shard)
+            self._give(helper, shard, now)
 
 
 def take_every_standstill_for_silence(self: CoordinatorState, now: float) -> None:
@@ -164,6 +164,20 @@ def never_miss_anybody(self: CoordinatorState, event: events.Tick) -> None:
         self._handout.back_up_stragglers(self.workers, self._now)
 
 
+BACK_UP = HandOut.back_up_stragglers
+
+
+def help_once(self: HandOut, workers: Any, now: float) -> None:
+    if all(len(owners) < 2 for owners in self.ledger.owners.values()):
+        BACK_UP(self, workers, now)
+
+
+def believe_what_workers_say(
+    self: CoordinatorState, shard: Shard, reason: str, *, applied: bool = False
+) -> None:
+    self._close(events.Finish("failed", reason))
+
+
 def do_nothing(*arguments: Any) -> None:
     pass
 
@@ -193,6 +207,15 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
     ),
     "verification is waived while others may still join": (
         HandOut, "dispatch", waive_verification_at_once, [116, 211],
+    ),
+    "a shard that two lazy workers have is given to nobody else": (
+        HandOut, "back_up_stragglers", help_once, [18, 281],
+    ),
+    "a shard that lazy workers should verify is waited for": (
+        HandOut, "stalled", lambda self, worker, now: False, [18, 196],
+    ),
+    "what could end the run is believed": (
+        CoordinatorState, "_have_judged", believe_what_workers_say, [143, 183],
     ),
     "silence is not noticed": (COORDINATOR_HANDLERS, events.Tick, never_miss_anybody, [2, 49]),
     "an evaluation uses the weights before the step": (

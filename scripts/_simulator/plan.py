@@ -20,6 +20,12 @@ OTHER_FAULTS = {
     "join": 3, "file damaged": 1,
 }  # fmt: skip
 FAULTS = {**SLOT_FAULTS, **OTHER_FAULTS}
+#: What members that mean harm do: answer with one wrong bit; say that a document cannot be
+#: computed; answer with numbers that make the weights infinite; take work and never answer.
+#: Only the first could be believed, so everything is verified there, and the workers live.
+WRONG_BIT = "wrong bit"
+LIES = (WRONG_BIT, "failure", "huge", "lazy")
+ALIKE = (WRONG_BIT, "huge")  # two who agree on a lie are believed where it is put to the vote
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Plan:
-    """One schedule. ``liar``: this place's workers answer wrongly, and everything is verified.
+    """One schedule. ``liar``: the workers of this place and of ``liars - 1`` more do ``lie``.
 
     ``eval_every`` 0: nothing is held out.
     """
@@ -60,6 +66,8 @@ class Plan:
     liar: int | None
     eval_every: int
     save_evaluated: bool
+    lie: str
+    liars: int
 
 
 def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
@@ -74,6 +82,10 @@ def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
     horizon = QUIET_SECONDS * rng.choice((0.3, 1.0, 1.0, 2.0))
     liar = places if rng.random() < 0.04 and places >= 2 and slots is None else None
     calm = liar is not None
+    harm = Random(~seed)  # of its own: schedules without it stay as they were
+    lie = WRONG_BIT if calm else harm.choice(LIES[1:])
+    if not calm and slots is None and harm.random() < 0.05:
+        liar = places
     kinds = ["slow worker"] if calm else list(FAULTS)
     if rng.random() < 0.5 and not calm:  # few kinds, often: they meet more often than among many
         kinds = rng.sample(kinds, rng.randint(1, 4))
@@ -99,6 +111,8 @@ def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
         liar=liar,
         eval_every=rng.choice((0, 0, 1, 2, 3)),
         save_evaluated=rng.random() < 0.5,
+        lie=lie,
+        liars=1 if lie in ALIKE else harm.randint(1, 3),
     )
 
 

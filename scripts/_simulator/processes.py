@@ -6,7 +6,10 @@ moment, the coordinator between any two actions.
 
 from __future__ import annotations
 
+import struct
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from coordinator import events
@@ -14,6 +17,7 @@ from coordinator.state import CoordinatorState
 from microgpt import messages
 from scripts._simulator.disk import Writer
 from scripts._simulator.network import DOWN, UP, Connection
+from scripts._simulator.plan import WRONG_BIT
 from worker import state as worker_state
 from worker.state import WorkerState
 
@@ -276,8 +280,26 @@ class VirtualWorker(Process):
                 self.clock.after(0.01, self.end)
 
     def _computed(self, job: worker_state.Job, seconds: float) -> None:
-        answer = self.world.lesson.calculate(job, seconds, lie=self.slot.lies)
+        lie = self.world.plan.lie if self.slot.lies else ""
+        if lie == "lazy":
+            return
+        answer: messages.Message = self.world.lesson.calculate(job, seconds, lie=lie == WRONG_BIT)
+        if lie == "failure":
+            task = job.task
+            place = task.step, task.start + task.count - 1, "no reason"
+            answer = messages.Failure(task.run, task.life, *place, task.training)
+        elif lie == "huge":
+            answer = exaggerate(answer)
         self._handle(worker_state.Computed(job, answer))
+
+
+def exaggerate(answer: messages.Message) -> messages.Message:
+    """An answer with the largest numbers there are."""
+    if not isinstance(answer, messages.Answer) or not answer.training:
+        return answer  # a single loss of held-out documents would be a number, and believed
+    number = struct.pack("<d", sys.float_info.max)
+    gradient = {name: number * (len(part) // 8) for name, part in answer.gradient.items()}
+    return replace(answer, losses=number * answer.count, gradient=gradient)
 
 
 def show(message: messages.Message) -> str:

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from coordinator.events import Finish, Note
+from coordinator.handout import STALLED_SECONDS
 from coordinator.state import CoordinatorState, Policy
 from scripts._simulator import arithmetic, faults
 from scripts._simulator.arithmetic import Lesson, same_state
@@ -108,9 +109,10 @@ class World:
             late = rng.random() < 0.2 and plan.liar is None
             self.clock.after(2.0 if late else rng.uniform(0.0, 0.3), slot.start)
         if plan.liar is not None:  # comes when the others are there: alone it would be believed
-            self.slots.append(Slot(self, plan.liar + 1, lies=True))
-            self.slots[-1].returns = False
-            self.clock.after(0.7, self.slots[-1].start)
+            for number in range(plan.liars):
+                self.slots.append(Slot(self, plan.liar + number + 1, lies=True))
+                self.slots[-1].returns = False
+                self.clock.after(0.7, self.slots[-1].start)
         for fault in plan.faults:
             self.clock.after(fault.at, faults.happen, self, fault)
         self.clock.after(plan.heals_at, faults.heal, self)
@@ -191,7 +193,7 @@ class World:
             slot = next(slot for slot in self.slots if slot.name == note.details["worker"])
             excused = slot.harmed or self.jumps >= 3
             if note.kind == "expelled":
-                excused = slot.garbles or self.plan.liar is not None
+                excused = slot.garbles or slot.lies
             if not excused:
                 self.broken(f"a worker is given up without a cause: {note.text}")
 
@@ -220,7 +222,8 @@ class World:
 
     def patience(self) -> float:
         """Seconds in which the rest of the run must be done once nothing goes wrong any more."""
-        return PATIENCE + PATIENCE_PER_STEP * self.lesson.config.steps
+        lazy = STALLED_SECONDS if self.plan.liar is not None and self.plan.lie == "lazy" else 0.0
+        return PATIENCE + lazy * 1.5 + PATIENCE_PER_STEP * self.lesson.config.steps
 
     def _check_end(self) -> None:
         steps = self.lesson.config.steps
