@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 FIRST_SECONDS = 2.0  # shorter work needs no word
 NEXT_SECONDS = 5.0  # between two lines
+TICK_SECONDS = 1.0
 
 
 def to_stderr(line: str) -> None:
@@ -56,3 +59,22 @@ def show_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+@contextmanager
+def ticking(tell: Callable[[], None]) -> Iterator[None]:
+    """Call ``tell`` from a thread of its own, now and every second meanwhile."""
+    over = threading.Event()
+
+    def tick() -> None:
+        tell()
+        while not over.wait(TICK_SECONDS):
+            tell()
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from _bootstrap import ROOT, find_project
 find_project("click", "msgpack", "numba", "rich", "zmq")
 
 import click
+from _measuring import Numbers, follow
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +31,7 @@ from coordinator import __main__ as coordinator
 from coordinator.events import Judged, Note, Save, Saved
 from coordinator.server import Server
 from microgpt import cli
+from microgpt.progress import Progress
 
 #: Steps at the start that are not counted: processes join, caches fill.
 WARM_UP = 0.1
@@ -71,18 +73,22 @@ class Result:
 
 
 @click.command()
-@click.option("--workers", default="1,2", help="Numbers of workers, with commas.")
+@click.option("--workers", type=Numbers(), default="1,2", help="Numbers of workers, with commas.")
 @click.option("--steps", type=cli.Whole(10), default=2000, help="Steps of each run.")
 @click.option("--runs", type=cli.Whole(1), default=5, help="Runs of each kind.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all numbers.")
-def checkpoints(workers: str, steps: int, runs: int, json_file: Path | None) -> None:
+def checkpoints(workers: tuple[int, ...], steps: int, runs: int, json_file: Path | None) -> None:
     """Compare runs of the default model with a checkpoint at every step and with none."""
-    results = [
-        measure(int(number), kind, steps)
-        for number in workers.split(",")
-        for _ in range(runs)
-        for kind in (*KINDS, TIMED)
-    ]
+    plan = [(number, kind) for number in workers for _ in range(runs) for kind in (*KINDS, TIMED)]
+    progress, results = Progress("checkpoints", first=0.0), list[Result]()
+    for number, kind in plan:
+        done = len(results)
+        what = f"run {done + 1} of {len(plan)}, workers: {number}, checkpoints: {kind}"
+
+        def tell(share: float, done: int = done, what: str = what) -> None:
+            progress(done + share, len(plan), what)
+
+        results.append(measure(number, kind, steps, tell))
     for number in dict.fromkeys(result.workers for result in results):
         show(number, [result for result in results if result.workers == number])
     if json_file is not None:
@@ -120,8 +126,11 @@ def show(workers: int, results: list[Result]) -> None:
     )
 
 
-def measure(workers: int, kind: str, steps: int) -> Result:
-    """Run a coordinator with so many workers; read its record and, if it took them, its times."""
+def measure(workers: int, kind: str, steps: int, tell: Callable[[float], None]) -> Result:
+    """Run a coordinator with so many workers; read its record and, if it took them, its times.
+
+    ``tell`` hears what share of the run is done.
+    """
     with tempfile.TemporaryDirectory(prefix="microgpt-bench-") as folder:
         run_dir, times = Path(folder, "run"), Path(folder, "times.json")
         bind = f"ipc://{folder}/socket"
@@ -137,7 +146,7 @@ def measure(workers: int, kind: str, steps: int) -> Result:
                 for command in commands
             ]
             try:
-                code = running[0].wait()  # workers end with it, or wait for another
+                code = follow(running[0], run_dir, steps, tell)  # workers end, or wait for another
             finally:
                 for process in running:
                     process.kill()

@@ -7,19 +7,21 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from _measuring import Numbers
 from _peers.install import PEERS, PeerError, run_peer
 from rich.console import Console
 from rich.table import Table
 
 from microgpt import cli
-from microgpt.dataset import load_dataset
+from microgpt.dataset import DatasetError, load_dataset
 from microgpt.engine import make_engine
 from microgpt.engine.fuse import fuse
 from microgpt.engine.tape import Op
@@ -27,6 +29,7 @@ from microgpt.engine.tracer import record
 from microgpt.jit import entry
 from microgpt.model import GPTConfig, num_positions, parameter_shapes
 from microgpt.parameters import init_parameters
+from microgpt.progress import Progress, ticking
 from microgpt.simd import load, pointer, splat, store
 from microgpt.tokenizer import Tokenizer
 
@@ -49,8 +52,12 @@ class Timing:
 
 
 @click.command()
-@click.option("--batches", default="1,8,32,256", show_default=True, help="Batch sizes.")
-@click.option("--widths", default="16,32,64", show_default=True, help="Embedding widths.")
+@click.option(
+    "--batches", type=Numbers(), default="1,8,32,256", show_default=True, help="Batch sizes."
+)
+@click.option(
+    "--widths", type=Numbers(), default="16,32,64", show_default=True, help="Embedding widths."
+)
 @click.option("--repeats", type=cli.Whole(1), default=15, show_default=True)
 @click.option(
     "--scalar/--no-scalar", default=True, show_default=True, help="The scalar engine too."
@@ -59,8 +66,8 @@ class Timing:
 @click.option("--data", default="names", show_default=True, help="Documents, as for training.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all numbers.")
 def engine(
-    batches: str,
-    widths: str,
+    batches: tuple[int, ...],
+    widths: tuple[int, ...],
     repeats: int,
     scalar: bool,
     peers: Sequence[str],
@@ -68,27 +75,61 @@ def engine(
     json_file: Path | None,
 ) -> None:
     """Time loss and gradient of a batch. Peers are installed into a folder of their own."""
-    documents = list(load_dataset(data).documents)
+    try:
+        documents = list(load_dataset(data).documents)
+    except DatasetError as error:
+        raise click.ClickException(str(error)) from error
     tokenizer = Tokenizer.from_documents(documents)
     rng = random.Random(42)
     rng.shuffle(documents)
-    sizes = [int(size) for size in batches.split(",")]
-    tokens = [tokenizer.encode(document) for document in documents[: max(sizes)]]
+    tokens = [tokenizer.encode(document) for document in documents[: max(batches)]]
     rate = multiply_adds_per_second()
     timings, limits = [], {}
-    for width in (int(width) for width in widths.split(",")):
-        config = GPTConfig(tokenizer.vocab_size, n_embd=width)
+    steps = Steps(len(widths) * (len(batches) + scalar + 2 * len(peers) + 1))
+    for width in widths:
+        config = shaped(tokenizer.vocab_size, width)
         params = init_parameters(parameter_shapes(config), random.Random(42))
-        timings += [time_tape(config, params, tokens[:size], repeats) for size in sizes]
+        for size in batches:
+            with steps.next(f"tape, width {width}, batch {size}"):
+                timings.append(time_tape(config, params, tokens[:size], repeats))
         if scalar:
-            timings.append(time_scalar(config, params, tokens[:1]))
+            with steps.next(f"scalar, width {width}"):
+                timings.append(time_scalar(config, params, tokens[:1]))
         for peer in peers:
-            timings += time_peer(peer, config, params, [tokens[:size] for size in sizes], repeats)
-        limits[width] = 1e6 * multiply_adds(config, tokens) / len(tokens) / rate
+            for precision in ("float64", "float32"):
+                with steps.next(f"{peer} {precision}, width {width}"):
+                    parts = [tokens[:size] for size in batches]
+                    timings += time_peer(peer, precision, config, params, parts, repeats)
+        with steps.next(f"arithmetic alone, width {width}"):
+            limits[width] = 1e6 * multiply_adds(config, tokens) / len(tokens) / rate
     check_losses(timings)
     show(timings, limits, rate)
     if json_file is not None:
         write(json_file, timings, limits, rate)
+
+
+class Steps:
+    """Progress over ``total`` measurements, each of which may take long."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._begun = total, 0
+        self._progress = Progress("engine", first=0.0)
+
+    @contextmanager
+    def next(self, what: str) -> Iterator[None]:
+        """While the next one is taken. What is told meanwhile takes no processor."""
+        done = self._begun
+        self._begun += 1
+        with ticking(lambda: self._progress(done, self._total, what)):
+            yield
+
+
+def shaped(vocab_size: int, width: int) -> GPTConfig:
+    """The model of a width. Raises ClickException if it has none."""
+    try:
+        return GPTConfig(vocab_size, n_embd=width)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def time_tape(
@@ -114,31 +155,29 @@ def time_scalar(config: GPTConfig, params: list[float], tokens: list[list[int]])
 
 def time_peer(
     peer: str,
+    precision: str,
     config: GPTConfig,
     params: list[float],
     batches: list[list[list[int]]],
     repeats: int,
 ) -> list[Timing]:
-    """A peer in a process of its own, in both precisions."""
-    rows = []
-    for precision in ("float64", "float32"):
-        task = {
-            "config": config.to_dict(),
-            "shapes": parameter_shapes(config),
-            "params": params,
-            "batches": batches,
-            "precision": precision,
-            "repeats": repeats,
-        }
-        try:
-            answers = run_peer(peer, task)
-        except PeerError as error:
-            raise click.ClickException(str(error)) from error
-        rows += [
-            summary(f"{peer} {precision}", config, len(batch), answer["seconds"], answer["loss"])
-            for batch, answer in zip(batches, answers, strict=True)
-        ]
-    return rows
+    """A peer in a process of its own."""
+    task = {
+        "config": config.to_dict(),
+        "shapes": parameter_shapes(config),
+        "params": params,
+        "batches": batches,
+        "precision": precision,
+        "repeats": repeats,
+    }
+    try:
+        answers = run_peer(peer, task)
+    except PeerError as error:
+        raise click.ClickException(str(error)) from error
+    return [
+        summary(f"{peer} {precision}", config, len(batch), answer["seconds"], answer["loss"])
+        for batch, answer in zip(batches, answers, strict=True)
+    ]
 
 
 def measured(work: Callable[[], object], repeats: int) -> list[float]:

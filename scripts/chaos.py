@@ -42,8 +42,9 @@ from scripts._chaos.machine import (
     why_no_disk,
     why_no_network,
 )
-from scripts._chaos.measure import MEASURES
+from scripts._chaos.measure import MEASURES, expected
 from scripts._chaos.schedule import schedule
+from scripts._chaos.timetable import Timetable
 
 DISK_BYTES = 256 << 20
 PACE_STEPS = 200
@@ -148,13 +149,16 @@ def measure(
     """Take the numbers: a table, and an error for every goal that is missed."""
     console = Console()
     rows: list[Row] = []
-    for name in only or tuple(MEASURES):
+    names = only or tuple(MEASURES)
+    timetable = Timetable([(name, expected(name, scale)) for name in names])
+    for name in names:
         place = Path(tempfile.mkdtemp(prefix="microgpt-measure-"))
         setting = Setting(place, write_documents(data, place), engine, scale)
         try:
-            for row in MEASURES[name](setting):
-                rows.append(row)
-                say(console, f"{row.what}: {row.value} (goal: {row.goal})")
+            with timetable.next():
+                for row in MEASURES[name](setting):
+                    rows.append(row)
+                    say(console, f"{row.what}: {row.value} (goal: {row.goal})")
         except (FleetError, GaugeError) as error:
             raise UserError(f"{name}: {error} (the run is in {place})") from error
         shutil.rmtree(place)

@@ -194,6 +194,19 @@ def curve(setting: Setting) -> Iterator[Row]:
     yield Row("CURVE", value, "reported")
 
 
+#: Seconds that each takes, about: for the time left.
+EXPECTED = {
+    "handed-over": 75.0, "restart": 60.0, "kept": 570.0, "malformed": 180.0, "steady": 200.0,
+    "curve": 140.0,
+}  # fmt: skip
+STARTING_SECONDS = 10.0  # of them, however little is measured
+
+
+def expected(name: str, scale: float) -> float:
+    """Seconds that a measurement may take."""
+    return STARTING_SECONDS + scale * max(0.0, EXPECTED[name] - STARTING_SECONDS)
+
+
 MEASURES: dict[str, Callable[[Setting], Iterator[Row]]] = {
     "handed-over": handed_over,
     "restart": restart,
