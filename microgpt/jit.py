@@ -121,13 +121,14 @@ def entry(function: Function) -> Function:
 class Entry:
     """A compiled function with one set of argument types, compiled or loaded by its first call.
 
-    ``kernels``: how many functions are compiled for it, where somebody has counted them.
+    ``title`` says what it is for, and ``kernels`` how many functions are compiled for it, where
+    somebody has counted them.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.compiled = self._decorated(cache_directory())
-        self.kernels = 0
+        self.title, self.kernels = "a kernel", 0
         self._ready = False
 
     def _decorated(self, directory: Path | None) -> Any:
@@ -159,6 +160,7 @@ class Entry:
         """Say how far we are, if we are to compile and somebody listens."""
         if not stages.listened_to() or not self.must_compile():
             return nullcontext()
+        stages.stage(f"compiling {self.title} (once on this machine)")
         return event.install_listener("numba:compile", _Counter(self.kernels))
 
     def _cached(self) -> list[Path]:
@@ -207,6 +209,6 @@ def turn(what: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            stages.stage(f"waiting for another process that is {what}")
+            stages.waiting(f"waiting for another process that is {what}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -16,7 +16,8 @@ _listening: ContextVar[Talk | None] = ContextVar("listening", default=None)
 class Talk:
     """Passes on what is said in a ``with`` block of this thread, with the time that it has taken.
 
-    Each ``stage`` goes to ``report`` at once; after that, every ``every`` seconds, the last detail.
+    Each ``stage`` goes to ``report`` at once; after that, every ``every`` seconds, the last detail,
+    unless we only wait for somebody else, who tells it.
     ``what`` is the first stage, which is worth no words unless it takes so long. ``report`` is
     called from any thread.
     """
@@ -25,7 +26,7 @@ class Talk:
         self, report: Callable[[str], None], what: str, every: float = EVERY_SECONDS
     ) -> None:
         self._report, self._every = report, every
-        self.text = what
+        self.text, self.waits = what, False
         self._began = time.monotonic()
         self._over = threading.Event()
         self._token: Token[Talk | None] | None = None
@@ -45,18 +46,26 @@ class Talk:
 
     def stage(self, text: str) -> None:
         """Something new begins."""
-        self.text = text
+        self.text, self.waits = text, False
         self._report(text)
 
     def _go_on(self) -> None:
         while not self._over.wait(self._every):
-            self._report(f"{self.text}, {time.monotonic() - self._began:.0f} s")
+            if not self.waits:
+                self._report(f"{self.text}, {time.monotonic() - self._began:.0f} s")
 
 
 def stage(text: str) -> None:
     """Something begins that may take seconds; ``text`` is a few words for people."""
     if talk := _listening.get():
         talk.stage(text)
+
+
+def waiting(text: str) -> None:
+    """Somebody else must be done with something first."""
+    if talk := _listening.get():
+        talk.stage(text)
+        talk.waits = True
 
 
 def detail(text: str) -> None:

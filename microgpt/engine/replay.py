@@ -14,7 +14,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from microgpt import jit, stages
+from microgpt import jit
 from microgpt.engine.base import NonFiniteError, ShardGradient
 from microgpt.engine.fuse import fuse
 from microgpt.engine.kept import recorded
@@ -60,12 +60,11 @@ class TapeEngine:
     def warm_up(self) -> None:
         """Compile the kernels, which takes about half a minute, or load what was compiled before.
 
-        See ``microgpt.stages`` for who wants to know how far that is.
+        ``microgpt.stages`` tells how far that is.
         """
         if isinstance(replay_shard, jit.Entry):
+            replay_shard.title = "the kernels of the tape engine"
             replay_shard.kernels = KERNELS
-            if replay_shard.must_compile():
-                stages.stage("compiling the kernels of the tape engine (once on this machine)")
         self._gradients(np.zeros(self._program.num_params), [[0, 0]])
 
     def gradients(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
