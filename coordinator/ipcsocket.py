@@ -15,6 +15,10 @@ import stat
 from microgpt.addresses import ipc_path
 
 
+#: What the lock's file has behind the path of the socket.
+LOCK = ".lock"
+
+
 class IpcClaim:
     """The right to bind to an address, from ``take`` to ``release``.
 
@@ -35,7 +39,7 @@ class IpcClaim:
         if self._path is None:
             return
         try:
-            self._lock = _locked(self._path + ".lock")
+            self._lock = _locked(self._path + LOCK)
             _make_room(self._path)
         except OSError:
             self.release()
@@ -55,7 +59,7 @@ class IpcClaim:
                 os.unlink(self._path)
         with contextlib.suppress(OSError):
             if os.fstat(self._lock).st_size == 0:
-                os.unlink(self._path + ".lock")
+                os.unlink(self._path + LOCK)
         os.close(self._lock)
         self._lock = -1
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from coordinator.ipcsocket import LOCK
 from microgpt.cli import UserError
 
 PREFIX = "microgpt-run-"
@@ -93,9 +94,13 @@ def _remove_if_abandoned(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove the socket and the folder, if there is nothing else in it."""
+    """Remove the socket, its lock and the folder, if there is nothing else in it."""
     with contextlib.suppress(OSError):
         if stat.S_ISSOCK((folder / SOCKET).lstat().st_mode):
             (folder / SOCKET).unlink()
+    with contextlib.suppress(OSError):
+        lock = folder / (SOCKET + LOCK)
+        if lock.lstat().st_size == 0:
+            lock.unlink()
     with contextlib.suppress(OSError):
         folder.rmdir()

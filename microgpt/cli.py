@@ -56,7 +56,7 @@ class Whole(click.ParamType[int]):
         except ValueError:
             number = self._least - 1
         if not self._least <= number <= self._most:
-            bounds = f"at least {self._least}"
+            bounds = f"of at least {self._least}"
             if number > self._most or self._most < MAX_COUNT:
                 bounds = f"from {self._least} to {self._most}"
             self.fail(f"{_shown(value)} is not a whole number {bounds}", param, ctx)

@@ -106,7 +106,7 @@ SECONDS = "is not a number from 0.1 to 604800"
         (["--steps", "9" * 5000], 2, "whole number from 1 to"),
         (["--steps", "1000000000000001"], 2, "from 1 to 1000000000000000"),
         (["--batch-size", "4611686018427387904"], 2, "from 1 to 1048576"),
-        (["--checkpoint-every", "abc"], 2, "'abc' is not a whole number at least 1"),
+        (["--checkpoint-every", "abc"], 2, "'abc' is not a whole number of at least 1"),
         (["--worker-timeout", "nan"], 2, SECONDS),
         (["--worker-timeout", "inf"], 2, SECONDS),
         (["--worker-timeout", "3000000"], 2, SECONDS),

@@ -37,6 +37,7 @@ def bound(folder: Path) -> Path:
     folder.mkdir(mode=0o700)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(folder / private.SOCKET))
+    (folder / "coordinator.lock").touch()
     return folder
 
 
