@@ -14,7 +14,6 @@ import stat
 
 from microgpt.addresses import ipc_path
 
-
 #: What the lock's file has behind the path of the socket.
 LOCK = ".lock"
 
