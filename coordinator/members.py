@@ -11,6 +11,7 @@ from coordinator.outbox import Outbox, printable
 from microgpt import messages
 from microgpt.reduction import Shard
 
+HELLO_SECONDS = 0.2  # a Hello so soon after a welcome has crossed it, or asks for weights in vain
 REMEMBERED = 1000  # peers that have been cut off
 MISSED, MISSED_SECONDS = 16, 300.0  # workers, and for how long
 
@@ -87,6 +88,14 @@ class Members:
             messages.Welcome(self._run, self._life, worker.number, self._timeout, self._model),
         )
         return worker
+
+    def has_just_welcomed(self, peer: Peer, now: float) -> bool:
+        """Whether its Hello needs no answer: a welcome is on its way to it, or there."""
+        worker = self.workers.get(peer)
+        if worker is None or now - worker.welcomed >= HELLO_SECONDS:
+            return False
+        worker.heard = now
+        return True
 
     def _warn_of_other_bits(self, worker: Worker) -> None:
         text = (

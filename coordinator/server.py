@@ -70,6 +70,7 @@ class Server:
         parent: int = 0,
     ) -> None:
         self._parent = parent
+        transport.let_in(state.workers)
         self._state, self._transport = state, transport
         self._record, self._console, self._library = record, console, library
         self._reported: queue.SimpleQueue[Saved | Note | Judged] = queue.SimpleQueue()
@@ -133,7 +134,7 @@ class Server:
         if time.monotonic() - self._ticked >= TICK_SECONDS:
             self._ticked = time.monotonic()
             self._cut_off()
-            for event in self._transport.endless():
+            for event in self._transport.look():
                 self._handle(event)
             self._handle(Tick())
             self._tell_of_checkpoints()

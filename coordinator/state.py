@@ -236,6 +236,8 @@ class CoordinatorState:
             return
         if self._members.refuse(peer):
             return
+        if self._members.has_just_welcomed(peer, self._now):
+            return
         if peer in self.workers:  # a message is lost, in whichever direction: begin again
             self._handout.release(self.workers[peer])
         self._members.welcome(peer, hello, self._now)

@@ -27,6 +27,7 @@ from coordinator.events import (
     StopRequested,
     Tick,
 )
+from coordinator.members import HELLO_SECONDS
 from coordinator.pace import WorkTimes
 from coordinator.state import CoordinatorState, Policy
 from microgpt import messages
@@ -212,10 +213,22 @@ def test_a_worker_whose_c_library_differs_is_loudly_named_once() -> None:
 def test_whoever_says_hello_again_is_asked_again_whether_it_is_ready() -> None:
     play = Play(batch_size=1)
     play.joins(A)
+    play.now += HELLO_SECONDS
     play.says(A, messages.Hello(RUN, LIFE, "A", "stub", ""))
     assert len(play.got(A, messages.Task)) == 1
     play.says(A, messages.Heartbeat(RUN, LIFE, ready=True))
     assert len(play.got(A, messages.Task)) == 2
+
+
+def test_hello_again_and_again_brings_no_weights_again_and_again() -> None:
+    """Each welcome makes the coordinator queue weights for who may never read them."""
+    play = Play(batch_size=1)
+    play.joins(A)
+    for _ in range(100):
+        play.now += HELLO_SECONDS / 20
+        play.joins(A)
+    assert len(play.got(A, messages.Welcome)) <= 6
+    assert len(play.got(A, messages.Weights)) <= 6
 
 
 @pytest.mark.parametrize("peers", [(A,), (A, B), (A, B, C), (B, C, A)])
@@ -399,6 +412,7 @@ def test_a_worker_that_starts_again_gets_everything_again() -> None:
     play = Play(batch_size=2)
     play.joins(A, B)
     owed = play.task(A)
+    play.now += HELLO_SECONDS
     play.joins(A)
     assert play.task(A) == owed
     assert len(play.got(A, messages.Weights)) == 2

@@ -56,7 +56,7 @@ class Desk:
     def __init__(self, place: Path) -> None:
         (place / "checkpoints").mkdir()
         step_path(place, 1).write_bytes(FILE)
-        self.transport = Transport("tcp://127.0.0.1:*", 1 << 20, 60.0)
+        self.transport = Transport("tcp://127.0.0.1:*", 1 << 24, 60.0)
         self.shelf = SlowShelf(place)
         self.library = CheckpointLibrary(self.shelf, self.transport)
         self.others: list[Event] = []
@@ -213,7 +213,7 @@ def test_who_does_not_read_is_given_little_and_cut_off(
 
     eventually(lambda: hoard() and told(NoCheckpoint), "the hoarders occupy all there is")
     occupied = desk.shelf.asked
-    for _ in range(200):
+    for _ in range(40):
         hoard()
     assert desk.shelf.asked < occupied + SLOTS, "they are given no more"
 

@@ -76,7 +76,6 @@ class Client:
         self._alone_since: float | None = None
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.ROUTING_ID, b"w" + os.urandom(8))
         self._socket.setsockopt(zmq.IMMEDIATE, 1)  # queue nothing for a coordinator not there
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
         self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)

@@ -5,7 +5,6 @@ It is no worker's: nothing is said but questions, one at a time. Every wait ends
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,6 @@ class Line:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         options: dict[int, int | bytes] = {
-            zmq.ROUTING_ID: b"c" + os.urandom(8),
             zmq.IMMEDIATE: 1,
             zmq.LINGER: 0,
             zmq.RECONNECT_IVL: 50,

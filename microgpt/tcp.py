@@ -1,0 +1,100 @@
+"""What Linux counts for a TCP connection that belongs to a library, and how to break it off.
+
+ZeroMQ owns the descriptors. They are looked at and never closed here; one that is gone, or is no
+TCP connection, has no counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+import termios
+from collections.abc import Iterable
+from typing import Any
+
+#: Of Linux's ``struct tcp_info``: bytes that the other side has confirmed, and bytes received.
+ACKED_AT, RECEIVED_AT, INFO_BYTES = 120, 128, 136
+CURVE_BYTES = 33  # that encryption adds to a frame
+SHORT_FRAME = 255  # bytes; a longer one has nine bytes before it instead of two
+DISCONNECT = bytes(16)  # a socket address of the family AF_UNSPEC
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def frame_bytes(sizes: Iterable[int], *, encrypted: bool) -> int:
+    """What frames of these sizes take on the wire."""
+    total = 0
+    for size in sizes:
+        if encrypted:
+            size += CURVE_BYTES
+        total += size + (2 if size <= SHORT_FRAME else 9)
+    return total
+
+
+def taken_in(descriptor: int) -> int | None:
+    """Bytes that have come over a connection and left the system's queue; None if not counted."""
+    return _count(descriptor, RECEIVED_AT)
+
+
+def acknowledged(descriptor: int) -> int | None:
+    """Bytes that have arrived at the other side's system; None if not counted."""
+    return _count(descriptor, ACKED_AT)
+
+
+def _count(descriptor: int, place: int) -> int | None:
+    try:
+        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=descriptor)
+    except OSError:
+        return None
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_BYTES)
+        (count,) = struct.unpack_from("=Q", info, place)
+        if place == RECEIVED_AT:
+            waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
+            count -= int.from_bytes(waiting, "little")
+    except (OSError, struct.error):
+        return None
+    finally:
+        connection.detach()  # it is not ours to close
+    return int(count)
+
+
+def address_of(descriptor: int) -> Any:
+    """Who is at the other end; None if nobody is (any more)."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as connection:
+            return connection.getpeername()
+    except OSError:
+        return None
+
+
+def abort(descriptor: int, address: Any) -> None:
+    """Break off the connection with ``address``, whatever is still under way in it.
+
+    To stop reading (SHUT_RD) is not enough: Linux goes on to deliver what a fast sender sends. A
+    TCP connection that is disconnected has an empty queue, and its owner reads an error. Nothing
+    is done if the descriptor is another connection's by now.
+    """
+    with (
+        contextlib.suppress(OSError),  # it has gone by itself
+        socket.socket(fileno=os.dup(descriptor)) as connection,
+    ):
+        if connection.getpeername() != address:
+            return
+        if connection.family in (socket.AF_INET, socket.AF_INET6):
+            _LIBC.connect(descriptor, DISCONNECT, len(DISCONNECT))
+        else:
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+def unguessable_start() -> None:
+    """Seed the C library's random numbers: libzmq takes the first name for a peer from them.
+
+    Without a seed it is the same in every process, and who connects under the next name ends
+    the process (an assertion of libzmq).
+    """
+    _LIBC.srand(ctypes.c_uint(int.from_bytes(os.urandom(4), "little")))
