@@ -130,7 +130,7 @@ def test_a_flood_of_questions_about_checkpoints(target: Target, reference: Refer
     finally:
         for peer in hoarders:
             peer.close()
-    assert "foreign" not in target.run.kinds()
+    assert target.run.kinds().count("foreign") <= MOST_LINES  # who asks without a pause is cut off
 
 
 def test_spoiled_answers_of_a_member(target: Target, reference: Reference) -> None:

@@ -136,7 +136,7 @@ def test_replies_to_other_questions_are_passed_over(server: Server) -> None:
         (lambda q: [messages.encode(part(q), protocol=0)], "speaks protocol 0"),
         (lambda q: [], "does not reply"),
         (lambda q: [bytes(lines.MAX_MESSAGE + 1)], "does not reply|no coordinator answers"),
-        (lambda q: [Heartbeat("", "", ready=True)] * 10_000, "does not reply"),
+        (lambda q: [Heartbeat("", "", ready=True)] * 10_000, "does not reply|more than anybody"),
         (lambda q: [Refuse("", "", "no \x1b[2J\nreally")], r"refuses: no \\x1b\[2J\\nreally"),
         (lambda q: [nothing(q, "gone \x1b[2J", again=False)], r"gone \\x1b\[2J"),
         (lambda q: [nothing(q, "nothing yet", again=True)], "nothing yet"),

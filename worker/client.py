@@ -17,6 +17,7 @@ from zmq.utils.monitor import recv_monitor_message
 from microgpt import interrupts, messages
 from microgpt.addresses import FORMS, check_address
 from microgpt.cli import UserError, printable, say
+from microgpt.receive_limit import ReceiveLimit, TooMuchError
 from worker.compute import ComputeThread
 from worker.security import Keys
 from worker.state import (
@@ -36,13 +37,15 @@ from worker.state import (
 )
 
 TICK_SECONDS = 0.1
-LINGER_MS = 300
+LINGER_SECONDS = 0.3
 NEWS = (
-    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    zmq.EVENT_CONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 )
 CONNECTION_TIMEOUT_MS = 2000  # a connection without a sign of life is made anew
+MAX_UNREAD = messages.MAX_MESSAGE_BYTES + (1 << 20)  # bytes
 RECONNECT_MS = 50
 RECONNECT_MAX_MS = 200  # a restarted coordinator should not wait for its workers
 
@@ -77,12 +80,14 @@ class Client:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.IMMEDIATE, 1)  # queue nothing for a coordinator not there
-        self._socket.setsockopt(zmq.LINGER, LINGER_MS)
+        self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, CONNECTION_TIMEOUT_MS // 4)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, CONNECTION_TIMEOUT_MS)
         self._socket.setsockopt(zmq.MAXMSGSIZE, messages.MAX_MESSAGE_BYTES)
+        self._socket.setsockopt(zmq.RCVHWM, 0)  # and a limit of our own, see ReceiveLimit
+        self._limit = ReceiveLimit(MAX_UNREAD, encrypted=keys is not None)
         self._keys = keys
         if keys is not None:
             keys.apply(self._socket)
@@ -99,6 +104,7 @@ class Client:
         self._broken = ""
         self._signal = 0
         self._leave: Leave | None = None
+        self._last_word: zmq.MessageTracker | None = None
         self._compute = ComputeThread(state.engine, self._post, self._break)
 
     def serve(self) -> tuple[Leave, int]:
@@ -121,9 +127,24 @@ class Client:
                     self._perform(self._state.handle(event, time.monotonic()))
                 self._leave_if_alone()
             return self._leave, self._signal
+        except TooMuchError:
+            raise UserError(
+                "the coordinator sends more than anybody could read: is it one?"
+            ) from None
         finally:
-            self._socket.disable_monitor()
-            self._context.destroy(linger=LINGER_MS)
+            self._close()
+
+    def _close(self) -> None:
+        """Hang up, our last word having been sent.
+
+        A socket that is being closed takes nothing in; so it must not be so for long while the
+        other side may send (see the limit on what it takes in).
+        """
+        if self._last_word is not None:
+            with contextlib.suppress(zmq.NotDone):
+                self._last_word.wait(LINGER_SECONDS)
+        self._socket.disable_monitor()
+        self._context.destroy(linger=0)
 
     def _incoming(self) -> Iterator[Event]:
         """Everything that has happened since the last call."""
@@ -136,7 +157,10 @@ class Client:
         with contextlib.suppress(zmq.Again):
             while True:
                 frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+                self._limit.heard(len(frame))
                 yield Received(self._decode(frame))
+        self._limit.drained()
+        self._limit.look()
         yield from self._news()
         if self._signal or (self._parent and os.getppid() != self._parent):
             yield StopRequested()
@@ -155,6 +179,9 @@ class Client:
         """
         while self._monitor.poll(0):
             news = recv_monitor_message(self._monitor)
+            if news["event"] == zmq.EVENT_CONNECTED:
+                self._limit.connected(news["value"])
+                continue
             if news["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 yield Connected()
                 continue
@@ -177,7 +204,7 @@ class Client:
         for action in actions:
             if isinstance(action, Send):
                 try:
-                    self._socket.send(messages.encode(action.message), zmq.NOBLOCK)
+                    self._send(action.message)
                     self._alone_since = None
                 except zmq.Again:  # nobody is connected: it would be stale
                     self._alone_since = self._alone_since or time.monotonic()
@@ -188,6 +215,16 @@ class Client:
                     say(printable(action.text))
             else:
                 self._leave = action
+
+    def _send(self, message: messages.Message) -> None:
+        """Raises zmq.Again if nobody is connected."""
+        data = messages.encode(message)
+        if not isinstance(message, messages.Goodbye):
+            self._socket.send(data, zmq.NOBLOCK)
+            return
+        frame = zmq.Frame(data, track=True, copy=False, copy_threshold=0)
+        self._socket.send(frame, zmq.NOBLOCK, copy=False)
+        self._last_word = frame.tracker
 
     def _post(self, event: Event) -> None:
         if isinstance(event, Configured) and self._ready is not None:

@@ -6,6 +6,8 @@ It is no worker's: nothing is said but questions, one at a time. Every wait ends
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +20,22 @@ from microgpt.addresses import check_address
 from microgpt.cli import UserError as ProjectError
 from microgpt.keyfiles import COORDINATOR, PUBLIC, has_coordinator
 from microgpt.messages import MAX_LISTED, MAX_PART, Message, Question, Reply
+from microgpt.receive_limit import ReceiveLimit, TooMuchError
 from worker.security import Keys, load_keys
 
 CONNECT_SECONDS = 5.0  # without a coordinator
 ANSWER_SECONDS = 10.0  # with one, that says nothing
 IMPATIENCE = 2.0  # seconds after which a question is repeated: the reply may have been lost
 HEARTBEAT_MS = 2000  # a connection without a sign of life for so long is made anew
-#: Nothing larger is taken in; and no more messages than a few wait for us.
+#: Nothing larger is taken in; and no more than a few of the largest may wait for us.
 MAX_MESSAGE = MAX_PART + (1 << 17)
-MAX_WAITING = 2
+MAX_UNREAD = 4 * MAX_MESSAGE
 NEWS = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CONNECTED
 )
 
 
@@ -64,12 +68,13 @@ class Line:
             zmq.HEARTBEAT_IVL: HEARTBEAT_MS // 4,
             zmq.HEARTBEAT_TIMEOUT: HEARTBEAT_MS,
             zmq.MAXMSGSIZE: MAX_MESSAGE,
-            zmq.RCVHWM: MAX_WAITING,
+            zmq.RCVHWM: 0,  # and a limit of our own, see ReceiveLimit
         }
         for option, value in options.items():
             self._socket.setsockopt(option, value)
         if self._keys is not None:
             self._keys.apply(self._socket)
+        self._limit = ReceiveLimit(MAX_UNREAD, encrypted=self._keys is not None)
         self._monitor = self._socket.get_monitor_socket(NEWS)
         try:
             self._socket.connect(address)
@@ -126,17 +131,28 @@ class Line:
 
     def _receive(self, question: Question) -> Reply | None:
         """The reply to this, if it has come; what else has come is forgotten."""
-        for _ in range(MAX_WAITING):
+        while True:
+            self._check(self._limit.look)
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                break
+                self._limit.drained()
+                return None
+            for frame in frames:
+                self._check(partial(self._limit.heard, len(frame)))
             message = self._decode(frames)
             if isinstance(message, messages.Refuse):
                 raise UserError(f"the coordinator refuses: {visible(message.reason)}")
             if isinstance(message, Reply) and message.number == question.number:
                 return message
-        return None
+
+    def _check(self, limit: Callable[[], None]) -> None:
+        try:
+            limit()
+        except TooMuchError:
+            raise UserError(
+                f"the coordinator at {self.address} sends more than anybody could read: is it one?"
+            ) from None
 
     def _decode(self, frames: list[zmq.Frame]) -> Message:
         try:
@@ -154,6 +170,9 @@ class Line:
         while self._monitor.poll(0):
             news: dict[str, Any] = recv_monitor_message(self._monitor)  # type: ignore[assignment]
             event = news["event"]
+            if event == zmq.EVENT_CONNECTED:
+                self._limit.connected(news["value"])
+                continue
             self._connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             lasted = lasted and self._connected
             if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH and self._keys is not None:
