@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from coordinator.sharding import (
     choose_verified,
     largest_shard,
 )
+from coordinator.stragglers import Stragglers
 from microgpt import messages
 from microgpt.config import TrainingConfig
 from microgpt.model import parameter_shapes
@@ -40,16 +40,7 @@ from microgpt.training import (
 )
 from microgpt.vectors import vector_to_map
 
-SLOW_FACTOR = 4.0  # a shard is a straggler after this many times the usual time of one
-SLOW_LEAST = 0.1  # seconds below which nobody is called a straggler
-FIRST_PATIENCE = 1.0  # seconds, as long as no time of a shard is known
-#: Seconds, times its slowest answer and times our patience after which a worker that still owes a
-#: shard is not waited for, where all others have given their opinion.
-STALLED_SECONDS, STALLED_FACTOR = 30.0, 4.0
 MOST_DOUBLINGS = 6  # of the patience with a shard that many have taken and nobody answers
-BACKUP_SECONDS = 10.0  # between two lines about one slow worker
-FORGOTTEN = 600.0  # seconds after which a slow worker is news again
-REMEMBERED_TIMES = 64
 
 
 @dataclass(frozen=True)
@@ -77,14 +68,6 @@ class Policy:
         """Whether this state, which is not the last, is written to disk."""
         evaluated = state.validation is not None and state.validation.step == state.step
         return state.step % self.checkpoint_every == 0 or (self.save_evaluated and evaluated)
-
-
-class Times:
-    """How long documents took, seconds each: in the engine, and from order to answer."""
-
-    def __init__(self) -> None:
-        self.engine: deque[float] = deque(maxlen=REMEMBERED_TIMES)
-        self.round_trips: deque[float] = deque(maxlen=REMEMBERED_TIMES)
 
 
 class Done(NamedTuple):
@@ -118,10 +101,10 @@ class HandOut:
         self._shapes = parameter_shapes(config.model)
         self._largest = max(1, largest_shard(config, corpus.longest))
         self._previous: StepLedger | None = None
-        self._times = {True: Times(), False: Times()}  # of training, and of evaluation
+        self._stragglers = Stragglers(out)
+        self._times = self._stragglers.times
         self._evaluated: Done | None = None  # the step that waits for its validation loss
         self._waived = False
-        self._backups: dict[str, tuple[float, int]] = {}  # by slow worker: when told, and not since
 
     def begin(self, training: TrainingState, workers: int, now: float) -> None:
         """Turn to the step that ``training`` is ready for, with so many workers there."""
@@ -187,41 +170,22 @@ class HandOut:
             if not owners or self.ledger.decided(shard):
                 continue
             surplus = min(max(0, self.ledger.surplus(shard)), MOST_DOUBLINGS)
-            if now - max(owners.values()) <= self._patience(shard) * 2**surplus:
+            if (
+                now - max(owners.values())
+                <= self._stragglers.patience(self.ledger.phase, shard) * 2**surplus
+            ):
                 continue
             helper = next((w for w in idle if not self.ledger.involved(shard, w.peer)), None)
             if helper is not None:
                 idle.remove(helper)
                 slow = workers.get(next(iter(owners)))
-                self._tell_of_backup(helper.name, slow.name if slow else "another worker", now)
+                self._stragglers.tell(helper.name, slow.name if slow else "another worker", now)
                 self.ledger.take_also(shard, helper.peer, now)
                 self._give(helper, shard, now)
 
     def stalled(self, worker: Worker, now: float) -> bool:
         """Whether a worker owes something for so long that nobody waits for it any more."""
-        if now - worker.since <= max(STALLED_SECONDS, STALLED_FACTOR * worker.longest):
-            return False  # most of the time
-        patience = max((self._patience(shard) for _, shard in worker.owed), default=math.inf)
-        return now - worker.since > STALLED_FACTOR * patience
-
-    def _patience(self, shard: Shard) -> float:
-        """Seconds after which a shard is taking too long."""
-        times = self._times[self.ledger.phase.training].round_trips
-        if not times:
-            return FIRST_PATIENCE
-        return max(SLOW_LEAST, SLOW_FACTOR * statistics.median(times) * shard.count)
-
-    def _tell_of_backup(self, helper: str, slow: str, now: float) -> None:
-        """The first time at once, then how often it was in the time since the last line."""
-        told_at, untold = self._backups.get(slow, (-math.inf, 0))
-        if now - told_at < BACKUP_SECONDS:
-            self._backups[slow] = told_at, untold + 1
-            return
-        times = f" (and {untold} others in the meantime)" if untold else ""
-        text = f"{helper} also computes a shard that {slow} is slow with{times}"
-        self._out.note("backup", text, worker=helper, slow=slow, untold=untold)
-        recent = {name: told for name, told in self._backups.items() if now - told[0] < FORGOTTEN}
-        self._backups = {**recent, slow: (now, 0)}
+        return self._stragglers.stalled(worker, now)
 
     def _give(self, worker: Worker, shard: Shard, now: float) -> None:
         if worker.weights_step != self.ledger.step:

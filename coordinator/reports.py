@@ -1,4 +1,4 @@
-"""What is said about checkpoints: an outage once, the others in bunches. Pure: the time is given.
+"""What is said about checkpoints and strangers: once, or in bunches. Pure: the time is given.
 
 With a checkpoint at every step there may be a thousand a second. A line in events.jsonl for each
 would take more of the main thread's time than the checkpoint itself.
@@ -8,7 +8,25 @@ from __future__ import annotations
 
 from coordinator.events import Note, Saved
 
+COMPLAINT_SECONDS = 1.0  # one line about foreign bytes in this time
 SKIPPED_SECONDS = 5.0  # between two lines about skipped checkpoints
+
+
+class Complaints:
+    """Counts messages that nobody can understand, and tells of them once a second at most."""
+
+    def __init__(self) -> None:
+        self._told_at, self._untold = float("-inf"), 0
+
+    def note(self, reason: str, now: float) -> Note | None:
+        """The line about one more of them, if it is time for one."""
+        self._untold += 1
+        if now - self._told_at < COMPLAINT_SECONDS:
+            return None
+        more = f" ({self._untold} times since the last line)" if self._untold > 1 else ""
+        self._told_at, self._untold = now, 0
+        text = f"ignored a message of somebody who is no worker: {reason}{more}"
+        return Note("foreign", text, warning=True)
 
 
 class SaveReports:

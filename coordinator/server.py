@@ -40,13 +40,12 @@ from coordinator.events import (
 from coordinator.judge import JudgeProcess
 from coordinator.library import CheckpointLibrary
 from coordinator.record import RunRecord
-from coordinator.reports import SaveReports
+from coordinator.reports import Complaints, SaveReports
 from coordinator.state import CoordinatorState
 from coordinator.transport import Transport
 from microgpt import interrupts, messages
 
 TICK_SECONDS = 0.05
-COMPLAINT_SECONDS = 1.0  # one line about foreign bytes in this time
 LAST_LOOK_SECONDS = 1.5  # for who asks every second whether there is a newer checkpoint
 SLOW_END_SECONDS = 5.0  # after which we say that the disk is waited for
 FAREWELL_SECONDS = 0.5  # for workers to hear that they may go
@@ -85,7 +84,7 @@ class Server:
         self._encoded: tuple[messages.Message | None, bytes] = (None, b"")
         self._counted = (0, 0)
         self._asked: float | None = None  # when somebody first wanted us to stop
-        self._complained, self._uncounted = -COMPLAINT_SECONDS, 0
+        self._complaints = Complaints()
 
     def report(self, event: Saved | Note) -> None:
         """The checkpoint writer's report. May be called from any thread."""
@@ -258,16 +257,11 @@ class Server:
         self._to_cut_off.clear()
 
     def _complain(self, event: Misbehaved) -> None:
-        """Refuse a stranger who does not speak the protocol, and say so at most once a second."""
+        """Refuse a stranger who does not speak the protocol, and say so now and then."""
         refusal = messages.Refuse(self._state.run, self._state.life, event.reason[:500])
         self._transport.send(event.peer, messages.encode(refusal))
-        self._uncounted += 1
-        now = time.monotonic()
-        if now - self._complained >= COMPLAINT_SECONDS:
-            more = f" ({self._uncounted} times since the last line)" if self._uncounted > 1 else ""
-            text = f"ignored a message of somebody who is no worker: {event.reason}{more}"
-            self._perform([Note("foreign", text, warning=True)])
-            self._complained, self._uncounted = now, 0
+        if note := self._complaints.note(event.reason, time.monotonic()):
+            self._perform([note])
 
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:

@@ -19,8 +19,11 @@ from coordinator.state import CoordinatorState
 from microgpt import messages
 from microgpt.checkpoint import load
 from microgpt.vectors import vector_to_map
+from tests.conftest import Reference
 from tests.processes import TINY, Lab
 from tests.test_coordinator_state import LIFE, RUN, SHAPES, A, B, C, Play, expected, pretend
+from tests.test_system_strangers import SMALL, STEPS, Target, answers
+from tests.test_system_workers import ends_alike
 
 
 def raise_overflow(*arguments: Any, **more: Any) -> Any:
@@ -211,8 +214,7 @@ def test_an_unexpected_error_saves_and_says_where(case: str, lab: Lab) -> None:
         assert done == 5
 
 
-def test_seconds_that_overflow_cost_a_member_and_not_the_run(lab: Lab) -> None:
-    """The number is refused when the message is decoded."""
+def test_seconds_that_overflow_are_refused_when_they_are_decoded() -> None:
     task = messages.Task("run", "life", 0, 0, 1, ((1, 2),))
     for seconds in (1e-312, 5e-324, 1e-13, 1.1e7, 1e308, float("inf"), float("nan"), -1.0):
         answer = messages.Answer(task.run, task.life, 0, 0, 1, seconds, bytes(8), {})
@@ -221,3 +223,20 @@ def test_seconds_that_overflow_cost_a_member_and_not_the_run(lab: Lab) -> None:
     for seconds in (0.0, 1e-12, 1e-9, 1e7):
         answer = messages.Answer(task.run, task.life, 0, 0, 1, seconds, bytes(8), {})
         assert messages.decode(messages.encode(answer)) == answer
+
+
+def test_seconds_that_overflow_cost_a_member_and_not_the_run(
+    lab: Lab, reference: Reference
+) -> None:
+    target = Target(lab)
+    try:
+        dealer = target.dealer()
+        target.hello(dealer, "evil")
+        task = target.receive(dealer, messages.Task)
+        fields = {**answers(task), "seconds": 1e-312}
+        dealer.send(messages.encode(messages.Answer(gradient={}, **fields)))
+        assert "'seconds' has a wrong value" in target.receive(dealer, messages.Refuse).reason
+        assert target.coordinator.wait() == 0, target.coordinator.err
+        ends_alike(target.run, reference(STEPS, SMALL))
+    finally:
+        target.close()

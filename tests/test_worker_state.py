@@ -250,3 +250,11 @@ def test_an_offer_without_an_answer_is_told_of_with_what_to_check() -> None:
 def test_a_worker_that_is_welcomed_tells_of_no_silence() -> None:
     told = heard_nothing(WorkerState("anna", "scalar"), Received(WELCOME), seconds=60)
     assert told == ["anna is welcome in run run"]
+
+
+def test_a_worker_calls_itself_by_its_own_name() -> None:
+    """The coordinator counts workers as they come: that number is nobody's name."""
+    state = WorkerState("worker-7", "stub")
+    state.start(0.0)
+    notes = [a.text for a in state.handle(Received(WELCOME), 0.1) if isinstance(a, Note)]
+    assert notes == ["worker-7 is welcome in run run"]

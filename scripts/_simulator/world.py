@@ -9,8 +9,8 @@ from random import Random
 from typing import Any
 
 from coordinator.events import Finish, Note
-from coordinator.handout import STALLED_SECONDS
 from coordinator.state import CoordinatorState, Policy
+from coordinator.stragglers import STALLED_SECONDS
 from scripts._simulator import arithmetic, faults
 from scripts._simulator.arithmetic import Lesson, same_state
 from scripts._simulator.clock import BrokenPromiseError, Clock
