@@ -17,7 +17,7 @@ class Talk:
     """Passes on what is said in a ``with`` block of this thread, with the time that it has taken.
 
     Each ``stage`` goes to ``report`` at once; after that, every ``every`` seconds, the last detail,
-    unless we only wait for somebody else, who tells it.
+    which is told once if it is that we wait for somebody else: that one tells how far it is.
     ``what`` is the first stage, which is worth no words unless it takes so long. ``report`` is
     called from any thread.
     """
@@ -26,7 +26,7 @@ class Talk:
         self, report: Callable[[str], None], what: str, every: float = EVERY_SECONDS
     ) -> None:
         self._report, self._every = report, every
-        self.text, self.waits = what, False
+        self.text, self._waits, self._told = what, False, False
         self._began = time.monotonic()
         self._over = threading.Event()
         self._token: Token[Talk | None] | None = None
@@ -46,12 +46,17 @@ class Talk:
 
     def stage(self, text: str) -> None:
         """Something new begins."""
-        self.text, self.waits = text, False
+        self.text, self._waits = text, False
         self._report(text)
+
+    def waiting(self, text: str) -> None:
+        """Somebody else must be done with something first, which may be soon."""
+        self.text, self._waits, self._told = text, True, False
 
     def _go_on(self) -> None:
         while not self._over.wait(self._every):
-            if not self.waits:
+            if not (self._waits and self._told):
+                self._told = True
                 self._report(f"{self.text}, {time.monotonic() - self._began:.0f} s")
 
 
@@ -64,8 +69,7 @@ def stage(text: str) -> None:
 def waiting(text: str) -> None:
     """Somebody else must be done with something first."""
     if talk := _listening.get():
-        talk.stage(text)
-        talk.waits = True
+        talk.waiting(text)
 
 
 def detail(text: str) -> None:
