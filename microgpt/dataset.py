@@ -115,6 +115,12 @@ def load_dataset(
     The cache is ``cache_dir``, or ``MICROGPT_CACHE_DIR``, or the user's cache directory; if it
     cannot be written everything still works, without it. Raises DatasetError.
     """
+    try:
+        spec.encode()
+    except UnicodeEncodeError as error:
+        raise DatasetError(
+            f"{spec!r} is not UTF-8, and no checkpoint can name it: give the file another name"
+        ) from error
     cache = cache_dir or cache_folder()
     if spec == "names":
         return _load_names(names or _names_source(), cache, patience, report)

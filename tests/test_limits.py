@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +20,7 @@ from microgpt.config import (
     MAX_STEPS,
     TrainingConfig,
 )
-from microgpt.dataset import MAX_CHARACTERS, DatasetError, from_documents
+from microgpt.dataset import MAX_CHARACTERS, DatasetError, from_documents, load_dataset
 from microgpt.envelope import MAX_BYTES
 from microgpt.fieldchecks import CHECKS, MAX_COUNT
 from microgpt.model import GPTConfig, parameter_shapes
@@ -94,6 +96,13 @@ def test_the_longest_line_and_a_longer_one() -> None:
     )
     task = messages.Task("r", "l", 0, 0, 1, (tuple([1_114_111] * (MAX_CHARACTERS + 2)),))
     assert messages.decode(messages.encode(task)) == task
+
+
+def test_a_file_whose_name_no_checkpoint_can_hold(tmp_path: Path) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")
+    Path(odd).write_text("anna\n")
+    with pytest.raises(DatasetError, match="is not UTF-8, and no checkpoint can name it"):
+        load_dataset(odd)
 
 
 SECONDS = "is not a number from 0.1 to 604800"
