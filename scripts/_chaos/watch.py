@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
-from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 NOTICEABLE = 0.02  # seconds between two steps that are kept as a pause
 
@@ -21,7 +21,7 @@ class Watch:
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / "metrics.jsonl"
-        self._file: TextIOWrapper | None = None
+        self._file: BinaryIO | None = None
         self._inode = 0
         self.step = self.done = 0
         self.pauses: list[tuple[float, float]] = []
@@ -31,26 +31,29 @@ class Watch:
         """Read on. Returns how many steps were completed since the last look."""
         now = time.monotonic()
         try:
-            inode = os.stat(self._path).st_ino
+            fresh = self._read_on(os.stat(self._path))
         except FileNotFoundError:
             return 0
-        if self._file is not None and inode == self._inode:
-            fresh = self._read()
-        else:
-            first = self._file is None
-            self.close()
-            self._file = open(self._path, encoding="utf-8")  # noqa: SIM115  # read on later
-            self._inode = os.fstat(self._file.fileno()).st_ino
-            self.step = 0
-            fresh = self._read()
-            if not first:  # a coordinator that goes on has kept these lines: nothing new
-                fresh = 0
         if fresh:
             if now - self.last > NOTICEABLE:
                 self.pauses.append((self.last, now))
             self.last = now
             self.done += fresh
         return fresh
+
+    def _read_on(self, status: os.stat_result) -> int:
+        """The number of new whole lines, also of a file that is another, or cut, since."""
+        first = self._file is None
+        known = None if self._file is None or status.st_ino != self._inode else self._file.tell()
+        if known is not None and status.st_size >= known:
+            with contextlib.suppress(ValueError):  # cut and grown: this is within a line
+                return self._read()
+        self.close()
+        self._file = open(self._path, "rb")  # noqa: SIM115  # read on later
+        self._inode = os.fstat(self._file.fileno()).st_ino
+        self.step = 0
+        fresh = self._read()
+        return fresh if first else 0  # a coordinator that goes on has kept these lines
 
     def _read(self) -> int:
         """The number of new whole lines."""
@@ -59,7 +62,7 @@ class Watch:
         while True:
             place = self._file.tell()
             line = self._file.readline()
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 self._file.seek(place)
                 return count
             self.step = json.loads(line)["step"]
