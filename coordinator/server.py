@@ -83,7 +83,8 @@ class Server:
         self._broken = False  # whether something has gone wrong in here already
         self._encoded: tuple[messages.Message | None, bytes] = (None, b"")
         self._counted = (0, 0)
-        self._asked: float | None = None  # when somebody first wanted us to stop
+        self._asked: float | None = None  # when we last saw that somebody wants us to stop
+        self._waited = 0.0  # seconds since then, for the disk
         self._complaints = Complaints()
 
     def report(self, event: Saved | Note) -> None:
@@ -191,9 +192,11 @@ class Server:
         if not self._signal and not (self._parent and os.getppid() != self._parent):
             return
         now = time.monotonic()
-        self._asked = now if self._asked is None else self._asked
+        if self._asked is not None:  # when we do not get to run, that is no fault of the disk
+            self._waited += min(now - self._asked, 2 * TICK_SECONDS)
+        self._asked = now
         self._handle(StopRequested())
-        if self._finish is None and now - self._asked > SAVE_SECONDS:
+        if self._finish is None and self._waited > SAVE_SECONDS:
             text = "stopped; the disk is too slow for the checkpoint of the last steps"
             self._perform([Note("checkpoint_late", text, warning=True), Finish("stopped", text)])
 

@@ -83,6 +83,22 @@ def test_many_workers_cost_no_steps(lab: Lab) -> None:
     assert not session_members(train.pid)
 
 
+def test_a_coordinator_that_gets_no_processor_time_is_waited_for(lab: Lab) -> None:
+    train = lab.train(*endless(lab, "--workers", "2", "--checkpoint-every", "1000000"))
+    run = lab.run_dir()
+    run.reaches(5)
+    coordinator = find_child(train, "coordinator")
+    signal_process(coordinator, signal.SIGSTOP)
+    train.send(signal.SIGINT)
+    time.sleep(2.5)  # as long as it gets none: no synchronisation
+    assert set(session_members(train.pid)) == {train.pid, coordinator}, "the workers have left"
+    signal_process(coordinator, signal.SIGCONT)
+    assert train.wait() == 130
+    saved = checkpoint.load(run.newest)
+    assert saved.step == len(run.metrics) >= 5
+    assert f"stopped after step {saved.step}; to go on: python scripts/train.py" in train.out
+
+
 def test_nohup_outlives_the_terminal(lab: Lab) -> None:
     command = [sys.executable, str(ROOT / "scripts/train.py"), *endless(lab, "--workers", "1")]
     train = lab.start("nohup", *command, "--run-dir", "runs/it")
