@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.docker.standin import ROOT, images, run, taking_turns
+from tests.docker.standin import ROOT, exists, images, run, taking_turns
 
 __all__ = ["ROOT", "Image", "Project", "composes", "eventually", "inspect", "missing", "run"]
 
@@ -188,11 +188,14 @@ class Project:
         run("docker", "update", "--cpus", str(cpus), *self.containers("worker", running=True))
 
     def remove(self) -> None:
-        """Leave no container, network or volume of this project."""
+        """Leave no container, network, volume or image of this project."""
         left = self.containers()
         if left:
             run("docker", "rm", "--force", *left)
         self.do("down", "--volumes", "--remove-orphans", "--timeout", "1")
+        own = f"microgpt-test:{self.name}"
+        if exists(own):
+            run("docker", "image", "rm", "--force", own)
 
 
 def inspect(container: str) -> Any:
