@@ -146,6 +146,8 @@ class HandOut:
                     self._give(worker, shard, now)
                 if not self.ledger.queue:
                     break
+        if not self._policy.verify_fraction:
+            return
         # Not before all else is done: somebody may join meanwhile who can give second opinions.
         working = [w for w in workers.values() if not self.stalled(w, now)]
         alone = len(working) == 1

@@ -241,6 +241,11 @@ class StepLedger:
             return []
         return [c.peer for c in self.contributions[shard] if not same_bits(c, result)]
 
+    @property
+    def disputed(self) -> bool:
+        """Whether a shard has been answered or failed at, and has no result."""
+        return bool(self._doubtful)
+
     def undecidable(self, present: Collection[Peer]) -> Shard | None:
         """A shard that needs another opinion when all workers ``present`` have given theirs."""
         for shard in self._doubtful if present else ():

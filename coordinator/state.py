@@ -319,6 +319,8 @@ class CoordinatorState:
         if self.ledger.complete:  # maybe because the last missing second opinion was waived
             self._finish_phase()
             return
+        if not self.ledger.disputed:
+            return
         stalled = self._handout.stalled
         awaited = [peer for peer, w in self.workers.items() if not stalled(w, self._now)]
         dispute = dead_end(self.ledger, awaited, self._members.name)
