@@ -27,7 +27,7 @@ RESET = struct.pack("ii", 1, 0)  # lingering for no time at all makes close() se
 
 @dataclass(frozen=True)
 class Target:
-    """Whom to attack. ``engine`` is what hostile members compute with."""
+    """Whom to attack. ``engine`` is what hostile members say that they compute with."""
 
     host: str
     port: int
