@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from microgpt import environment, interrupts  # isort: skip  # before what takes time to import
+from microgpt.support import requirements  # isort: skip  # before what takes time to import
+from microgpt.support import signals  # isort: skip  # before what takes time to import
 
-interrupts.leave_quietly()
-environment.require("click", "msgpack", "numba", "numpy", "requests", "rich", "zmq")
+signals.leave_quietly()
+requirements.require("click", "msgpack", "numba", "numpy", "requests", "rich", "zmq")
 
 import time
 
@@ -20,25 +21,25 @@ from typing import Any
 import click
 import numpy as np
 
-from coordinator.checkpoints import (
+from coordinator.checkpointing.index import Shelf
+from coordinator.checkpointing.server import CheckpointLibrary
+from coordinator.checkpointing.writer import (
     NEWEST,
     CheckpointWriter,
     Newest,
     find_newest,
     remove_leftovers,
 )
-from coordinator.config import (
-    DEFAULT_BIND,
-    Settings,
-    check_resumed,
-    coordinator_options,
-)
-from coordinator.console import make_console
-from coordinator.events import Finish
-from coordinator.library import CheckpointLibrary
-from coordinator.private import private_parent, remove_abandoned
-from coordinator.record import RunRecord, fingerprint, versions
-from coordinator.rundir import (
+from coordinator.core.events import Finish
+from coordinator.core.sharding import unsendable
+from coordinator.core.state import CoordinatorState, Policy
+from coordinator.event_loop import Server
+from coordinator.net.curve import require_safe_bind
+from coordinator.net.private_socket import private_parent, remove_abandoned
+from coordinator.net.router import MESSAGE_OVERHEAD, Transport
+from coordinator.run.config import DEFAULT_BIND, Settings, check_resumed, coordinator_options
+from coordinator.run.console import make_console
+from coordinator.run.directory_owner import (
     OwnedRunDir,
     RunDirError,
     check_free,
@@ -46,23 +47,18 @@ from coordinator.rundir import (
     holds_checkpoints,
     link_latest,
 )
-from coordinator.security import require_safe_bind
-from coordinator.server import Server
-from coordinator.sharding import unsendable
-from coordinator.shelf import Shelf
-from coordinator.state import CoordinatorState, Policy
-from coordinator.transport import MESSAGE_OVERHEAD, Transport
-from microgpt import cli
-from microgpt.checkpoint import Checkpoint, CheckpointError, load
-from microgpt.cli import UserError, option, say
+from coordinator.run.run_directory import RunRecord, fingerprint, versions
+from microgpt.checkpoint.format import Checkpoint, CheckpointError, load
 from microgpt.config import TrainingConfig
-from microgpt.dataset import Dataset, DatasetError, check_lasting, check_named, load_dataset
+from microgpt.data.dataset import Dataset, DatasetError, check_lasting, check_named, load_dataset
 from microgpt.model import parameter_shapes
+from microgpt.numerics.platform_fingerprint import libm_sha256
 from microgpt.parameters import num_params
-from microgpt.platform_bits import libm_sha256
-from microgpt.progress import Progress
 from microgpt.sampling import generate
-from microgpt.streams import visible
+from microgpt.support import cli
+from microgpt.support.cli import UserError, option, say
+from microgpt.support.progress import Progress
+from microgpt.support.streams import visible
 from microgpt.training import (
     Corpus,
     TrainingState,
@@ -120,7 +116,7 @@ def main(
             if path is not None and os.path.isdir(path):  # before we look into it
                 directory = stack.enter_context(OwnedRunDir.take(path, lock))
             run = prepare(settings, cli.given(context), path)
-            interrupts.leave_quietly()  # nothing to clean up or save before the server runs
+            signals.leave_quietly()  # nothing to clean up or save before the server runs
             prepare_adam(run)
             transport = open_transport(run, settings)
             if directory is None:
@@ -325,7 +321,7 @@ def report(
         say(f"{finish.reason}; to go on: python scripts/train.py --resume {run_dir}")
         return 128 + stopped_by if stopped_by else cli.INTERRUPTED
     say(f"{finish.reason}: {took}" if took else finish.reason)
-    interrupts.leave_quietly()  # all is saved: Ctrl-C need not wait for the samples
+    signals.leave_quietly()  # all is saved: Ctrl-C need not wait for the samples
     show_samples(run.checkpoint(state))
     say(f"checkpoint: {path}\nmore samples: {sample}")
     return 0

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import msgpack
 
-from coordinator.events import Judge, Judged
-from coordinator.launch import isolated
-from microgpt import messages
+from coordinator.core.events import Judge, Judged
+from microgpt.protocol import messages
+from microgpt.support.isolation import isolated
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULE = "microgpt.engine.judge"

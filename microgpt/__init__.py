@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from microgpt.api import TrainingResult, load_run, sample, train
-    from microgpt.checkpoint import load as load_checkpoint
+    from microgpt.checkpoint.format import load as load_checkpoint
 
 __version__ = "0.1.0"  # pyproject.toml takes it from here
 __all__ = ["TrainingResult", "load_checkpoint", "load_run", "sample", "train"]
@@ -18,7 +18,7 @@ __all__ = ["TrainingResult", "load_checkpoint", "load_run", "sample", "train"]
 
 def __getattr__(name: str) -> Any:
     if name == "load_checkpoint":
-        from microgpt.checkpoint import load
+        from microgpt.checkpoint.format import load
 
         return load
     if name in __all__:

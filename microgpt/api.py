@@ -14,17 +14,17 @@ from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
-from microgpt.adam import AdamConfig
-from microgpt.checkpoint import Checkpoint, CheckpointError, load, save
+from microgpt.checkpoint.format import Checkpoint, CheckpointError, load, save
+from microgpt.checkpoint.newest import load_newest
 from microgpt.config import TrainingConfig
-from microgpt.curve import in_words, loss_curve
-from microgpt.dataset import Dataset, from_documents, load_dataset
+from microgpt.data.dataset import Dataset, from_documents, load_dataset
 from microgpt.engine import ENGINES, make_engine
+from microgpt.loss_curve import in_words, loss_curve
 from microgpt.model import GPTConfig
-from microgpt.newest import load_newest
+from microgpt.optim.adam import AdamConfig
 from microgpt.parameters import StateDict
-from microgpt.progress import Progress
 from microgpt.sampling import generate
+from microgpt.support.progress import Progress
 from microgpt.training import (
     Corpus,
     Validation,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from microgpt.adam import AdamConfig
 from microgpt.model import GPTConfig, parameter_shapes
+from microgpt.optim.adam import AdamConfig
 from microgpt.parameters import num_params
 
 # Far beyond any training; what is larger is a mistake, or a file that means harm. It could not be

@@ -14,16 +14,16 @@ from itertools import count
 
 import numpy as np
 
-from microgpt.adam import AdamState, learning_rate
-from microgpt.checkpoint import Checkpoint, RngState
-from microgpt.checkpoint import Validation as Validation  # part of the state
+from microgpt.checkpoint.format import Checkpoint, RngState
+from microgpt.checkpoint.format import Validation as Validation
 from microgpt.config import TrainingConfig, checked_fraction
-from microgpt.fast_adam import update
 from microgpt.model import num_positions, parameter_shapes
+from microgpt.numerics.vectors import Vector, vector_from_bytes, vector_to_bytes
+from microgpt.optim.adam import AdamState, learning_rate
+from microgpt.optim.adam_compiled import update
+from microgpt.optim.reduction import tree_sum
 from microgpt.parameters import init_parameters
-from microgpt.reduction import tree_sum
 from microgpt.tokenizer import Tokenizer
-from microgpt.vectors import Vector, vector_from_bytes, vector_to_bytes
 
 RECENT_LOSSES = 100  # kept in the state for a running mean that survives a restart
 

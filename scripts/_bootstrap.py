@@ -15,6 +15,6 @@ ROOT = Path(__file__).resolve().parent.parent
 def find_project(*needed: str) -> None:
     """Put the project on the path; start again in ``.venv`` if a ``needed`` package is missing."""
     sys.path.insert(0, str(ROOT))
-    from microgpt.environment import require
+    from microgpt.support.requirements import require
 
     require(*needed)

@@ -7,11 +7,11 @@ from _bootstrap import find_project
 find_project("click", "msgpack", "numba", "rich", "zmq")
 
 import click
-from bench_checkpoints import checkpoints
-from bench_coordination import coordination
-from bench_engine import engine
 
-from microgpt import cli
+from lab.bench.checkpoints import checkpoints
+from lab.bench.coordination import coordination
+from lab.bench.engine import engine
+from microgpt.support import cli
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -26,25 +26,19 @@ from types import FrameType
 import click
 from rich.console import Console
 
-from microgpt import cli
-from microgpt.cli import UserError, option
-from microgpt.dataset import DatasetError, load_dataset
+from lab.faults import faulty_run, report, strangers
+from lab.faults.bench import Row, Setting
+from lab.faults.fleet import FleetError, Plan
+from lab.faults.injector import targets_of
+from lab.faults.machine import Network, NotAllowedError, seclude, why_no_disk, why_no_network
+from lab.faults.measure import MEASURES, expected
+from lab.faults.schedule import schedule
+from lab.faults.timetable import Timetable
+from lab.faults.wire_observer import GaugeError
+from microgpt.data.dataset import DatasetError, load_dataset
 from microgpt.engine import ENGINES
-from scripts._chaos import fire, show, strangers
-from scripts._chaos.bench import Row, Setting
-from scripts._chaos.fleet import FleetError, Plan
-from scripts._chaos.gauge import GaugeError
-from scripts._chaos.harm import targets_of
-from scripts._chaos.machine import (
-    Network,
-    NotAllowedError,
-    seclude,
-    why_no_disk,
-    why_no_network,
-)
-from scripts._chaos.measure import MEASURES, expected
-from scripts._chaos.schedule import schedule
-from scripts._chaos.timetable import Timetable
+from microgpt.support import cli
+from microgpt.support.cli import UserError, option
 
 DISK_BYTES = 256 << 20
 PACE_STEPS = 200
@@ -104,28 +98,28 @@ def main(
         try:
             length, saving = steps or 0, max(1, (steps or 0) // SAVES)
             if not length:
-                with show.Screen(console, "pace", PACE_STEPS).showing() as screen:
-                    pace = fire.conduct(
+                with report.Screen(console, "pace", PACE_STEPS).showing() as screen:
+                    pace = faulty_run.conduct(
                         plan("pace", 10**6, 10**6), iter(()), screen,
                         network=network, stop_after=PACE_STEPS,
                     ).rate  # fmt: skip
                 length = max(50, int(minutes * 60 * pace * KEPT))
                 saving = max(1, int(pace * CHECKPOINT_SECONDS))
-            with show.Screen(console, "quiet run", length).showing() as screen:
-                calm = fire.conduct(
+            with report.Screen(console, "quiet run", length).showing() as screen:
+                calm = faulty_run.conduct(
                     plan("quiet", length, saving), iter(()), screen,
                     network=network, disk_size=disk_bytes,
                 )  # fmt: skip
             faults = schedule(seed, every, targets_of(workers, network is not None, disk_bytes > 0))
-            with show.Screen(console, "run under fire", length).showing() as screen:
-                under_fire = fire.conduct(
+            with report.Screen(console, "run under fire", length).showing() as screen:
+                under_fire = faulty_run.conduct(
                     plan("fire", length, saving), faults, screen,
                     network=network, disk_size=disk_bytes,
                 )  # fmt: skip
         except FleetError as error:
             raise UserError(f"{error} (the runs are in {place}; seed {seed})") from error
-    show.report(console, calm, under_fire)
-    wrong = show.verdict(calm, under_fire)
+    report.report(console, calm, under_fire)
+    wrong = report.verdict(calm, under_fire)
     if wrong:
         for text in wrong:
             say(console, f"WRONG: {text}")
@@ -162,7 +156,7 @@ def measure(
         except (FleetError, GaugeError) as error:
             raise UserError(f"{name}: {error} (the run is in {place})") from error
         shutil.rmtree(place)
-    show.table_of(console, rows)
+    report.table_of(console, rows)
     if target is not None:
         plain = {"engine": engine, "scale": scale, "rows": [asdict(row) for row in rows]}
         target.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
@@ -211,7 +205,7 @@ def strangers_command(
         )
     except FleetError as error:
         raise UserError(f"{error} (the runs are in {place}; seed {seed})") from error
-    show.table_of(console, rows)
+    report.table_of(console, rows)
     if target is not None:
         plain = {"seed": seed, "minutes": minutes, "rows": [asdict(row) for row in rows]}
         target.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")

@@ -8,12 +8,11 @@ find_project("msgpack")
 
 import argparse
 
-from _checkpoints import compare, convert, look, remote
-from _remote.fetch import is_address
-from _terminal import VERSION, UserError, complain, run
-
-from microgpt.checkpoint import CheckpointError
-from microgpt.formats import FORMATS
+from lab.checkpoint_tools import compare, convert, look, remote
+from lab.remote.fetch import is_address
+from lab.terminal import VERSION, UserError, complain, run
+from microgpt.checkpoint.export import FORMATS
+from microgpt.checkpoint.format import CheckpointError
 
 WHICH = "a file, or a run directory for its newest one"
 

@@ -157,13 +157,13 @@ def run_directory() -> Path:
 
 def is_complete() -> bool:
     """Whether there is nothing left to do in this run, which people are told."""
-    from microgpt import checkpoint
+    from microgpt.checkpoint import format as checkpoint_format
 
     path = run_directory() / "checkpoint.msgpack"
     try:
-        saved = checkpoint.load(path)
+        saved = checkpoint_format.load(path)
         steps = int(os.environ.get("MICROGPT_STEPS") or saved.training.steps)
-    except (checkpoint.CheckpointError, ValueError):
+    except (checkpoint_format.CheckpointError, ValueError):
         return False  # there is no checkpoint, or the coordinator explains what is wrong
     if saved.step < steps:
         return False
@@ -215,8 +215,8 @@ def newest_checkpoint() -> Path | None:
 
 def make_keys() -> int:
     """Make the CURVE keys that are missing, without a run."""
-    from coordinator.security import make_keys as make
-    from microgpt.cli import UserError
+    from coordinator.net.curve import make_keys as make
+    from microgpt.support.cli import UserError
 
     directory = Path(os.environ.get("MICROGPT_CURVE", "/keys"))
     try:

@@ -22,11 +22,11 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from microgpt import cli
+from microgpt.support import cli
 
 COLUMNS, LINES = 96, 30
 STEPS = 6000
-#: As ``coordinator.screen`` draws it.
+#: As ``coordinator.run.screen`` draws it.
 BLOCK = re.compile(r"\r\x1b\[\?7l(.*?)\x1b\[\?7h\r(?:\x1b\[\d+A)?", re.DOTALL)
 ERASING = re.compile(r"\x1b\[2K|\x1b\[J|\x1b\[\?25[lh]|\r")
 

@@ -9,14 +9,13 @@ from _bootstrap import find_project
 
 find_project("msgpack")
 
-from _sampler.follow import followed
-from _sampler.interactive import interact
-from _sampler.options import parse
-from _sampler.show import explanation, sample_json, sample_line
-from _sampler.source import Source
-from _terminal import UserError, complain, run
-
-from microgpt.checkpoint import CheckpointError
+from lab.sampler.follow import followed
+from lab.sampler.interactive import interact
+from lab.sampler.options import parse
+from lab.sampler.show import explanation, sample_json, sample_line
+from lab.sampler.source import Source
+from lab.terminal import UserError, complain, run
+from microgpt.checkpoint.format import CheckpointError
 from microgpt.sampling import ExhaustedError
 
 

@@ -21,12 +21,12 @@ from pathlib import Path
 import click
 from rich.progress import track
 
-from microgpt import cli
-from microgpt.cli import option
+from lab.simulation.arithmetic import STAND_IN
+from lab.simulation.plan import Plan, make_plan
+from lab.simulation.world import Result, play
 from microgpt.engine import ENGINES
-from scripts._simulator.arithmetic import STAND_IN
-from scripts._simulator.plan import Plan, make_plan
-from scripts._simulator.world import Result, play
+from microgpt.support import cli
+from microgpt.support.cli import option
 
 CODEC_SHARE = 0.02  # of the schedules whose messages are really packed
 FILES_SHARE = 0.01  # of the schedules that write real files

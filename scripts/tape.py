@@ -8,12 +8,12 @@ find_project("click", "numpy")
 
 import click
 
-from microgpt import cli
 from microgpt.engine.fuse import PASSES
 from microgpt.engine.schedule import schedule
 from microgpt.engine.tape import Tape
 from microgpt.engine.tracer import record
 from microgpt.model import GPTConfig
+from microgpt.support import cli
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

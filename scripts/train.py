@@ -6,9 +6,9 @@ from _bootstrap import ROOT, find_project
 
 find_project("click", "msgpack", "numba", "requests", "rich", "zmq")
 
-from microgpt import interrupts
+from microgpt.support import signals
 
-interrupts.leave_quietly()
+signals.leave_quietly()
 
 import os
 from contextlib import ExitStack
@@ -16,13 +16,13 @@ from typing import Any
 
 import click
 
-from coordinator.config import OPTIONS, coordinator_options
-from coordinator.private import private_address
-from coordinator.rundir import OwnedRunDir, RunDirError, find_run_dir
-from coordinator.supervisor import Supervisor
-from microgpt import cli
-from microgpt.cli import UserError, option
+from coordinator.net.private_socket import private_address
+from coordinator.run.config import OPTIONS, coordinator_options
+from coordinator.run.directory_owner import OwnedRunDir, RunDirError, find_run_dir
+from lab.launch.supervisor import Supervisor
 from microgpt.engine import ENGINES
+from microgpt.support import cli
+from microgpt.support.cli import UserError, option
 
 MAX_WORKERS = 4096  # the connections that a coordinator takes
 
@@ -56,7 +56,7 @@ def main(context: click.Context, /, **flags: Any) -> int:
     curve = ["--curve", str(flags["curve"])] if flags["curve"] else []
     started = ["--started", str(flags["workers"]), flags["engine"]]  # for the record
     with ExitStack() as stack:
-        with interrupts.held_back():  # until somebody removes what is made here
+        with signals.held_back():  # until somebody removes what is made here
             try:
                 directory = stack.enter_context(
                     OwnedRunDir.take(path) if path else OwnedRunDir.new()

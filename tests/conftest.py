@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from microgpt.checkpoint import Checkpoint
+from microgpt.checkpoint.format import Checkpoint
 from microgpt.config import TrainingConfig
 from microgpt.engine.scalar import ScalarEngine
 from microgpt.model import GPTConfig

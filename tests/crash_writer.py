@@ -12,10 +12,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from coordinator.checkpoints import CheckpointWriter
-from coordinator.events import Note, Save, Saved
-from coordinator.retention import Retention
-from microgpt.checkpoint import Checkpoint, Validation
+from coordinator.checkpointing.retention import Retention
+from coordinator.checkpointing.writer import CheckpointWriter
+from coordinator.core.events import Note, Save, Saved
+from microgpt.checkpoint.format import Checkpoint, Validation
 from microgpt.training import TrainingState, from_checkpoint
 from tests.tiny import make_tiny
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack
 
-from microgpt.envelope import seal
+from microgpt.checkpoint.container import seal
 from microgpt.parameters import to_bytes
 
 #: Values that somebody might put in the place of another.

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from microgpt import checkpoint
-from microgpt.checkpoint import Checkpoint
+from microgpt.checkpoint import format as checkpoint_format
+from microgpt.checkpoint.format import Checkpoint
 from microgpt.config import TrainingConfig
-from microgpt.dataset import from_documents, load_dataset
+from microgpt.data.dataset import from_documents, load_dataset
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.parameters import init_parameters, to_bytes
 from microgpt.tokenizer import Tokenizer
@@ -43,5 +43,5 @@ def save_tiny(place: Path) -> Path:
     data = place / "names.txt"
     data.write_text("\n".join(NAMES) + "\n")
     path = place / "checkpoint.msgpack"
-    checkpoint.save(path, replace(make_tiny(), data=load_dataset(str(data)).fingerprint()))
+    checkpoint_format.save(path, replace(make_tiny(), data=load_dataset(str(data)).fingerprint()))
     return path

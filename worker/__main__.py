@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from microgpt import environment, interrupts  # isort: skip  # before what takes time to import
+from microgpt.support import requirements  # isort: skip  # before what takes time to import
+from microgpt.support import signals  # isort: skip  # before what takes time to import
 
-interrupts.leave_quietly()
-environment.require("click", "msgpack", "numba", "numpy", "zmq")
+signals.leave_quietly()
+requirements.require("click", "msgpack", "numba", "numpy", "zmq")
 
 import contextlib
 import os
@@ -15,13 +16,13 @@ from pathlib import Path
 
 import click
 
-from microgpt import cli
-from microgpt.cli import MAX_SECONDS, Number, UserError, option, say
 from microgpt.engine import ENGINES
-from microgpt.keyfiles import has_coordinator
-from microgpt.platform_bits import libm_sha256
+from microgpt.numerics.platform_fingerprint import libm_sha256
+from microgpt.protocol.keys import has_coordinator
+from microgpt.support import cli
+from microgpt.support.cli import MAX_SECONDS, Number, UserError, option, say
 from worker.client import Client
-from worker.security import Keys, load_keys
+from worker.curve import Keys, load_keys
 from worker.state import UNHEARD_SECONDS, WorkerState
 
 MAX_NAME = 200
@@ -61,7 +62,7 @@ def main(
     announce: int | None,
 ) -> int:
     """Compute gradients for a coordinator. May be started before it, and on any host."""
-    interrupts.leave_quietly()  # nothing needs cleaning up before the client listens to signals
+    signals.leave_quietly()  # nothing needs cleaning up before the client listens to signals
     name = name or f"{socket.gethostname()}-{os.getpid()}"
     if not name.isprintable() or len(name) > MAX_NAME:
         raise UserError(f"--name must be at most {MAX_NAME} letters, none of them invisible")

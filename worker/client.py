@@ -14,12 +14,13 @@ from types import FrameType
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from microgpt import interrupts, messages
-from microgpt.addresses import FORMS, check_address
-from microgpt.cli import UserError, printable, say
-from microgpt.receive_limit import ReceiveLimit, TooMuchError
-from worker.compute import ComputeThread
-from worker.security import Keys
+from microgpt.protocol import messages
+from microgpt.protocol.addresses import FORMS, check_address
+from microgpt.protocol.receive_limit import ReceiveLimit, TooMuchError
+from microgpt.support import signals
+from microgpt.support.cli import UserError, printable, say
+from worker.curve import Keys
+from worker.executor import ComputeThread
 from worker.state import (
     Action,
     Compute,
@@ -118,7 +119,7 @@ class Client:
         poller.register(self._monitor, zmq.POLLIN)
         try:
             # Ours also after we have returned: a second one must not break off the leaving.
-            for number in interrupts.SIGNALS:
+            for number in signals.SIGNALS:
                 signal.signal(number, self._on_signal)
             self._perform(self._state.start(time.monotonic()))
             while self._leave is None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from microgpt import messages
+from microgpt.protocol import messages
 
 HELLO_SECONDS = 0.5  # between two offers
 UNHEARD_SECONDS = 2.0  # without an answer, after which people are told; and after ten times that

@@ -1,1 +1,1 @@
-"""Data files of the package; ``README.md`` beside this file says where they come from."""
+"""Documents to train on: embedded, downloaded, or the user's own files."""

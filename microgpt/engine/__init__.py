@@ -11,7 +11,7 @@ ENGINES = ("tape", "scalar")
 def make_engine(name: str, config: GPTConfig) -> Engine:
     """The engine called ``name``. Raises ValueError for an unknown one."""
     if name == "tape":  # imported here, because numba takes its time
-        from microgpt.engine.replay import TapeEngine
+        from microgpt.engine.tape_engine import TapeEngine
 
         return TapeEngine(config)
     if name == "scalar":

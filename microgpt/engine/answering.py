@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 
 from microgpt.engine.base import Engine, NonFiniteError
-from microgpt.messages import Answer, Failure, Task
+from microgpt.numerics.vectors import vector_from_map, vector_to_map
 from microgpt.parameters import Shapes, to_bytes
-from microgpt.vectors import vector_from_map, vector_to_map
+from microgpt.protocol.messages import Answer, Failure, Task
 
 
 def answer(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from microgpt.vectors import Vector
+from microgpt.numerics.vectors import Vector
 
 
 @dataclass(frozen=True)

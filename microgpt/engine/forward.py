@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from microgpt import jit
-from microgpt.engine.kept import recorded
 from microgpt.engine.kernels import run_forward
 from microgpt.engine.program import Instruction, Program
+from microgpt.engine.program_cache import recorded
 from microgpt.engine.tape import Op, TapeError
 from microgpt.model import Forward, GPTConfig, largest, num_positions, parameter_shapes
+from microgpt.numerics import jit
+from microgpt.numerics.simd import pointer
+from microgpt.numerics.vectors import Vector, for_kernels
 from microgpt.parameters import unflatten
 from microgpt.sampling import Extend, plain
-from microgpt.simd import pointer
-from microgpt.vectors import Vector, for_kernels
 
 Array = Any
 ONE = (0,) * 1

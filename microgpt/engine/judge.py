@@ -16,9 +16,9 @@ import msgpack
 from microgpt.engine import make_engine
 from microgpt.engine.answering import answer
 from microgpt.engine.base import Engine
-from microgpt.messages import Answer, Failure, Task, Weights, decode, encode
 from microgpt.model import GPTConfig, num_positions, parameter_shapes
 from microgpt.parameters import num_params
+from microgpt.protocol.messages import Answer, Failure, Task, Weights, decode, encode
 
 #: What the slow engine takes for one weight at one position, about; and how long it may take before
 #: loading or compiling the other one is worth while.

@@ -41,8 +41,8 @@ from microgpt.engine.kernels_forward import (
     sum_forward,
 )
 from microgpt.engine.tape import Op
-from microgpt.jit import inner
-from microgpt.simd import offset
+from microgpt.numerics.jit import inner
+from microgpt.numerics.simd import offset
 
 Pointer = Any
 Lanes = Any

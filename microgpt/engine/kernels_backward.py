@@ -11,9 +11,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from microgpt.jit import inner
-from microgpt.libm import power
-from microgpt.simd import gather, load, not_finite, offset, scatter, splat, store, where_greater
+from microgpt.numerics.jit import inner
+from microgpt.numerics.libm import power
+from microgpt.numerics.simd import (
+    gather,
+    load,
+    not_finite,
+    offset,
+    scatter,
+    splat,
+    store,
+    where_greater,
+)
 
 Pointer = Any
 Lanes = Any

@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from microgpt.jit import inner
-from microgpt.libm import exponential, power
-from microgpt.simd import load, not_finite, offset, splat, store, where_greater
+from microgpt.numerics.jit import inner
+from microgpt.numerics.libm import exponential, power
+from microgpt.numerics.simd import load, not_finite, offset, splat, store, where_greater
 
 Pointer = Any
 Lanes = Any

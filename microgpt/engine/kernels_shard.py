@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from microgpt.engine.kernels import run_backward, run_forward
-from microgpt.engine.kernels_weights import weight_gradients
-from microgpt.jit import entry, inner
-from microgpt.simd import offset, pointer, splat, store, transpose
+from microgpt.engine.weight_gradients import weight_gradients
+from microgpt.numerics.jit import entry, inner
+from microgpt.numerics.simd import offset, pointer, splat, store, transpose
 
 Pointer = Any
 Lanes = Any

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from microgpt.engine.schedule import Group, schedule
 from microgpt.engine.tape import Node, Op, Tape
-from microgpt.engine.weights import ParameterUse, WeightTables, weight_tables
+from microgpt.engine.weight_tables import ParameterUse, WeightTables, weight_tables
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]

@@ -11,10 +11,10 @@ import numpy as np
 
 from microgpt.engine.base import NonFiniteError, ShardGradient, check_documents
 from microgpt.model import Forward, GPTConfig, document_loss, gpt, parameter_shapes
+from microgpt.numerics.vectors import Vector
+from microgpt.optim.reduction import tree_sum
 from microgpt.parameters import Shapes, unflatten
-from microgpt.reduction import tree_sum
 from microgpt.value import Operand, Value
-from microgpt.vectors import Vector
 
 
 class ScalarEngine:

@@ -1,0 +1,1 @@
+"""Checkpoints while training goes on: written, kept by rules, listed and served."""

@@ -1,0 +1,1 @@
+"""All decisions of the coordinator: pure, events and the time in, actions out."""

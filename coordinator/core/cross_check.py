@@ -1,0 +1,110 @@
+"""What to think of an answer or a failure: whom to believe when workers contradict each other.
+
+A worker that is alone in an opinion against two others is not believed any more. Nothing doubtful
+is trained on: where nobody is left to ask, the shard is computed on this host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import numpy as np
+
+from coordinator.core.action_buffer import Outbox
+from coordinator.core.events import Peer
+from coordinator.core.round_ledger import StepLedger
+from microgpt.numerics.vectors import Vector, vector_from_map
+from microgpt.optim.reduction import Shard
+from microgpt.parameters import Shapes
+from microgpt.protocol import messages
+
+#: Workers that were proved wrong, with the reason.
+Disbelieved = list[tuple[Peer, str]]
+#: The name of a worker, for people.
+Name = Callable[[Peer], str]
+
+
+def read_gradient(answer: messages.Answer, shapes: Shapes) -> Vector:
+    """The gradient of an answer. Raises ValueError if anything is wrong with its numbers."""
+    gradient = vector_from_map(answer.gradient, shapes if answer.training else {})
+    losses = np.frombuffer(answer.losses, "<f8")
+    if len(losses) != answer.count:
+        raise ValueError(f"{len(losses)} losses for {answer.count} documents")
+    if not (np.isfinite(gradient).all() and np.isfinite(losses).all()):
+        raise ValueError("a loss or a gradient is not a finite number")
+    return gradient
+
+
+def hear_answer(
+    ledger: StepLedger,
+    peer: Peer,
+    answer: messages.Answer,
+    gradient: Vector,
+    name: Name,
+    out: Outbox,
+) -> Disbelieved:
+    """Enter an answer and report it if it contradicts an earlier one."""
+    shard = Shard(answer.start, answer.count)
+    applied = ", and the step is applied already" if ledger.complete else ""
+    where = place(ledger, shard)
+    other = ledger.answer(peer, shard, answer, gradient)
+    if other is not None:
+        names = [name(other), name(peer)]
+        text = (
+            f"{names[0]} and {names[1]} gave different answers for {where}: one of them is broken"
+        )
+        out.note("difference", text + applied, warning=True, workers=names, step=ledger.step)
+    return contradicted(ledger, shard, name(peer))
+
+
+def contradicted(ledger: StepLedger, shard: Shard, by: str) -> Disbelieved:
+    """Whom the newest answer for a shard, of ``by``, has proved wrong."""
+    where = place(ledger, shard)
+    failed = f"it failed at {where}, which {by} can compute"
+    wrong = f"two others agree against its answer for {where}"
+    if ledger.judged(shard):
+        wrong = f"{where} come to something else when computed by the coordinator"
+    return [
+        *((peer, failed) for peer in ledger.failures.get(shard, ())),
+        *((peer, wrong) for peer in ledger.outvoted(shard)),
+    ]
+
+
+def hear_failure(
+    ledger: StepLedger, peer: Peer, shard: Shard, reason: str, name: Name
+) -> Disbelieved:
+    """Enter that a worker cannot compute a shard."""
+    ledger.fail(peer, shard, reason)
+    given = ledger.contributions[shard]
+    if ledger.judged(shard) or given:
+        who = "the coordinator" if ledger.judged(shard) else name(given[0].peer)
+        return [(peer, f"it cannot compute what {who} can: {reason}")]
+    return []
+
+
+def dead_end(ledger: StepLedger, present: Collection[Peer], name: Name) -> tuple[Shard, str] | None:
+    """A shard that the workers ``present`` cannot settle, and what they say; None if none is.
+
+    They cannot where two say that it cannot be computed, or where no other is left to be asked.
+    """
+    for failed, reasons in ledger.failures.items():
+        if len(reasons) > 1 and not ledger.decided(failed):
+            return failed, next(iter(reasons.values()))
+    shard = ledger.undecidable(present)
+    if shard is None:
+        return None
+    for reason in ledger.failures.get(shard, {}).values():
+        return shard, reason
+    names = " and ".join(name(given.peer) for given in ledger.contributions[shard])
+    return shard, (
+        f"{names} gave different answers for {place(ledger, shard)}, and no other worker is there "
+        "to say which is right: replace the broken one and resume"
+    )
+
+
+def place(ledger: StepLedger, shard: Shard) -> str:
+    """A shard, for people."""
+    documents = f"documents {shard.start + 1} to {shard.start + shard.count}"
+    if ledger.phase.training:
+        return f"{documents} of step {ledger.step + 1}"
+    return f"held-out {documents} after step {ledger.step}"

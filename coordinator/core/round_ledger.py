@@ -1,0 +1,304 @@
+"""Who owes which shard of one step, what has been answered, and which answer counts.
+
+Pure bookkeeping. Usually the first answer for a shard counts. Where two answers differ in a bit, or
+a worker says that a document cannot be computed, further workers are asked: what two of them say
+alike, and most of those asked say, counts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from coordinator.core.events import Peer
+from microgpt.numerics.vectors import Vector
+from microgpt.optim.reduction import Shard, shards, tree_sum
+from microgpt.protocol.messages import Answer
+
+#: Who gives the answers that are computed on this host; no peer has this name.
+JUDGE: Peer = b""
+
+
+class Phase(NamedTuple):
+    """What is computed: the validation loss after ``step`` updates, or then the step's gradient.
+
+    Phases of a run follow each other in the order of these tuples.
+    """
+
+    step: int
+    training: bool
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """An accepted answer: who gave it, its losses (little-endian float64) and its gradient.
+
+    The gradient of an evaluation has no numbers.
+    """
+
+    peer: Peer
+    losses: bytes
+    gradient: Vector
+
+    def zeroed(self) -> Contribution:
+        """As much, but nothing."""
+        return Contribution(self.peer, bytes(len(self.losses)), np.zeros_like(self.gradient))
+
+    def largest(self) -> float:
+        """Its largest number, whatever the sign."""
+        numbers = (self.gradient, np.frombuffer(self.losses, "<f8"))
+        return max(float(np.abs(part).max()) for part in numbers if len(part))
+
+
+class StepLedger:
+    """The shards of a phase, of step ``step``: queued, owed by workers, answered.
+
+    Every shard without a result is at all times in the queue or owed by a worker; ``audit`` raises
+    AssertionError if that is ever untrue. Shards in ``verify`` want answers of two workers.
+    """
+
+    def __init__(
+        self,
+        step: int,
+        batch_size: int,
+        shard_size: int,
+        verify: Collection[Shard] = (),
+        *,
+        training: bool = True,
+    ) -> None:
+        self.step, self.phase = step, Phase(step, training)
+        self.all = shards(batch_size, shard_size)
+        self.wanted = {shard: 2 if shard in verify else 1 for shard in self.all}
+        self.owners: dict[Shard, dict[Peer, float]] = {shard: {} for shard in self.all}
+        self.contributions: dict[Shard, list[Contribution]] = {shard: [] for shard in self.all}
+        self.failures: dict[Shard, dict[Peer, str]] = {}
+        self.queue = deque(shard for shard in self.all for _ in range(self.wanted[shard]))
+        self._standing = Counter(self.queue)
+        self._asked: dict[Shard, set[Peer]] = {shard: set() for shard in self.all}
+        self._results: dict[Shard, Contribution] = {}
+        self._judged: dict[Shard, Contribution] = {}
+        self._verified = {shard for shard, wanted in self.wanted.items() if wanted > 1}
+        self._doubtful: set[Shard] = set()  # without a result in spite of answers, or failed at
+        self.untouched = True  # as long as no shard has been given to anybody
+
+    # --- handing out -----------------------------------------------------------------------------
+
+    def asked(self, shard: Shard, peer: Peer) -> bool:
+        """Whether the worker was ever given the shard."""
+        return peer in self._asked.get(shard, ())
+
+    def involved(self, shard: Shard, peer: Peer) -> bool:
+        """Whether the worker owes or has answered the shard, or has failed at it."""
+        return (
+            peer in self.owners[shard]
+            or any(given.peer == peer for given in self.contributions[shard])
+            or peer in self.failures.get(shard, ())
+        )
+
+    def take(self, peer: Peer, now: float) -> Shard | None:
+        """Hand the first queued shard that the worker is not involved in to it."""
+        for place, shard in enumerate(self.queue):
+            if not self.involved(shard, peer):
+                del self.queue[place]
+                self._standing[shard] -= 1
+                self.take_also(shard, peer, now)
+                return shard
+        return None
+
+    def take_also(self, shard: Shard, peer: Peer, now: float) -> None:
+        """Hand a shard to a worker, whether it is queued or not."""
+        self.untouched = False
+        self.owners[shard][peer] = now
+        self._asked[shard].add(peer)
+
+    def release(self, peer: Peer) -> list[Shard]:
+        """The worker owes nothing any more; gives back the shards that it owed."""
+        freed = self.owed_by(peer)
+        for shard in reversed(freed):
+            del self.owners[shard][peer]
+            self._requeue(shard)
+        return freed
+
+    def owed_by(self, peer: Peer) -> list[Shard]:
+        """Shards that the worker has been given and not answered, in order."""
+        return [shard for shard in self.all if peer in self.owners[shard]]
+
+    def surplus(self, shard: Shard) -> int:
+        """How many workers more than it needs owe the shard; negative if it needs more."""
+        given = len(self.contributions[shard])
+        needed = max(self.wanted[shard], given + 1)  # given and no result: they differ
+        return given + len(self.owners[shard]) - needed
+
+    def _requeue(self, shard: Shard) -> None:
+        """Make the shard stand in the queue as often as it needs further workers."""
+        missing = 0 if shard in self._results else max(0, -self.surplus(shard))
+        for _ in range(self._standing[shard], missing):
+            self.queue.appendleft(shard)
+        for _ in range(missing, self._standing[shard]):
+            self.queue.remove(shard)
+        self._standing[shard] = missing
+
+    # --- taking in -------------------------------------------------------------------------------
+
+    def answer(self, peer: Peer, shard: Shard, answer: Answer, gradient: Vector) -> Peer | None:
+        """Take an answer in. Returns the worker whose earlier answer differs in a bit, if one does.
+
+        Raises KeyError for a shard that the step does not have.
+        """
+        given = self.contributions[shard]
+        self.owners[shard].pop(peer, None)
+        if any(earlier.peer == peer for earlier in given):
+            return None
+        new = Contribution(peer, answer.losses, gradient)
+        differing = next((earlier.peer for earlier in given if not same_bits(earlier, new)), None)
+        given.append(new)
+        self._decide(shard)
+        return differing
+
+    def fail(self, peer: Peer, shard: Shard, reason: str) -> None:
+        """The worker says that it cannot compute the shard."""
+        self.owners[shard].pop(peer, None)
+        self.failures.setdefault(shard, {})[peer] = reason
+        self._decide(shard)
+
+    def judge(self, shard: Shard, answer: Answer, gradient: Vector) -> None:
+        """This is what the shard comes to, whoever says or has said otherwise."""
+        self._judged[shard] = Contribution(JUDGE, answer.losses, gradient)
+        self._decide(shard)
+
+    def discard(self, peer: Peer) -> None:
+        """What the worker has said in this step is not believed: others are asked."""
+        for shard in self.all:
+            given = self.contributions[shard]
+            believed = [contribution for contribution in given if contribution.peer != peer]
+            failed = self.failures.get(shard, {}).pop(peer, None)
+            if len(believed) < len(given) or failed is not None:
+                self.contributions[shard] = believed
+                self._decide(shard)
+
+    def strike_out(self, peer: Peer) -> None:
+        """Nothing counts that the worker has said or owes, even if that was entered by halves."""
+        for shard in self.all:
+            self.owners[shard].pop(peer, None)
+            self.failures.get(shard, {}).pop(peer, None)
+            self.contributions[shard] = [c for c in self.contributions[shard] if c.peer != peer]
+            self._decide(shard)
+
+    def waive_verification(self) -> bool:
+        """One answer is enough for every shard: there is nobody to ask for a second one.
+
+        Returns whether that changed anything. Answers that differ already stay doubtful.
+        """
+        waived = [shard for shard in self._verified if len(self.contributions[shard]) < 2]
+        for shard in waived:
+            self._verified.discard(shard)
+            self.wanted[shard] = 1
+            self._decide(shard)
+        return bool(waived)
+
+    def _decide(self, shard: Shard) -> None:
+        """Find the answer that counts, if there is one, and queue the shard if there is not."""
+        given = self.contributions[shard]
+        self._results.pop(shard, None)
+        if shard in self._judged:
+            self._results[shard] = self._judged[shard]
+        elif len(given) >= self.wanted[shard]:
+            for contribution in given:
+                alike = sum(same_bits(contribution, other) for other in given)
+                if alike == len(given) or (alike >= 2 and 2 * alike > len(given)):
+                    self._results[shard] = contribution
+                    break
+        enough = len(given) >= self.wanted[shard] or self.failures.get(shard)
+        if enough and shard not in self._results:
+            self._doubtful.add(shard)
+        else:
+            self._doubtful.discard(shard)
+        self._requeue(shard)
+
+    # --- what came out ---------------------------------------------------------------------------
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard has a result."""
+        return len(self._results) == len(self.all)
+
+    def decided(self, shard: Shard) -> bool:
+        """Whether the shard has a result."""
+        return shard in self._results
+
+    def judged(self, shard: Shard) -> bool:
+        """Whether the shard's result has been computed on this host."""
+        return shard in self._judged
+
+    def outvoted(self, shard: Shard) -> list[Peer]:
+        """Workers whose answers for the shard are not its result."""
+        result = self._results.get(shard)
+        if result is None:
+            return []
+        return [c.peer for c in self.contributions[shard] if not same_bits(c, result)]
+
+    @property
+    def disputed(self) -> bool:
+        """Whether a shard has been answered or failed at, and has no result."""
+        return bool(self._doubtful)
+
+    def undecidable(self, present: Collection[Peer]) -> Shard | None:
+        """A shard that needs another opinion when all workers ``present`` have given theirs."""
+        for shard in self._doubtful if present else ():
+            awaited = any(peer in present for peer in self.owners[shard])
+            if not awaited and all(self.involved(shard, peer) for peer in present):
+                return shard
+        return None
+
+    def losses(self, *, judged: bool = False) -> list[float]:
+        """Losses of the batch's documents in order. Only when complete.
+
+        With ``judged``: 0 for all that have not been computed on this host.
+        """
+        parts = [result.losses for result in self._counted(judged)]
+        joined: list[float] = np.frombuffer(b"".join(parts), "<f8").tolist()
+        return joined
+
+    def gradient_sum(self, *, judged: bool = False) -> Vector:
+        """Tree sum of the gradients over the batch, as ``losses``; evaluations have none."""
+        return tree_sum([result.gradient for result in self._counted(judged)])
+
+    def _counted(self, judged: bool) -> list[Contribution]:
+        results = [self._results[shard] for shard in self.all]
+        return [r if not judged or r.peer == JUDGE else r.zeroed() for r in results]
+
+    def largest(self) -> Shard | None:
+        """The shard with the largest number among those not computed on this host, if any is left.
+
+        Only when complete.
+        """
+        rest = [shard for shard in self.all if not self.judged(shard)]
+        return max(rest, key=lambda shard: self._results[shard].largest(), default=None)
+
+    def audit(self) -> None:
+        """Raise AssertionError if a shard is owed to nobody, or a document is counted twice."""
+        places = [i for shard in self.all for i in range(shard.start, shard.start + shard.count)]
+        if places != list(range(len(places))):
+            raise AssertionError("the shards do not cover every document exactly once")
+        if +self._standing != Counter(self.queue):
+            raise AssertionError("the queue and its counts differ")
+        for shard in self.all:
+            given = {contribution.peer for contribution in self.contributions[shard]}
+            if len(given) != len(self.contributions[shard]):
+                raise AssertionError(f"{shard} has two answers of one worker")
+            if given & self.owners[shard].keys():
+                raise AssertionError(f"{shard} is both owed and answered by one worker")
+            if not (self.decided(shard) or self.owners[shard] or shard in self.queue):
+                raise AssertionError(f"{shard} is owed to nobody")
+
+
+def same_bits(one: Contribution, other: Contribution) -> bool:
+    """Whether two answers for a shard are equal to the bit; 0 and -0 are not."""
+    return one is other or (
+        one.losses == other.losses
+        and np.array_equal(one.gradient.view(np.int64), other.gradient.view(np.int64))
+    )

@@ -1,0 +1,404 @@
+"""All decisions of the coordinator: an event and the time in, actions out. No I/O, no clock.
+
+Whatever happens here, the arithmetic of ``microgpt.training`` decides the bits: shards may be given
+away twice, lost and given again, answered late or in any order, and the run comes out the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from coordinator.core import events
+from coordinator.core.action_buffer import Outbox, printable
+from coordinator.core.cross_check import (
+    Disbelieved,
+    contradicted,
+    dead_end,
+    hear_answer,
+    hear_failure,
+    place,
+    read_gradient,
+)
+from coordinator.core.events import Action, Event, Finish, Peer, Save, StepDone
+from coordinator.core.membership import Members, Worker
+from coordinator.core.round_ledger import Phase, StepLedger
+from coordinator.core.scheduler import HandOut, Policy
+from coordinator.run.pace import WorkTimes
+from microgpt.config import TrainingConfig
+from microgpt.model import parameter_shapes
+from microgpt.optim.reduction import Shard
+from microgpt.protocol import messages
+from microgpt.training import Corpus, TrainingState
+
+__all__ = ["CoordinatorState", "Policy", "Worker"]
+
+
+class Case(NamedTuple):
+    """A shard that is being judged, and why the run ends if that does not help.
+
+    ``applied``: every shard has a result, but together they make a number infinite.
+    """
+
+    phase: Phase
+    shard: Shard
+    reason: str
+    applied: bool
+
+
+class CoordinatorState:
+    """The coordinator of run ``run`` in its life ``life``; see ``handle``.
+
+    ``libm``: digest of what our C library computes, to compare workers' with.
+    ``workers`` maps peers to workers in the order in which they joined; ``training`` is the newest
+    state; ``closing`` is None while training goes on, else the outcome that is being carried out.
+    ``times``: how long some worker was ready for work, by which steps are timed.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        corpus: Corpus,
+        training: TrainingState,
+        policy: Policy,
+        *,
+        run: str,
+        life: str,
+        libm: str = "",
+    ) -> None:
+        self.config, self.corpus, self.training, self.policy = config, corpus, training, policy
+        self.run, self.life = run, life
+        self.closing: Finish | None = None
+        self.finished = False
+        self._out = Outbox()
+        model = config.model.to_dict()
+        self._members = Members(self._out, run, life, policy.worker_timeout, model, libm)
+        self.workers = self._members.workers
+        self._ready = self._members.ready
+        self._handout = HandOut(config, corpus, policy, self._out, run, life)
+        self._shapes = parameter_shapes(config.model)
+        self.times = WorkTimes()
+        self._clock = 0.0  # what the caller's clock showed last
+        self._now = 0.0  # our own time: see _advance_time
+        self._case: Case | None = None  # what is being computed on this host
+        self._saving: int | None = None  # step of the last Save that has not been reported
+
+    @property
+    def ledger(self) -> StepLedger:
+        """The books of the phase in hand."""
+        return self._handout.ledger
+
+    @property
+    def missed(self) -> list[Worker]:
+        """Workers that have gone without a word, for people to see: ``gone`` says how."""
+        return self._members.still_missed(self._now)
+
+    def silence(self, worker: Worker) -> float:
+        """Seconds since the worker was last heard of."""
+        return max(0.0, self._now - worker.heard)
+
+    # --- the one entrance ------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[Action]:
+        """Begin. The first actions save the state that the run begins with."""
+        self._clock = self._now = now
+        self._out.begin(now)
+        self._save()
+        if self.training.step >= self.config.steps:
+            self._close(Finish("done", "the run was complete already"))
+        else:
+            self._handout.begin(self.training, 0, self.times.worked)
+            self._note_idle()
+        return self._out.actions
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take in what happened at ``now`` (seconds of any steady clock); return what to do.
+
+        An error in handling what a peer sent costs the peer; any other is raised.
+        """
+        self._advance_time(now)
+        self._out.begin(self._now)
+        if not self.finished:
+            try:
+                _HANDLERS[type(event)](self, event)
+            except Exception as error:
+                if not isinstance(event, (events.Received, events.Misbehaved)):
+                    raise
+                self._on_fault(event, error)
+        elif isinstance(event, events.Received) and isinstance(event.message, messages.Hello):
+            self._welcome(event.peer, event.message)  # only to be sent home
+        return self._out.actions
+
+    def _on_fault(self, event: events.Received | events.Misbehaved, error: Exception) -> None:
+        """Part with a peer whose message could not be handled; what was done for others stands.
+
+        Raises AssertionError if the books are not in order: nothing can be built on them.
+        """
+        what = type(event.message if isinstance(event, events.Received) else event).__name__
+        reason = (
+            f"handling its {what} failed ({type(error).__name__}: {printable(str(error), 100)})"
+        )
+        if worker := self.workers.get(event.peer):
+            self.ledger.strike_out(event.peer)
+            self._expel(worker, reason)
+        else:
+            self._out.note("expelled", f"a stranger is cut off: {reason}", warning=True)
+            self._members.bar(event.peer, reason)
+        if self.closing is None:
+            self.ledger.audit()
+
+    def _advance_time(self, now: float) -> None:
+        """Our own time goes on by at most a heartbeat from one event to the next.
+
+        So it stands still when this process is frozen or the machine sleeps: that silence is not
+        the workers' fault, and what they have sent meanwhile is read before they are judged.
+        """
+        passed, self._clock = now - self._clock, now
+        if self.closing is None:
+            self.times.add(max(passed, 0.0), bool(self._ready))
+        self._now += min(max(passed, 0.0), self.policy.worker_timeout / 4)
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def _on_received(self, event: events.Received) -> None:
+        message, worker = event.message, self.workers.get(event.peer)
+        if isinstance(message, messages.Hello):
+            self._welcome(event.peer, message)
+        elif worker is None:
+            if not isinstance(message, messages.Goodbye):
+                self._members.introduce(event.peer)
+        elif isinstance(message, messages.Goodbye):
+            self._remove(worker, "left", f"{worker.name} has left")
+        elif (message.run, message.life) != (self.run, self.life):
+            # Words meant for an earlier life of this coordinator, sent before our welcome came or
+            # because it never did.
+            worker.heard = self._now
+            if self._now - worker.welcomed > self.policy.worker_timeout / 2:
+                self._members.introduce(event.peer)
+        else:
+            worker.heard = self._now
+            self._on_word(worker, message)
+
+    def _on_word(self, worker: Worker, message: messages.Message) -> None:
+        if isinstance(message, messages.Answer):
+            self._on_answer(worker, message)
+        elif isinstance(message, messages.Failure):
+            self._on_failure(worker, message)
+        elif isinstance(message, messages.Status):
+            text = f"{worker.name}: {printable(message.text, 200)}"
+            self._out.note("status", text, worker=worker.name)
+        elif isinstance(message, messages.Heartbeat):
+            if message.ready and not worker.ready:
+                self._members.make_ready(worker)
+                self._dispatch()
+        else:
+            self._expel(worker, f"a worker does not send {type(message).__name__}")
+
+    def _on_misbehaved(self, event: events.Misbehaved) -> None:
+        if event.peer in self.workers:
+            self._expel(self.workers[event.peer], event.reason)
+
+    def _on_disconnected(self, event: events.Disconnected) -> None:
+        if worker := self.workers.get(event.peer):
+            self._remove(worker, "lost", f"{worker.name} is gone: its connection has closed")
+
+    def _on_tick(self, event: events.Tick) -> None:
+        for worker in self._members.silent(self._now):
+            silence = self._now - worker.heard
+            self._remove(worker, "silent", f"{worker.name} is silent for {silence:.1f} s")
+        if self.closing is None:
+            self._handout.back_up_stragglers(self._ready, self._now)
+            if any(self._handout.stalled(worker, self._now) for worker in self._ready.values()):
+                self._dispatch()  # what waited for it goes on without
+
+    def _on_saved(self, event: events.Saved) -> None:
+        if event.step == self._saving:
+            self._saving = None
+        if self.closing and event.step == self.training.step:
+            if event.error and self.closing.outcome != "failed":
+                self.closing = Finish("failed", f"the last checkpoint is missing: {event.error}")
+            self._out.add(self.closing)
+            self.finished = True
+
+    def _on_stop(self, event: events.StopRequested) -> None:
+        if self.closing is None:
+            self._close(Finish("stopped", f"stopped after step {self.training.step}"))
+
+    def _on_broken(self, event: events.Broken) -> None:
+        if self.closing is None:
+            self._close(Finish("failed", event.reason))
+
+    # --- workers ---------------------------------------------------------------------------------
+
+    def _welcome(self, peer: Peer, hello: messages.Hello) -> None:
+        if self.closing is not None:
+            self._members.send_home(peer, self.closing.reason)
+            return
+        if self._members.refuse(peer):
+            return
+        if self._members.has_just_welcomed(peer, self._now):
+            return
+        if peer in self.workers:  # a message is lost, in whichever direction: begin again
+            self._handout.release(self.workers[peer])
+        self._members.welcome(peer, hello, self._now)
+        self._dispatch()
+
+    def _expel(self, worker: Worker, reason: str) -> None:
+        """Cut a worker off that breaks the protocol or computes wrongly."""
+        self._members.bar(worker.peer, reason)
+        self._remove(worker, "expelled", f"{worker.name} is cut off: {reason}")
+
+    def _remove(self, worker: Worker, kind: str, text: str) -> None:
+        if self.closing is not None:  # it leaves because it was told to
+            self._members.forget(worker)
+            return
+        self._members.remove(worker, kind, text, self._handout.release(worker))
+        self._note_idle()
+        self._dispatch()
+
+    def _note_idle(self) -> None:
+        """Say that nobody is there to work, each time that becomes true."""
+        if not self.workers:
+            self._out.note("waiting", f"waiting for workers at step {self.training.step + 1}")
+
+    # --- answers ---------------------------------------------------------------------------------
+
+    def _on_answer(self, worker: Worker, answer: messages.Answer) -> None:
+        shard = Shard(answer.start, answer.count)
+        phase = Phase(answer.step, answer.training)
+        if (phase, shard) in worker.owed:
+            worker.owed.remove((phase, shard))
+            worker.longest = max(worker.longest, self._now - worker.since)
+        ledger = self._handout.ledger_of(phase)
+        if phase > self.ledger.phase or (ledger and not ledger.asked(shard, worker.peer)):
+            self._expel(worker, "it answers what it was not asked")
+        elif ledger:
+            self._take_in(worker, ledger, answer)
+        self._dispatch()  # whatever the answer was worth, its giver is idle now
+
+    def _take_in(self, worker: Worker, ledger: StepLedger, answer: messages.Answer) -> None:
+        try:
+            gradient = read_gradient(answer, self._shapes)
+        except ValueError as error:
+            self._expel(worker, f"its answer is malformed: {error}")
+            return
+        if ledger is self.ledger and not ledger.complete:
+            self._handout.answered(worker, answer, self._now)
+        name = self._members.name
+        disbelieved = hear_answer(ledger, worker.peer, answer, gradient, name, self._out)
+        self._disbelieve(disbelieved)
+
+    def _on_failure(self, worker: Worker, failure: messages.Failure) -> None:
+        place, phase = failure.document, Phase(failure.step, failure.training)
+        owed = [(p, s) for p, s in worker.owed if p == phase and 0 <= place - s.start < s.count]
+        worker.owed.difference_update(owed)
+        if owed and self.closing is None and phase == self.ledger.phase:
+            reason = self._handout.describe(failure)
+            name = self._members.name
+            self._disbelieve(hear_failure(self.ledger, worker.peer, owed[0][1], reason, name))
+        self._dispatch()
+
+    def _disbelieve(self, disbelieved: Disbelieved) -> None:
+        """Cut off workers that were proved wrong; their part of this step is done again."""
+        for peer, _ in disbelieved:  # all of them before anything is decided without them
+            self.ledger.discard(peer)
+        for peer, reason in disbelieved:
+            worker = self.workers.get(peer)
+            if worker is not None:
+                self._expel(worker, f"{reason}; earlier steps may rest on answers of it")
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        """Give work to who is idle; finish the step if it is done, and the run if it cannot be."""
+        if self.closing is not None or not self._ready:
+            return
+        self._handout.dispatch(self._ready, self._now)
+        if self._case and self._case.applied and self._case.phase == self.ledger.phase:
+            return
+        if self.ledger.complete:  # maybe because the last missing second opinion was waived
+            self._finish_phase()
+            return
+        if not self.ledger.disputed:
+            return
+        stalled = self._handout.stalled
+        awaited = [peer for peer, w in self.workers.items() if not stalled(w, self._now)]
+        dispute = dead_end(self.ledger, awaited, self._members.name)
+        if dispute is not None:
+            self._have_judged(*dispute)
+
+    def _have_judged(self, shard: Shard, reason: str, *, applied: bool = False) -> None:
+        """Have a shard computed on this host before the run is given up because of it."""
+        if self._case is None:
+            self._case = Case(self.ledger.phase, shard, reason, applied)
+            text = (
+                f"the coordinator's host computes {place(self.ledger, shard)} to see who is right"
+            )
+            self._out.note("judge", text, warning=True, reason=reason)
+            self._out.add(self._handout.question(shard))
+
+    def _on_judged(self, event: events.Judged) -> None:
+        case, self._case = self._case, None
+        ledger = case and self._handout.ledger_of(case.phase)
+        if case and ledger and self.closing is None:
+            self._weigh(case, ledger, event)
+        self._dispatch()
+
+    def _weigh(self, case: Case, ledger: StepLedger, event: events.Judged) -> None:
+        """Go by what a shard has come to on this host."""
+        if isinstance(event.answer, messages.Answer):
+            ledger.judge(case.shard, event.answer, read_gradient(event.answer, self._shapes))
+            self._disbelieve(contradicted(ledger, case.shard, "the coordinator"))
+        elif ledger is not self.ledger:
+            return  # workers have settled it meanwhile
+        elif event.answer is not None:
+            self._close(Finish("failed", self._handout.describe(event.answer)))
+        elif case.applied or not ledger.decided(case.shard):
+            reason = f"{case.reason} (it could not be computed here: {event.reason})"
+            self._close(Finish("failed", reason))
+
+    def _finish_phase(self) -> None:
+        try:
+            done = self._handout.conclude(len(self._ready), self.times.worked)
+        except ArithmeticError as error:
+            reason, suspect = f"{error}; a lower --learning-rate may help", self._handout.suspect()
+            if suspect is None:
+                self._close(Finish("failed", reason))
+            else:
+                self._have_judged(suspect, reason, applied=True)
+            return
+        if done is not None:
+            self.training = done.after
+            self._out.add(StepDone(done.record))
+            if done.after.step >= self.config.steps:
+                self._close(Finish("done", f"all {done.after.step} steps are done"))
+                return
+            if self.policy.saves(done.after):
+                self._save()
+            self._handout.begin(done.after, len(self._ready), self.times.worked)
+        self._dispatch()
+
+    def _save(self) -> None:
+        """Save the state, unless a Save of it is under way: its report would be taken for ours."""
+        if self._saving != self.training.step:
+            self._saving = self.training.step
+            self._out.add(Save(self.training))
+
+    def _close(self, finish: Finish) -> None:
+        """Send everybody home and save; the run is finished once that is on disk."""
+        self.closing = finish
+        for worker in self.workers.values():
+            self._members.stop(worker.peer, finish.reason)
+        self._save()
+
+
+_HANDLERS: dict[type[Any], Callable[[CoordinatorState, Any], None]] = {
+    events.Received: CoordinatorState._on_received,
+    events.Misbehaved: CoordinatorState._on_misbehaved,
+    events.Disconnected: CoordinatorState._on_disconnected,
+    events.Tick: CoordinatorState._on_tick,
+    events.Saved: CoordinatorState._on_saved,
+    events.StopRequested: CoordinatorState._on_stop,
+    events.Broken: CoordinatorState._on_broken,
+    events.Judged: CoordinatorState._on_judged,
+}

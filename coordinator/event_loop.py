@@ -1,0 +1,336 @@
+"""The coordinator's shell: socket, clock, signals and files around the pure state.
+
+Polls, decodes, hands events to ``CoordinatorState`` and performs the actions it returns. Makes no
+decisions of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import signal
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from coordinator.checkpointing.checkpoint_log import Complaints, SaveReports
+from coordinator.checkpointing.server import CheckpointLibrary
+from coordinator.checkpointing.writer import CheckpointWriter
+from coordinator.core.events import (
+    Action,
+    Broken,
+    Event,
+    Finish,
+    Judge,
+    Judged,
+    Misbehaved,
+    Note,
+    Peer,
+    Received,
+    Save,
+    Saved,
+    Send,
+    StepDone,
+    StopRequested,
+    Tick,
+)
+from coordinator.core.state import CoordinatorState
+from coordinator.judge import JudgeProcess
+from coordinator.net.router import Transport
+from coordinator.run.console import Console
+from coordinator.run.run_directory import RunRecord
+from microgpt.protocol import messages
+from microgpt.support import signals
+
+TICK_SECONDS = 0.05
+LAST_LOOK_SECONDS = 1.5  # for who asks every second whether there is a newer checkpoint
+SLOW_END_SECONDS = 5.0  # after which we say that the disk is waited for
+FAREWELL_SECONDS = 0.5  # for workers to hear that they may go
+RESCUE_SECONDS = 10.0  # for the last checkpoint when nothing else can be relied on any more
+SAVE_SECONDS = 1.3  # for the last checkpoint to reach a slow disk after Ctrl-C
+
+
+class Server:
+    """Runs a ``CoordinatorState`` until it is finished; see ``serve``.
+
+    ``parent`` is the process to end with, if that ends first; 0 for none.
+    """
+
+    def __init__(
+        self,
+        state: CoordinatorState,
+        transport: Transport,
+        record: RunRecord,
+        console: Console,
+        library: CheckpointLibrary,
+        parent: int = 0,
+    ) -> None:
+        self._parent = parent
+        transport.let_in(state.workers)
+        self._state, self._transport = state, transport
+        self._record, self._console, self._library = record, console, library
+        self._reported: queue.SimpleQueue[Saved | Note | Judged] = queue.SimpleQueue()
+        self._judge = JudgeProcess(state.config.model.to_dict(), self._judged)
+        self._reports = SaveReports()
+        self._unsaved: Save | None = None
+        self._ending = 0.0  # when training was over; infinity if we have said so
+        self._signal = 0
+        self._to_cut_off: set[Peer] = set()
+        self._finish: Finish | None = None
+        self._broken = False  # whether something has gone wrong in here already
+        self._encoded: tuple[messages.Message | None, bytes] = (None, b"")
+        self._counted = (0, 0)
+        self._asked: float | None = None  # when we last saw that somebody wants us to stop
+        self._waited = 0.0  # seconds since then, for the disk
+        self._complaints = Complaints()
+
+    def report(self, event: Saved | Note) -> None:
+        """The checkpoint writer's report. May be called from any thread."""
+        if isinstance(event, Saved) and not event.error:
+            self._library.saved(event.step)
+        self._reported.put(event)
+        if self._state.closing is not None:  # else it has time until something else wakes us
+            self._transport.wake()
+
+    def serve(self, writer: CheckpointWriter) -> tuple[Finish, int]:
+        """Train. Returns how it ended, and the signal that ended it or 0.
+
+        Signals to end are the server's from here on, also after this has returned: a second
+        one must not break off what the first has begun.
+        """
+        for number in signals.SIGNALS:
+            signal.signal(number, self._on_signal)
+        self._writer = writer
+        self._ticked = time.monotonic()
+        self._do(lambda: self._perform(self._state.start(self._ticked)))
+        while self._finish is None:
+            self._do(self._turn)
+        finish = self._finish
+        self._judge.close()
+        self._do(self._see_off)
+        return finish, self._signal
+
+    def _do(self, work: Callable[[], None]) -> None:
+        """Do a part of the work. Whatever goes wrong in it, the state is saved."""
+        try:
+            work()
+        except Exception as error:  # a fault of this program, or the memory is full
+            self._give_up(error)
+
+    def _turn(self) -> None:
+        """Take in what has happened since the last time, or wait a moment for it."""
+        self._console.refresh(self._state.workers.values(), self._state.missed)
+        self._hand_over()
+        self._transport.wait(TICK_SECONDS)
+        for event in self._transport.receive():
+            self._handle(event)
+        while not self._reported.empty():
+            self._hear(self._reported.get())
+        self._library.hand_out(time.monotonic())
+        self._stop_if_asked()
+        if time.monotonic() - self._ticked >= TICK_SECONDS:
+            self._ticked = time.monotonic()
+            self._cut_off()
+            for event in self._transport.look():
+                self._handle(event)
+            self._handle(Tick())
+            self._tell_of_checkpoints()
+            self._tell_of_slow_end(self._ticked)
+
+    def _give_up(self, error: Exception) -> None:
+        """End the run with its state saved; at the second error without looking left or right."""
+        if self._finish is not None:
+            return  # all is saved
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        reason = f"a fault of this program ({where}): {type(error).__name__}: {error}"
+        if not self._broken:
+            self._broken = True
+            details = {"traceback": "".join(traceback.format_exception(error))}
+            self._do(lambda: self._event({"kind": "fault", "text": reason, **details}))
+            self._do(lambda: self._handle(Broken(reason)))
+            return
+        self._finish = Finish("failed", reason)
+        self._submit(Save(self._state.training))
+        self._writer.close(RESCUE_SECONDS)
+
+    def _see_off(self) -> None:
+        """Wait for workers to go, for a moment: a connection that is closed takes along what the
+        other side has not read yet, and that may be the word that they are not needed any more.
+        """
+        until = time.monotonic() + FAREWELL_SECONDS
+        while self._transport.connected(self._state.workers):
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            self._transport.wait(left)
+            for event in self._transport.receive():
+                self._handle(event)
+
+    def linger(self, seconds: float) -> None:
+        """Send workers home who come after the end, or until somebody wants us to stop.
+
+        Whoever looks on is given time to fetch the last checkpoint.
+        """
+        if self._library.watched(time.monotonic()):
+            seconds = max(seconds, LAST_LOOK_SECONDS)
+        until = time.monotonic() + seconds
+        while not self._signal and (left := until - time.monotonic()) > 0:
+            self._transport.wait(left)
+            for event in self._transport.receive():
+                self._handle(event)
+            self._library.hand_out(time.monotonic())
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signal = self._signal or number
+        self._transport.wake()
+
+    def _stop_if_asked(self) -> None:
+        if not self._signal and not (self._parent and os.getppid() != self._parent):
+            return
+        now = time.monotonic()
+        if self._asked is not None:  # when we do not get to run, that is no fault of the disk
+            self._waited += min(now - self._asked, 2 * TICK_SECONDS)
+        self._asked = now
+        self._handle(StopRequested())
+        if self._finish is None and self._waited > SAVE_SECONDS:
+            text = "stopped; the disk is too slow for the checkpoint of the last steps"
+            self._perform([Note("checkpoint_late", text, warning=True), Finish("stopped", text)])
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Received) and isinstance(event.message, messages.Question):
+            self._ask(event.peer, event.message)
+        elif isinstance(event, Misbehaved) and event.peer not in self._state.workers:
+            self._complain(event)
+        else:
+            self._perform(self._state.handle(event, time.monotonic()))
+        if isinstance(event, Misbehaved):
+            self._to_cut_off.add(event.peer)
+
+    def _ask(self, peer: Peer, question: messages.Question) -> None:
+        try:
+            self._library.ask(peer, question, time.monotonic())
+        except Exception as error:  # as in the state: it costs the peer
+            what = f"handling its {type(question).__name__} failed ({type(error).__name__})"
+            self._complain(Misbehaved(peer, what))
+            self._to_cut_off.add(peer)
+
+    def _judged(self, event: Judged) -> None:
+        """The judge's report, from its thread."""
+        self._reported.put(event)
+        self._transport.wake()
+
+    def _hear(self, report: Saved | Note | Judged) -> None:
+        """Something of the checkpoint writer or the judge."""
+        if isinstance(report, Note):
+            self._tell(report)
+            return
+        if isinstance(report, Judged):
+            self._handle(report)
+            return
+        for note in self._reports.saved(report):
+            self._tell(note)
+        if self._state.closing is not None:
+            self._tell_of_checkpoints(last=True)
+        self._handle(report)
+
+    def _tell_of_checkpoints(self, last: bool = False) -> None:
+        for note in self._reports.lines(time.monotonic(), last=last):
+            self._tell(note)
+
+    def _tell_of_slow_end(self, now: float) -> None:
+        """Training is over, and nothing is seen to happen: say once what is waited for."""
+        if self._state.closing is not None:
+            self._ending = self._ending or now
+            if now - self._ending > SLOW_END_SECONDS:
+                self._ending = math.inf
+                text = "the disk is slow: waiting for the last checkpoint; Ctrl-C ends this"
+                self._tell(Note("checkpoint_waited_for", text, warning=True))
+
+    def _cut_off(self) -> None:
+        """Close on those who broke the protocol up to a tick ago: they have heard why by now.
+
+        And on those who asked for a checkpoint and do not take it in.
+        """
+        for peer in self._to_cut_off | self._library.stuck(time.monotonic()):
+            self._transport.cut_off(peer)
+        self._to_cut_off.clear()
+
+    def _complain(self, event: Misbehaved) -> None:
+        """Refuse a stranger who does not speak the protocol, and say so now and then."""
+        refusal = messages.Refuse(self._state.run, self._state.life, event.reason[:500])
+        self._transport.send(event.peer, messages.encode(refusal))
+        if note := self._complaints.note(event.reason, time.monotonic()):
+            self._perform([note])
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Send):
+                self._transport.send(action.peer, self._encode(action.message))
+            elif isinstance(action, StepDone):
+                self._step_done(action.record)
+            elif isinstance(action, Note):
+                self._tell(action)
+            elif isinstance(action, Save):
+                self._save(action)
+            elif isinstance(action, Judge):
+                self._judge.ask(action)
+            else:
+                self._finish = action
+                self._event({"kind": "finished", "outcome": action.outcome, "text": action.reason})
+
+    def _tell(self, note: Note) -> None:
+        self._console.note(note)
+        self._event({"kind": note.kind, "text": note.text, **note.details})
+
+    def _encode(self, message: messages.Message) -> bytes:
+        """Weights go to every worker: they are packed once."""
+        if message is not self._encoded[0]:
+            self._encoded = (message, messages.encode(message))
+        return self._encoded[1]
+
+    def _step_done(self, record: Mapping[str, Any]) -> None:
+        sent, received = self._transport.bytes_sent, self._transport.bytes_received
+        full = {
+            **record,
+            "bytes_sent": sent - self._counted[0],
+            "bytes_received": received - self._counted[1],
+        }
+        self._counted = (sent, received)
+        self._record.step(full)
+        self._console.step(full)
+
+    def _save(self, save: Save) -> None:
+        """Keep a state for the writer until there is nothing else to do, for it and for us.
+
+        The writer shares the interpreter with us. Whatever else we do now, such as sending new
+        weights, others wait for; while it works, we had better be waiting for them.
+        """
+        older, self._unsaved = self._unsaved, save
+        if older is None:
+            return
+        if self._writer.idle or self._writer.wants(older):
+            self._submit(older)
+        else:
+            self._reports.skipped(older.state.step, rested=self._writer.resting)
+
+    def _hand_over(self) -> None:
+        """Give the writer the newest state, if it may have it."""
+        closing = self._state.closing is not None
+        if closing:
+            self._writer.hurry()
+        if self._unsaved is not None and (closing or self._writer.idle):
+            self._submit(self._unsaved)
+            self._unsaved = None
+
+    def _submit(self, save: Save) -> None:
+        skipped = self._writer.submit(save)
+        if skipped is not None and skipped != save.state.step:
+            self._reports.skipped(skipped, rested=False)
+
+    def _event(self, event: Mapping[str, Any]) -> None:
+        self._record.event({"time": time.time(), "step": self._state.training.step, **event})

@@ -1,0 +1,1 @@
+"""The coordinator's socket, its keys, and the limits that peers are held to."""

@@ -1,0 +1,191 @@
+"""Connections of strangers and members, and what each may bring before we have read it.
+
+The coordinator's socket takes in whatever comes: a socket that stops taking in at a limit of its
+own can be made to end the process (docs/guarantees.md). So the limits are here. What a connection
+has brought and we have not read is what the system has received over it, less the messages read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from coordinator.core.events import Peer
+from microgpt.support import tcp
+
+#: Bytes that a stranger may bring unread. An honest one says Hello or asks, in less than 1 KiB.
+STRANGER_UNREAD = 64 << 10
+#: Bytes that all strangers together may. An empty message is 2 bytes, and 64 in libzmq's memory.
+STRANGERS_UNREAD = 512 << 10
+SLACK = 1 << 20  # bytes of small messages that a member may bring beside two of the largest
+#: Messages that one connection may bring before we find nothing to read from anybody.
+STRANGER_SAYS, MEMBER_SAYS = 1000, 2000
+SMALL = 1 << 10  # bytes of a message that is no gradient of a large model
+MEMBER_HURRIES = 8  # after so many small ones a member may bring no more unread than a stranger
+MAX_SILENT = 256  # connections that have said nothing yet: more, and the oldest go
+LOOKED_AT = 64  # connections at a time
+
+#: Why somebody is cut off.
+UNREAD = "it sends more than can be read"
+FLOOD = "it sends too many messages"
+Cut = tuple[int, str]  # a descriptor and why
+
+
+@dataclass(slots=True)
+class Connection:
+    """``read``: bytes of it that we have read. ``seen``: those that had come when last looked at.
+
+    ``said``: messages since nobody had anything to say, ``small`` ones among them. ``heard``: one
+    has come since ``seen``.
+    ``known``: it is or was a member's.
+    ``queued`` and ``arrived``: bytes that we have sent, and that have reached the other side.
+    """
+
+    address: Any
+    peer: Peer | None = None
+    read: int = 0
+    seen: int | None = None
+    said: int = 0
+    small: int = 0
+    heard: bool = False
+    known: bool = False
+    queued: int = 0
+    arrived: int = 0
+
+
+class Connections:
+    """By descriptor. ``largest`` is the longest message of a member in bytes.
+
+    ``members``: those peers that may bring more. ``count`` tells what has come over a descriptor.
+    """
+
+    def __init__(
+        self,
+        largest: int,
+        count: Callable[[int], int | None] = tcp.taken_in,
+        *,
+        encrypted: bool = False,
+    ) -> None:
+        self.members: Container[Peer] = ()
+        self.open: dict[int, Connection] = {}
+        self.by_peer: dict[Peer, int] = {}
+        self.superseded: dict[int, None] = {}  # connections whose name another has taken
+        self._member_unread = 2 * largest + SLACK
+        self._count, self._encrypted = count, encrypted
+        self._silent: dict[int, None] = {}  # in the order in which they came
+        self._talked: list[Connection] = []  # those with ``said``
+        self._looked_at: list[Connection] = []  # those with ``seen``
+        self._turn: Iterator[int] = iter(())
+
+    def opened(self, descriptor: int) -> Iterator[int]:
+        """A new connection. Gives the connections that are too silent to stay now."""
+        self.open[descriptor] = Connection(tcp.address_of(descriptor))
+        self._silent.pop(descriptor, None)
+        self._silent[descriptor] = None
+        while len(self._silent) > MAX_SILENT:
+            oldest = next(iter(self._silent))
+            del self._silent[oldest]
+            yield oldest
+
+    def closed(self, descriptor: int) -> Peer | None:
+        """It is gone. Gives who spoke there last."""
+        self._silent.pop(descriptor, None)
+        connection = self.open.pop(descriptor, None)
+        self.superseded.pop(descriptor, None)
+        if connection is None or connection.peer is None:
+            return None
+        if self.by_peer.get(connection.peer) != descriptor:
+            return None  # its name has been another's for some time
+        del self.by_peer[connection.peer]
+        return connection.peer
+
+    def heard(self, descriptor: int, peer: Peer, sizes: Iterable[int]) -> str:
+        """A message of frames of these sizes has come. Returns why to cut it off, or nothing."""
+        connection = self.open.get(descriptor)
+        if connection is None:
+            return ""
+        if connection.peer is None:
+            connection.peer = peer
+            self._take_over(descriptor, peer)
+            self._silent.pop(descriptor, None)
+        elif connection.peer != peer:  # the descriptor was another's before, or is so by now
+            return ""
+        size = tcp.frame_bytes(sizes, encrypted=self._encrypted)
+        connection.read += size
+        connection.small += size < SMALL
+        connection.heard = True
+        if not connection.said:
+            self._talked.append(connection)
+        connection.said += 1
+        connection.known = connection.known or peer in self.members
+        says = MEMBER_SAYS if connection.known else STRANGER_SAYS
+        return FLOOD if connection.said > says else ""
+
+    def _take_over(self, descriptor: int, peer: Peer) -> None:
+        """Whoever used this name before is not heard any more: libzmq has handed it over."""
+        before = self.by_peer.get(peer)
+        if before is not None:
+            self.superseded[before] = None
+        self.by_peer[peer] = descriptor
+
+    def drained(self) -> None:
+        """There is nothing to read from anybody.
+
+        So what had come before the last look has been read, also where it was no message but a
+        sign of life of the library. Not where a message has begun and no one has ended.
+        """
+        for connection in self._talked:
+            connection.said = connection.small = 0
+        self._talked.clear()
+        for connection in self._looked_at:
+            if connection.heard and connection.seen is not None:
+                connection.read = max(connection.read, connection.seen)
+                connection.heard = False
+            connection.seen = None
+        self._looked_at.clear()
+
+    def look(self) -> list[Cut]:
+        """Who of some of the connections has brought too much. Takes turns among them."""
+        found = []
+        for _ in range(min(LOOKED_AT, len(self.open))):
+            descriptor = next(self._turn, None)
+            if descriptor is None:
+                self._turn = iter(list(self.open))
+                descriptor = next(self._turn)
+            connection = self.open.get(descriptor)
+            if connection is not None and self._over(descriptor, connection):
+                found.append((descriptor, UNREAD))
+        return found
+
+    def look_at_all(self) -> list[Cut]:
+        """Who has brought too much, alone or as one of the strangers: the worst first."""
+        unread: list[tuple[int, int]] = []
+        found = []
+        for descriptor, connection in self.open.items():
+            if self._over(descriptor, connection):
+                found.append((descriptor, UNREAD))
+            elif connection.seen is not None and not self._may_hurry(connection):
+                unread.append((connection.seen - connection.read, descriptor))
+        total = sum(size for size, _ in unread)
+        for size, descriptor in sorted(unread, reverse=True):
+            if total <= STRANGERS_UNREAD:
+                break
+            found.append((descriptor, UNREAD))
+            total -= size
+        return found
+
+    def _over(self, descriptor: int, connection: Connection) -> bool:
+        count = self._count(descriptor)
+        if count is None:
+            return False
+        if connection.seen is None:
+            self._looked_at.append(connection)
+        connection.seen = count
+        connection.read = min(connection.read, count)  # nobody saves up for later
+        allowed = self._member_unread if self._may_hurry(connection) else STRANGER_UNREAD
+        return count - connection.read > allowed
+
+    def _may_hurry(self, connection: Connection) -> bool:
+        """Whether large messages of this one may be under way."""
+        return connection.known and connection.small <= MEMBER_HURRIES

@@ -1,0 +1,362 @@
+"""The coordinator's socket: who is connected, what they say, and the limits they are held to."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import resource
+import socket
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from coordinator.core.events import Disconnected, Event, Misbehaved, Peer, Received
+from coordinator.net.connections import Connections
+from coordinator.net.curve import Guard
+from coordinator.net.door import Door
+from coordinator.net.ipc_socket import IpcClaim
+from coordinator.net.outgoing import Outgoing
+from microgpt.protocol import messages
+from microgpt.support import tcp
+from microgpt.support.cli import UserError, say
+
+BURST = 1000  # messages taken in before the clock is looked at again
+NEWS_BURST = 1000  # connections opened or closed, likewise
+LINGER_SECONDS = 0.5  # for the last words to workers
+MESSAGE_OVERHEAD = 1 << 20  # bytes that a message may have beyond the gradient in it
+#: Seconds of silence, seconds between probes and how many before a connection counts as broken.
+KEEPALIVE = {
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 5,
+    zmq.TCP_KEEPALIVE_INTVL: 5,
+    zmq.TCP_KEEPALIVE_CNT: 3,
+    zmq.TCP_MAXRT: 20_000,  # milliseconds for what has been sent to be confirmed
+}
+MAX_QUEUED = 64  # messages to one peer, where the system does not count what arrives
+LOOK_SECONDS = 0.01  # without a moment of quiet: then all connections are looked at
+FLOOD_SECONDS = 0.1  # without one: then nobody else is let in
+MAX_CONNECTIONS = 4096  # a further one is closed again
+KNOCKS = 500  # new connections in a second: more have to wait for the next
+FEW_CONNECTIONS = 64  # fewer are worth a warning
+OWN_FILES = 100  # descriptors that strangers' connections must leave for checkpoints and the like
+
+
+class Transport:
+    """The ROUTER socket that workers connect to, and the news of their connections.
+
+    ``timeout``: seconds of silence after which a connection is dropped. ``curve``: the folder of
+    keys, None for no encryption. Raises UserError if ``bind`` is no address or in use, or if a key
+    cannot be used.
+    """
+
+    def __init__(
+        self, bind: str, max_message_bytes: int, timeout: float, curve: Path | None = None
+    ) -> None:
+        self._context = zmq.Context()
+        tcp.unguessable_start()
+        self._router = self._context.socket(zmq.ROUTER)
+        self._guard = None if curve is None else Guard(self._context, curve)
+        if self._guard is not None:
+            self._guard.protect(self._router)
+        # Never RCVHWM with strangers, and never heartbeats with ROUTER_HANDOVER: libzmq ends the
+        # process where a connection breaks that it has stopped reading from, if there is another
+        # sign of life to send. Without handover, what comes under a name in use is kept for ever.
+        self._router.setsockopt(zmq.RCVHWM, 0)
+        self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self._router.setsockopt(zmq.LINGER, 0)
+        self._router.setsockopt(zmq.SNDHWM, MAX_QUEUED)
+        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # sending to nobody is an error
+        self._router.setsockopt(zmq.MAXMSGSIZE, max_message_bytes)
+        for option, value in KEEPALIVE.items():  # the system's own signs of life
+            self._router.setsockopt(option, value)
+        # A failed handshake ends in "disconnected" as well, and only that names the descriptor.
+        self._monitor = self._router.get_monitor_socket(
+            zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_LISTENING
+        )
+        encrypted = curve is not None
+        self._max_connections = connection_limit()
+        self._connections = Connections(max_message_bytes, encrypted=encrypted)
+        self._outgoing = Outgoing(max_message_bytes, encrypted=encrypted)
+        self._door = Door()
+        self._knocks = (0.0, 0)  # since when, and how many
+        self._quiet = time.monotonic()  # when there was last nothing to read
+        self._was_quiet = True
+        self._look_at = 0.0
+        #: Peers whose last words are not wanted any more: cut off, or gone.
+        self._ignored: set[Peer] = set()
+        self._claim = IpcClaim(bind)
+        try:
+            self._claim.take()
+            self._router.bind(bind)
+            self._claim.bound()
+        except (zmq.ZMQError, OSError) as error:
+            self._close_sockets(linger=0)
+            taken = error.errno == errno.EADDRINUSE
+            reason = "is in use already" if taken else f"fails: {error.strerror}"
+            raise UserError(f"--bind {bind} {reason}; choose another address") from error
+        self.endpoint = self._router.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        # Another thread or a signal wakes the poll by a byte on this pair.
+        self._waker, self._woken = socket.socketpair()
+        self._waker.setblocking(False)
+        self._woken.setblocking(False)
+        self._poller = zmq.Poller()
+        for source in (self._router, self._monitor, self._woken):
+            self._poller.register(source, zmq.POLLIN)
+
+    def wake(self) -> None:
+        """Let ``wait`` return now. May be called from any thread."""
+        with contextlib.suppress(OSError):  # closed, or so many bytes wait that one more is nothing
+            self._waker.send(b"x")
+
+    def wait(self, seconds: float) -> None:
+        """Until something can be read, ``wake`` is called or the time is up."""
+        ready = dict(self._poller.poll(max(0, int(seconds * 1000))))
+        if self._woken.fileno() in ready:
+            with contextlib.suppress(BlockingIOError):
+                self._woken.recv(4096)
+
+    def receive(self) -> Iterator[Event]:
+        """What has come in: at most ``BURST`` messages, then the peers whose connection is gone.
+
+        In this order a peer's last words count.
+        """
+        gone = self._read_news()
+        if self._was_quiet:
+            self._look_at = time.monotonic() + LOOK_SECONDS
+            self._was_quiet = False
+        for _ in range(BURST):
+            try:
+                peer = self._router.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                self._drained()
+                break
+            frames = self._rest()
+            if peer not in self._ignored:
+                if peer not in self._connections.by_peer and peer not in gone:
+                    gone.update(self._read_news())  # its first words: whose descriptor is that?
+                yield from self._events(peer, frames, gone)
+            if time.monotonic() > self._look_at:
+                yield from self._look_around()
+        for peer in gone:
+            self._ignored.add(peer)
+            yield Disconnected(peer)
+
+    def _rest(self) -> list[zmq.Frame]:
+        """The parts of a message after the first (faster than ``recv_multipart``)."""
+        frames = [self._router.recv(zmq.NOBLOCK, copy=False)]
+        while frames[-1].more:
+            frames.append(self._router.recv(zmq.NOBLOCK, copy=False))
+        return frames
+
+    def _drained(self) -> None:
+        """There was nothing to read."""
+        self._quiet, self._was_quiet = time.monotonic(), True
+        self._connections.drained()
+        self._ignored.clear()
+        self._open_door()
+
+    def _look_around(self) -> Iterator[Event]:
+        """Many messages come: see that nobody brings more than can be read, and no more come."""
+        began = time.monotonic()
+        for descriptor, reason in self._connections.look_at_all():
+            yield self._cut(descriptor, reason)
+        if began - self._quiet > FLOOD_SECONDS:
+            self._door.shut()
+        now = time.monotonic()
+        self._look_at = now + max(LOOK_SECONDS, 4 * (now - began))
+
+    def _open_door(self) -> None:
+        if self._door.is_shut:
+            since, count = self._knocks
+            full = len(self._connections.open) >= self._max_connections
+            if not full and (count <= KNOCKS or time.monotonic() - since > 1.0):
+                self._door.open()
+
+    def _read_news(self) -> dict[Peer, None]:
+        """Enter opened and closed connections; gives the peers that are gone."""
+        gone: dict[Peer, None] = {}
+        for _ in range(NEWS_BURST):
+            if not self._monitor.poll(0):
+                break
+            news = recv_monitor_message(self._monitor)
+            descriptor = news["value"]
+            if news["event"] == zmq.EVENT_ACCEPTED:
+                self._accepted(descriptor)
+            elif news["event"] == zmq.EVENT_LISTENING:
+                self._door.listens(descriptor)
+            elif (peer := self._connections.closed(descriptor)) is not None:
+                gone[peer] = None
+        return gone
+
+    def _accepted(self, descriptor: int) -> None:
+        for silent in [*self._connections.opened(descriptor)]:
+            self._abort(silent)
+        if len(self._connections.open) > self._max_connections:
+            self._abort(descriptor)
+        now, (since, count) = time.monotonic(), self._knocks
+        self._knocks = (since, count + 1) if now - since < 1.0 else (now, 1)
+        if self._knocks[1] > KNOCKS or len(self._connections.open) >= self._max_connections:
+            self._door.shut()
+
+    def connected(self, peers: Collection[Peer]) -> bool:
+        """Whether any of these has a connection."""
+        return any(peer in peers for peer in self._connections.by_peer)
+
+    def let_in(self, members: Collection[Peer]) -> None:
+        """These peers, whoever is among them at a time, are no strangers."""
+        self._connections.members = members
+
+    def look(self) -> Iterator[Misbehaved]:
+        """Hang up where too much has come and not ended. To be called several times a second."""
+        for descriptor, reason in self._connections.look():
+            yield self._cut(descriptor, reason)
+
+    def cut_off(self, peer: Peer) -> None:
+        """Close the connection of a peer that breaks the protocol."""
+        descriptor = self._connections.by_peer.get(peer)
+        if descriptor is not None:
+            self._abort(descriptor)
+
+    def _cut(self, descriptor: int, reason: str) -> Misbehaved:
+        self._abort(descriptor)
+        return Misbehaved(self._connections.open[descriptor].peer or b"", reason)
+
+    def _abort(self, descriptor: int) -> None:
+        """Let libzmq, which owns the connection, read its end: ZeroMQ has no call for this."""
+        connection = self._connections.open[descriptor]
+        tcp.abort(descriptor, connection.address)
+        if connection.peer is not None and descriptor not in self._connections.superseded:
+            self._ignored.add(connection.peer)
+
+    def _events(
+        self, peer: Peer, frames: list[zmq.Frame], gone: Collection[Peer]
+    ) -> Iterator[Event]:
+        sizes = [len(frame) for frame in frames]
+        self.bytes_received += sum(sizes)
+        descriptor = source(frames[-1])
+        if peer not in gone:  # else the descriptor may be somebody else's by now
+            before = self._connections.by_peer.get(peer)
+            reason = self._connections.heard(descriptor, peer, sizes)
+            if before is not None and before in self._connections.superseded:
+                self._abort(before)
+                yield Disconnected(peer)
+            if peer not in self._connections.by_peer:  # it has gone before we heard anything
+                self._ignored.add(peer)
+                return
+            if reason:
+                yield self._cut(descriptor, reason)
+                return
+        if len(frames) != 1:
+            yield Misbehaved(peer, f"a message of {len(frames)} parts instead of one")
+            return
+        try:
+            yield Received(peer, messages.decode(frames[0].buffer, longest_list=0))
+        except messages.ProtocolError as error:
+            yield Misbehaved(peer, str(error))
+
+    def send(self, peer: Peer, data: bytes) -> None:
+        """Queue a message; a peer that is gone is told nothing, one that does not read is cut off.
+
+        Data of weights, which many get, are kept once.
+        """
+        kept = self._outgoing.frame(data)
+        try:
+            self._router.send_multipart((peer, kept), zmq.NOBLOCK, copy=kept is data)
+        except zmq.Again:
+            self.cut_off(peer)
+        except zmq.ZMQError:  # it is gone
+            return
+        else:
+            self.bytes_sent += len(data)
+            self._queued(peer, data)
+
+    def _queued(self, peer: Peer, data: bytes) -> None:
+        descriptor = self._connections.by_peer.get(peer)
+        if descriptor is None:
+            return
+        connections = self._connections.open
+        if not self._outgoing.sent(descriptor, connections[descriptor], data):
+            self._abort(descriptor)
+        for late in self._outgoing.holders(connections):
+            self._abort(late)
+
+    def send_tracked(self, peer: Peer, data: bytes) -> zmq.MessageTracker | None:
+        """Like ``send``; the tracker is done as soon as the data are out of this process's memory.
+
+        Sent, or dropped with the connection. None if they were not even queued.
+        """
+        frame = zmq.Frame(data, track=True, copy=False, copy_threshold=0)
+        try:
+            self._router.send_multipart((peer, frame), zmq.NOBLOCK, copy=False)
+        except zmq.ZMQError:
+            return None
+        self.bytes_sent += len(data)
+        self._queued(peer, data)
+        tracker: zmq.MessageTracker | None = frame.tracker
+        return tracker
+
+    def close(self) -> None:
+        """Send what is queued, for a moment, and close.
+
+        All is sent before the socket is closed: one that is being closed takes nothing in, and
+        must not be so while anybody is connected (see RCVHWM above).
+        """
+        self._door.shut()
+        until = time.monotonic() + LINGER_SECONDS
+        while self._unsent() and time.monotonic() < until:
+            self.wait(0.005)
+            for _ in self.receive():
+                pass
+        local = not self.endpoint.startswith("tcp://")  # nobody counts there, or could attack
+        self._router.disable_monitor()
+        self._close_sockets(linger=int(LINGER_SECONDS * 1000) if local else 0)
+        self._waker.close()
+        self._woken.close()
+
+    def _unsent(self) -> bool:
+        return any(
+            connection.queued and self._outgoing.waiting(descriptor, connection)
+            for descriptor, connection in self._connections.open.items()
+        )
+
+    def _close_sockets(self, linger: int) -> None:
+        if self._guard is not None:
+            self._guard.close()
+        self._context.destroy(linger=linger)
+        self._claim.release()
+
+
+def source(frame: zmq.Frame) -> int:
+    """The descriptor over which a frame came; -1 if it does not tell.
+
+    Frames of ZMTP 1.0, which garbage may look like, do not.
+    """
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return -1
+
+
+def connection_limit() -> int:
+    """How many connections may be open: the system's limit on files is for more than them.
+
+    Says so where that leaves few.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + OWN_FILES
+    files = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    limit = max(1, files - OWN_FILES)
+    if limit < FEW_CONNECTIONS:
+        text = (
+            f"the limit of {files} open files (ulimit -n) leaves {limit} connection(s) for workers "
+            f"and others; with {wanted} there would be {MAX_CONNECTIONS}"
+        )
+        say(f"warning: {text}", error=True)
+    return limit

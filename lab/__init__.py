@@ -1,0 +1,1 @@
+"""Everything that runs a cluster from outside. Nothing but scripts imports it."""

@@ -1,0 +1,1 @@
+"""Measurements: the engine, a step's coordination, checkpoints, and peers."""

@@ -1,0 +1,1 @@
+"""Others that train the same model, to measure against."""

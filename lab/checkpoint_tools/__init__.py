@@ -1,0 +1,1 @@
+"""Looking into checkpoint files, comparing and converting them."""

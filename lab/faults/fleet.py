@@ -1,0 +1,192 @@
+"""A run whose processes stand alone: one coordinator, workers, and who ends is started again.
+
+Between each worker and the coordinator stands a proxy of ours; where the machine allows it, all of
+that lives in a network namespace, and the last worker in another one, at the end of a link.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab.faults.machine import INSIDE, Network
+from lab.faults.proxy import Proxy, Tap
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LEAVE_SECONDS = 5.0
+RESTARTS, WINDOW = 20, 10.0  # more restarts of one process in so many seconds: it cannot live
+#: How processes may end: well, by our signals, or told to stop.
+EXPECTED = {0, 143, -signal.SIGKILL}
+
+
+class FleetError(Exception):
+    """Something happened that no fault of ours explains; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, by whom. ``coordinator`` and ``worker`` are further flags."""
+
+    run_dir: Path
+    workers: int
+    coordinator: tuple[str, ...] = ()
+    worker: tuple[str, ...] = ()
+
+
+@dataclass
+class Member:
+    """A process that is started again when it ends."""
+
+    name: str
+    command: list[str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    starts: list[float] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start it. Raises FleetError if it ends again and again."""
+        now = time.monotonic()
+        if sum(now - start < WINDOW for start in self.starts) >= RESTARTS:
+            raise FleetError(f"{self.name} cannot live: {self.last_line()}")
+        self.starts.append(now)
+        path = os.environ.get("PYTHONPATH")
+        env = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{path}" if path else str(ROOT))
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(  # noqa: S603  # our own modules
+                self.command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def ended(self) -> int | None:
+        """How it has ended since the last look, if it has."""
+        code = None if self.process is None else self.process.poll()
+        if code is not None:
+            self.process = None
+        return code
+
+    @property
+    def alive(self) -> subprocess.Popen[bytes] | None:
+        """The process, unless it has ended."""
+        gone = self.process is None or self.process.poll() is not None
+        return None if gone else self.process
+
+    def last_line(self) -> str:
+        """The last thing that it said."""
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it says nothing"
+
+    def kill(self) -> None:
+        """End it for good."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+class Fleet:
+    """The processes of a plan, their proxies, and the link in ``network`` if there is one.
+
+    ``taps(number)`` listens at the proxy of worker ``number`` (from 0); ``direct`` does without
+    proxies.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        network: Network | None = None,
+        taps: Callable[[int], Tap] | None = None,
+        *,
+        direct: bool = False,
+    ) -> None:
+        self.plan, self.network = plan, network
+        self.logs = plan.run_dir / "logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        host, port = ("127.0.0.1", free_port()) if network is None else (INSIDE, 5555)
+        enter = [] if network is None else network.enter(network.inside)
+        loopback = [] if network is None else ["--insecure"]  # nobody else is in the namespace
+        python = [sys.executable, "-m"]
+        self.target = host, port
+        address = f"tcp://{host}:{port}"
+        self.coordinator = Member(
+            "coordinator",
+            [*enter, *python, "coordinator", "--bind", address, *loopback,
+             "--run-dir", str(plan.run_dir), "--resume", "auto",
+             "--parent", str(os.getpid()), *plan.coordinator],
+            self.logs / "coordinator.log",
+        )  # fmt: skip
+        inside = None if network is None else network.path(network.inside)
+        behind_proxies = plan.workers if network is None else plan.workers - 1
+        if direct:
+            behind_proxies = 0
+        self.proxies = [
+            Proxy((host, port), namespace=inside, tap=None if taps is None else taps(number))
+            for number in range(behind_proxies)
+        ]
+        self.workers = []
+        for number in range(1, plan.workers + 1):
+            there, whence = address, [] if network is None else network.enter(network.outside)
+            if number <= behind_proxies:
+                there, whence = self.proxies[number - 1].address, enter
+            name = f"worker-{number}"
+            command = [*whence, *python, "worker", "--connect", there, "--name", name,
+                       "--parent", str(os.getpid()), *plan.worker]  # fmt: skip
+            self.workers.append(Member(name, command, self.logs / f"{name}.log"))
+
+    @property
+    def members(self) -> list[Member]:
+        """Every process."""
+        return [self.coordinator, *self.workers]
+
+    def start(self) -> None:
+        """Start everybody."""
+        for member in self.members:
+            member.start()
+
+    def look_after(self) -> bool:
+        """Start again who has ended. Returns whether the run is over. Raises FleetError."""
+        for member in self.members:
+            if member.process is None and self.coordinator.starts[-1] > member.starts[-1]:
+                member.start()  # was sent home by a coordinator that has come back
+            code = member.ended()
+            if code is None:
+                continue
+            if code == 0:
+                if member is self.coordinator:
+                    return True
+                continue
+            if code not in EXPECTED and not self._is_failed_save(member, code):
+                raise FleetError(f"{member.name} ended with {code}: {member.last_line()}")
+            member.start()
+        return False
+
+    def _is_failed_save(self, member: Member, code: int) -> bool:
+        """Whether the coordinator ended because a disk took its last checkpoint amiss."""
+        return member is self.coordinator and code == 1 and "checkpoint" in member.last_line()
+
+    def finish(self) -> None:
+        """Let the workers of a complete run leave. Raises FleetError if one does not end well."""
+        deadline = time.monotonic() + LEAVE_SECONDS
+        for worker in self.workers:
+            if worker.process is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    worker.process.wait(max(0.0, deadline - time.monotonic()))
+
+    def close(self) -> None:
+        """End every process and proxy."""
+        for member in self.members:
+            member.kill()
+        for proxy in self.proxies:
+            proxy.close()
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

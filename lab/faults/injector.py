@@ -1,0 +1,154 @@
+"""Carries faults out on a fleet, and heals them when their time is over."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from lab.faults.fleet import Fleet, Member
+from lab.faults.machine import Network, SmallDisk
+from lab.faults.schedule import Planned
+
+Heal: TypeAlias = Callable[[], None]
+
+SLOWEST, FASTEST = 20_000, 2_000_000  # bytes per second of a throttled connection
+LONGEST_DELAY = 0.4  # seconds
+
+
+def targets_of(workers: int, network: bool, disk: bool) -> dict[str, int]:
+    """How many of each kind of target such a fleet has."""
+    proxies = workers - 1 if network else workers
+    return {
+        "worker": workers,
+        "coordinator": 1,
+        "proxy": proxies,
+        "link": int(network),
+        "disk": int(disk),
+    }
+
+
+def nothing() -> None:
+    """The cure for what is over at once: somebody starts the victim again."""
+
+
+@dataclass
+class Injury:
+    """A fault that has been done: when (monotonic clock) it began and was healed."""
+
+    planned: Planned
+    victim: str
+    began: float
+    healed: float = 0.0
+
+
+@dataclass
+class Harm:
+    """Harms a fleet; ``disk`` is the one under its checkpoints, if that is ours.
+
+    ``done`` are the faults so far, ``suffering`` who has not been healed yet: those are spared.
+    """
+
+    fleet: Fleet
+    disk: SmallDisk | None = None
+    done: list[Injury] = field(default_factory=list)
+    spared: int = 0
+
+    def __post_init__(self) -> None:
+        self.suffering: set[str] = set()
+        self._cures: list[tuple[float, int, Injury, Heal]] = []
+        self._count = itertools.count()
+
+    def inflict(self, planned: Planned) -> Injury | None:
+        """Do it. None if the victim is not there or suffers already."""
+        target, number = planned.kind.target, planned.victim
+        victim = f"{target}-{number + 1}" if target in ("worker", "proxy") else target
+        if victim in self.suffering:
+            self.spared += 1
+            return None
+        injury = Injury(planned, victim, time.monotonic())
+        heal = self._strike(planned)
+        if heal is None:
+            self.spared += 1
+            return None
+        self.done.append(injury)
+        self.suffering.add(victim)
+        due = injury.began + planned.seconds
+        heapq.heappush(self._cures, (due, next(self._count), injury, heal))
+        return injury
+
+    def heal(self, *, everything: bool = False) -> None:
+        """Undo the faults whose time is over, or all of them."""
+        while self._cures and (everything or self._cures[0][0] <= time.monotonic()):
+            _, _, injury, heal = heapq.heappop(self._cures)
+            heal()
+            injury.healed = time.monotonic()
+            self.suffering.discard(injury.victim)
+
+    def _strike(self, planned: Planned) -> Heal | None:
+        target = planned.kind.target
+        if target in ("worker", "coordinator"):
+            fleet = self.fleet
+            member = fleet.coordinator if target == "coordinator" else fleet.workers[planned.victim]
+            return self._strike_process(planned.kind.name.split()[1], member)
+        if target == "proxy":
+            return self._strike_connection(planned)
+        if target == "link":
+            return self._pull_cable(self.fleet.network)
+        return self._strike_disk(planned.kind.name, self.disk)
+
+    def _strike_process(self, how: str, member: Member) -> Heal | None:
+        process = member.alive
+        if process is None:
+            return None
+        if how == "killed":
+            process.kill()
+        elif how == "terminated":
+            process.terminate()
+        else:
+            process.send_signal(signal.SIGSTOP)
+            return lambda: thaw(process)
+        return nothing
+
+    def _strike_connection(self, planned: Planned) -> Heal:
+        proxy, amount = self.fleet.proxies[planned.victim], planned.amount
+        how = planned.kind.name.removeprefix("connection ")
+        if how == "cut":
+            proxy.cut()
+            return nothing
+        if how == "stalled":
+            proxy.stall()
+        elif how == "stalled one way":
+            proxy.stall(up=amount < 0.5, down=amount >= 0.5)
+        elif how == "delayed":
+            proxy.delay(LONGEST_DELAY * amount)
+        else:
+            proxy.throttle(SLOWEST * (FASTEST / SLOWEST) ** amount)
+        return proxy.calm
+
+    def _pull_cable(self, network: Network | None) -> Heal | None:
+        if network is None:
+            return None
+        network.link("down")
+        return lambda: network.link("up")
+
+    def _strike_disk(self, how: str, disk: SmallDisk | None) -> Heal | None:
+        if disk is None:
+            return None
+        if how == "disk full":
+            disk.fill()
+            return disk.drain
+        disk.read_only(True)
+        return lambda: disk.read_only(False)
+
+
+def thaw(process: subprocess.Popen[bytes]) -> None:
+    """Let a stopped process go on; it may have been killed since."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGCONT)

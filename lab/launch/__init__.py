@@ -1,0 +1,1 @@
+"""Starting coordinators and workers: on this machine, in containers."""

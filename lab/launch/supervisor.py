@@ -1,0 +1,252 @@
+"""Starts a coordinator and workers as child processes, restarts what dies, ends everything.
+
+A coordinator that is killed comes back at the same address and goes on from its newest good
+checkpoint; a worker that is killed is replaced; a worker that leaves politely is not. Who dies
+again and again soon after its start is given up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO
+
+from coordinator.checkpointing.writer import NEWEST
+from coordinator.run.directory_owner import OwnedRunDir, holds_checkpoints
+from lab.launch import children
+from lab.launch.children import AtWork, Child, News
+from lab.launch.restarts import Restarts
+from microgpt.support import cli, signals
+from microgpt.support.cli import INTERRUPTED, UserError
+from microgpt.support.isolation import isolated
+
+#: After Ctrl-C workers have this long to end by themselves, and a moment after the coordinator.
+LEAVE_SECONDS = 0.9
+MOMENT_SECONDS = 0.3
+#: The coordinator has the last steps to save, and gives up a slow disk by itself. On a machine so
+#: busy that this takes long it is waited for all the same.
+SAVE_SECONDS = 10.0
+POLITE = (0, *(128 + number for number in signals.SIGNALS))
+
+
+class Supervisor:
+    """One run on this machine. ``coordinator`` and ``worker`` are their command line flags.
+
+    ``private``: nobody else can bind to the address ``bind``.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        directory: OwnedRunDir,
+        *,
+        bind: str,
+        private: bool,
+        coordinator: list[str],
+        worker: list[str],
+        workers: int,
+        resume: str | None,
+    ) -> None:
+        self._root, self._directory = root, directory
+        self._bind, self._resume = bind, resume
+        self._logs = directory.path / "logs"
+        self._saved_before = _saved(directory.path)
+        # Nobody else can be at our private socket, so that workers may start before the
+        # coordinator. At an address of the user's somebody may: they wait until it is taken.
+        self._address = bind if private else ""
+        self._due = dict.fromkeys(range(workers + 1), 0.0)  # when who is to be started
+        self._coordinator, self._worker = coordinator, worker
+        self._children: dict[int, Child] = {}
+        self._restarts = {number: Restarts() for number in range(workers + 1)}
+        self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self._signal = 0  # the first that wants us to end
+        self._exit_code: int | None = None
+
+    def listen(self) -> None:
+        """From here on signals end the run and not just this process."""
+        cli.expect_block(True)  # the coordinator's
+        for caught in signals.SIGNALS:
+            signal.signal(caught, self._on_signal)
+
+    def run(self) -> int:
+        """Until the run is over. Returns the exit code; no child is left. Raises UserError."""
+        try:
+            while self._exit_code is None:
+                self._start_due()
+                news = self._next_news()
+                if isinstance(news, AtWork):
+                    self._on_work(news)
+                elif self._signal:
+                    self._exit_code = 128 + self._signal
+                elif news is not None:
+                    self._on_end(news)
+            return self._exit_code
+        finally:
+            self._end_all()
+
+    def _next_news(self) -> News:
+        """What happens next to a child; None after a signal, or if somebody is to be started."""
+        due = [at for number, at in self._due.items() if number == 0 or self._address]
+        timeout = max(0.0, min(due) - time.monotonic()) if due else None
+        with contextlib.suppress(queue.Empty):
+            return self._news.get(timeout=timeout)
+        return None
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signal = self._signal or int(number)
+        self._news.put(None)
+
+    def _on_work(self, news: AtWork) -> None:
+        self._restarts[news.child.number].works(time.monotonic())
+        if news.child.number == 0:
+            self._directory.keep()
+            # One that comes back must be where its workers look for it, also if it had chosen
+            # the port.
+            self._bind, self._address = news.text, reachable(news.text)
+
+    def _on_end(self, child: Child) -> None:
+        code = child.process.returncode
+        self._children.pop(child.number, None)
+        if child.number == 0 and code >= 0:
+            self._exit_code = code
+        elif code < 0:
+            self._on_killed(child, _signal_name(code))
+        elif code == 0:
+            return  # told to stop; the coordinator will end, too
+        elif code in POLITE:
+            self._say(f"{child.name} has left")
+            self._stop_without_workers(INTERRUPTED)
+        else:
+            self._say(f"{child.name} cannot work: {self._last_words(child.number)}")
+            self._stop_without_workers(1)
+
+    def _on_killed(self, child: Child, how: str) -> None:
+        if child.number == 0:
+            cli.clear_block()
+        now, restarts = time.monotonic(), self._restarts[child.number]
+        pause = restarts.died(now)
+        if pause is not None:
+            when = f" in {pause:g} s" if pause else ""
+            self._say(f"{child.name} was killed ({how}); starting it again{when}")
+            self._due[child.number] = now + pause
+            return
+        text = f"{child.name} was killed {restarts.deaths} times soon after its start ({how})"
+        if child.number == 0:
+            raise UserError(f"{text}; it is given up")
+        self._say(f"{text}; it is given up: {self._last_words(child.number)}")
+        self._stop_without_workers(1)
+
+    def _stop_without_workers(self, code: int) -> None:
+        if not any(self._children) and not any(self._due):  # the coordinator is 0
+            self._say("no worker is left; stopping")
+            self._exit_code = code
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for number, at in sorted(self._due.items()):
+            if at <= now and (number == 0 or self._address):
+                del self._due[number]
+                if number:
+                    self._start_worker(number)
+                else:
+                    self._start_coordinator()
+
+    def _start_coordinator(self) -> None:
+        saved = _saved(self._directory.path)
+        # Until it has saved something it has not begun, and begins as the user has said.
+        resume = self._resume if saved == self._saved_before else "auto"
+        more = [] if resume is None else ["--resume", resume]
+        lock = self._directory.descriptor
+        flags = [*self._coordinator, "--bind", self._bind, *more, "--lock", str(lock)]
+        self._start(0, "coordinator", flags, None, lock)
+
+    def _start_worker(self, number: int) -> None:
+        name = f"worker-{number}"
+        flags = [*self._worker, "--connect", self._address, "--name", name]
+        with self._open_log(number) as log:
+            self._start(number, "worker", flags, log)
+
+    def _open_log(self, number: int) -> BinaryIO:
+        """The worker's log; its folder is made anew if somebody has deleted it."""
+        path = self._logs / f"worker-{number}.log"
+        try:
+            for made in (self._logs, path):
+                self._directory.will_make(made)
+            self._logs.mkdir(parents=True, exist_ok=True)
+            return open(path, "ab")
+        except OSError as error:
+            self._say(f"warning: worker-{number} has no log: {path}: {error.strerror}")
+            return open(os.devnull, "ab")
+
+    def _start(
+        self, number: int, module: str, flags: list[str], log: BinaryIO | None, *passed: int
+    ) -> None:
+        def command(announce: int) -> list[str]:
+            ours = ["--parent", str(os.getpid()), "--announce", str(announce)]
+            return isolated(self._root, module, [*flags, *ours])
+
+        self._children[number] = children.start(number, command, log, passed, self._news)
+
+    def _last_words(self, number: int) -> str:
+        log = self._logs / f"worker-{number}.log"
+        with contextlib.suppress(OSError):
+            lines = log.read_text(errors="replace").strip().splitlines()
+            if lines:
+                return lines[-1].removeprefix("error: ")
+        return f"see {log}"
+
+    def _end_all(self) -> None:
+        """Ask everybody to leave, wait for the coordinator to save, and end the others."""
+        began = time.monotonic()
+        everybody = [child for _, child in sorted(self._children.items())]
+        children.ask_to_leave(everybody)
+        coordinator = [child for child in everybody if child.number == 0]
+        workers = [child for child in everybody if child.number]
+        until = began + LEAVE_SECONDS
+        children.wait(coordinator, until)
+        moment = time.monotonic() + MOMENT_SECONDS if coordinator else until
+        children.wait(workers, max(until, moment))
+        children.kill(workers)  # the coordinator has the processors for itself now
+        children.wait(coordinator, began + SAVE_SECONDS)
+        if children.kill(coordinator):
+            cli.clear_block()
+            self._say("the coordinator did not end, and was killed")
+        self._hear_last_news(everybody)
+
+    def _hear_last_news(self, ended: list[Child]) -> None:
+        """Whether the run has begun decides what is left behind."""
+        for child in ended:
+            if child.watcher is not None:
+                child.watcher.join(MOMENT_SECONDS)
+        while not self._news.empty():
+            if isinstance(news := self._news.get(), AtWork):
+                self._on_work(news)
+
+    def _say(self, text: str) -> None:
+        cli.say(text, error=True)
+
+
+def _saved(run_dir: Path) -> object:
+    """Something that changes when a run saves its first checkpoint in the directory."""
+    try:
+        entry = (run_dir / NEWEST).stat()
+    except OSError:
+        return holds_checkpoints(run_dir)
+    return entry.st_dev, entry.st_ino, entry.st_mtime_ns
+
+
+def reachable(bind: str) -> str:
+    """The address at which this machine's workers find a coordinator bound to every interface."""
+    return bind.replace("//*:", "//127.0.0.1:").replace("//0.0.0.0:", "//127.0.0.1:")
+
+
+def _signal_name(code: int) -> str:
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

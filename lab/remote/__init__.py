@@ -1,0 +1,1 @@
+"""Asking a running coordinator for its checkpoints."""

@@ -1,0 +1,1 @@
+"""Inventing documents on a command line: options, output, the interactive prompt."""

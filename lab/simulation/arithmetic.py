@@ -1,0 +1,134 @@
+"""What virtual workers compute, and the quiet run that every schedule is compared with.
+
+The bits of a step's shards are the same in every schedule, as long as nothing is wrong; so they
+are computed once, and found by the very weights and documents the next time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from microgpt.config import TrainingConfig
+from microgpt.engine import make_engine
+from microgpt.engine.base import ShardGradient
+from microgpt.model import GPTConfig, parameter_shapes
+from microgpt.numerics.vectors import Vector, vector_from_map, vector_to_map
+from microgpt.optim.reduction import tree_sum
+from microgpt.parameters import to_bytes
+from microgpt.protocol import messages
+from microgpt.training import (
+    Corpus,
+    TrainingState,
+    Validation,
+    advance,
+    initial_state,
+    validation_loss,
+)
+from worker.state import Job
+
+STAND_IN = "stand-in"
+REMEMBERED = 20_000  # shards; a program that trains wrongly must not fill the memory
+
+NAMES = ("ada", "bea", "cab", "dab", "abba", "ed", "bede", "dada", "ace", "ebba", "cade", "bab")
+
+HELD_OUT = 0.25  # of the names, where there is an evaluation
+
+Compute = Callable[[Vector, Sequence[Sequence[int]]], ShardGradient]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A training to simulate: ``states[i]`` is that of the quiet run after ``i`` steps."""
+
+    config: TrainingConfig
+    corpus: Corpus
+    calculate: Calculator
+    states: tuple[TrainingState, ...]
+
+
+class Calculator:
+    """The engine of all virtual workers."""
+
+    def __init__(self, compute: Compute, model: GPTConfig) -> None:
+        self._compute = compute
+        self._shapes = parameter_shapes(model)
+        self._known: dict[tuple[object, ...], tuple[bytes, dict[str, bytes]]] = {}
+
+    def __call__(self, job: Job, seconds: float, lie: bool = False) -> messages.Answer:
+        """The answer to a job that has taken so long; wrong in one bit if it is to ``lie``."""
+        task = job.task
+        key = (b"".join(job.weights.values()), task.documents, task.training)
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            result = self._compute(vector_from_map(job.weights, self._shapes), task.documents)
+            gradient = vector_to_map(result.gradient, self._shapes) if task.training else {}
+            known = to_bytes(result.losses), gradient
+            self._known[key] = known
+        losses, gradient = known
+        if lie and not task.training:
+            losses = bytes([losses[0] ^ 1]) + losses[1:]
+        elif lie:
+            first = gradient["wte"]
+            gradient = {**gradient, "wte": bytes([first[0] ^ 1]) + first[1:]}
+        place = task.step, task.start, task.count
+        return messages.Answer(
+            task.run, task.life, *place, seconds, losses, gradient, task.training
+        )
+
+
+def stand_in(params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
+    """A pure function of weights and documents whose sum depends on the order, like a gradient."""
+    losses, gradients = [], []
+    pattern = np.arange(len(params)) * 0.6180339887 % 1.0 - 0.5
+    for document in documents:
+        mixed = (
+            sum((place + 1) * 7919 * token for place, token in enumerate(document)) % 1009 / 1009
+        )
+        losses.append(1.0 + mixed + 0.1 * float(params[0]))
+        gradients.append(params * (mixed - 0.3) + pattern * mixed)
+    return ShardGradient(tuple(losses), tree_sum(gradients))
+
+
+@cache
+def lesson(steps: int, batch_size: int, engine: str, eval_every: int = 0) -> Lesson:
+    """A training of this size on a tiny model, with the quiet run computed without a network.
+
+    Some names are held out if ``eval_every`` is not 0.
+    """
+    held_out = HELD_OUT if eval_every else 0.0
+    corpus = Corpus(NAMES, 42, held_out)
+    width = 2 if engine == STAND_IN else 4
+    model = GPTConfig(corpus.tokenizer.vocab_size, 1, width, 1, 4)
+    config = TrainingConfig(model, steps=steps, batch_size=batch_size, validation_fraction=held_out)
+    compute = stand_in if engine == STAND_IN else make_engine(engine, model).gradients
+    states = [initial_state(config, corpus)]
+    last = model.block_size + 1  # what lies behind it is not sent
+    for step in range(steps):
+        documents = [document[:last] for document in corpus.batch(step, batch_size)]
+        results = [compute(states[-1].params, [document]) for document in documents]
+        losses = [result.losses[0] for result in results]
+        total = tree_sum([result.gradient for result in results])
+        after = advance(config, states[-1], total, losses)
+        if eval_every and (after.step % eval_every == 0 or after.step == steps):
+            held = [compute(after.params, [x[:last]]).losses[0] for x in corpus.validation]
+            after = replace(after, validation=Validation(after.step, validation_loss(held)))
+        states.append(after)
+    return Lesson(config, corpus, Calculator(compute, model), tuple(states))
+
+
+def same_state(one: TrainingState, other: TrainingState) -> bool:
+    """Whether two states are equal in every bit of all that decides the future, and the losses."""
+    if one is other:
+        return True
+    numbers = ((one.params, other.params), (one.m, other.m), (one.v, other.v))
+    plain = replace(one, params=other.params, m=other.m, v=other.v)
+    return all(a.tobytes() == b.tobytes() for a, b in numbers) and (
+        (plain.step, plain.rng_state, plain.losses, plain.validation)
+        == (other.step, other.rng_state, other.losses, other.validation)
+    )

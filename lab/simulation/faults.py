@@ -1,0 +1,205 @@
+"""What each kind of fault does to the world, and how it passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from coordinator.checkpointing.writer import NEWEST
+from lab.simulation.network import DOWN, UP
+from lab.simulation.plan import SLOT_FAULTS, Fault
+from lab.simulation.processes import Process
+
+if TYPE_CHECKING:
+    from lab.simulation.world import Slot, World
+
+
+def happen(world: World, fault: Fault) -> None:
+    """The moment of a fault."""
+    world.clock.trace("FAULT", f"{fault.kind} (slot {fault.slot + 1}, {fault.seconds:.2f} s)")
+    slot = world.slots[fault.slot]
+    slot.harmed = slot.harmed or fault.kind in SLOT_FAULTS
+    _FAULTS[fault.kind](world, slot, fault)
+
+
+def heal(world: World) -> None:
+    """Nothing goes wrong from now on; there is at least one worker."""
+    world.clock.trace("FAULT", "no more faults")
+    world.healed = True
+    world.disk.full, world.disk.seconds = False, 0.02
+    world.disk.on_write = lambda: None
+    honest = [slot for slot in world.slots if not slot.lies]
+    for slot in honest:
+        slot.slowness, slot.host.delay = 1.0, 0.002
+        slot.host.corrupt = {UP: 0, DOWN: 0}
+        _cut(world, slot, (UP, DOWN), False)
+    if world.coordinator is not None:
+        world.coordinator.fuse = None
+    if all(slot.worker is None for slot in honest) or world.rng.random() < 0.5:
+        for slot in honest:
+            slot.returns = True
+            slot.start()
+    world.clock.after(world.patience(), world.deadline)
+
+
+def _kill_worker(world: World, slot: Slot, fault: Fault) -> None:
+    if slot.worker is not None:
+        slot.returns = fault.amount < 0.8
+        slot.worker.kill()
+
+
+def _vanish(world: World, slot: Slot, fault: Fault) -> None:
+    if slot.worker is not None:
+        slot.returns = fault.amount < 0.8
+        slot.worker.vanish()
+
+
+def _leave(world: World, slot: Slot, fault: Fault) -> None:
+    if slot.worker is not None:
+        slot.returns = fault.amount < 0.5
+        slot.worker.deliver(slot.worker.stop)
+
+
+def _join(world: World, slot: Slot, fault: Fault) -> None:
+    slot.returns = True
+    slot.start()
+
+
+def _freeze_worker(world: World, slot: Slot, fault: Fault) -> None:
+    _freeze(world, slot.worker, fault.seconds)
+
+
+def _freeze_coordinator(world: World, slot: Slot, fault: Fault) -> None:
+    world.jumps += 1
+    _freeze(world, world.coordinator, fault.seconds)
+
+
+def _freeze(world: World, process: Process | None, seconds: float) -> None:
+    if process is None or process.frozen:
+        return
+    process.freeze()
+    world.clock.after(seconds, process.thaw)
+    way = DOWN if process is world.coordinator else UP
+    for slot in world.slots:
+        for connection in slot.connections[-1:]:
+            if process in (connection.worker, connection.coordinator):
+                world.network.watch(connection, way)
+
+
+def _cut_one(world: World, slot: Slot, fault: Fault) -> None:
+    ways = [(UP, DOWN), (UP,), (DOWN,)][int(fault.amount * 3)]
+    _cut(world, slot, ways, True)
+    world.clock.after(fault.seconds, _cut, world, slot, ways, False)
+
+
+def _cut_all(world: World, slot: Slot, fault: Fault) -> None:
+    for each in world.slots:
+        each.harmed = True
+        _cut_one(world, each, fault)
+
+
+def _cut(world: World, slot: Slot, ways: tuple[str, ...], cut: bool) -> None:
+    for way in ways:
+        slot.host.cut[way] = cut
+        for connection in slot.connections:
+            if not cut:
+                connection.heal(way)
+            elif connection.open[way]:
+                world.network.watch(connection, way)
+    # A connection that both ends have lost is of no interest any more.
+    slot.connections[:] = [c for c in slot.connections if any(c.open.values())]
+
+
+def _drop(world: World, slot: Slot, fault: Fault) -> None:
+    for connection in slot.connections[-1:]:
+        connection.lose(UP if fault.amount < 0.5 else DOWN)
+
+
+def _delay(world: World, slot: Slot, fault: Fault) -> None:
+    slot.host.delay = 0.002 + fault.amount * 0.4
+    world.clock.after(fault.seconds, setattr, slot.host, "delay", 0.002)
+
+
+def _corrupt(world: World, slot: Slot, fault: Fault) -> None:
+    slot.garbles = True
+    slot.host.corrupt[UP if fault.amount < 0.7 else DOWN] += 1
+
+
+def _slow(world: World, slot: Slot, fault: Fault) -> None:
+    slot.slowness = 1.0 + 12.0 * fault.amount
+    world.clock.after(fault.seconds, setattr, slot, "slowness", 1.0)
+
+
+def _jump_worker(world: World, slot: Slot, fault: Fault) -> None:
+    if slot.worker is not None:
+        slot.worker.skew += (fault.amount - 0.3) * 20
+
+
+def _jump(world: World, slot: Slot, fault: Fault) -> None:
+    world.jumps += 1
+    if world.coordinator is not None:
+        world.coordinator.skew += (fault.amount - 0.3) * 100
+
+
+def _kill_coordinator(world: World, slot: Slot, fault: Fault) -> None:
+    if world.coordinator is None:
+        return
+    if fault.amount < 0.3 or world.coordinator.frozen:
+        world.coordinator.kill()
+    else:  # between two actions
+        world.coordinator.fuse = int(fault.amount * 40)
+
+
+def _kill_in_write(world: World, slot: Slot, fault: Fault) -> None:
+    def strike() -> None:
+        world.disk.on_write = lambda: None
+        if world.coordinator is not None:
+            world.coordinator.kill()
+
+    world.disk.on_write = strike
+
+
+def _stop_coordinator(world: World, slot: Slot, fault: Fault) -> None:
+    if world.coordinator is not None:
+        world.coordinator.deliver(world.coordinator.stop)
+
+
+def _disk_full(world: World, slot: Slot, fault: Fault) -> None:
+    world.disk.full = True
+    world.clock.after(fault.seconds, setattr, world.disk, "full", False)
+
+
+def _disk_slow(world: World, slot: Slot, fault: Fault) -> None:
+    world.disk.seconds = 0.02 + 2.0 * fault.amount
+    world.clock.after(fault.seconds, setattr, world.disk, "seconds", 0.02)
+
+
+def _damage(world: World, slot: Slot, fault: Fault) -> None:
+    newest = max((int(name) for name in world.disk.files if name != NEWEST), default=0)
+    name = NEWEST if fault.amount < 0.5 else str(newest)
+    if world.disk.damage(name):
+        world.clock.trace("FAULT", f"checkpoint file {name} is unreadable")
+
+
+_FAULTS: dict[str, Callable[[World, Slot, Fault], None]] = {
+    "kill worker": _kill_worker,
+    "vanish": _vanish,
+    "freeze worker": _freeze_worker,
+    "cut": _cut_one,
+    "drop connection": _drop,
+    "delay": _delay,
+    "corrupt": _corrupt,
+    "leave": _leave,
+    "slow worker": _slow,
+    "worker clock jumps": _jump_worker,
+    "kill coordinator": _kill_coordinator,
+    "kill coordinator in a write": _kill_in_write,
+    "freeze coordinator": _freeze_coordinator,
+    "stop coordinator": _stop_coordinator,
+    "cut all": _cut_all,
+    "clock jumps": _jump,
+    "disk full": _disk_full,
+    "disk slow": _disk_slow,
+    "join": _join,
+    "file damaged": _damage,
+}

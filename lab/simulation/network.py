@@ -1,0 +1,158 @@
+"""A virtual network between workers and the coordinator, with the manners of ZeroMQ over TCP.
+
+On one connection messages keep their order, and arrive or are lost with it. A cut holds them back.
+What a connection that is gone had under way may still arrive, later than words on a newer one, and
+its last words may arrive twice: ZeroMQ does not do that, but nothing here rests on it.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from lab.simulation.clock import Clock
+from microgpt.protocol.messages import Message, decode, encode
+
+if TYPE_CHECKING:
+    from lab.simulation.processes import VirtualCoordinator, VirtualWorker
+
+UP, DOWN = "up", "down"  # to the coordinator, from the coordinator
+DETECTION = {UP: 1.5, DOWN: 2.0}  # seconds until the receiver calls a connection dead
+RECENT = 4  # messages that may come twice
+LATE = 1.0  # seconds by which words of a dead connection may be late
+UNNOTICED = 0.3  # chance that the other end of a dead connection takes up to LATE to notice
+RETRY = 0.25  # seconds until the end of a connection is told again across a cut
+
+
+class Host:
+    """The network's view of the place where one worker after the other runs."""
+
+    def __init__(self) -> None:
+        self.cut = {UP: False, DOWN: False}
+        self.delay = 0.002  # seconds, on average
+        self.corrupt = {UP: 0, DOWN: 0}  # so many of the next messages are damaged
+
+
+class Network:
+    """``stale`` and ``twice``: the chance that a word of a dead connection comes late, or twice.
+
+    ``detects``: whether a connection without a sign of life is given up. ``codec``: whether
+    messages are really packed and unpacked.
+    """
+
+    def __init__(self, clock: Clock, rng: Random) -> None:
+        self.clock, self.rng = clock, rng
+        self.stale = self.twice = 0.0
+        self.detects = True
+        self.codec = False
+        self.sent = 0
+
+    def watch(self, connection: Connection, way: str) -> None:
+        """Nothing gets through this way from now on: its receiver may give the connection up."""
+        if self.detects:
+            patience = DETECTION[way] + self.rng.uniform(0.0, 0.5)
+            self.clock.after(patience, connection.give_up, way)
+
+
+class Connection:
+    """Between one worker process and one coordinator process. See the module."""
+
+    def __init__(self, network: Network, host: Host, ends: Ends) -> None:
+        self.network, self.host = network, host
+        self.worker, self.coordinator = ends
+        self.peer = self.worker.peer
+        #: Whether the receiver of this way still has the connection.
+        self.open = {UP: True, DOWN: True}
+        self._arrival = {UP: 0.0, DOWN: 0.0}
+        self._held: dict[str, list[Message]] = {UP: [], DOWN: []}
+        self._recent: dict[str, list[Message]] = {UP: [], DOWN: []}
+
+    def send(self, way: str, message: Message) -> None:
+        """Put a message on the way, if the sender still has the connection."""
+        network, clock = self.network, self.network.clock
+        if not self.open[_other(way)]:
+            return
+        network.sent += 1
+        if network.codec:
+            message = decode(encode(message))
+        delay = self.host.delay
+        arrival = max(self._arrival[way], clock.now + delay * network.rng.uniform(0.5, 1.5))
+        self._arrival[way] = arrival
+        clock.after(arrival - clock.now, self._arrive, way, message)
+
+    def _arrive(self, way: str, message: Message) -> None:
+        if not self.open[way]:
+            self._perhaps_later(way, message, self.network.stale)
+        elif self.host.cut[way] or self._held[way]:
+            self._held[way].append(message)
+        else:
+            self._deliver(way, message)
+
+    def _deliver(self, way: str, message: Message) -> None:
+        recent = self._recent[way]
+        recent.append(message)
+        del recent[:-RECENT]
+        damaged = self.host.corrupt[way] > 0
+        if damaged:
+            self.host.corrupt[way] -= 1
+        if way == UP:
+            self.coordinator.deliver(self.coordinator.receive, self, message, damaged)
+        else:
+            self.worker.deliver(self.worker.receive, message, damaged)
+
+    def heal(self, way: str) -> None:
+        """What a cut has held back arrives now."""
+        held, self._held[way] = self._held[way], []
+        for message in held:
+            self._arrive(way, message)
+
+    def give_up(self, way: str) -> None:
+        """The receiver has heard nothing for too long, if that is still so."""
+        sender: Any = self.worker if way == UP else self.coordinator
+        if self.host.cut[way] or sender.frozen or not sender.alive:
+            self.lose(way)
+
+    def lose(self, way: str) -> None:
+        """The receiver of this way has the connection no more; the other end hears of it later."""
+        if not self.open[way]:
+            return
+        self.open[way] = False
+        network = self.network
+        self._held[way].clear()
+        for message in self._recent[way]:
+            self._perhaps_later(way, message, network.twice)
+        if way == UP:
+            self.coordinator.deliver(self.coordinator.lost, self)
+        else:
+            self.worker.deliver(self.worker.lost, self)
+        slow = network.rng.random() < UNNOTICED
+        delay = network.rng.uniform(0.0, LATE if slow else 0.02)
+        network.clock.after(delay, self.tell_end, _other(way))
+
+    def _perhaps_later(self, way: str, message: Message, chance: float) -> None:
+        if self.network.rng.random() < chance:
+            late = self.network.rng.uniform(0.0, LATE)
+            self.network.clock.after(late, self._deliver_again, way, message)
+
+    def _deliver_again(self, way: str, message: Message) -> None:
+        if way == UP:
+            self.coordinator.deliver(self.coordinator.receive, self, message, False)
+        else:
+            self.worker.deliver(self.worker.receive, message, False)
+
+    def tell_end(self, way: str) -> None:
+        """The receiver of this way hears that the other end is gone, if it has not yet."""
+        receiver: Any = self.coordinator if way == UP else self.worker
+        if not self.open[way] or not receiver.alive:
+            return
+        if self.host.cut[way]:
+            self.network.clock.after(RETRY, self.tell_end, way)
+        else:
+            self.lose(way)
+
+
+Ends = tuple["VirtualWorker", "VirtualCoordinator"]
+
+
+def _other(way: str) -> str:
+    return DOWN if way == UP else UP

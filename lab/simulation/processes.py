@@ -1,0 +1,311 @@
+"""Virtual processes: the shells of ``coordinator.event_loop`` and ``worker.client`` without sockets.
+
+The decisions in them are those of production. A process can be frozen, thawed and killed at any
+moment, the coordinator between any two actions.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from coordinator.core import events
+from coordinator.core.state import CoordinatorState
+from lab.simulation.disk import Writer
+from lab.simulation.network import DOWN, UP, Connection
+from lab.simulation.plan import WRONG_BIT
+from microgpt.protocol import messages
+from worker import state as worker_state
+from worker.state import WorkerState
+
+if TYPE_CHECKING:
+    from lab.simulation.world import Slot, World
+
+COORDINATOR_TICK = 0.2  # seconds; coarser than in production, to be quick
+WORKER_TICK = 0.25
+MAX_QUEUED = 8  # jobs at a worker
+
+
+class KilledError(Exception):
+    """The process ends here."""
+
+
+class Process:
+    """``skew`` is what its clock is ahead of virtual time."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world, self.clock, self.name = world, world.clock, name
+        self.alive = True
+        self.frozen = False
+        self.skew = 0.0
+        self._backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+
+    @property
+    def time(self) -> float:
+        """What its clock shows."""
+        return self.clock.now + self.skew
+
+    def deliver(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Do this now, or when the process runs again."""
+        if self.frozen:
+            self._backlog.append((call, arguments))
+        elif self.alive:
+            call(*arguments)
+
+    def freeze(self) -> None:
+        """The process does nothing until ``thaw``."""
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """Go on with what has come in meanwhile."""
+        self.frozen = False
+        backlog, self._backlog = self._backlog, []
+        for call, arguments in backlog:
+            self.deliver(call, *arguments)
+
+    def trace(self, text: str) -> None:
+        """A line of the trace."""
+        self.clock.trace(self.name, text)
+
+
+class VirtualCoordinator(Process):
+    """One life of the coordinator. ``fuse``: it is killed after so many actions."""
+
+    def __init__(self, world: World, state: CoordinatorState) -> None:
+        super().__init__(world, "coordinator")
+        self.state = state
+        self.connections: dict[bytes, Connection] = {}
+        self.fuse: int | None = None
+        self._writer = Writer(self.clock, world.disk, self._saved)
+        self._perform(state.start, self.time)
+        self.clock.after(COORDINATOR_TICK * world.rng.random(), self._tick)
+
+    def _tick(self) -> None:
+        if self.alive:
+            if not self.frozen:
+                self._handle(events.Tick())
+                self.world.audit(self.state)
+            self.clock.after(COORDINATOR_TICK, self._tick)
+
+    def receive(self, connection: Connection, message: messages.Message, damaged: bool) -> None:
+        """A message has come in."""
+        peer = connection.peer
+        if damaged:
+            self.trace(f"<- {connection.worker.name}: damaged bytes")
+            if peer in self.state.workers:
+                self._handle(events.Misbehaved(peer, "not msgpack: damaged by the simulator"))
+            else:
+                refusal = messages.Refuse(self.state.run, self.state.life, "damaged")
+                self._send(events.Send(peer, refusal))
+            return
+        if self.clock.tracing:
+            self.trace(f"<- {connection.worker.name}: {show(message)}")
+        self._handle(events.Received(peer, message))
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is gone."""
+        if self.connections.get(connection.peer) is connection:
+            del self.connections[connection.peer]
+        elif self.world.rng.random() < 0.5:
+            return  # the worker has come back before: not every transport tells of the old one
+        self.trace(f"connection of {connection.worker.name} is gone")
+        self._handle(events.Disconnected(connection.peer))
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        self._handle(events.StopRequested())
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.alive = False
+        self._writer.kill()
+        self.trace("is killed")
+        for connection in list(self.connections.values()):
+            connection.open[UP] = False
+            connection.tell_end(DOWN)
+        self.world.coordinator_gone(killed=True)
+
+    def _judge(self, question: events.Judge, seconds: float) -> None:
+        job = worker_state.Job(question.task, question.weights.weights)
+        self._handle(events.Judged(self.world.lesson.calculate(job, seconds)))
+
+    def _saved(self, event: events.Saved) -> None:
+        if self.alive:
+            self.deliver(self._handle, event)
+
+    def _handle(self, event: events.Event) -> None:
+        self._perform(self.state.handle, event, self.time)
+
+    def _perform(self, decide: Callable[..., list[events.Action]], *arguments: Any) -> None:
+        if not self.alive:
+            return
+        try:
+            for action in decide(*arguments):
+                if self.fuse is not None:
+                    self.fuse -= 1
+                    if self.fuse < 0:
+                        raise KilledError
+                self._act(action)
+        except KilledError:
+            self.kill()
+
+    def _act(self, action: events.Action) -> None:
+        if isinstance(action, events.Send):
+            self._send(action)
+        elif isinstance(action, events.Save):
+            self._writer.submit(action)
+        elif isinstance(action, events.StepDone):
+            self.world.step_done(action.record, self.state)
+        elif isinstance(action, events.Note):
+            self.trace(f"({action.kind}) {action.text}")
+            self.world.noted(action)
+        elif isinstance(action, events.Judge):
+            self.world.judging()
+            seconds = self.world.rng.uniform(0.05, 1.0)
+            self.clock.after(seconds, self.deliver, self._judge, action, seconds)
+        else:
+            self.alive = False
+            self.trace(f"finishes: {action.outcome}, {action.reason}")
+            for connection in list(self.connections.values()):
+                self.clock.after(0.05, connection.tell_end, DOWN)
+            self.world.coordinator_gone(killed=False, finish=action)
+
+    def _send(self, send: events.Send) -> None:
+        connection = self.connections.get(send.peer)
+        if connection is not None:
+            if self.clock.tracing:
+                self.trace(f"-> {connection.worker.name}: {show(send.message)}")
+            connection.send(DOWN, send.message)
+
+
+class VirtualWorker(Process):
+    """One life of a worker. It finds its coordinator again whenever the connection is gone."""
+
+    def __init__(self, world: World, slot: Slot, number: int) -> None:
+        super().__init__(world, f"{slot.name}.{number}")
+        self.slot = slot
+        self.peer = f"{slot.name}.{number}".encode()
+        self.state = WorkerState(slot.name, "virtual")
+        self.connection: Connection | None = None
+        self._perform(self.state.start(self.time))
+        self._reconnect()
+        self.clock.after(WORKER_TICK * world.rng.random(), self._tick)
+
+    def _tick(self) -> None:
+        if self.alive:
+            if not self.frozen:
+                self._handle(worker_state.Tick())
+                if len(self.state._queue) > MAX_QUEUED:
+                    self.world.broken(f"{self.name} has {len(self.state._queue)} jobs waiting")
+            self.clock.after(WORKER_TICK, self._tick)
+
+    def _reconnect(self) -> None:
+        self.clock.after(self.world.rng.uniform(0.02, 0.3), self.deliver, self._connect)
+
+    def _connect(self) -> None:
+        coordinator, host = self.world.coordinator, self.slot.host
+        if self.connection is not None:
+            return
+        if coordinator is None or coordinator.frozen or host.cut[UP] or host.cut[DOWN]:
+            self._reconnect()
+            return
+        self.connection = Connection(self.world.network, host, (self, coordinator))
+        coordinator.connections[self.peer] = self.connection
+        self.slot.connections.append(self.connection)
+        self._handle(worker_state.Connected())
+
+    def receive(self, message: messages.Message, damaged: bool) -> None:
+        """A message has come in; a damaged one is the end, as it is in production."""
+        if damaged:
+            self.trace("cannot understand the coordinator")
+            self.end()
+        else:
+            self._handle(worker_state.Received(message))
+
+    def lost(self, connection: Connection | None = None) -> None:
+        """The connection is gone."""
+        self.connection = None
+        self._reconnect()
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        self._handle(worker_state.StopRequested())
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.trace("is killed")
+        self.end()
+
+    def vanish(self) -> None:
+        """The whole machine is gone: nobody ends the connection."""
+        self.trace("vanishes")
+        if self.connection is not None:
+            self.connection.open[DOWN] = False
+            self.world.network.watch(self.connection, UP)
+        self.alive = False
+        self.slot.worker_gone(self)
+
+    def end(self) -> None:
+        """The process is gone, and with it the connection."""
+        if not self.alive:
+            return
+        self.alive = False
+        if self.connection is not None:
+            self.connection.open[DOWN] = False
+            self.clock.after(0.001, self.connection.tell_end, UP)
+        self.slot.worker_gone(self)
+
+    def _handle(self, event: worker_state.Event) -> None:
+        if self.alive:
+            self._perform(self.state.handle(event, self.time))
+
+    def _perform(self, actions: list[worker_state.Action]) -> None:
+        for action in actions:
+            if isinstance(action, worker_state.Send):
+                if self.connection is not None:
+                    self.connection.send(UP, action.message)
+            elif isinstance(action, worker_state.Compute):
+                seconds = self.slot.seconds_for(action.job)
+                self.clock.after(seconds, self.deliver, self._computed, action.job, seconds)
+            elif isinstance(action, worker_state.Configure):
+                seconds = self.world.rng.uniform(0.0, 0.3)
+                made = worker_state.Configured(action.model)
+                self.clock.after(seconds, self.deliver, self._handle, made)
+            elif isinstance(action, worker_state.Leave):
+                self.trace(f"leaves: {action.outcome}, {action.reason}")
+                self.slot.left(action)
+                self.clock.after(0.01, self.end)
+
+    def _computed(self, job: worker_state.Job, seconds: float) -> None:
+        lie = self.world.plan.lie if self.slot.lies else ""
+        if lie == "lazy":
+            return
+        answer: messages.Message = self.world.lesson.calculate(job, seconds, lie=lie == WRONG_BIT)
+        if lie == "failure":
+            task = job.task
+            place = task.step, task.start + task.count - 1, "no reason"
+            answer = messages.Failure(task.run, task.life, *place, task.training)
+        elif lie == "huge":
+            answer = exaggerate(answer)
+        self._handle(worker_state.Computed(job, answer))
+
+
+def exaggerate(answer: messages.Message) -> messages.Message:
+    """An answer with the largest numbers there are."""
+    if not isinstance(answer, messages.Answer) or not answer.training:
+        return answer  # a single loss of held-out documents would be a number, and believed
+    number = struct.pack("<d", sys.float_info.max)
+    gradient = {name: number * (len(part) // 8) for name, part in answer.gradient.items()}
+    return replace(answer, losses=number * answer.count, gradient=gradient)
+
+
+def show(message: messages.Message) -> str:
+    """A message in a trace."""
+    text = type(message).__name__
+    for name in ("step", "start", "count", "reason"):
+        if hasattr(message, name):
+            text += f" {name}={getattr(message, name)}"
+    return f"{text} ({message.life})" if message.life else text

@@ -1,0 +1,258 @@
+"""One schedule: the processes, what happens to them, and what must hold in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from coordinator.core.events import Finish, Note
+from coordinator.core.state import CoordinatorState, Policy
+from coordinator.core.stragglers import STALLED_SECONDS
+from lab.simulation import arithmetic, faults
+from lab.simulation.arithmetic import Lesson, same_state
+from lab.simulation.clock import BrokenPromiseError, Clock
+from lab.simulation.disk import Disk
+from lab.simulation.network import Connection, Host, Network
+from lab.simulation.plan import Plan
+from lab.simulation.processes import VirtualCoordinator, VirtualWorker
+from worker.state import Job, Leave
+
+#: Seconds of virtual time for the rest of a run after the last fault: a constant and per step.
+PATIENCE, PATIENCE_PER_STEP = 15.0, 3.0
+SLOWEST = 8.0  # seconds that a shard takes at most, however slow the worker
+MAX_PENDING = 60  # calls put off, for each worker, and as many for the coordinator
+
+
+class Slot:
+    """A place where workers run, one after the other."""
+
+    def __init__(self, world: World, number: int, lies: bool) -> None:
+        self.world, self.name, self.lies = world, f"worker-{number}", lies
+        self.host = Host()
+        self.slowness = 1.0
+        self.worker: VirtualWorker | None = None
+        self.connections: list[Connection] = []
+        self.harmed = lies  # whether something has happened that may keep its workers silent
+        self.garbles = False  # whether a message of its workers has been damaged on the way
+        self.returns = True  # whether a worker that ends is followed by another
+        self._lives = 0
+
+    def start(self) -> None:
+        """Start a worker, unless one runs."""
+        if self.worker is None and self.world.outcome is None:
+            self._lives += 1
+            self.worker = VirtualWorker(self.world, self, self._lives)
+
+    def worker_gone(self, worker: VirtualWorker) -> None:
+        """A process has ended. What it said may come late, and it be taken for one that lives."""
+        self.harmed = self.harmed or self.world.network.stale > 0.0
+        if self.worker is worker:
+            self.worker = None
+            if self.returns or (self.world.healed and not self.lies):
+                self.world.clock.after(self.world.rng.uniform(0.1, 1.0), self.start)
+
+    def left(self, leave: Leave) -> None:
+        """A worker ends by its own will: it is not started again, except if it left for a while."""
+        if leave.outcome == "refused":
+            self.returns = False
+
+    def seconds_for(self, job: Job) -> float:
+        """How long a job takes here."""
+        pace = self.world.plan.document_seconds * self.slowness * self.world.rng.uniform(0.5, 1.5)
+        return min(job.task.count * pace, SLOWEST)
+
+
+@dataclass
+class Result:
+    """What has become of a schedule: ``problem`` is empty if every promise was kept."""
+
+    plan: Plan
+    problem: str = ""
+    trace: list[str] = field(default_factory=list)
+    events: int = 0
+    messages: int = 0
+    lives: int = 0
+    virtual_seconds: float = 0.0
+    aftermath: float = 0.0
+
+
+class World:
+    """Everything in one schedule. ``outcome`` is how the run has ended, None while it has not."""
+
+    def __init__(self, plan: Plan, lesson: Lesson, folder: Path | None, trace: bool) -> None:
+        self.plan, self.lesson = plan, lesson
+        self.rng = Random(plan.seed ^ 0x5EED)
+        self.clock = Clock(trace)
+        self.network = Network(self.clock, self.rng)
+        self.network.stale, self.network.twice = plan.stale, plan.twice
+        self.network.detects, self.network.codec = plan.detects, plan.codec
+        self.disk = Disk(self.clock, lesson, folder)
+        self.coordinator: VirtualCoordinator | None = None
+        self.outcome: Finish | None = None
+        self.lives = 0
+        self.metrics: list[Mapping[str, Any]] = []
+        self.healed = False
+        self.jumps = 0  # standstills of the coordinator; many at once do look like silence
+        self.slots = [Slot(self, number + 1, lies=False) for number in range(plan.slots)]
+        self._differences = 0
+
+    # --- a run -----------------------------------------------------------------------------------
+
+    def play(self) -> None:
+        """Until the run is over. Raises BrokenPromiseError."""
+        plan, rng = self.plan, self.rng
+        self.start_coordinator()
+        for slot in self.slots:
+            late = rng.random() < 0.2 and plan.liar is None
+            self.clock.after(2.0 if late else rng.uniform(0.0, 0.3), slot.start)
+        if plan.liar is not None:  # comes when the others are there: alone it would be believed
+            for number in range(plan.liars):
+                self.slots.append(Slot(self, plan.liar + number + 1, lies=True))
+                self.slots[-1].returns = False
+                self.clock.after(0.7, self.slots[-1].start)
+        for fault in plan.faults:
+            self.clock.after(fault.at, faults.happen, self, fault)
+        self.clock.after(plan.heals_at, faults.heal, self)
+        self.clock.run(lambda: self.outcome is not None)
+        self._check_end()
+
+    def start_coordinator(self) -> None:
+        """Start a life of the coordinator, from the newest good checkpoint."""
+        if self.coordinator is not None or self.outcome is not None:
+            return
+        plan, lesson = self.plan, self.lesson
+        self.lives += 1
+        state = self.disk.newest()
+        training = state or lesson.states[0]
+        self.clock.trace("coordinator", f"starts life {self.lives} after step {training.step}")
+        self.metrics = [line for line in self.metrics if line["step"] <= training.step]
+        policy = Policy(
+            plan.shard_size,
+            plan.checkpoint_every,
+            1.5,
+            plan.verify_fraction,
+            max(1, plan.eval_every),
+            plan.save_evaluated,
+        )
+        run = "run" if state else f"run{self.lives}"
+        self.coordinator = VirtualCoordinator(
+            self,
+            CoordinatorState(
+                lesson.config, lesson.corpus, training, policy, run=run, life=f"life{self.lives}"
+            ),
+        )
+
+    def coordinator_gone(self, *, killed: bool, finish: Finish | None = None) -> None:
+        """A life has ended: another one follows, unless the run is over."""
+        self.coordinator = None
+        if finish is not None:
+            excused = self.disk.full
+            if finish.outcome == "done":
+                self.outcome = finish
+                return
+            if finish.outcome == "failed" and "last checkpoint" in finish.reason:
+                excused = True
+            if finish.outcome == "failed" and not excused:
+                self.broken(f"the run has failed: {finish.reason}")
+        self.clock.after(self.rng.uniform(0.05, 1.0 if killed else 2.0), self.start_coordinator)
+
+    # --- promises --------------------------------------------------------------------------------
+
+    def broken(self, what: str) -> None:
+        """A promise is broken."""
+        raise BrokenPromiseError(what)
+
+    def step_done(self, record: Mapping[str, Any], state: CoordinatorState) -> None:
+        """Every step must follow the one before and give the bits of the quiet run."""
+        step = record["step"]
+        last = self.metrics[-1]["step"] if self.metrics else 0
+        if step != last + 1:
+            self.broken(f"step {step} is recorded after step {last}")
+        if not same_state(state.training, self.lesson.states[step]):
+            self.broken(f"step {step} has other bits than in the quiet run")
+        if record["documents"] != self.lesson.config.batch_size:
+            self.broken(f"step {step} has counted {record['documents']} documents")
+        self.metrics.append(record)
+        self.clock.trace("coordinator", f"step {step} done")
+
+    def judging(self) -> None:
+        """A shard is computed at the coordinator's, which honest workers never make necessary."""
+        if self.plan.liar is None:
+            self.broken("honest workers have a shard judged")
+
+    def noted(self, note: Note) -> None:
+        """Look for lines that must not appear."""
+        if note.kind == "difference":
+            self._differences += 1
+            if self.plan.liar is None:
+                self.broken(f"honest workers are said to differ: {note.text}")
+        elif note.kind in ("silent", "expelled"):
+            slot = next(slot for slot in self.slots if slot.name == note.details["worker"])
+            excused = slot.harmed or self.jumps >= 3
+            if note.kind == "expelled":
+                excused = slot.garbles or slot.lies
+            if not excused:
+                self.broken(f"a worker is given up without a cause: {note.text}")
+
+    def audit(self, state: CoordinatorState) -> None:
+        """What must hold at any time."""
+        if state.closing is None:
+            try:
+                state.ledger.audit()
+            except AssertionError as error:
+                self.broken(str(error))
+            for shard, owners in state.ledger.owners.items():
+                for peer in owners:
+                    if peer not in state.workers:
+                        self.broken(f"{shard} is owed by a worker that is not there")
+        places = len(self.slots) + 1
+        if self.clock.pending > MAX_PENDING * places:
+            self.broken(f"{self.clock.pending} things are waiting to happen")
+        if len(state.workers) > 4 * places:
+            self.broken(f"{len(state.workers)} workers are known at {places} places")
+
+    def deadline(self) -> None:
+        """The time for the rest of the run is over."""
+        if self.outcome is None:
+            step = self.coordinator.state.training.step if self.coordinator else "no coordinator"
+            self.broken(f"no end in sight after the last fault, at step {step}")
+
+    def patience(self) -> float:
+        """Seconds in which the rest of the run must be done once nothing goes wrong any more."""
+        lazy = STALLED_SECONDS if self.plan.liar is not None and self.plan.lie == "lazy" else 0.0
+        return PATIENCE + lazy * 1.5 + PATIENCE_PER_STEP * self.lesson.config.steps
+
+    def _check_end(self) -> None:
+        steps = self.lesson.config.steps
+        if [line["step"] for line in self.metrics] != list(range(1, steps + 1)):
+            self.broken(f"the record has the steps {[line['step'] for line in self.metrics]}")
+        after = self.lesson.states[1:]
+        if [line["loss"] for line in self.metrics] != [state.losses[-1] for state in after]:
+            self.broken("the record has other losses than the quiet run")
+        seen = [state.validation for state in after]
+        fresh = [now.loss if now and now.step == step else None for step, now in enumerate(seen, 1)]
+        if [line.get("validation_loss") for line in self.metrics] != fresh:
+            self.broken("the record has other validation losses than the quiet run")
+        final = self.disk.newest()
+        if final is None or not same_state(final, self.lesson.states[-1]):
+            self.broken("the last checkpoint is not that of the quiet run")
+
+
+def play(plan: Plan, engine: str, folder: Path | None = None, trace: bool = False) -> Result:
+    """Run a schedule and say what has become of it."""
+    lesson = arithmetic.lesson(plan.steps, plan.batch_size, engine, plan.eval_every)
+    world = World(plan, lesson, folder, trace)
+    result = Result(plan, trace=world.clock.lines)
+    try:
+        world.play()
+    except BrokenPromiseError as error:
+        result.problem = str(error)
+    except Exception as error:  # whatever it is, the seed must be told
+        result.problem = f"{type(error).__name__}: {error}"
+    result.events, result.messages = world.clock.events, world.network.sent
+    result.lives, result.virtual_seconds = world.lives, world.clock.now
+    result.aftermath = world.clock.now - plan.heals_at
+    return result

@@ -1,0 +1,1 @@
+"""Checkpoint files: their container, their format, and what they can be exported to."""

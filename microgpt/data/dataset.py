@@ -1,0 +1,331 @@
+"""Documents to train on: downloaded and verified, embedded in the package, a local file or a URL.
+
+``load_dataset`` is the way in. What it promises about the network is that it never hangs: a server,
+a name server or a captive portal that does not deliver is given up within seconds.
+
+Importing this module is cheap: platformdirs and what downloads need are imported where they are
+used.
+It must not import NumPy or zmq.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import sys
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+
+from microgpt.data.download import DownloadFailedError, Report, download, one_line, show_size
+from microgpt.protocol.schema import MAX_DOCUMENTS as MAX_TOKENS
+from microgpt.support.cache_directory import cache_folder
+
+#: More than this is refused: all documents are kept in memory, as Python strings.
+MAX_BYTES = 2**30
+#: Characters of a document, which goes to workers with a token at either end.
+MAX_CHARACTERS = MAX_TOKENS - 2
+#: What lies there is made when it is read, or is another process's.
+_FLEETING = re.compile(r"/dev/(?!shm/)|/proc/|/sys/")
+
+
+class DatasetError(Exception):
+    """The user's data cannot be used. The message says what is wrong, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file on the web whose bytes are known. A mirror may serve it: the digest decides."""
+
+    url: str
+    sha256: str
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds. ``stall``: for the first and every next 16 KiB; ``names``: for all of the names."""
+
+    stall: float = 5.0
+    names: float = 20.0
+
+
+NAMES = Source(
+    "https://raw.githubusercontent.com/karpathy/makemore/988aa59/names.txt",
+    "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d",
+    228_145,
+)
+_PATIENCE = Patience()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Documents and where they come from.
+
+    ``name`` is "names", "embedded", or the path or URL as given; ``documents`` are stripped and in
+    file order, blank lines left out; ``sha256`` and ``num_bytes`` are those of the file's bytes.
+    """
+
+    name: str
+    documents: tuple[str, ...]
+    sha256: str
+    num_bytes: int
+
+    def fingerprint(self) -> dict[str, str | int]:
+        """What a run records, to recognise its data when it is resumed."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "documents": len(self.documents),
+            "bytes": self.num_bytes,
+        }
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def load_dataset(
+    spec: str = "names",
+    *,
+    report: Report = _to_stderr,
+    cache_dir: Path | None = None,
+    names: Source | None = None,
+    patience: Patience = _PATIENCE,
+) -> Dataset:
+    """The documents of ``spec``, one per line of a UTF-8 text.
+
+    ``"names"``
+        makemore's names, downloaded once into the cache and verified by digest. Without a network
+        the embedded names come instead (``Dataset.name`` is then "embedded"), which ``report`` is
+        told in one line. ``MICROGPT_NAMES_URL`` sets a mirror.
+    ``"embedded"``
+        first names of the 1990 US census, part of the package.
+    ``"http://..."`` or ``"https://..."``
+        downloaded once. The same URL then means the same bytes: the copy in the cache is used, and
+        ``report`` is told where it lies, until the user deletes it.
+    anything else
+        path of a local file (``./names`` for a file of that name).
+
+    The cache is ``cache_dir``, or ``MICROGPT_CACHE_DIR``, or the user's cache directory; if it
+    cannot be written everything still works, without it. Raises DatasetError.
+    """
+    try:
+        spec.encode()
+    except UnicodeEncodeError as error:
+        raise DatasetError(
+            f"{spec!r} is not UTF-8, and no checkpoint can name it: give the file another name"
+        ) from error
+    cache = cache_dir or cache_folder()
+    if spec == "names":
+        return _load_names(names or _names_source(), cache, patience, report)
+    if spec == "embedded":
+        return _load_embedded()
+    if _is_url(spec):
+        return _load_url(spec, cache, patience, report)
+    return _parse(spec, _read_file(spec))
+
+
+def _names_source() -> Source:
+    return replace(NAMES, url=os.environ.get("MICROGPT_NAMES_URL") or NAMES.url)
+
+
+def _load_names(source: Source, cache: Path | None, patience: Patience, report: Report) -> Dataset:
+    path = cache and cache / "names.txt"
+    data = _read_cached(path)
+    if data is not None and _sha256(data) == source.sha256:
+        return _parse("names", data)
+    if data is not None:
+        report(f"{path} is damaged: its SHA-256 is not the expected one")
+    try:
+        data = download(
+            source.url, report, patience.stall, total=patience.names, max_bytes=source.num_bytes
+        )
+        if _sha256(data) != source.sha256:
+            raise DownloadFailedError("what came is not the expected file: its SHA-256 differs")
+    except DownloadFailedError as failure:
+        embedded = _load_embedded()
+        report(
+            f"No names from {source.url} ({failure}): training on the "
+            f"{len(embedded.documents):,} first names embedded in the package instead"
+        )
+        return embedded
+    _store(path, data, report)
+    return _parse("names", data)
+
+
+def _load_embedded() -> Dataset:
+    return _parse("embedded", (resources.files("microgpt.data") / "first_names.txt").read_bytes())
+
+
+def _load_url(url: str, cache: Path | None, patience: Patience, report: Report) -> Dataset:
+    path = cache and cache / f"url-{_sha256(url.encode())[:16]}.txt"
+    data = _read_cached(path)
+    if data is not None:
+        report(f"Using the copy of {url} in {path} (delete it to download it again)")
+        return _parse(url, data)
+    try:
+        data = download(url, report, patience.stall, max_bytes=MAX_BYTES)
+    except DownloadFailedError as failure:
+        raise DatasetError(f"cannot download {url}: {failure}") from failure
+    dataset = _parse(url, data)  # before storing: what cannot be used is not worth keeping
+    _store(path, data, report)
+    return dataset
+
+
+def check_lasting(spec: str) -> None:
+    """Raise DatasetError for a ``spec`` that cannot be read again: a pipe or ``/dev/stdin``.
+
+    Other processes than this one could not read it at all.
+    """
+    if not _is_lasting(spec):
+        raise DatasetError(
+            f"cannot train on {spec!r}: it can be read only once, and a run that goes on reads its "
+            "data again; put the documents into a file"
+        )
+
+
+def check_named(spec: str) -> None:
+    """Raise DatasetError unless ``spec`` is safe to load because a checkpoint names it.
+
+    A checkpoint may come from anywhere: no server is asked and no device opened on its word.
+    """
+    if _is_url(spec):
+        advice = f"give --data {spec} to use what lies there"
+        raise DatasetError(f"the checkpoint says that its data come from {spec}: {advice}")
+    if not _is_lasting(spec):
+        raise DatasetError(
+            f"the checkpoint says that its data are in {spec!r}, which is no regular file: "
+            "say with --data where they are"
+        )
+
+
+def _is_url(spec: str) -> bool:
+    return spec.lower().startswith(("http://", "https://"))
+
+
+def _is_lasting(spec: str) -> bool:
+    """Whether what a path names, if there is anything, is a regular file on a disk, or a folder."""
+    if spec in ("names", "embedded") or _is_url(spec):
+        return True
+    try:
+        paths = (os.path.abspath(spec), os.path.realpath(spec))
+        if any(map(_FLEETING.match, paths)):
+            return False
+        mode = os.stat(spec).st_mode
+    except (OSError, ValueError):  # whoever reads it says what is wrong
+        return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
+def from_documents(documents: Iterable[str]) -> Dataset:
+    """The data set of a program's own documents, as if they stood in a file, one on each line.
+
+    Raises DatasetError if there are none, or if one is no text or holds a line break.
+    """
+    documents = tuple(documents)
+    if wrong := [document for document in documents if not isinstance(document, str)]:
+        raise DatasetError(f"a document is a text, not {type(wrong[0]).__name__}")
+    if any("\n" in document or "\r" in document for document in documents):
+        raise DatasetError("a document holds a line break: a document is one line")
+    try:
+        data = "\n".join(documents).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DatasetError("a document holds half a surrogate pair, which is no letter") from error
+    return _parse("in memory", data)
+
+
+# Bytes to documents
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _parse(name: str, data: bytes) -> Dataset:
+    """The data set in a file's bytes. Raises DatasetError if it is not UTF-8 or has no text."""
+    text = _decode(name, data).removeprefix("\ufeff")
+    # As microgpt.py reads it: universal newlines and nothing else end a line. str.splitlines would
+    # also cut at U+2028, form feeds and the like, which are characters of a document.
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    documents = tuple(document for line in lines if (document := line.strip()))
+    if not documents:
+        what = "has only blank lines" if data else "is empty"
+        raise DatasetError(f"{name!r} {what}: put one document on each line")
+    if max(map(len, documents)) > MAX_CHARACTERS:
+        number = 1 + next(i for i, line in enumerate(lines) if len(line.strip()) > MAX_CHARACTERS)
+        raise DatasetError(
+            f"line {number:,} of {name!r} has {len(lines[number - 1].strip()):,} characters, and a "
+            f"document at most {MAX_CHARACTERS:,}: put one document on each line"
+        )
+    return Dataset(name, documents, _sha256(data), len(data))
+
+
+def _decode(name: str, data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        line = before.count(b"\n") + 1
+        looks = " (it looks like UTF-16)" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        raise DatasetError(
+            f"{name!r} is not UTF-8 text{looks}: byte 0x{data[error.start]:02x} at offset "
+            f"{error.start}, line {line}; save it as UTF-8"
+        ) from error
+
+
+# Files
+
+
+def _read_file(path: str) -> bytes:
+    """All bytes of the user's file. Raises DatasetError."""
+    advice = "--data takes a text file, a URL, 'names' or 'embedded'"
+    try:
+        with open(path, "rb") as file:
+            # One byte too many tells, also for pipes and devices, whose size nobody knows.
+            too_large = os.fstat(file.fileno()).st_size > MAX_BYTES
+            data = b"" if too_large else file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise DatasetError(f"there is no file {path!r}: {advice}") from error
+    except IsADirectoryError as error:
+        raise DatasetError(f"{path!r} is a directory: {advice}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise DatasetError(f"cannot read {path!r}: {one_line(error)}") from error
+    if too_large or len(data) > MAX_BYTES:
+        raise DatasetError(f"{path!r} is larger than {show_size(MAX_BYTES)}: use a part of it")
+    return data
+
+
+def _read_cached(path: Path | None) -> bytes | None:
+    """A file's bytes, or None if it cannot be read: the cache is a convenience."""
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _store(path: Path | None, data: bytes, report: Report) -> None:
+    """Put a whole file into the cache or nothing, however many processes do so at once."""
+    if path is None:
+        report("There is no home directory to keep the download in: next time it comes again")
+        return
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the name without the bytes
+        os.replace(partial, path)
+    except OSError as error:
+        report(f"Cannot keep the download in {path} ({one_line(error)}): next time it comes again")
+    finally:
+        with suppress(OSError):
+            partial.unlink()

@@ -1,0 +1,1 @@
+"""Optimizers, the learning rate, and the one order in which gradients are summed."""

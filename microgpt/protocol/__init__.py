@@ -1,0 +1,1 @@
+"""What coordinator, workers and askers share: messages, their schema, keys."""

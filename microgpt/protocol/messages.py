@@ -1,0 +1,311 @@
+"""The wire protocol of the coordinator with workers, and with whoever asks for checkpoints.
+
+One message is one msgpack map: ``{"kind", "protocol", "run", "life", ...fields of the kind}``.
+``run`` names the training run and ``life`` this start of its coordinator, so that words from an
+earlier life are recognised and dropped. Vectors travel as ``{parameter name: bytes}``, the bytes
+being little-endian float64.
+
+A peer's bytes are hostile until ``decode`` has checked them: sizes, names, types and ranges here
+(see ``fieldchecks``), and the shapes of vectors where the model is known. Nothing here knows
+sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
+
+import msgpack
+
+from microgpt.protocol.schema import (
+    CHECKS,
+    MAX_DOCUMENTS,
+    MAX_LISTED,
+    MAX_PART,
+    MAX_TEXT,
+    NOT_LOOKED_INTO,
+    Stored,
+)
+
+__all__ = [
+    "MAX_DOCUMENTS", "MAX_LISTED", "MAX_MESSAGE_BYTES", "MAX_PART", "MAX_TEXT",
+    "NOT_LOOKED_INTO", "PROTOCOL",
+    "Answer", "CheckpointList", "CheckpointPart", "Failure", "FetchCheckpoint", "Goodbye",
+    "Heartbeat", "Hello", "Introduce", "ListCheckpoints", "Message", "NoCheckpoint",
+    "ProtocolError", "Question", "Refuse", "Reply", "Status", "Stop", "Stored", "Task",
+    "VersionMismatchError", "Weights", "Welcome", "decode", "encode",
+]  # fmt: skip
+
+PROTOCOL = 2
+#: Largest message that is read at all; the transport enforces it too.
+MAX_MESSAGE_BYTES = 256 << 20
+MAX_MATRICES = 100_000  # entries of a map of parameters
+
+
+class ProtocolError(Exception):
+    """A peer's message breaks the protocol; the message says how."""
+
+
+class VersionMismatchError(ProtocolError):
+    """A peer speaks another version of the protocol."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What every message carries: the run and the coordinator's life it belongs to.
+
+    Both are empty before a worker has been welcomed.
+    """
+
+    run: str
+    life: str
+
+
+# --- from a worker -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hello(Message):
+    """A worker offers to work. ``engine`` is the name of the engine it computes with.
+
+    ``libm`` is the digest of what its C library computes; see ``microgpt.numerics.platform_fingerprint``.
+    """
+
+    name: str
+    engine: str
+    libm: str
+
+
+@dataclass(frozen=True)
+class Heartbeat(Message):
+    """A worker is alive, whatever it is computing.
+
+    ``ready``: its engine has been made for this model. No work is given to it before.
+    """
+
+    ready: bool
+
+
+@dataclass(frozen=True)
+class Status(Message):
+    """Something people should know about a worker, such as that it is compiling."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Answer(Message):
+    """Losses and summed gradient of one shard of a step (counted from 0).
+
+    ``losses``: little-endian float64, one per document. ``seconds``: time the engine took.
+    ``gradient`` is empty where ``training`` is False, as in the task.
+    """
+
+    step: int
+    start: int
+    count: int
+    seconds: float
+    losses: bytes
+    gradient: Mapping[str, bytes]
+    training: bool = True
+
+
+@dataclass(frozen=True)
+class Failure(Message):
+    """A shard has no finite gradient or loss; ``document`` is its position in the batch."""
+
+    step: int
+    document: int
+    reason: str
+    training: bool = True
+
+
+@dataclass(frozen=True)
+class Goodbye(Message):
+    """A worker leaves; what it owes must be given to others."""
+
+
+# --- from the coordinator ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Welcome(Message):
+    """A worker is taken in as number ``worker``; ``model`` has the fields of GPTConfig.
+
+    ``seconds`` is the longest time between two messages of a worker that lives.
+    """
+
+    worker: int
+    seconds: float
+    model: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Introduce(Message):
+    """A message came from somebody the coordinator does not know: say Hello again."""
+
+
+@dataclass(frozen=True)
+class Weights(Message):
+    """The weights that shards of ``step`` are to be computed with."""
+
+    step: int
+    weights: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Task(Message):
+    """One shard of a step: ``count`` documents (token ids) from position ``start`` of the batch.
+
+    ``training`` False: the losses of held-out documents are wanted, after ``step`` updates, and no
+    gradient.
+    """
+
+    step: int
+    start: int
+    count: int
+    documents: tuple[tuple[int, ...], ...]
+    training: bool = True
+
+
+@dataclass(frozen=True)
+class Refuse(Message):
+    """The worker cannot take part, and trying again will not help."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stop(Message):
+    """There is no more work; the worker ends."""
+
+    reason: str
+
+
+# --- checkpoints: questions of anybody, and the coordinator's replies ----------------------------
+#
+# Who asks is no worker and says no Hello; ``run`` and ``life`` are empty. ``number`` is the asker's
+# own for a question, and comes back in the reply.
+
+
+@dataclass(frozen=True)
+class ListCheckpoints(Message):
+    """Which checkpoints are there?"""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class FetchCheckpoint(Message):
+    """The bytes of the checkpoint of step ``wanted`` from ``offset`` on; None: of the newest.
+
+    The newest one is not sent if its step is ``known``.
+    """
+
+    number: int
+    wanted: int | None
+    offset: int
+    known: int | None
+
+
+@dataclass(frozen=True)
+class CheckpointList(Message):
+    """The newest checkpoints in ascending order of steps; ``omitted`` older ones are left out.
+
+    Entries are plain tuples once they are decoded: ``Stored._make`` names their fields.
+    """
+
+    number: int
+    entries: tuple[Stored, ...]
+    omitted: int
+
+
+@dataclass(frozen=True)
+class CheckpointPart(Message):
+    """``data``: the ``MAX_PART`` bytes of a file of ``total`` from ``offset``, or what is left."""
+
+    number: int
+    step: int
+    total: int
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class NoCheckpoint(Message):
+    """There is nothing to send. ``again``: beginning anew in a while may help."""
+
+    number: int
+    reason: str
+    again: bool
+
+
+Question: TypeAlias = ListCheckpoints | FetchCheckpoint
+Reply: TypeAlias = CheckpointList | CheckpointPart | NoCheckpoint
+
+
+KINDS: dict[str, type[Message]] = {
+    kind.__name__.lower(): kind
+    for kind in (
+        Hello, Heartbeat, Status, Answer, Failure, Goodbye,
+        Welcome, Introduce, Weights, Task, Refuse, Stop,
+        ListCheckpoints, FetchCheckpoint, CheckpointList, CheckpointPart, NoCheckpoint,
+    )
+}  # fmt: skip
+
+
+_FIELDS: dict[type[Message], tuple[str, ...]] = {
+    kind: tuple(field.name for field in fields(kind)) for kind in KINDS.values()
+}
+
+
+def encode(message: Message, protocol: int = PROTOCOL) -> bytes:
+    """The bytes of a message."""
+    plain: dict[str, Any] = {"kind": type(message).__name__.lower(), "protocol": protocol}
+    for name in _FIELDS[type(message)]:
+        plain[name] = getattr(message, name)
+    packed: bytes = msgpack.packb(plain)
+    return packed
+
+
+def decode(data: bytes | memoryview, longest_list: int = MAX_DOCUMENTS) -> Message:
+    """The message in ``data``.
+
+    ``longest_list`` is 0 at the coordinator: what it is told has no list in it, and lists within
+    lists that promise more than they hold take much memory for a few bytes.
+
+    Raises VersionMismatchError for another version of the protocol, and ProtocolError for
+    anything else that is not exactly one known message.
+    """
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ProtocolError(f"a message of {len(data)} bytes is too long")
+    try:
+        plain = msgpack.unpackb(
+            data, use_list=False, max_map_len=MAX_MATRICES, max_array_len=longest_list
+        )
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise ProtocolError(f"not msgpack: {str(error)[:80] or type(error).__name__}") from error
+    if not isinstance(plain, dict) or "protocol" not in plain:
+        raise ProtocolError("not a message of this protocol")
+    protocol = plain.pop("protocol")
+    if type(protocol) is not int or protocol != PROTOCOL:
+        raise VersionMismatchError(
+            f"the peer speaks protocol {ascii(protocol)[:20]}, this program {PROTOCOL}: "
+            "run the same version on both sides"
+        )
+    return _build(plain)
+
+
+def _build(plain: dict[Any, Any]) -> Message:
+    name = plain.pop("kind", None)
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise ProtocolError("a message of unknown kind")
+    names = _FIELDS[kind]
+    if plain.keys() != set(names):
+        raise ProtocolError(f"a message '{name}' with missing or unknown fields")
+    for field in names:
+        if not CHECKS[field](plain[field]):
+            raise ProtocolError(f"a message '{name}' whose field '{field}' has a wrong value")
+    return kind(**plain)

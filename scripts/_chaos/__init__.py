@@ -1,1 +1,0 @@
-"""Real faults for real processes: what ``scripts/chaos.py`` and the tests inflict on a run."""

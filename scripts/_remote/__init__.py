@@ -1,1 +1,0 @@
-"""Checkpoints of a run that trains somewhere: asked for at the address of its coordinator."""

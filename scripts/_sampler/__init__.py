@@ -1,1 +1,0 @@
-"""The parts of ``scripts/sample.py``: options, printing, the interactive prompt."""

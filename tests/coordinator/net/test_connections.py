@@ -1,0 +1,276 @@
+"""What connections bring without being read, over real sockets and by the rules alone."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from coordinator.net.connections import (
+    FLOOD,
+    LOOKED_AT,
+    MAX_SILENT,
+    MEMBER_HURRIES,
+    MEMBER_SAYS,
+    SLACK,
+    STRANGER_SAYS,
+    STRANGER_UNREAD,
+    STRANGERS_UNREAD,
+    UNREAD,
+    Connections,
+)
+from microgpt.support import tcp
+from tests.processes import eventually
+
+LARGEST = 1000
+Ends = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    """Of a TCP connection: ours, theirs."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        theirs = stack.enter_context(socket.create_connection(listener.getsockname()))
+        yield stack.enter_context(listener.accept()[0]), theirs
+
+
+# --- what the system counts ----------------------------------------------------------------------
+
+
+def test_bytes_count_when_they_have_left_the_systems_queue(ends: Ends) -> None:
+    ours, theirs = ends
+    theirs.sendall(bytes(500))
+    assert ours.recv(200, socket.MSG_WAITALL) == bytes(200)
+    eventually(lambda: tcp.taken_in(ours.fileno()) == 200, "200 of 500 bytes are taken in")
+    assert ours.recv(300, socket.MSG_WAITALL) == bytes(300)
+    assert tcp.taken_in(ours.fileno()) == 500
+    before = tcp.acknowledged(ours.fileno())
+    assert before is not None
+    ours.sendall(bytes(70))
+    eventually(lambda: tcp.acknowledged(ours.fileno()) == before + 70, "70 bytes have arrived")
+
+
+def test_what_is_no_tcp_connection_has_no_counts() -> None:
+    one, other = socket.socketpair()
+    with one, other, open(__file__, "rb") as file:
+        other.sendall(bytes(100))
+        assert tcp.taken_in(one.fileno()) is None
+        assert tcp.taken_in(file.fileno()) is None
+        assert tcp.acknowledged(file.fileno()) is None
+        closed = one.fileno()
+    assert tcp.taken_in(closed) is None
+    assert tcp.address_of(closed) is None
+
+
+def test_a_connection_broken_off_delivers_nothing_more(ends: Ends) -> None:
+    ours, theirs = ends
+    theirs.sendall(bytes(500))
+    tcp.abort(ours.fileno(), ("127.0.0.1", 1))
+    assert ours.recv(100) == bytes(100), "it is another's connection, and is left alone"
+    tcp.abort(ours.fileno(), theirs.getsockname())
+    with pytest.raises(OSError):  # noqa: PT011 - not connected, or reset if there was more to read
+        ours.recv(100)
+    with pytest.raises(ConnectionResetError):
+        theirs.recv(1)
+
+
+def test_a_local_connection_is_broken_off_as_well() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        tcp.abort(one.fileno(), tcp.address_of(one.fileno()))
+        assert other.recv(1) == b""
+        assert one.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("sizes", "plain", "encrypted"),
+    [((0,), 2, 35), ((222,), 224, 257), ((223,), 225, 265), ((255, 256), 522, 595)],
+)
+def test_frames_on_the_wire(sizes: tuple[int, ...], plain: int, encrypted: int) -> None:
+    assert tcp.frame_bytes(sizes, encrypted=False) == plain
+    assert tcp.frame_bytes(sizes, encrypted=True) == encrypted
+
+
+# --- the rules -----------------------------------------------------------------------------------
+
+
+class Crowd(Connections):
+    """Connections of which we say what has come."""
+
+    def __init__(self) -> None:
+        self.came: dict[int, int] = {}
+        super().__init__(LARGEST, self.came.get)
+        self.members = {b"member"}
+
+    def joins(self, descriptor: int, peer: bytes | None = None) -> None:
+        assert [*self.opened(descriptor)] == []
+        self.came[descriptor] = 0
+        if peer is not None:
+            self.says(descriptor, peer)
+
+    def says(self, descriptor: int, peer: bytes) -> str:
+        self.came[descriptor] += 12
+        return self.heard(descriptor, peer, (10,))
+
+    def brings(self, descriptor: int, count: int) -> None:
+        self.came[descriptor] += count
+
+
+@pytest.mark.parametrize(
+    ("peer", "allowed"),
+    [(b"stranger", STRANGER_UNREAD), (None, STRANGER_UNREAD), (b"member", 2 * LARGEST + SLACK)],
+)
+def test_unread_bytes_of_one(peer: bytes | None, allowed: int) -> None:
+    crowd = Crowd()
+    crowd.joins(5, peer)
+    crowd.brings(5, allowed)
+    assert crowd.look() == crowd.look_at_all() == []
+    crowd.brings(5, 1)
+    assert crowd.look() == crowd.look_at_all() == [(5, UNREAD)]
+
+
+def test_what_has_been_read_does_not_count() -> None:
+    crowd = Crowd()
+    crowd.joins(5, b"stranger")
+    for _ in range(2 * STRANGER_UNREAD // 12):
+        assert crowd.says(5, b"stranger") in ("", FLOOD)
+        if crowd.look():
+            raise AssertionError("all of it has been read")
+    assert crowd.look_at_all() == []
+
+
+def test_signs_of_life_do_not_add_up_but_a_message_without_an_end_does() -> None:
+    crowd = Crowd()
+    crowd.joins(5, b"talks")
+    crowd.joins(6, b"never ends")
+    for _ in range(10):
+        for descriptor in (5, 6):
+            crowd.brings(descriptor, STRANGER_UNREAD // 4)
+        crowd.says(5, b"talks")
+        found = crowd.look()
+        crowd.drained()
+        if found:
+            break
+    assert found == [(6, UNREAD)]
+    crowd.brings(5, STRANGER_UNREAD)
+    assert (5, UNREAD) not in crowd.look()
+    crowd.brings(5, 1)
+    assert (5, UNREAD) in crowd.look()
+
+
+def test_nobody_saves_up_for_later() -> None:
+    """Bytes forgiven in the middle of a message are not taken off again at its end."""
+    crowd = Crowd()
+    crowd.joins(5, b"saves")
+    for _ in range(50):
+        crowd.says(5, b"saves")
+        crowd.brings(5, 50_000)
+        assert crowd.look() == []
+        crowd.drained()
+        crowd.heard(5, b"saves", (50_000 - 9,))
+        assert crowd.look() == []
+        crowd.drained()
+    crowd.brings(5, STRANGER_UNREAD + 1)
+    assert crowd.look() == [(5, UNREAD)]
+
+
+def test_all_strangers_together_the_worst_first() -> None:
+    crowd = Crowd()
+    crowd.joins(99, b"member")
+    crowd.brings(99, STRANGERS_UNREAD)
+    part = STRANGERS_UNREAD // 20
+    for descriptor in range(5, 25):
+        crowd.joins(descriptor)
+        crowd.brings(descriptor, part)
+    assert crowd.look_at_all() == []
+    crowd.brings(8, part)
+    crowd.brings(9, part // 2)
+    assert crowd.look_at_all() == [(8, UNREAD)]
+    assert crowd.look() == [], "none of them alone"
+
+
+def test_a_member_that_says_much_may_bring_no_more_than_a_stranger() -> None:
+    crowd = Crowd()
+    crowd.joins(5, b"member")
+    crowd.brings(5, STRANGER_UNREAD + 1)
+    for _ in range(MEMBER_HURRIES - 1):
+        crowd.says(5, b"member")
+    assert crowd.look_at_all() == []
+    crowd.says(5, b"member")
+    assert crowd.look_at_all() == [(5, UNREAD)]
+    crowd.drained()
+    assert crowd.look_at_all() == []
+
+
+@pytest.mark.parametrize(
+    ("peer", "allowed"), [(b"stranger", STRANGER_SAYS), (b"member", MEMBER_SAYS)]
+)
+def test_messages_without_a_pause(peer: bytes, allowed: int) -> None:
+    crowd = Crowd()
+    crowd.joins(5, peer)
+    crowd.drained()
+    assert {crowd.says(5, peer) for _ in range(allowed)} == {""}
+    assert crowd.says(5, peer) == FLOOD
+    crowd.drained()
+    assert crowd.says(5, peer) == ""
+
+
+def test_who_was_a_member_may_end_what_it_has_begun() -> None:
+    crowd = Crowd()
+    crowd.joins(5, b"member")
+    crowd.members = set()
+    crowd.brings(5, STRANGER_UNREAD + 1)
+    assert crowd.look_at_all() == []
+
+
+def test_the_oldest_of_too_many_that_say_nothing_goes() -> None:
+    crowd = Crowd()
+    crowd.joins(3, b"talks")
+    for descriptor in range(10, 10 + MAX_SILENT):
+        crowd.joins(descriptor)
+    assert [*crowd.opened(9)] == [10]
+    crowd.closed(11)
+    assert [*crowd.opened(11)] == []
+    assert [*crowd.opened(8)] == [12]
+
+
+def test_a_new_connection_with_an_old_descriptor_begins_anew() -> None:
+    crowd = Crowd()
+    crowd.joins(5, b"old")
+    crowd.brings(5, STRANGER_UNREAD)
+    assert crowd.closed(5) == b"old"
+    assert crowd.closed(5) is None
+    crowd.joins(5)
+    crowd.brings(5, STRANGER_UNREAD)
+    assert crowd.heard(5, b"new", (10,)) == ""
+    assert crowd.heard(5, b"old", (STRANGER_UNREAD,)) == "", "its last words: not the new one's"
+    assert crowd.by_peer == {b"new": 5}
+    crowd.brings(5, 13)
+    assert crowd.look() == [(5, UNREAD)]
+
+
+def test_a_name_that_another_takes() -> None:
+    crowd = Crowd()
+    crowd.joins(5, b"same")
+    crowd.joins(6, b"same")
+    assert (crowd.by_peer, [*crowd.superseded]) == ({b"same": 6}, [5])
+    assert crowd.closed(5) is None, "the name is the other's"
+    assert not crowd.superseded
+    assert crowd.closed(6) == b"same"
+    assert crowd.by_peer == {}
+
+
+def test_all_are_looked_at_in_turn() -> None:
+    crowd = Crowd()
+    for descriptor in range(3 * LOOKED_AT):
+        crowd.joins(descriptor, b"%d" % descriptor)
+        crowd.brings(descriptor, STRANGER_UNREAD + 1)
+    found = [Connections.look(crowd) for _ in range(3)]
+    assert sorted(d for some in found for d, _ in some) == [*range(3 * LOOKED_AT)]
+
+
+def test_nobody_is_there() -> None:
+    assert Connections(LARGEST).look() == Connections(LARGEST).look_at_all() == []

@@ -1,0 +1,103 @@
+"""The benches say on stderr how far they are and what is left, and refuse what is no number."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.faults.timetable import Timetable
+from tests.processes import ROOT, Lab
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from lab.bench.progress import follow, steps_done
+
+
+@pytest.mark.parametrize(
+    ("bench", "line"),
+    [
+        ("checkpoints", "checkpoints: 0 % (run 1 of 50, workers: 1, checkpoints: none)"),
+        ("coordination", "coordination: 0 % (run 1 of 4, trivial (one position, width 1), "),
+        ("engine", "engine: 0 % (tape, width 16, batch 1)"),
+    ],
+)
+def test_every_bench_says_at_once_what_it_is_at(lab: Lab, bench: str, line: str) -> None:
+    data = ("--data", "embedded") if bench == "engine" else ()
+    started = lab.script("bench", bench, *data)
+    started.says(line)
+    assert started.err.startswith(line)
+    started.expected = True
+
+
+WRITER = """
+import json, pathlib, sys, time
+path = pathlib.Path(sys.argv[1])
+for step in range(1, 11):
+    with path.open("a") as file:
+        file.write(json.dumps({"step": step}) + "\\n")
+    while step == 4 and not path.with_name("go").exists():
+        time.sleep(0.01)
+sys.exit(3)
+"""
+
+
+def test_a_run_is_followed_by_its_record(tmp_path: Path) -> None:
+    shares: list[float] = []
+
+    def tell(share: float) -> None:
+        shares.append(share)
+        if share == 0.4:
+            (tmp_path / "go").touch()
+
+    record = str(tmp_path / "metrics.jsonl")
+    process = subprocess.Popen([sys.executable, "-c", WRITER, record])
+    assert follow(process, tmp_path, 10, tell) == 3
+    assert shares[0] == 0.0
+    assert 0.4 in shares
+    assert shares == sorted(shares)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["checkpoints", "--workers", "x"], "'x' is not made of whole numbers"),
+        (["coordination", "--workers", "1,,2"], "'1,,2' is not made of whole numbers"),
+        (["engine", "--batches", "0"], "'0' is not made of whole numbers"),
+        (["engine", "--data", "embedded", "--widths", "6"], "n_embd (6) must be a multiple"),
+        (["engine", "--data", "none.txt"], "there is no file 'none.txt'"),
+    ],
+)
+def test_what_a_bench_refuses(given: list[str], message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "bench.py"), *given],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_last_whole_line_of_a_record_counts(tmp_path: Path) -> None:
+    assert steps_done(tmp_path) == 0
+    record = tmp_path / "metrics.jsonl"
+    record.write_text("")
+    assert steps_done(tmp_path) == 0
+    record.write_text("".join(json.dumps({"step": n, "x": "y" * 90}) + "\n" for n in range(1, 500)))
+    assert steps_done(tmp_path) == 499
+    with open(record, "a") as file:
+        file.write('{"step": 500, "x"')
+    assert steps_done(tmp_path) == 499
+
+
+def test_a_timetable_says_which_measurement_it_is_at() -> None:
+    lines: list[str] = []
+    table = Timetable([("kept", 30.0), ("curve", 10.0)], lines.append)
+    with table.next():
+        while not lines:
+            pass
+    assert re.fullmatch(r"measure: 0 %(, about .* left)? \(kept, 1 of 2\)", lines[0])

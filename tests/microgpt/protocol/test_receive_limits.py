@@ -1,0 +1,248 @@
+"""What may come and is not read: at a socket that hostile peers reach, and at a client's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from coordinator.core.events import Disconnected, Event, Received
+from coordinator.net import router as transports
+from coordinator.net.router import Transport
+from lab.faults import hostile, zmtp
+from microgpt.protocol import messages
+from microgpt.protocol.receive_limit import MAX_WAITING, ReceiveLimit, TooMuchError
+from microgpt.support import tcp
+from tests.processes import Lab, eventually
+
+pytestmark = pytest.mark.timeout(100)
+BEAT = zmtp.frame(messages.encode(messages.Heartbeat("", "", ready=True)))
+PING = zmtp.frame(b"\x04PING\0\0", zmtp.COMMAND)
+RESET = struct.pack("ii", 1, 0)
+
+#: A coordinator's socket in a process of its own: it may be aborted.
+RECEIVER = """
+import sys, time
+from coordinator.net.router import Transport
+transport = Transport("tcp://127.0.0.1:*", 1 << 20, 1.5)
+print(transport.endpoint, flush=True)
+sys.stdin.close()
+until = time.monotonic() + float(sys.argv[1])
+while time.monotonic() < until:
+    transport.wait(0.05)
+    for event in transport.receive():
+        time.sleep(0.0005)  # work: what comes meanwhile waits
+    for event in transport.look():
+        pass
+transport.close()
+print("lived", flush=True)
+"""
+
+
+def port(endpoint: str) -> tuple[str, int]:
+    return "127.0.0.1", int(endpoint.rpartition(":")[2])
+
+
+def flood(address: tuple[str, int], names: list[bytes], until: float) -> None:
+    """Send messages and signs of life, and break off in the middle, again and again."""
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            peers = [stack.enter_context(hostile.connect(address)) for _ in names]
+            for peer, name in zip(peers, names, strict=True):
+                zmtp.shake_hands(peer, name)
+            for _ in range(3):
+                for peer in peers:
+                    peer.sendall((BEAT * 60 + PING * 3) * 20)
+            for peer in peers:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["one name", "many names"])
+def test_no_flood_that_breaks_off_ends_the_process(lab: Lab, same: bool) -> None:
+    receiver = lab.start(sys.executable, "-c", RECEIVER, "8", name="receiver")
+    receiver.says("tcp://")
+    address = port(receiver.out.strip())
+    until = time.monotonic() + 7
+    crowd = [
+        threading.Thread(
+            target=flood,
+            args=(address, [b"same" if same else b"%d %d" % (k, n) for n in range(8)], until),
+        )
+        for k in range(3)
+    ]
+    for thread in crowd:
+        thread.start()
+    for thread in crowd:
+        thread.join()
+    assert receiver.wait() == 0, receiver.err
+    assert receiver.out.endswith("lived\n")
+
+
+@pytest.fixture
+def transport() -> Iterator[Transport]:
+    transport = Transport("tcp://127.0.0.1:*", 1 << 20, 1.5)
+    try:
+        yield transport
+    finally:
+        transport.close()
+
+
+def hears(transport: Transport, count: int) -> list[Event]:
+    heard: list[Event] = []
+
+    def enough() -> bool:
+        transport.wait(0.01)
+        heard.extend(transport.receive())
+        return len(heard) >= count
+
+    eventually(enough, f"{count} events")
+    return heard
+
+
+def test_the_first_name_that_libzmq_gives_cannot_be_guessed(transport: Transport) -> None:
+    """It is the same in every process otherwise, and who claims the next one ends the process."""
+    with hostile.connect(port(transport.endpoint)) as peer:
+        zmtp.shake_hands(peer)
+        peer.sendall(BEAT)
+        (event,) = hears(transport, 1)
+        assert isinstance(event, Received)
+        assert event.peer != b"\0" + struct.pack(">I", 0x6B8B4567)
+
+
+def test_who_takes_a_name_ends_the_connection_that_had_it(transport: Transport) -> None:
+    address = port(transport.endpoint)
+    with hostile.connect(address) as first, hostile.connect(address) as second:
+        zmtp.shake_hands(first, b"name")
+        first.sendall(BEAT)
+        hears(transport, 1)
+        zmtp.shake_hands(second, b"name")
+        second.sendall(BEAT)
+        events = hears(transport, 2)
+        assert [type(event) for event in events] == [Disconnected, Received]
+        with pytest.raises(ConnectionError):
+            zmtp.read_exactly(first, 1)
+        second.sendall(BEAT)
+        assert [type(event) for event in hears(transport, 1)] == [Received], "it is not ended"
+
+
+def test_a_flood_shuts_the_door_until_it_is_read(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transports, "FLOOD_SECONDS", 0.0)
+    monkeypatch.setattr(transports, "LOOK_SECONDS", 0.0)
+    address = port(transport.endpoint)
+    with hostile.connect(address) as peer:
+        zmtp.shake_hands(peer)
+        peer.sendall(BEAT * 20)
+        hears(transport, 1)  # the door's own news, too
+        peer.sendall(BEAT * 500)
+        time.sleep(0.2)
+        events = transport.receive()
+        next(events), next(events)
+        with socket.socket() as late:
+            late.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                late.connect(address)
+        assert len([*events]) > 300
+        eventually(lambda: not [*transport.receive()], "all is read")
+        with hostile.connect(address) as welcome:
+            zmtp.shake_hands(welcome)
+
+
+def test_who_does_not_read_is_cut_off(transport: Transport) -> None:
+    with hostile.connect(port(transport.endpoint)) as peer:
+        zmtp.shake_hands(peer, b"deaf")
+        peer.sendall(BEAT)
+        hears(transport, 1)
+        weights = [bytes([n]) * (1 << 20) for n in range(40)]
+        for data in weights:
+            transport.send(b"deaf", data)
+        assert isinstance(hears(transport, 1)[-1], Disconnected)
+        assert transport.bytes_sent < 30 << 20
+
+
+def test_few_files_are_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (101, 101))
+    monkeypatch.setattr(resource, "setrlimit", lambda what, new: None)
+    assert transports.connection_limit() == 1
+    assert "101 open files (ulimit -n) leaves 1 connection" in capsys.readouterr().err
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (1024, 1024))
+    assert transports.connection_limit() == 924
+    assert capsys.readouterr().err == ""
+
+
+def pose_as_coordinator(peer: socket.socket) -> None:
+    """The NULL handshake of a server. Raises OSError if it fails."""
+    peer.sendall(zmtp.greeting() + zmtp.ready(kind=b"ROUTER"))
+    zmtp.read_exactly(peer, zmtp.GREETING_BYTES)
+    _, size = zmtp.read_exactly(peer, 2)
+    zmtp.read_exactly(peer, size)
+
+
+# --- clients -------------------------------------------------------------------------------------
+
+
+def test_bytes_and_messages_that_a_client_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microgpt.protocol.receive_limit.LOOK_SECONDS", 0.0)
+    came = 0
+    monkeypatch.setattr(tcp, "taken_in", lambda descriptor: came)
+    limit = ReceiveLimit(1000, encrypted=False)
+    limit.look()  # nobody is there
+    limit.connected(-1)
+    came = 1012
+    limit.heard(10)
+    limit.look()
+    limit.drained()
+    came += 1001
+    with pytest.raises(TooMuchError):
+        limit.look()
+    limit.connected(-1)
+    for _ in range(MAX_WAITING):
+        limit.heard(10)
+    with pytest.raises(TooMuchError):
+        limit.heard(10)
+
+
+@pytest.mark.parametrize("endless", [True, False], ids=["without an end", "small ones"])
+def test_a_worker_leaves_a_coordinator_that_floods(lab: Lab, endless: bool) -> None:
+    part = zmtp.frame(bytes(1 << 16), zmtp.MORE) if endless else BEAT * 1000
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        worker = lab.worker(f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+        peer, _ = listener.accept()
+        with peer:
+            pose_as_coordinator(peer)
+            with contextlib.suppress(OSError):
+                while True:
+                    peer.sendall(part)
+    assert worker.wait() == 1
+    assert worker.err.splitlines()[-1] == (
+        "error: the coordinator sends more than anybody could read: is it one?"
+    )
+    assert "Traceback" not in worker.err
+
+
+def test_an_asker_lives_through_floods_that_break_off(lab: Lab) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asker = lab.script("sample", f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+        listener.settimeout(0.2)
+        until = time.monotonic() + 60
+        while asker.popen.poll() is None and time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                peer, _ = listener.accept()
+                with peer:
+                    pose_as_coordinator(peer)
+                    peer.sendall((BEAT * 60 + PING * 3) * 5)
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        assert asker.wait() == 1
+        assert len(asker.err.splitlines()) == 1
+        assert os.path.basename(__file__) not in asker.err

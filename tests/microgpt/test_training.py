@@ -1,0 +1,140 @@
+"""What is held out, and that it is never trained on."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microgpt.checkpoint.format import Validation
+from microgpt.config import TrainingConfig
+from microgpt.engine.scalar import ScalarEngine
+from microgpt.model import GPTConfig
+from microgpt.optim.reduction import tree_sum
+from microgpt.training import (
+    Corpus,
+    advance,
+    from_checkpoint,
+    initial_state,
+    num_held_out,
+    to_checkpoint,
+    validation_loss,
+)
+from tests.processes import NAMES
+
+MODEL = GPTConfig(Corpus(NAMES, 42).tokenizer.vocab_size, n_embd=2, n_head=1, block_size=4)
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "expected"),
+    [
+        (10, 0.0, 0),
+        (10, 0, 0),
+        (10, 0.1, 1),
+        (10, 0.3, 3),  # int(10 * Fraction(0.3)) would be 2
+        (100, 0.29, 29),  # int(100 * 0.29) would be 28
+        (32033, 0.1, 3203),
+        (19, 0.1, 1),
+        (20, 0.1, 2),
+        (3, 0.01, 1),
+        (3, 1e-300, 1),
+        (2, 0.5, 1),
+        (2, 0.9999999999999999, 1),
+        (10**6, 0.9999999999999999, 10**6 - 1),
+    ],
+)
+def test_how_many_are_held_out(count: int, fraction: float, expected: int) -> None:
+    assert num_held_out(count, fraction) == expected
+
+
+@given(st.integers(2, 10**9), st.integers(1, 999))
+def test_a_share_in_thousandths_is_exact(count: int, thousandths: int) -> None:
+    exactly = Fraction(thousandths, 1000) * count
+    assert num_held_out(count, thousandths / 1000) == max(
+        1, exactly.numerator // exactly.denominator
+    )
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, 1, 2.5, float("nan"), float("inf"), True, "0.1"])
+def test_fractions_that_cannot_be(fraction: Any) -> None:
+    with pytest.raises(ValueError, match=r"validation_fraction must lie in \[0, 1\), not "):
+        num_held_out(10, fraction)
+    with pytest.raises(ValueError, match=r"validation_fraction must lie in \[0, 1\), not "):
+        TrainingConfig(MODEL, validation_fraction=fraction)
+
+
+def test_something_is_left_to_train_on() -> None:
+    with pytest.raises(ValueError, match="leaves none to train on"):
+        Corpus(["anna"], 42, 0.1)
+    assert len(Corpus(["anna"], 42)) == 1
+
+
+def test_the_fraction_is_one_of_the_settings() -> None:
+    config = TrainingConfig(MODEL, validation_fraction=0.25)
+    assert config.to_dict()["validation_fraction"] == 0.25
+    assert TrainingConfig.from_dict(config.to_dict()) == config != TrainingConfig(MODEL)
+    assert type(TrainingConfig(MODEL, validation_fraction=0).validation_fraction) is float
+
+
+@pytest.mark.parametrize("part", ["validation_fraction", "steps", "model", "adam"])
+def test_settings_with_a_gap(part: str) -> None:
+    plain = TrainingConfig(MODEL).to_dict()
+    del plain[part]
+    with pytest.raises(ValueError, match=part):
+        TrainingConfig.from_dict(plain)
+    for inner in ({"n_layer"}, {"beta1"}):
+        plain = TrainingConfig(MODEL).to_dict()
+        for group in ("model", "adam"):
+            plain[group] = {k: v for k, v in plain[group].items() if k not in inner}
+        with pytest.raises(ValueError, match=f"{inner.pop()} is missing"):
+            TrainingConfig.from_dict(plain)
+
+
+@given(st.integers(2, 60), st.floats(0.001, 0.999), st.integers(0, 99))
+def test_the_last_of_the_shuffled_order_is_held_out(count: int, fraction: float, seed: int) -> None:
+    documents = [chr(ord("a") + i % 26) * (1 + i // 26) for i in range(count)]
+    whole, split = Corpus(documents, seed), Corpus(documents, seed, fraction)
+    order = list(documents)
+    random.Random(seed).shuffle(order)
+    encoded = [whole.tokenizer.encode(document) for document in order]
+    held_out = num_held_out(count, fraction)
+    assert (len(whole), len(split), split.num_training) == (count, count, count - held_out)
+    assert split.validation == encoded[count - held_out :]
+    assert whole.validation == []
+    assert split.tokenizer == whole.tokenizer
+    assert split.rng.getstate() == whole.rng.getstate()
+    trained = split.batch(0, split.num_training)
+    assert trained == encoded[: count - held_out]
+    assert split.batch(1, split.num_training) == trained, "the batches go round"
+    assert split.batch(3, 2) == [trained[i % len(trained)] for i in (6, 7)]
+    assert whole.batch(0, count) == encoded
+
+
+def test_the_mean_is_summed_like_that_of_a_batch() -> None:
+    corpus = Corpus(NAMES, 42, 0.3)
+    config = TrainingConfig(MODEL, steps=2, batch_size=5, validation_fraction=0.3)
+    state = initial_state(config, corpus)
+    result = ScalarEngine(MODEL).gradients(state.params, corpus.batch(0, 5))
+    after = advance(config, state, result.gradient, result.losses)
+    assert validation_loss(result.losses).hex() == after.losses[-1].hex()
+    losses = [random.Random(1).random() for _ in range(7)]
+    assert validation_loss(losses) == (1 / 7) * tree_sum(losses)
+
+
+def test_a_step_and_a_checkpoint_keep_the_validation() -> None:
+    corpus = Corpus(NAMES, 42, 0.3)
+    config = TrainingConfig(MODEL, steps=2, batch_size=1, validation_fraction=0.3)
+    state = initial_state(config, corpus)
+    assert state.validation is None
+    state = replace(state, validation=Validation(0, 3.5))
+    after = advance(config, state, state.params, [1.0])
+    assert after.validation == Validation(0, 3.5)
+    saved = to_checkpoint(config, after, corpus.tokenizer, {}, "")
+    assert from_checkpoint(saved).validation == after.validation
+    without = to_checkpoint(config, replace(after, validation=None), corpus.tokenizer, {}, "")
+    assert saved.state_sha256 == without.state_sha256, "it decides nothing"

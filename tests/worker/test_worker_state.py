@@ -1,0 +1,260 @@
+"""The worker's decisions: events in, actions out."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from microgpt.protocol import messages
+from worker.state import (
+    Action,
+    Compute,
+    Computed,
+    Configure,
+    Configured,
+    Connected,
+    Event,
+    Leave,
+    Note,
+    Received,
+    Reported,
+    Send,
+    StopRequested,
+    Tick,
+    WorkerState,
+)
+
+RUN, LIFE = "run", "life"
+MODEL = {"vocab_size": 5, "n_layer": 1}
+WELCOME = messages.Welcome(RUN, LIFE, 1, 2.0, MODEL)
+
+
+def weights(step: int, life: str = LIFE) -> messages.Weights:
+    return messages.Weights(RUN, life, step, {"wte": bytes([step]) * 8})
+
+
+def task(step: int, start: int = 0, life: str = LIFE) -> messages.Task:
+    return messages.Task(RUN, life, step, start, 1, ((4, 0, 4),))
+
+
+def answer(to: messages.Task) -> messages.Answer:
+    return messages.Answer(to.run, to.life, to.step, to.start, 1, 0.1, bytes(8), {"wte": bytes(8)})
+
+
+class Play:
+    """A worker and the time; ``hears`` and ``do`` return what it does."""
+
+    def __init__(self) -> None:
+        self.worker = WorkerState("anna", "scalar", "digest")
+        self.now = 50.0
+        self.first = self.worker.start(self.now)
+
+    def do(self, event: Event, after: float = 0.0) -> list[Action]:
+        self.now += after
+        return self.worker.handle(event, self.now)
+
+    def hears(self, *heard: messages.Message) -> list[Action]:
+        return [action for message in heard for action in self.do(Received(message))]
+
+    def computed(self, actions: list[Action]) -> list[Action]:
+        """Carry out the one Compute among the actions."""
+        (compute,) = (action for action in actions if isinstance(action, Compute))
+        return self.do(Computed(compute.job, answer(compute.job.task)))
+
+
+def sent(actions: list[Action]) -> list[messages.Message]:
+    return [action.message for action in actions if isinstance(action, Send)]
+
+
+HELLO = messages.Hello("", "", "anna", "scalar", "digest")
+
+
+def test_it_offers_itself_until_it_is_welcomed() -> None:
+    play = Play()
+    assert sent(play.first) == [HELLO]
+    offers = [message for _ in range(20) for message in sent(play.do(Tick(), after=0.1))]
+    assert offers == [HELLO] * len(offers)
+    assert 3 <= len(offers) <= 5
+    actions = play.hears(WELCOME)
+    assert Configure(MODEL) in actions
+    assert any(isinstance(action, Note) for action in actions)
+
+
+def test_heartbeats_come_well_within_the_time_that_the_coordinator_gives() -> None:
+    play = Play()
+    play.hears(WELCOME, weights(0))
+    play.hears(task(0))  # and it goes on computing all the while
+    beats = []
+    for _ in range(100):
+        for message in sent(play.do(Tick(), after=0.1)):
+            assert message == messages.Heartbeat(RUN, LIFE, ready=False)
+            beats.append(play.now)
+    gaps = [after - before for before, after in pairwise(beats)]
+    assert max(gaps) < WELCOME.seconds / 2
+
+
+def test_it_says_so_once_its_engine_is_made() -> None:
+    play = Play()
+    play.hears(WELCOME)
+    ready = [messages.Heartbeat(RUN, LIFE, ready=True)]
+    assert sent(play.do(Configured(MODEL))) == ready
+    assert sent(play.do(Tick(), after=1.0)) == ready, "and again, as messages may be lost"
+    assert sent(play.hears(messages.Welcome(RUN, "second", 1, 2.0, MODEL))) == [
+        messages.Heartbeat(RUN, "second", ready=True)
+    ]
+
+
+def test_an_engine_for_another_model_is_not_ready() -> None:
+    play = Play()
+    play.hears(WELCOME, messages.Welcome("next", LIFE, 1, 2.0, {**MODEL, "n_layer": 2}))
+    assert sent(play.do(Configured(MODEL))) == []
+    assert sent(play.do(Configured({**MODEL, "n_layer": 2}))) == [
+        messages.Heartbeat("next", LIFE, ready=True)
+    ]
+
+
+def test_an_engine_that_is_made_before_the_second_welcome() -> None:
+    play = Play()
+    play.hears(WELCOME, messages.Introduce(RUN, LIFE))
+    assert sent(play.do(Configured(MODEL))) == [], "not welcomed yet"
+    assert sent(play.hears(WELCOME)) == [messages.Heartbeat(RUN, LIFE, ready=True)]
+
+
+def test_work_is_done_in_order_and_one_at_a_time() -> None:
+    play = Play()
+    play.hears(WELCOME, weights(0))
+    first = play.hears(task(0, 0))
+    assert play.hears(task(0, 1)) == []
+    second = play.computed(first)
+    assert sent(second) == [answer(task(0, 0))]
+    third = play.computed(second)
+    assert sent(third) == [answer(task(0, 1))]
+    assert not any(isinstance(action, Compute) for action in third)
+
+
+def test_each_task_is_computed_with_the_weights_of_its_step() -> None:
+    play = Play()
+    play.hears(WELCOME)
+    first = play.hears(weights(0), task(0))
+    play.hears(weights(1), task(1))
+    (compute,) = (action for action in first if isinstance(action, Compute))
+    assert compute.job.weights == weights(0).weights
+    (later,) = (action for action in play.computed(first) if isinstance(action, Compute))
+    assert later.job.weights == weights(1).weights
+
+
+@pytest.mark.parametrize("before", [[], [weights(3)]], ids=["none", "others"])
+def test_a_task_without_its_weights_begins_all_again(before: list[Any]) -> None:
+    play = Play()
+    play.hears(WELCOME, *before)
+    assert sent(play.hears(task(4))) == [messages.Hello(RUN, LIFE, "anna", "scalar", "digest")]
+
+
+@pytest.mark.parametrize(
+    "message", [weights(0, "old"), task(0, 0, "old"), messages.Stop(RUN, "old", "bye")]
+)
+def test_words_of_an_earlier_life_are_dropped(message: messages.Message) -> None:
+    play = Play()
+    play.hears(WELCOME)
+    assert play.hears(message) == []
+    assert not play.worker.finished
+
+
+def test_a_new_life_of_the_coordinator() -> None:
+    play = Play()
+    play.hears(WELCOME, weights(5))
+    old = play.hears(task(5))
+    asked = play.hears(messages.Introduce(RUN, "second"))
+    assert [type(message) for message in sent(asked)] == [messages.Hello]
+    actions = play.hears(messages.Welcome(RUN, "second", 1, 2.0, MODEL))
+    assert not any(isinstance(action, Configure) for action in actions), "the model is the same"
+    assert sent(play.computed(old)) == [], "nobody waits for that answer any more"
+    new = play.hears(weights(3, "second"), task(3, 0, "second"))
+    assert sent(play.computed(new)) == [answer(task(3, 0, "second"))]
+
+
+def test_another_model_makes_another_engine() -> None:
+    play = Play()
+    play.hears(WELCOME)
+    other = {**MODEL, "n_layer": 2}
+    actions = play.hears(messages.Welcome("next", "life", 1, 2.0, other))
+    assert Configure(other) in actions
+
+
+@pytest.mark.parametrize(
+    ("message", "leave"),
+    [
+        (messages.Stop(RUN, LIFE, "all done"), Leave("done", "all done")),
+        (
+            messages.Refuse("", "", "wrong version"),
+            Leave("refused", "the coordinator refuses this worker: wrong version"),
+        ),
+    ],
+)
+def test_it_ends_when_told_to(message: messages.Message, leave: Leave) -> None:
+    play = Play()
+    play.hears(WELCOME)
+    assert play.hears(message) == [leave]
+    assert play.do(Tick(), after=9.0) == []
+
+
+def test_it_says_goodbye_when_asked_to_leave() -> None:
+    play = Play()
+    play.hears(WELCOME)
+    actions = play.do(StopRequested())
+    assert sent(actions) == [messages.Goodbye(RUN, LIFE)]
+    assert isinstance(actions[-1], Leave)
+    assert actions[-1].outcome == "left"
+
+
+def test_what_the_engine_reports_is_passed_on() -> None:
+    play = Play()
+    assert sent(play.do(Reported("compiling"))) == [], "nobody has welcomed it yet"
+    play.hears(WELCOME)
+    actions = play.do(Reported("x" * 10_000))
+    (status,) = sent(actions)
+    assert isinstance(status, messages.Status)
+    assert messages.decode(messages.encode(status)) == status
+
+
+def heard_nothing(worker: WorkerState, *events: Event, seconds: float) -> list[str]:
+    """What it tells people while ticks and at the beginning these events are all that happens."""
+    actions = worker.start(0.0)
+    for event in events:
+        actions += worker.handle(event, 0.1)
+    for tick in range(2, round(10 * seconds) + 1):
+        actions += worker.handle(Tick(), tick / 10)
+    return [action.text for action in actions if isinstance(action, Note)]
+
+
+def test_an_offer_without_an_answer_is_told_of_with_what_to_check() -> None:
+    where = "tcp://there:5555"
+    plain = WorkerState("anna", "scalar", address=where)
+    assert heard_nothing(plain, seconds=1.9) == []
+    checks = "does a coordinator run there, is the address right, does it want keys (--curve DIR)?"
+    assert heard_nothing(WorkerState("anna", "scalar", address=where), seconds=30) == [
+        f"no connection to {where} for 2 s, still trying: {checks}",
+        f"no connection to {where} for 20 s, still trying: {checks}",
+    ]
+    keyed = WorkerState("anna", "scalar", address=where, keys="k")
+    (text,) = heard_nothing(keyed, seconds=3)
+    assert text.endswith("is the address right, is coordinator.key in k the coordinator's?")
+    silent = WorkerState("anna", "scalar", address=where)
+    assert heard_nothing(silent, Connected(), seconds=3) == [
+        f"no answer from {where} for 2 s, still trying: is it a coordinator that has this address?"
+    ]
+
+
+def test_a_worker_that_is_welcomed_tells_of_no_silence() -> None:
+    told = heard_nothing(WorkerState("anna", "scalar"), Received(WELCOME), seconds=60)
+    assert told == ["anna is welcome in run run"]
+
+
+def test_a_worker_calls_itself_by_its_own_name() -> None:
+    """The coordinator counts workers as they come: that number is nobody's name."""
+    state = WorkerState("worker-7", "stub")
+    state.start(0.0)
+    notes = [a.text for a in state.handle(Received(WELCOME), 0.1) if isinstance(a, Note)]
+    assert notes == ["worker-7 is welcome in run run"]
