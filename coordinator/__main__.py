@@ -21,8 +21,8 @@ from typing import Any
 import click
 import numpy as np
 
-from coordinator.checkpointing.index import Shelf
-from coordinator.checkpointing.server import CheckpointLibrary
+from coordinator.checkpointing.index import CheckpointIndex
+from coordinator.checkpointing.server import CheckpointServer
 from coordinator.checkpointing.writer import (
     NEWEST,
     CheckpointWriter,
@@ -33,7 +33,7 @@ from coordinator.checkpointing.writer import (
 from coordinator.core.events import Finish
 from coordinator.core.sharding import unsendable
 from coordinator.core.state import CoordinatorState, Policy
-from coordinator.event_loop import Server
+from coordinator.event_loop import EventLoop
 from coordinator.net.curve import require_safe_bind
 from coordinator.net.private_socket import private_parent, remove_abandoned
 from coordinator.net.router import MESSAGE_OVERHEAD, Transport
@@ -41,13 +41,13 @@ from coordinator.run.config import DEFAULT_BIND, Settings, check_resumed, coordi
 from coordinator.run.console import make_console
 from coordinator.run.directory_owner import (
     OwnedRunDir,
-    RunDirError,
+    RunDirectoryError,
     check_free,
     find_run_dir,
     holds_checkpoints,
     link_latest,
 )
-from coordinator.run.run_directory import RunRecord, fingerprint, versions
+from coordinator.run.run_directory import RunDirectory, fingerprint, versions
 from microgpt.checkpoint.format import Checkpoint, CheckpointError, load
 from microgpt.config import TrainingConfig
 from microgpt.data.dataset import Dataset, DatasetError, check_lasting, check_named, load_dataset
@@ -125,7 +125,7 @@ def main(
                 )
                 check_free(directory.path, run.id)  # others may have been quicker
             return conduct(run, settings, directory, transport, parent, announce, started)
-    except (CheckpointError, DatasetError, RunDirError) as error:
+    except (CheckpointError, DatasetError, RunDirectoryError) as error:
         raise UserError(str(error)) from error
 
 
@@ -215,7 +215,7 @@ def conduct(
     """Train, save, and show what came out. Returns the exit code."""
     config, path = run.config, directory.path
     parameters = num_params(parameter_shapes(config.model))
-    record = RunRecord(directory, describe(run, settings, path, started), run.state.step)
+    record = RunDirectory(directory, describe(run, settings, path, started), run.state.step)
     remove_leftovers(path)
     link_latest(path)
     record.endpoint(transport.endpoint)
@@ -238,14 +238,14 @@ def conduct(
         settings.eval_every,
         save_evaluated=settings.keep_best is not None,
     )
-    life = os.urandom(8).hex()
+    epoch = os.urandom(8).hex()
     libm = libm_sha256()
     state = CoordinatorState(
-        config, run.corpus, run.state, policy, run=run.id, life=life, libm=libm
+        config, run.corpus, run.state, policy, run=run.id, epoch=epoch, libm=libm
     )
     console = make_console(config.steps, run.state.step, settings.quiet)
-    library = CheckpointLibrary(Shelf(path, run.id, life), transport)
-    server = Server(state, transport, record, console, library, parent)
+    checkpoint_server = CheckpointServer(CheckpointIndex(path, run.id, epoch), transport)
+    server = EventLoop(state, transport, record, console, checkpoint_server, parent)
     writer = CheckpointWriter(path, run.checkpoint, server.report, settings.retention())
     before = time.monotonic() - STARTED
     try:
@@ -256,7 +256,7 @@ def conduct(
     finally:
         console.close()
         writer.close(CLOSE_SECONDS)
-        library.close(CLOSE_SECONDS)
+        checkpoint_server.close(CLOSE_SECONDS)
         transport.close()
         record.close()
     steps = state.training.step - run.state.step

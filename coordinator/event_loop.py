@@ -17,8 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from coordinator.checkpointing.checkpoint_log import Complaints, SaveReports
-from coordinator.checkpointing.server import CheckpointLibrary
+from coordinator.checkpointing.checkpoint_log import CheckpointLog, Complaints
+from coordinator.checkpointing.server import CheckpointServer
 from coordinator.checkpointing.writer import CheckpointWriter
 from coordinator.core.events import (
     Action,
@@ -42,7 +42,7 @@ from coordinator.core.state import CoordinatorState
 from coordinator.judge import JudgeProcess
 from coordinator.net.router import Transport
 from coordinator.run.console import Console
-from coordinator.run.run_directory import RunRecord
+from coordinator.run.run_directory import RunDirectory
 from microgpt.protocol import messages
 from microgpt.support import signals
 
@@ -54,7 +54,7 @@ RESCUE_SECONDS = 10.0  # for the last checkpoint when nothing else can be relied
 SAVE_SECONDS = 1.3  # for the last checkpoint to reach a slow disk after Ctrl-C
 
 
-class Server:
+class EventLoop:
     """Runs a ``CoordinatorState`` until it is finished; see ``serve``.
 
     ``parent`` is the process to end with, if that ends first; 0 for none.
@@ -64,18 +64,18 @@ class Server:
         self,
         state: CoordinatorState,
         transport: Transport,
-        record: RunRecord,
+        record: RunDirectory,
         console: Console,
-        library: CheckpointLibrary,
+        checkpoint_server: CheckpointServer,
         parent: int = 0,
     ) -> None:
         self._parent = parent
         transport.let_in(state.workers)
         self._state, self._transport = state, transport
-        self._record, self._console, self._library = record, console, library
+        self._record, self._console, self._checkpoint_server = record, console, checkpoint_server
         self._reported: queue.SimpleQueue[Saved | Note | Judged] = queue.SimpleQueue()
         self._judge = JudgeProcess(state.config.model.to_dict(), self._judged)
-        self._reports = SaveReports()
+        self._reports = CheckpointLog()
         self._unsaved: Save | None = None
         self._ending = 0.0  # when training was over; infinity if we have said so
         self._signal = 0
@@ -91,7 +91,7 @@ class Server:
     def report(self, event: Saved | Note) -> None:
         """The checkpoint writer's report. May be called from any thread."""
         if isinstance(event, Saved) and not event.error:
-            self._library.saved(event.step)
+            self._checkpoint_server.saved(event.step)
         self._reported.put(event)
         if self._state.closing is not None:  # else it has time until something else wakes us
             self._transport.wake()
@@ -130,7 +130,7 @@ class Server:
             self._handle(event)
         while not self._reported.empty():
             self._hear(self._reported.get())
-        self._library.hand_out(time.monotonic())
+        self._checkpoint_server.hand_out(time.monotonic())
         self._stop_if_asked()
         if time.monotonic() - self._ticked >= TICK_SECONDS:
             self._ticked = time.monotonic()
@@ -176,14 +176,14 @@ class Server:
 
         Whoever looks on is given time to fetch the last checkpoint.
         """
-        if self._library.watched(time.monotonic()):
+        if self._checkpoint_server.watched(time.monotonic()):
             seconds = max(seconds, LAST_LOOK_SECONDS)
         until = time.monotonic() + seconds
         while not self._signal and (left := until - time.monotonic()) > 0:
             self._transport.wait(left)
             for event in self._transport.receive():
                 self._handle(event)
-            self._library.hand_out(time.monotonic())
+            self._checkpoint_server.hand_out(time.monotonic())
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = self._signal or number
@@ -213,7 +213,7 @@ class Server:
 
     def _ask(self, peer: Peer, question: messages.Question) -> None:
         try:
-            self._library.ask(peer, question, time.monotonic())
+            self._checkpoint_server.ask(peer, question, time.monotonic())
         except Exception as error:  # as in the state: it costs the peer
             what = f"handling its {type(question).__name__} failed ({type(error).__name__})"
             self._complain(Misbehaved(peer, what))
@@ -256,13 +256,13 @@ class Server:
 
         And on those who asked for a checkpoint and do not take it in.
         """
-        for peer in self._to_cut_off | self._library.stuck(time.monotonic()):
+        for peer in self._to_cut_off | self._checkpoint_server.stuck(time.monotonic()):
             self._transport.cut_off(peer)
         self._to_cut_off.clear()
 
     def _complain(self, event: Misbehaved) -> None:
         """Refuse a stranger who does not speak the protocol, and say so now and then."""
-        refusal = messages.Refuse(self._state.run, self._state.life, event.reason[:500])
+        refusal = messages.Refuse(self._state.run, self._state.epoch, event.reason[:500])
         self._transport.send(event.peer, messages.encode(refusal))
         if note := self._complaints.note(event.reason, time.monotonic()):
             self._perform([note])

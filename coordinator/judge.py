@@ -80,7 +80,7 @@ class JudgeProcess:
             ended = f"the process ended with {process.returncode}"
             return Judged(None, lines[-1][:200] if lines else ended)
         verdict = messages.decode(output)
-        if not isinstance(verdict, (messages.Answer, messages.Failure)):
+        if not isinstance(verdict, (messages.ShardResult, messages.Failure)):
             return Judged(None, f"a {type(verdict).__name__} is no verdict")
         return Judged(verdict)
 

@@ -41,7 +41,7 @@ class Tally:
     faults: int = 0
     events: int = 0
     messages: int = 0
-    lives: int = 0
+    epochs: int = 0
     virtual_seconds: float = 0.0
     longest_aftermath: float = 0.0
     failed: list[Result] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Tally:
         self.faults += len(result.plan.faults)
         self.events += result.events
         self.messages += result.messages
-        self.lives += result.lives
+        self.epochs += result.epochs
         self.virtual_seconds += result.virtual_seconds
         self.longest_aftermath = max(self.longest_aftermath, result.aftermath)
         if result.problem:
@@ -84,7 +84,7 @@ def main(schedules: int, seed: int | None, workers: int | None, engine: str, tra
     seconds = time.perf_counter() - began
     print(
         f"{tally.schedules:,} schedules in {seconds:.1f} s ({tally.schedules / seconds:.0f}/s): "
-        f"{tally.faults:,} faults, {tally.lives:,} lives of the coordinator, "
+        f"{tally.faults:,} faults, {tally.epochs:,} lives of the coordinator, "
         f"{tally.messages:,} messages, {tally.virtual_seconds / 3600:.1f} hours of virtual time, "
         f"at most {tally.longest_aftermath:.1f} s of it from the last fault to the end"
     )

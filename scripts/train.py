@@ -18,7 +18,7 @@ import click
 
 from coordinator.net.private_socket import private_address
 from coordinator.run.config import OPTIONS, coordinator_options
-from coordinator.run.directory_owner import OwnedRunDir, RunDirError, find_run_dir
+from coordinator.run.directory_owner import OwnedRunDir, RunDirectoryError, find_run_dir
 from lab.launch.supervisor import Supervisor
 from microgpt.engine import ENGINES
 from microgpt.support import cli
@@ -61,7 +61,7 @@ def main(context: click.Context, /, **flags: Any) -> int:
                 directory = stack.enter_context(
                     OwnedRunDir.take(path) if path else OwnedRunDir.new()
                 )
-            except RunDirError as error:
+            except RunDirectoryError as error:
                 raise UserError(str(error)) from error
             supervisor = Supervisor(
                 ROOT,

@@ -134,7 +134,7 @@ class WorkerState:
         self._unheard_since: float | None = None  # the first offer that was not answered
         self._tell_after = UNHEARD_SECONDS
         self._connected = False  # since then
-        self.run = self.life = ""  # of the coordinator that has welcomed us
+        self.run = self.epoch = ""  # of the coordinator that has welcomed us
         self.model: Mapping[str, int] | None = None
         self.ready = False  # whether the engine for the model is made
         self.computing: Job | None = None
@@ -170,11 +170,11 @@ class WorkerState:
         message = event.message
         if isinstance(message, messages.Welcome):
             self._on_welcome(message)
-        elif isinstance(message, messages.Introduce):
+        elif isinstance(message, messages.Reregister):
             self._offer()
         elif isinstance(message, messages.Refuse):
             self._leave("refused", f"the coordinator refuses this worker: {message.reason}")
-        elif (message.run, message.life) != (self.run, self.life):
+        elif (message.run, message.epoch) != (self.run, self.epoch):
             return  # words of an earlier life of the coordinator
         elif isinstance(message, messages.Weights):
             self._weights = message
@@ -184,13 +184,13 @@ class WorkerState:
             self._leave("done", message.reason)
 
     def _on_welcome(self, message: messages.Welcome) -> None:
-        if (message.run, message.life) != (self.run, self.life):
+        if (message.run, message.epoch) != (self.run, self.epoch):
             self._note(f"{self.name} is welcome in run {message.run}")
         elif self._settled:
             return  # late, over an older connection: what has come since is still owed
         self._settled = True
         self._unheard_since = None
-        self.run, self.life = message.run, message.life
+        self.run, self.epoch = message.run, message.epoch
         self._pause = message.seconds / HEARTBEATS_PER_TIMEOUT
         self._queue.clear()
         self._weights = None
@@ -198,7 +198,7 @@ class WorkerState:
             self.model, self.ready = message.model, False
             self._actions.append(Configure(message.model))
         elif self.ready:
-            self._send(messages.Heartbeat(self.run, self.life, ready=True))
+            self._send(messages.Heartbeat(self.run, self.epoch, ready=True))
 
     def _on_task(self, task: messages.Task) -> None:
         if self._weights is None or self._weights.step != task.step:
@@ -211,19 +211,19 @@ class WorkerState:
     def _on_computed(self, event: Computed) -> None:
         self.computing = None
         task = event.job.task
-        if (task.run, task.life) == (self.run, self.life):
+        if (task.run, task.epoch) == (self.run, self.epoch):
             self._send(event.answer)
         self._compute_next()
 
     def _on_configured(self, event: Configured) -> None:
         self.ready = event.model == self.model
         if self.ready and self._settled:
-            self._send(messages.Heartbeat(self.run, self.life, ready=True))
+            self._send(messages.Heartbeat(self.run, self.epoch, ready=True))
 
     def _on_reported(self, event: Reported) -> None:
         self._note(event.text)
         if self.run:
-            self._send(messages.Status(self.run, self.life, event.text[: messages.MAX_TEXT]))
+            self._send(messages.Status(self.run, self.epoch, event.text[: messages.MAX_TEXT]))
 
     def _on_tick(self, event: Tick) -> None:
         self._tell_of_silence()
@@ -231,12 +231,12 @@ class WorkerState:
         if 0.0 <= self._now - self._sent < pause:
             return
         if self._settled:
-            self._send(messages.Heartbeat(self.run, self.life, self.ready))
+            self._send(messages.Heartbeat(self.run, self.epoch, self.ready))
         else:
             self._offer()
 
     def _on_stop(self, event: StopRequested) -> None:
-        self._send(messages.Goodbye(self.run, self.life))
+        self._send(messages.Goodbye(self.run, self.epoch))
         self._leave("left", "asked to stop")
 
     # --- actions ---------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ class WorkerState:
             self._unheard_since, self._tell_after = self._now, UNHEARD_SECONDS
             self._connected = False
         self._settled = False
-        self._send(messages.Hello(self.run, self.life, self.name, self.engine, self.libm))
+        self._send(messages.Hello(self.run, self.epoch, self.name, self.engine, self.libm))
 
     def _compute_next(self) -> None:
         if self.computing is None and self._queue:

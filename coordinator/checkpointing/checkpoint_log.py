@@ -29,7 +29,7 @@ class Complaints:
         return Note("foreign", text, warning=True)
 
 
-class SaveReports:
+class CheckpointLog:
     """Collects what has become of checkpoints and gives the lines that tell of it."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ Pure: the times are given.
 from __future__ import annotations
 
 
-class Budget:
+class CpuBudget:
     """``share`` of one processor, averaged over time; what was not used is saved up to ``burst``.
 
     ``longest``: no rest is longer, whatever the share is then. All times in seconds.

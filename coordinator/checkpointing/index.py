@@ -50,16 +50,16 @@ LOOK_SECONDS = 0.1  # per question, for files that have not been looked into yet
 Stamp: TypeAlias = tuple[int, int, int]
 
 
-class Shelf:
+class CheckpointIndex:
     """Answers for one run; see ``reply``.
 
     ``newest`` is the step of the newest checkpoint that this life of the coordinator has written,
     None before the first. Files of later steps are of an attempt that was given up.
     """
 
-    def __init__(self, run_dir: Path, run: str, life: str) -> None:
+    def __init__(self, run_dir: Path, run: str, epoch: str) -> None:
         self.newest: int | None = None
-        self._run_dir, self._run, self._life = run_dir, run, life
+        self._run_dir, self._run, self._life = run_dir, run, epoch
         self._seen: dict[int, tuple[Stamp, Stored]] = {}
 
     def reply(self, question: Question) -> Reply:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import zmq
 
-from coordinator.checkpointing.index import Shelf
+from coordinator.checkpointing.index import CheckpointIndex
 from coordinator.core.events import Peer
 from coordinator.net.router import Transport
 from microgpt.protocol import messages
@@ -38,14 +38,14 @@ class Untaken:
     since: float
 
 
-class CheckpointLibrary:
-    """Answers questions about the checkpoints of ``shelf`` over ``transport``.
+class CheckpointServer:
+    """Answers questions about the checkpoints of ``checkpoint_index`` over ``transport``.
 
     All methods but ``saved`` belong to the thread that uses the transport.
     """
 
-    def __init__(self, shelf: Shelf, transport: Transport) -> None:
-        self._shelf, self._transport = shelf, transport
+    def __init__(self, checkpoint_index: CheckpointIndex, transport: Transport) -> None:
+        self._index, self._transport = checkpoint_index, transport
         self._asked: set[tuple[Peer, int]] = set()
         self._in_work: Counter[Peer] = Counter()  # how many of them
         self._untaken: list[Untaken] = []
@@ -58,7 +58,7 @@ class CheckpointLibrary:
 
     def saved(self, step: int) -> None:
         """The checkpoint of a step has been written. May be called from any thread."""
-        self._shelf.newest = step
+        self._index.newest = step
 
     def ask(self, peer: Peer, question: Question, now: float) -> None:
         """Answer this soon, or say now that there is too much to do.
@@ -108,7 +108,7 @@ class CheckpointLibrary:
         while (asked := self._questions.get()) is not None:
             peer, question = asked
             began = time.thread_time()
-            data = messages.encode(self._shelf.reply(question))
+            data = messages.encode(self._index.reply(question))
             if self._closed.is_set():
                 return
             self._replies.put((peer, question.number, data))

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from coordinator.checkpointing.cpu_budget import Budget
+from coordinator.checkpointing.cpu_budget import CpuBudget
 from coordinator.checkpointing.retention import Entry, Retention
 from coordinator.core.events import Note, Save, Saved
 from microgpt.checkpoint.format import Checkpoint, CheckpointError, encode, load
@@ -181,7 +181,7 @@ class CheckpointWriter:
         self._closed = False
         self._hurry = False
         self.idle, self.resting = True, False
-        self._budget = Budget(SHARE, BURST_SECONDS, LONGEST_REST)
+        self._budget = CpuBudget(SHARE, BURST_SECONDS, LONGEST_REST)
         self._thread = threading.Thread(target=self._work, name="checkpoints", daemon=True)
         self._thread.start()
 

@@ -12,7 +12,7 @@ from microgpt.protocol.messages import Message
 NOTES, NOTES_OVER = 500, 10.0
 
 
-class Outbox:
+class ActionBuffer:
     """``actions`` since the last ``begin``, in the order in which they are to be performed."""
 
     def __init__(self) -> None:

@@ -10,21 +10,21 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from coordinator.core.action_buffer import Outbox
+from coordinator.core.action_buffer import ActionBuffer
 from coordinator.core.events import Peer
-from coordinator.core.round_ledger import StepLedger
+from coordinator.core.round_ledger import RoundLedger
 from microgpt.numerics.vectors import Vector, vector_from_map
 from microgpt.optim.reduction import Shard
 from microgpt.parameters import Shapes
 from microgpt.protocol import messages
 
 #: Workers that were proved wrong, with the reason.
-Disbelieved = list[tuple[Peer, str]]
+Refuted = list[tuple[Peer, str]]
 #: The name of a worker, for people.
 Name = Callable[[Peer], str]
 
 
-def read_gradient(answer: messages.Answer, shapes: Shapes) -> Vector:
+def read_gradient(answer: messages.ShardResult, shapes: Shapes) -> Vector:
     """The gradient of an answer. Raises ValueError if anything is wrong with its numbers."""
     gradient = vector_from_map(answer.gradient, shapes if answer.training else {})
     losses = np.frombuffer(answer.losses, "<f8")
@@ -35,14 +35,14 @@ def read_gradient(answer: messages.Answer, shapes: Shapes) -> Vector:
     return gradient
 
 
-def hear_answer(
-    ledger: StepLedger,
+def take_result(
+    ledger: RoundLedger,
     peer: Peer,
-    answer: messages.Answer,
+    answer: messages.ShardResult,
     gradient: Vector,
     name: Name,
-    out: Outbox,
-) -> Disbelieved:
+    out: ActionBuffer,
+) -> Refuted:
     """Enter an answer and report it if it contradicts an earlier one."""
     shard = Shard(answer.start, answer.count)
     applied = ", and the step is applied already" if ledger.complete else ""
@@ -57,7 +57,7 @@ def hear_answer(
     return contradicted(ledger, shard, name(peer))
 
 
-def contradicted(ledger: StepLedger, shard: Shard, by: str) -> Disbelieved:
+def contradicted(ledger: RoundLedger, shard: Shard, by: str) -> Refuted:
     """Whom the newest answer for a shard, of ``by``, has proved wrong."""
     where = place(ledger, shard)
     failed = f"it failed at {where}, which {by} can compute"
@@ -70,9 +70,7 @@ def contradicted(ledger: StepLedger, shard: Shard, by: str) -> Disbelieved:
     ]
 
 
-def hear_failure(
-    ledger: StepLedger, peer: Peer, shard: Shard, reason: str, name: Name
-) -> Disbelieved:
+def take_failure(ledger: RoundLedger, peer: Peer, shard: Shard, reason: str, name: Name) -> Refuted:
     """Enter that a worker cannot compute a shard."""
     ledger.fail(peer, shard, reason)
     given = ledger.contributions[shard]
@@ -82,7 +80,9 @@ def hear_failure(
     return []
 
 
-def dead_end(ledger: StepLedger, present: Collection[Peer], name: Name) -> tuple[Shard, str] | None:
+def dead_end(
+    ledger: RoundLedger, present: Collection[Peer], name: Name
+) -> tuple[Shard, str] | None:
     """A shard that the workers ``present`` cannot settle, and what they say; None if none is.
 
     They cannot where two say that it cannot be computed, or where no other is left to be asked.
@@ -102,7 +102,7 @@ def dead_end(ledger: StepLedger, present: Collection[Peer], name: Name) -> tuple
     )
 
 
-def place(ledger: StepLedger, shard: Shard) -> str:
+def place(ledger: RoundLedger, shard: Shard) -> str:
     """A shard, for people."""
     documents = f"documents {shard.start + 1} to {shard.start + shard.count}"
     if ledger.phase.training:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from microgpt.protocol.messages import Answer, Failure, Message, Task, Weights
+from microgpt.protocol.messages import Failure, Message, ShardResult, Task, Weights
 from microgpt.training import TrainingState
 
 #: The transport's name for a connected peer.
@@ -68,7 +68,7 @@ class Broken:
 class Judged:
     """What comes out when a shard is computed on this host; None, and why, if that cannot be."""
 
-    answer: Answer | Failure | None
+    answer: ShardResult | Failure | None
     reason: str = ""
 
 

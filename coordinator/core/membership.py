@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from coordinator.core.action_buffer import Outbox, printable
+from coordinator.core.action_buffer import ActionBuffer, printable
 from coordinator.core.events import Peer
 from coordinator.core.round_ledger import Phase
 from microgpt.optim.reduction import Shard
@@ -20,7 +20,7 @@ MISSED, MISSED_SECONDS = 16, 300.0  # workers, and for how long
 class Worker:
     """What the coordinator knows of a worker it has welcomed.
 
-    ``ready``: it has made its engine, and can be given work. ``owed`` are shards that it computes,
+    ``ready``: it has made its engine, and can be given work. ``in_flight`` are shards that it computes,
     with their phases; also of a step that is over, as it is not idle before it has answered.
     ``since`` is when it was given the newest of them, ``longest`` the time of its slowest answer.
     ``gone``: ``silent`` or ``lost`` if it is here no more, and has not said that it leaves.
@@ -36,13 +36,13 @@ class Worker:
     weights_step: int = -1
     documents: int = 0
     busy_seconds: float = 0.0
-    owed: set[tuple[Phase, Shard]] = field(default_factory=set)
+    in_flight: set[tuple[Phase, Shard]] = field(default_factory=set)
     since: float = 0.0
     longest: float = 0.0
     gone: str = ""
 
 
-class Members:
+class Membership:
     """``workers`` by their peers, in the order in which they joined; ``joined`` counts them all.
 
     ``ready`` are those of them that can be given work. ``missed`` are workers that have gone
@@ -51,9 +51,9 @@ class Members:
 
     def __init__(
         self,
-        out: Outbox,
+        out: ActionBuffer,
         run: str,
-        life: str,
+        epoch: str,
         timeout: float,
         model: Mapping[str, int],
         libm: str,
@@ -63,7 +63,7 @@ class Members:
         self.missed: list[Worker] = []
         self.joined = 0
         self._barred: dict[Peer, str] = {}
-        self._out, self._run, self._life = out, run, life
+        self._out, self._run, self._life = out, run, epoch
         self._timeout, self._model, self._libm = float(timeout), model, libm
 
     def welcome(self, peer: Peer, hello: messages.Hello, now: float) -> Worker:
@@ -138,9 +138,9 @@ class Members:
             self._out.send(peer, messages.Refuse(self._run, self._life, reason))
         return reason is not None
 
-    def introduce(self, peer: Peer) -> None:
+    def reregister(self, peer: Peer) -> None:
         """Ask somebody who is not in, or has missed that, to say Hello."""
-        self._out.send(peer, messages.Introduce(self._run, self._life))
+        self._out.send(peer, messages.Reregister(self._run, self._life))
 
     def stop(self, peer: Peer, reason: str) -> None:
         """Tell a worker that there is no more work."""

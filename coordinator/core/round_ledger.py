@@ -17,7 +17,7 @@ import numpy as np
 from coordinator.core.events import Peer
 from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import Shard, shards, tree_sum
-from microgpt.protocol.messages import Answer
+from microgpt.protocol.messages import ShardResult
 
 #: Who gives the answers that are computed on this host; no peer has this name.
 JUDGE: Peer = b""
@@ -54,7 +54,7 @@ class Contribution:
         return max(float(np.abs(part).max()) for part in numbers if len(part))
 
 
-class StepLedger:
+class RoundLedger:
     """The shards of a phase, of step ``step``: queued, owed by workers, answered.
 
     Every shard without a result is at all times in the queue or owed by a worker; ``audit`` raises
@@ -73,7 +73,7 @@ class StepLedger:
         self.step, self.phase = step, Phase(step, training)
         self.all = shards(batch_size, shard_size)
         self.wanted = {shard: 2 if shard in verify else 1 for shard in self.all}
-        self.owners: dict[Shard, dict[Peer, float]] = {shard: {} for shard in self.all}
+        self.assignees: dict[Shard, dict[Peer, float]] = {shard: {} for shard in self.all}
         self.contributions: dict[Shard, list[Contribution]] = {shard: [] for shard in self.all}
         self.failures: dict[Shard, dict[Peer, str]] = {}
         self.queue = deque(shard for shard in self.all for _ in range(self.wanted[shard]))
@@ -94,7 +94,7 @@ class StepLedger:
     def involved(self, shard: Shard, peer: Peer) -> bool:
         """Whether the worker owes or has answered the shard, or has failed at it."""
         return (
-            peer in self.owners[shard]
+            peer in self.assignees[shard]
             or any(given.peer == peer for given in self.contributions[shard])
             or peer in self.failures.get(shard, ())
         )
@@ -112,26 +112,26 @@ class StepLedger:
     def take_also(self, shard: Shard, peer: Peer, now: float) -> None:
         """Hand a shard to a worker, whether it is queued or not."""
         self.untouched = False
-        self.owners[shard][peer] = now
+        self.assignees[shard][peer] = now
         self._asked[shard].add(peer)
 
     def release(self, peer: Peer) -> list[Shard]:
         """The worker owes nothing any more; gives back the shards that it owed."""
-        freed = self.owed_by(peer)
+        freed = self.in_flight_of(peer)
         for shard in reversed(freed):
-            del self.owners[shard][peer]
+            del self.assignees[shard][peer]
             self._requeue(shard)
         return freed
 
-    def owed_by(self, peer: Peer) -> list[Shard]:
+    def in_flight_of(self, peer: Peer) -> list[Shard]:
         """Shards that the worker has been given and not answered, in order."""
-        return [shard for shard in self.all if peer in self.owners[shard]]
+        return [shard for shard in self.all if peer in self.assignees[shard]]
 
     def surplus(self, shard: Shard) -> int:
         """How many workers more than it needs owe the shard; negative if it needs more."""
         given = len(self.contributions[shard])
         needed = max(self.wanted[shard], given + 1)  # given and no result: they differ
-        return given + len(self.owners[shard]) - needed
+        return given + len(self.assignees[shard]) - needed
 
     def _requeue(self, shard: Shard) -> None:
         """Make the shard stand in the queue as often as it needs further workers."""
@@ -144,13 +144,15 @@ class StepLedger:
 
     # --- taking in -------------------------------------------------------------------------------
 
-    def answer(self, peer: Peer, shard: Shard, answer: Answer, gradient: Vector) -> Peer | None:
+    def answer(
+        self, peer: Peer, shard: Shard, answer: ShardResult, gradient: Vector
+    ) -> Peer | None:
         """Take an answer in. Returns the worker whose earlier answer differs in a bit, if one does.
 
         Raises KeyError for a shard that the step does not have.
         """
         given = self.contributions[shard]
-        self.owners[shard].pop(peer, None)
+        self.assignees[shard].pop(peer, None)
         if any(earlier.peer == peer for earlier in given):
             return None
         new = Contribution(peer, answer.losses, gradient)
@@ -161,11 +163,11 @@ class StepLedger:
 
     def fail(self, peer: Peer, shard: Shard, reason: str) -> None:
         """The worker says that it cannot compute the shard."""
-        self.owners[shard].pop(peer, None)
+        self.assignees[shard].pop(peer, None)
         self.failures.setdefault(shard, {})[peer] = reason
         self._decide(shard)
 
-    def judge(self, shard: Shard, answer: Answer, gradient: Vector) -> None:
+    def judge(self, shard: Shard, answer: ShardResult, gradient: Vector) -> None:
         """This is what the shard comes to, whoever says or has said otherwise."""
         self._judged[shard] = Contribution(JUDGE, answer.losses, gradient)
         self._decide(shard)
@@ -183,7 +185,7 @@ class StepLedger:
     def strike_out(self, peer: Peer) -> None:
         """Nothing counts that the worker has said or owes, even if that was entered by halves."""
         for shard in self.all:
-            self.owners[shard].pop(peer, None)
+            self.assignees[shard].pop(peer, None)
             self.failures.get(shard, {}).pop(peer, None)
             self.contributions[shard] = [c for c in self.contributions[shard] if c.peer != peer]
             self._decide(shard)
@@ -249,7 +251,7 @@ class StepLedger:
     def undecidable(self, present: Collection[Peer]) -> Shard | None:
         """A shard that needs another opinion when all workers ``present`` have given theirs."""
         for shard in self._doubtful if present else ():
-            awaited = any(peer in present for peer in self.owners[shard])
+            awaited = any(peer in present for peer in self.assignees[shard])
             if not awaited and all(self.involved(shard, peer) for peer in present):
                 return shard
         return None
@@ -290,9 +292,9 @@ class StepLedger:
             given = {contribution.peer for contribution in self.contributions[shard]}
             if len(given) != len(self.contributions[shard]):
                 raise AssertionError(f"{shard} has two answers of one worker")
-            if given & self.owners[shard].keys():
+            if given & self.assignees[shard].keys():
                 raise AssertionError(f"{shard} is both owed and answered by one worker")
-            if not (self.decided(shard) or self.owners[shard] or shard in self.queue):
+            if not (self.decided(shard) or self.assignees[shard] or shard in self.queue):
                 raise AssertionError(f"{shard} is owed to nobody")
 
 

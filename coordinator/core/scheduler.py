@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from coordinator.core.action_buffer import Outbox, printable
+from coordinator.core.action_buffer import ActionBuffer, printable
 from coordinator.core.events import Judge, Peer
 from coordinator.core.membership import Worker
-from coordinator.core.round_ledger import Phase, StepLedger
+from coordinator.core.round_ledger import Phase, RoundLedger
 from coordinator.core.sharding import (
     assume_seconds,
     choose_shard_size,
@@ -77,13 +77,13 @@ class Done(NamedTuple):
     record: Mapping[str, Any]
 
 
-class HandOut:
+class Scheduler:
     """Gives the shards of one phase after the other away; see ``begin``.
 
     ``ledger`` and ``documents`` (token ids) are those of the newest phase, ``began`` its begin.
     """
 
-    ledger: StepLedger
+    ledger: RoundLedger
     documents: list[list[int]]
     began: float
 
@@ -92,15 +92,15 @@ class HandOut:
         config: TrainingConfig,
         corpus: Corpus,
         policy: Policy,
-        out: Outbox,
+        out: ActionBuffer,
         run: str,
-        life: str,
+        epoch: str,
     ) -> None:
         self._config, self._corpus, self._policy, self._out = config, corpus, policy, out
-        self._run, self._life = run, life
+        self._run, self._life = run, epoch
         self._shapes = parameter_shapes(config.model)
         self._largest = max(1, largest_shard(config, corpus.longest))
-        self._previous: StepLedger | None = None
+        self._previous: RoundLedger | None = None
         self._stragglers = Stragglers(out)
         self._times = self._stragglers.times
         self._evaluated: Done | None = None  # the step that waits for its validation loss
@@ -111,7 +111,7 @@ class HandOut:
         batch = self._corpus.batch(training.step, self._config.batch_size)
         self._begin(training, batch, workers, now)
 
-    def ledger_of(self, phase: Phase) -> StepLedger | None:
+    def ledger_of(self, phase: Phase) -> RoundLedger | None:
         """The books of this phase or of the one before, to compare late answers with."""
         return next((b for b in (self.ledger, self._previous) if b and b.phase == phase), None)
 
@@ -133,14 +133,14 @@ class HandOut:
             seconds = statistics.median(times) if times else assume_seconds(self._config, documents)
             size = choose_shard_size(count, workers, seconds, self._largest)
         verified = choose_verified(shards(count, size), step, self._policy.verify_fraction)
-        self.ledger = StepLedger(step, count, size, verified, training=training)
+        self.ledger = RoundLedger(step, count, size, verified, training=training)
 
     def dispatch(self, workers: Mapping[Peer, Worker], now: float) -> None:
         """Give every idle worker a shard while any is queued."""
         if self.ledger.untouched and self._cut_for != len(workers):
             self._cut(len(workers))  # nobody has begun: cut the batch for those who are here now
         for worker in workers.values() if self.ledger.queue else ():
-            if not worker.owed:
+            if not worker.in_flight:
                 shard = self.ledger.take(worker.peer, now)
                 if shard is not None:
                     self._give(worker, shard, now)
@@ -151,7 +151,7 @@ class HandOut:
         # Not before all else is done: somebody may join meanwhile who can give second opinions.
         working = [w for w in workers.values() if not self.stalled(w, now)]
         alone = len(working) == 1
-        stuck = alone and not working[0].owed and not self.ledger.complete
+        stuck = alone and not working[0].in_flight and not self.ledger.complete
         if stuck and self.ledger.waive_verification() and not self._waived:
             text = "only one worker answers: nothing is verified until another does"
             self._out.note("unverified", text, warning=True)
@@ -164,23 +164,23 @@ class HandOut:
         everybody who works gets it in the end, however many there are who do not.
         """
         # Those first who have answered most: a worker that has taken work and done none is last.
-        idle = [worker for worker in workers.values() if not worker.owed]
+        idle = [worker for worker in workers.values() if not worker.in_flight]
         idle.sort(key=lambda worker: worker.documents, reverse=True)
         if not idle:
             return
-        for shard, owners in self.ledger.owners.items():
-            if not owners or self.ledger.decided(shard):
+        for shard, assignees in self.ledger.assignees.items():
+            if not assignees or self.ledger.decided(shard):
                 continue
             surplus = min(max(0, self.ledger.surplus(shard)), MOST_DOUBLINGS)
             if (
-                now - max(owners.values())
+                now - max(assignees.values())
                 <= self._stragglers.patience(self.ledger.phase, shard) * 2**surplus
             ):
                 continue
             helper = next((w for w in idle if not self.ledger.involved(shard, w.peer)), None)
             if helper is not None:
                 idle.remove(helper)
-                slow = workers.get(next(iter(owners)))
+                slow = workers.get(next(iter(assignees)))
                 self._stragglers.tell(helper.name, slow.name if slow else "another worker", now)
                 self.ledger.take_also(shard, helper.peer, now)
                 self._give(helper, shard, now)
@@ -194,7 +194,7 @@ class HandOut:
             self._out.send(worker.peer, self._packed())
             worker.weights_step = self.ledger.step
         worker.since = now
-        worker.owed.add((self.ledger.phase, shard))
+        worker.in_flight.add((self.ledger.phase, shard))
         self._out.send(worker.peer, self._task(shard))
 
     def _packed(self) -> messages.Weights:
@@ -220,16 +220,16 @@ class HandOut:
 
     def release(self, worker: Worker) -> list[Shard]:
         """The worker owes nothing any more; gives back the shards that others must do now."""
-        worker.owed.clear()
+        worker.in_flight.clear()
         return self.ledger.release(worker.peer)
 
-    def answered(self, worker: Worker, answer: messages.Answer, now: float) -> None:
+    def answered(self, worker: Worker, answer: messages.ShardResult, now: float) -> None:
         """Remember how long a shard of the phase in hand took. Before the ledger is told."""
         worker.documents += answer.count
         worker.busy_seconds += answer.seconds
         times = self._times[answer.training]
         times.engine.append(answer.seconds / answer.count)
-        since = self.ledger.owners[Shard(answer.start, answer.count)].get(worker.peer)
+        since = self.ledger.assignees[Shard(answer.start, answer.count)].get(worker.peer)
         if since is not None:
             times.round_trips.append((now - since) / answer.count)
 

@@ -10,20 +10,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from coordinator.core import events
-from coordinator.core.action_buffer import Outbox, printable
+from coordinator.core.action_buffer import ActionBuffer, printable
 from coordinator.core.cross_check import (
-    Disbelieved,
+    Refuted,
     contradicted,
     dead_end,
-    hear_answer,
-    hear_failure,
     place,
     read_gradient,
+    take_failure,
+    take_result,
 )
 from coordinator.core.events import Action, Event, Finish, Peer, Save, StepDone
-from coordinator.core.membership import Members, Worker
-from coordinator.core.round_ledger import Phase, StepLedger
-from coordinator.core.scheduler import HandOut, Policy
+from coordinator.core.membership import Membership, Worker
+from coordinator.core.round_ledger import Phase, RoundLedger
+from coordinator.core.scheduler import Policy, Scheduler
 from coordinator.run.pace import WorkTimes
 from microgpt.config import TrainingConfig
 from microgpt.model import parameter_shapes
@@ -47,7 +47,7 @@ class Case(NamedTuple):
 
 
 class CoordinatorState:
-    """The coordinator of run ``run`` in its life ``life``; see ``handle``.
+    """The coordinator of run ``run`` in its life ``epoch``; see ``handle``.
 
     ``libm``: digest of what our C library computes, to compare workers' with.
     ``workers`` maps peers to workers in the order in which they joined; ``training`` is the newest
@@ -63,19 +63,19 @@ class CoordinatorState:
         policy: Policy,
         *,
         run: str,
-        life: str,
+        epoch: str,
         libm: str = "",
     ) -> None:
         self.config, self.corpus, self.training, self.policy = config, corpus, training, policy
-        self.run, self.life = run, life
+        self.run, self.epoch = run, epoch
         self.closing: Finish | None = None
         self.finished = False
-        self._out = Outbox()
+        self._out = ActionBuffer()
         model = config.model.to_dict()
-        self._members = Members(self._out, run, life, policy.worker_timeout, model, libm)
-        self.workers = self._members.workers
-        self._ready = self._members.ready
-        self._handout = HandOut(config, corpus, policy, self._out, run, life)
+        self._membership = Membership(self._out, run, epoch, policy.worker_timeout, model, libm)
+        self.workers = self._membership.workers
+        self._ready = self._membership.ready
+        self._scheduler = Scheduler(config, corpus, policy, self._out, run, epoch)
         self._shapes = parameter_shapes(config.model)
         self.times = WorkTimes()
         self._clock = 0.0  # what the caller's clock showed last
@@ -84,14 +84,14 @@ class CoordinatorState:
         self._saving: int | None = None  # step of the last Save that has not been reported
 
     @property
-    def ledger(self) -> StepLedger:
+    def ledger(self) -> RoundLedger:
         """The books of the phase in hand."""
-        return self._handout.ledger
+        return self._scheduler.ledger
 
     @property
     def missed(self) -> list[Worker]:
         """Workers that have gone without a word, for people to see: ``gone`` says how."""
-        return self._members.still_missed(self._now)
+        return self._membership.still_missed(self._now)
 
     def silence(self, worker: Worker) -> float:
         """Seconds since the worker was last heard of."""
@@ -107,7 +107,7 @@ class CoordinatorState:
         if self.training.step >= self.config.steps:
             self._close(Finish("done", "the run was complete already"))
         else:
-            self._handout.begin(self.training, 0, self.times.worked)
+            self._scheduler.begin(self.training, 0, self.times.worked)
             self._note_idle()
         return self._out.actions
 
@@ -143,7 +143,7 @@ class CoordinatorState:
             self._expel(worker, reason)
         else:
             self._out.note("expelled", f"a stranger is cut off: {reason}", warning=True)
-            self._members.bar(event.peer, reason)
+            self._membership.bar(event.peer, reason)
         if self.closing is None:
             self.ledger.audit()
 
@@ -166,21 +166,21 @@ class CoordinatorState:
             self._welcome(event.peer, message)
         elif worker is None:
             if not isinstance(message, messages.Goodbye):
-                self._members.introduce(event.peer)
+                self._membership.reregister(event.peer)
         elif isinstance(message, messages.Goodbye):
             self._remove(worker, "left", f"{worker.name} has left")
-        elif (message.run, message.life) != (self.run, self.life):
+        elif (message.run, message.epoch) != (self.run, self.epoch):
             # Words meant for an earlier life of this coordinator, sent before our welcome came or
             # because it never did.
             worker.heard = self._now
             if self._now - worker.welcomed > self.policy.worker_timeout / 2:
-                self._members.introduce(event.peer)
+                self._membership.reregister(event.peer)
         else:
             worker.heard = self._now
             self._on_word(worker, message)
 
     def _on_word(self, worker: Worker, message: messages.Message) -> None:
-        if isinstance(message, messages.Answer):
+        if isinstance(message, messages.ShardResult):
             self._on_answer(worker, message)
         elif isinstance(message, messages.Failure):
             self._on_failure(worker, message)
@@ -189,7 +189,7 @@ class CoordinatorState:
             self._out.note("status", text, worker=worker.name)
         elif isinstance(message, messages.Heartbeat):
             if message.ready and not worker.ready:
-                self._members.make_ready(worker)
+                self._membership.make_ready(worker)
                 self._dispatch()
         else:
             self._expel(worker, f"a worker does not send {type(message).__name__}")
@@ -203,12 +203,12 @@ class CoordinatorState:
             self._remove(worker, "lost", f"{worker.name} is gone: its connection has closed")
 
     def _on_tick(self, event: events.Tick) -> None:
-        for worker in self._members.silent(self._now):
+        for worker in self._membership.silent(self._now):
             silence = self._now - worker.heard
             self._remove(worker, "silent", f"{worker.name} is silent for {silence:.1f} s")
         if self.closing is None:
-            self._handout.back_up_stragglers(self._ready, self._now)
-            if any(self._handout.stalled(worker, self._now) for worker in self._ready.values()):
+            self._scheduler.back_up_stragglers(self._ready, self._now)
+            if any(self._scheduler.stalled(worker, self._now) for worker in self._ready.values()):
                 self._dispatch()  # what waited for it goes on without
 
     def _on_saved(self, event: events.Saved) -> None:
@@ -232,27 +232,27 @@ class CoordinatorState:
 
     def _welcome(self, peer: Peer, hello: messages.Hello) -> None:
         if self.closing is not None:
-            self._members.send_home(peer, self.closing.reason)
+            self._membership.send_home(peer, self.closing.reason)
             return
-        if self._members.refuse(peer):
+        if self._membership.refuse(peer):
             return
-        if self._members.has_just_welcomed(peer, self._now):
+        if self._membership.has_just_welcomed(peer, self._now):
             return
         if peer in self.workers:  # a message is lost, in whichever direction: begin again
-            self._handout.release(self.workers[peer])
-        self._members.welcome(peer, hello, self._now)
+            self._scheduler.release(self.workers[peer])
+        self._membership.welcome(peer, hello, self._now)
         self._dispatch()
 
     def _expel(self, worker: Worker, reason: str) -> None:
         """Cut a worker off that breaks the protocol or computes wrongly."""
-        self._members.bar(worker.peer, reason)
+        self._membership.bar(worker.peer, reason)
         self._remove(worker, "expelled", f"{worker.name} is cut off: {reason}")
 
     def _remove(self, worker: Worker, kind: str, text: str) -> None:
         if self.closing is not None:  # it leaves because it was told to
-            self._members.forget(worker)
+            self._membership.forget(worker)
             return
-        self._members.remove(worker, kind, text, self._handout.release(worker))
+        self._membership.remove(worker, kind, text, self._scheduler.release(worker))
         self._note_idle()
         self._dispatch()
 
@@ -263,46 +263,48 @@ class CoordinatorState:
 
     # --- answers ---------------------------------------------------------------------------------
 
-    def _on_answer(self, worker: Worker, answer: messages.Answer) -> None:
+    def _on_answer(self, worker: Worker, answer: messages.ShardResult) -> None:
         shard = Shard(answer.start, answer.count)
         phase = Phase(answer.step, answer.training)
-        if (phase, shard) in worker.owed:
-            worker.owed.remove((phase, shard))
+        if (phase, shard) in worker.in_flight:
+            worker.in_flight.remove((phase, shard))
             worker.longest = max(worker.longest, self._now - worker.since)
-        ledger = self._handout.ledger_of(phase)
+        ledger = self._scheduler.ledger_of(phase)
         if phase > self.ledger.phase or (ledger and not ledger.asked(shard, worker.peer)):
             self._expel(worker, "it answers what it was not asked")
         elif ledger:
             self._take_in(worker, ledger, answer)
         self._dispatch()  # whatever the answer was worth, its giver is idle now
 
-    def _take_in(self, worker: Worker, ledger: StepLedger, answer: messages.Answer) -> None:
+    def _take_in(self, worker: Worker, ledger: RoundLedger, answer: messages.ShardResult) -> None:
         try:
             gradient = read_gradient(answer, self._shapes)
         except ValueError as error:
             self._expel(worker, f"its answer is malformed: {error}")
             return
         if ledger is self.ledger and not ledger.complete:
-            self._handout.answered(worker, answer, self._now)
-        name = self._members.name
-        disbelieved = hear_answer(ledger, worker.peer, answer, gradient, name, self._out)
-        self._disbelieve(disbelieved)
+            self._scheduler.answered(worker, answer, self._now)
+        name = self._membership.name
+        refuted = take_result(ledger, worker.peer, answer, gradient, name, self._out)
+        self._refute(refuted)
 
     def _on_failure(self, worker: Worker, failure: messages.Failure) -> None:
         place, phase = failure.document, Phase(failure.step, failure.training)
-        owed = [(p, s) for p, s in worker.owed if p == phase and 0 <= place - s.start < s.count]
-        worker.owed.difference_update(owed)
-        if owed and self.closing is None and phase == self.ledger.phase:
-            reason = self._handout.describe(failure)
-            name = self._members.name
-            self._disbelieve(hear_failure(self.ledger, worker.peer, owed[0][1], reason, name))
+        in_flight = [
+            (p, s) for p, s in worker.in_flight if p == phase and 0 <= place - s.start < s.count
+        ]
+        worker.in_flight.difference_update(in_flight)
+        if in_flight and self.closing is None and phase == self.ledger.phase:
+            reason = self._scheduler.describe(failure)
+            name = self._membership.name
+            self._refute(take_failure(self.ledger, worker.peer, in_flight[0][1], reason, name))
         self._dispatch()
 
-    def _disbelieve(self, disbelieved: Disbelieved) -> None:
+    def _refute(self, refuted: Refuted) -> None:
         """Cut off workers that were proved wrong; their part of this step is done again."""
-        for peer, _ in disbelieved:  # all of them before anything is decided without them
+        for peer, _ in refuted:  # all of them before anything is decided without them
             self.ledger.discard(peer)
-        for peer, reason in disbelieved:
+        for peer, reason in refuted:
             worker = self.workers.get(peer)
             if worker is not None:
                 self._expel(worker, f"{reason}; earlier steps may rest on answers of it")
@@ -313,7 +315,7 @@ class CoordinatorState:
         """Give work to who is idle; finish the step if it is done, and the run if it cannot be."""
         if self.closing is not None or not self._ready:
             return
-        self._handout.dispatch(self._ready, self._now)
+        self._scheduler.dispatch(self._ready, self._now)
         if self._case and self._case.applied and self._case.phase == self.ledger.phase:
             return
         if self.ledger.complete:  # maybe because the last missing second opinion was waived
@@ -321,9 +323,9 @@ class CoordinatorState:
             return
         if not self.ledger.disputed:
             return
-        stalled = self._handout.stalled
+        stalled = self._scheduler.stalled
         awaited = [peer for peer, w in self.workers.items() if not stalled(w, self._now)]
-        dispute = dead_end(self.ledger, awaited, self._members.name)
+        dispute = dead_end(self.ledger, awaited, self._membership.name)
         if dispute is not None:
             self._have_judged(*dispute)
 
@@ -335,33 +337,36 @@ class CoordinatorState:
                 f"the coordinator's host computes {place(self.ledger, shard)} to see who is right"
             )
             self._out.note("judge", text, warning=True, reason=reason)
-            self._out.add(self._handout.question(shard))
+            self._out.add(self._scheduler.question(shard))
 
     def _on_judged(self, event: events.Judged) -> None:
         case, self._case = self._case, None
-        ledger = case and self._handout.ledger_of(case.phase)
+        ledger = case and self._scheduler.ledger_of(case.phase)
         if case and ledger and self.closing is None:
             self._weigh(case, ledger, event)
         self._dispatch()
 
-    def _weigh(self, case: Case, ledger: StepLedger, event: events.Judged) -> None:
+    def _weigh(self, case: Case, ledger: RoundLedger, event: events.Judged) -> None:
         """Go by what a shard has come to on this host."""
-        if isinstance(event.answer, messages.Answer):
+        if isinstance(event.answer, messages.ShardResult):
             ledger.judge(case.shard, event.answer, read_gradient(event.answer, self._shapes))
-            self._disbelieve(contradicted(ledger, case.shard, "the coordinator"))
+            self._refute(contradicted(ledger, case.shard, "the coordinator"))
         elif ledger is not self.ledger:
             return  # workers have settled it meanwhile
         elif event.answer is not None:
-            self._close(Finish("failed", self._handout.describe(event.answer)))
+            self._close(Finish("failed", self._scheduler.describe(event.answer)))
         elif case.applied or not ledger.decided(case.shard):
             reason = f"{case.reason} (it could not be computed here: {event.reason})"
             self._close(Finish("failed", reason))
 
     def _finish_phase(self) -> None:
         try:
-            done = self._handout.conclude(len(self._ready), self.times.worked)
+            done = self._scheduler.conclude(len(self._ready), self.times.worked)
         except ArithmeticError as error:
-            reason, suspect = f"{error}; a lower --learning-rate may help", self._handout.suspect()
+            reason, suspect = (
+                f"{error}; a lower --learning-rate may help",
+                self._scheduler.suspect(),
+            )
             if suspect is None:
                 self._close(Finish("failed", reason))
             else:
@@ -375,7 +380,7 @@ class CoordinatorState:
                 return
             if self.policy.saves(done.after):
                 self._save()
-            self._handout.begin(done.after, len(self._ready), self.times.worked)
+            self._scheduler.begin(done.after, len(self._ready), self.times.worked)
         self._dispatch()
 
     def _save(self) -> None:
@@ -388,7 +393,7 @@ class CoordinatorState:
         """Send everybody home and save; the run is finished once that is on disk."""
         self.closing = finish
         for worker in self.workers.values():
-            self._members.stop(worker.peer, finish.reason)
+            self._membership.stop(worker.peer, finish.reason)
         self._save()
 
 

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import deque
 
-from coordinator.core.action_buffer import Outbox
+from coordinator.core.action_buffer import ActionBuffer
 from coordinator.core.membership import Worker
 from coordinator.core.round_ledger import Phase
 from microgpt.optim.reduction import Shard
@@ -33,7 +33,7 @@ class Times:
 class Stragglers:
     """Judges workers by ``times``: those of training (True), and of evaluation (False)."""
 
-    def __init__(self, out: Outbox) -> None:
+    def __init__(self, out: ActionBuffer) -> None:
         self.times = {True: Times(), False: Times()}
         self._out = out
         self._told: dict[str, tuple[float, int]] = {}  # by slow worker: when, and how often since
@@ -50,7 +50,9 @@ class Stragglers:
         passed = now - worker.since
         if passed <= max(STALLED_SECONDS, STALLED_FACTOR * worker.longest):
             return False  # most of the time
-        patience = max((self.patience(*owed) for owed in worker.owed), default=math.inf)
+        patience = max(
+            (self.patience(*in_flight) for in_flight in worker.in_flight), default=math.inf
+        )
         return passed > STALLED_FACTOR * patience
 
     def tell(self, helper: str, slow: str, now: float) -> None:

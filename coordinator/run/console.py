@@ -212,6 +212,6 @@ class LiveConsole:
         self._counts[worker.number] = (worker.documents, since)
         if worker.ready:
             self._doing.pop(worker.name, None)
-        if worker.owed or now - since < PAUSE_SECONDS:
+        if worker.in_flight or now - since < PAUSE_SECONDS:
             return "computing"
         return "idle" if worker.ready else self._doing.get(worker.name, "starting")

@@ -24,7 +24,7 @@ RECORDS = (CONFIG, "metrics.jsonl", "events.jsonl", "endpoint")
 TRIES = 20  # to lock a directory that others remove meanwhile
 
 
-class RunDirError(Exception):
+class RunDirectoryError(Exception):
     """The run directory cannot be used; the message is one plain sentence."""
 
 
@@ -53,13 +53,13 @@ class OwnedRunDir:
                 descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
                 if not _lock(descriptor):
                     os.close(descriptor)
-                    raise RunDirError(f"another coordinator is writing to {path}")
+                    raise RunDirectoryError(f"another coordinator is writing to {path}")
                 if _is(descriptor, path):
                     return cls(path, descriptor, made)
                 os.close(descriptor)  # somebody has removed it meanwhile
         except OSError as error:
             raise cannot_write(path, error) from error
-        raise RunDirError(f"cannot write to {path}: others keep removing it")
+        raise RunDirectoryError(f"cannot write to {path}: others keep removing it")
 
     @classmethod
     def new(cls) -> OwnedRunDir:
@@ -140,9 +140,9 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def cannot_write(path: Path, error: OSError) -> RunDirError:
+def cannot_write(path: Path, error: OSError) -> RunDirectoryError:
     """The error in words."""
-    return RunDirError(f"cannot write to {path}: {error.strerror}")
+    return RunDirectoryError(f"cannot write to {path}: {error.strerror}")
 
 
 def find_run_dir(run_dir: Path | None, resume: str | None) -> Path | None:
@@ -168,13 +168,13 @@ def check_free(path: Path, run: str | None) -> None:
     ``run`` is the id of a run that goes on from elsewhere, None for a new one.
     """
     if holds_checkpoints(path):
-        raise RunDirError(f"{path} holds a run already: --resume {path} goes on with it")
+        raise RunDirectoryError(f"{path} holds a run already: --resume {path} goes on with it")
     there = [name for name in RECORDS if os.path.lexists(path / name)]
     owner = recorded_run(path)
     if there and owner is None:
-        raise RunDirError(f"{path / there[0]} is of no run: choose another --run-dir")
+        raise RunDirectoryError(f"{path / there[0]} is of no run: choose another --run-dir")
     if run is not None and owner not in (None, run):
-        raise RunDirError(f"{path} holds the record of another run: choose another --run-dir")
+        raise RunDirectoryError(f"{path} holds the record of another run: choose another --run-dir")
 
 
 def holds_checkpoints(path: Path) -> bool:

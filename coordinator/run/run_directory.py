@@ -86,7 +86,7 @@ class LineFile:
             self._waiting = self._waiting[written:]
 
 
-class RunRecord:
+class RunDirectory:
     """Opens the files of a run directory for appending, and creates what is missing.
 
     ``keep_steps`` is the step that the run goes on from: later lines of the metrics are cut off,

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from coordinator import __main__ as coordinator
 from coordinator.core.events import Judged, Note, Save, Saved
-from coordinator.event_loop import Server
+from coordinator.event_loop import EventLoop
 from lab.bench.progress import Numbers, follow
 from microgpt.support import cli
 from microgpt.support.progress import Progress
@@ -171,7 +171,7 @@ def read(workers: int, kind: str, run_dir: Path, times: Times | None) -> Result:
 # --- a coordinator that takes its time -----------------------------------------------------------
 
 
-class TimedServer(Server):
+class TimedServer(EventLoop):
     """Takes ``times`` while it serves."""
 
     times = Times()
@@ -213,7 +213,7 @@ def processor_waits() -> float:
 
 def coordinate() -> None:
     """``python -m coordinator`` with a stop watch."""
-    coordinator.Server = TimedServer  # type: ignore[attr-defined]
+    coordinator.EventLoop = TimedServer  # type: ignore[attr-defined]
     try:
         cli.run(coordinator.main, prog_name="python -m coordinator")
     finally:

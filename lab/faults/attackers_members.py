@@ -14,7 +14,7 @@ from lab.faults.attackers import Attack, Target
 from lab.faults.attackers_zmq import Caller
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.protocol import messages
-from microgpt.protocol.messages import Answer, Failure, Task
+from microgpt.protocol.messages import Failure, ShardResult, Task
 from worker.executor import Calculator
 from worker.state import Job
 
@@ -66,13 +66,13 @@ class Member:
                     self._caller.say(word)
         return taken
 
-    def answer(self, task: Task, number: float) -> Answer:
+    def answer(self, task: Task, number: float) -> ShardResult:
         """Of the right shape, with this in every place of the gradient."""
         packed = struct.pack("<d", number)
         gradient = {name: packed * (size // 8) for name, size in self.sizes.items()}
         losses = struct.pack("<d", LOSS) * task.count
-        return Answer(
-            task.run, task.life, task.step, task.start, task.count, 0.001, losses,
+        return ShardResult(
+            task.run, task.epoch, task.step, task.start, task.count, 0.001, losses,
             gradient if task.training else {}, task.training,
         )  # fmt: skip
 
@@ -102,7 +102,7 @@ def gang_of(lie: Lie, size: int = GANG) -> Attack:
 
 def _claims_failure(rng: random.Random, member: Member, task: Task) -> Iterable[messages.Message]:
     place = task.start + rng.randrange(task.count)
-    yield Failure(task.run, task.life, task.step, place, "because", task.training)
+    yield Failure(task.run, task.epoch, task.step, place, "because", task.training)
 
 
 def _says_nothing(rng: random.Random, member: Member, task: Task) -> Iterable[messages.Message]:
@@ -147,7 +147,7 @@ def impossible_seconds(rng: random.Random, target: Target) -> Iterator[int]:
             model = member.model
             calculator.configure(model)
         answer = calculator.compute(Job(task, member.weights))
-        assert isinstance(answer, Answer)  # noqa: S101  # the model is fine
+        assert isinstance(answer, ShardResult)  # noqa: S101  # the model is fine
         took = seconds if seconds in (0.0, HUGE) else seconds * task.count
         yield replace(answer, seconds=took)
 

@@ -14,8 +14,8 @@ from lab.faults.attackers import PATIENCE, Target, hang_up
 from microgpt.protocol import messages
 from microgpt.protocol.messages import (
     CheckpointPart,
-    Introduce,
     NoCheckpoint,
+    Reregister,
     Status,
     Weights,
     Welcome,
@@ -24,7 +24,7 @@ from microgpt.protocol.messages import (
 ROUND_SECONDS = 3.0
 REPLIES = 30  # to one question
 ENDLESS_PARTS = 12_000  # more than any message may have
-LIFE = "harm"
+LIFE = "injector"
 
 
 def hostile_server(rng: random.Random, target: Target) -> Iterator[int]:
@@ -90,7 +90,7 @@ def _flood(rng: random.Random, peer: socket.socket) -> None:
     """Words that nobody has asked for, PINGs behind and between them."""
     harmless: tuple[messages.Message, ...] = (  # so that who is flooded stays
         NoCheckpoint("", "", 1, "later", True),
-        Introduce("", LIFE),
+        Reregister("", LIFE),
         Status("", LIFE, "x"),
     )
     word = messages.encode(rng.choice(harmless))

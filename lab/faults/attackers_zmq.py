@@ -29,7 +29,7 @@ class Caller:
         self.socket.setsockopt(zmq.RCVHWM, 1)
         self.socket.setsockopt(zmq.ROUTING_ID, identity)
         self.socket.connect(target.address)
-        self.run = self.life = ""
+        self.run = self.epoch = ""
         self.model: dict[str, int] = {}
 
     def say(self, message: messages.Message | bytes) -> bool:
@@ -50,7 +50,7 @@ class Caller:
         except messages.ProtocolError:
             return None
         if isinstance(message, messages.Welcome):
-            self.run, self.life, self.model = message.run, message.life, dict(message.model)
+            self.run, self.epoch, self.model = message.run, message.epoch, dict(message.model)
         return message
 
     def join(self, engine: str) -> bool:
@@ -67,7 +67,7 @@ class Caller:
 
     def beat(self) -> bool:
         """Say that we are alive and ready."""
-        return self.say(messages.Heartbeat(self.run, self.life, ready=True))
+        return self.say(messages.Heartbeat(self.run, self.epoch, ready=True))
 
     def close(self) -> None:
         """Break off at once."""

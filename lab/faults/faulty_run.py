@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lab.faults.fleet import Fleet, FleetError, Plan
-from lab.faults.injector import Harm, Injury
+from lab.faults.injector import FaultInjector, InjectedFault
 from lab.faults.machine import Network, SmallDisk
 from lab.faults.schedule import Planned
 from lab.faults.watch import Watch, read_lines
@@ -32,7 +32,7 @@ class Show(Protocol):
     def step(self, step: int) -> None:
         """So many steps are done."""
 
-    def fault(self, injury: Injury) -> None:
+    def fault(self, injected: InjectedFault) -> None:
         """Something has been broken."""
 
 
@@ -96,17 +96,22 @@ def conduct(
         stack.callback(fleet.close)
         watch = Watch(plan.run_dir)
         stack.callback(watch.close)
-        harm = Harm(fleet, disk)
+        injector = FaultInjector(fleet, disk)
         fleet.start()
-        first = _attend(fleet, watch, harm, faults, show, stop_after)
-        harm.heal(everything=True)
+        first = _attend(fleet, watch, injector, faults, show, stop_after)
+        injector.heal(everything=True)
         if not stop_after:
             fleet.finish()
-    return _outcome(plan, fleet, watch, harm, first, stopped=bool(stop_after))
+    return _outcome(plan, fleet, watch, injector, first, stopped=bool(stop_after))
 
 
 def _attend(
-    fleet: Fleet, watch: Watch, harm: Harm, faults: Iterator[Planned], show: Show, stop_after: int
+    fleet: Fleet,
+    watch: Watch,
+    injector: FaultInjector,
+    faults: Iterator[Planned],
+    show: Show,
+    stop_after: int,
 ) -> float:
     """The run itself. Returns when its first step was done; faults begin from there.
 
@@ -122,19 +127,19 @@ def _attend(
             show.step(watch.step)
             if stop_after and watch.done >= stop_after:
                 return first
-        elif not harm.suffering and time.monotonic() - watch.last > (
+        elif not injector.suffering and time.monotonic() - watch.last > (
             STUCK_SECONDS if first else FIRST_STEP_SECONDS
         ):
             raise FleetError(f"training stands still after step {watch.step}")
-        harm.heal()
+        injector.heal()
         now = time.monotonic()
         if first and now - watch.last < MERCY_SECONDS:
             clock += now - looked  # of the faults
         looked = now
         while first and coming is not None and coming.at <= clock:
-            injury = harm.inflict(coming)
-            if injury is not None:
-                show.fault(injury)
+            injected = injector.inflict(coming)
+            if injected is not None:
+                show.fault(injected)
             coming = next(faults, None)
         time.sleep(LOOK_SECONDS)
     watch.look()
@@ -143,12 +148,12 @@ def _attend(
 
 
 def _outcome(
-    plan: Plan, fleet: Fleet, watch: Watch, harm: Harm, first: float, *, stopped: bool
+    plan: Plan, fleet: Fleet, watch: Watch, injector: FaultInjector, first: float, *, stopped: bool
 ) -> Outcome:
     pauses: dict[str, list[float]] = {}
-    for injury in sorted(harm.done, key=lambda injury: injury.planned.kind.name):
-        pause = watch.pause_after(injury.began, injury.healed + AFTERMATH)
-        pauses.setdefault(injury.planned.kind.name, []).append(pause)
+    for injected in sorted(injector.done, key=lambda injected: injected.planned.kind.name):
+        pause = watch.pause_after(injected.began, injected.healed + AFTERMATH)
+        pauses.setdefault(injected.planned.kind.name, []).append(pause)
     digest = ""
     if not stopped:
         with contextlib.suppress(CheckpointError):

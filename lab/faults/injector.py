@@ -39,7 +39,7 @@ def nothing() -> None:
 
 
 @dataclass
-class Injury:
+class InjectedFault:
     """A fault that has been done: when (monotonic clock) it began and was healed."""
 
     planned: Planned
@@ -49,7 +49,7 @@ class Injury:
 
 
 @dataclass
-class Harm:
+class FaultInjector:
     """Harms a fleet; ``disk`` is the one under its checkpoints, if that is ours.
 
     ``done`` are the faults so far, ``suffering`` who has not been healed yet: those are spared.
@@ -57,39 +57,39 @@ class Harm:
 
     fleet: Fleet
     disk: SmallDisk | None = None
-    done: list[Injury] = field(default_factory=list)
+    done: list[InjectedFault] = field(default_factory=list)
     spared: int = 0
 
     def __post_init__(self) -> None:
         self.suffering: set[str] = set()
-        self._cures: list[tuple[float, int, Injury, Heal]] = []
+        self._cures: list[tuple[float, int, InjectedFault, Heal]] = []
         self._count = itertools.count()
 
-    def inflict(self, planned: Planned) -> Injury | None:
+    def inflict(self, planned: Planned) -> InjectedFault | None:
         """Do it. None if the victim is not there or suffers already."""
         target, number = planned.kind.target, planned.victim
         victim = f"{target}-{number + 1}" if target in ("worker", "proxy") else target
         if victim in self.suffering:
             self.spared += 1
             return None
-        injury = Injury(planned, victim, time.monotonic())
+        injected = InjectedFault(planned, victim, time.monotonic())
         heal = self._strike(planned)
         if heal is None:
             self.spared += 1
             return None
-        self.done.append(injury)
+        self.done.append(injected)
         self.suffering.add(victim)
-        due = injury.began + planned.seconds
-        heapq.heappush(self._cures, (due, next(self._count), injury, heal))
-        return injury
+        due = injected.began + planned.seconds
+        heapq.heappush(self._cures, (due, next(self._count), injected, heal))
+        return injected
 
     def heal(self, *, everything: bool = False) -> None:
         """Undo the faults whose time is over, or all of them."""
         while self._cures and (everything or self._cures[0][0] <= time.monotonic()):
-            _, _, injury, heal = heapq.heappop(self._cures)
+            _, _, injected, heal = heapq.heappop(self._cures)
             heal()
-            injury.healed = time.monotonic()
-            self.suffering.discard(injury.victim)
+            injected.healed = time.monotonic()
+            self.suffering.discard(injected.victim)
 
     def _strike(self, planned: Planned) -> Heal | None:
         target = planned.kind.target

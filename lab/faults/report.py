@@ -19,7 +19,7 @@ from rich.table import Table
 
 from lab.faults.bench import Row
 from lab.faults.faulty_run import Outcome
-from lab.faults.injector import Injury
+from lab.faults.injector import InjectedFault
 
 LINE_SECONDS = 10.0  # between two lines about steps in a log
 
@@ -61,11 +61,11 @@ class Screen:
             left = f", about {(self._steps - step) / pace:.0f} s left" if pace else ""
             self._line(f"step {step} / {self._steps}{left}" if self._steps else f"step {step}")
 
-    def fault(self, injury: Injury) -> None:
+    def fault(self, injected: InjectedFault) -> None:
         """Something has been broken."""
-        planned = injury.planned
+        planned = injected.planned
         more = f" for {planned.seconds:.1f} s" if planned.seconds else ""
-        whom = "" if injury.victim in planned.kind.name else f" ({injury.victim})"
+        whom = "" if injected.victim in planned.kind.name else f" ({injected.victim})"
         self._line(f"{planned.kind.name}{whom}{more}")
 
     def _line(self, text: str) -> None:

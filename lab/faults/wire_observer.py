@@ -54,7 +54,7 @@ class Books:
                 work = message.step, message.start
                 self._owed[worker] = work
                 self._handed.setdefault(work, []).append((time.monotonic(), worker))
-            elif isinstance(message, messages.Answer):
+            elif isinstance(message, messages.ShardResult):
                 self._answered.add((message.step, message.start))
                 self._owed.pop(worker, None)
                 self._busy.add(worker)

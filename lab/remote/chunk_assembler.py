@@ -20,7 +20,7 @@ class LaterError(Exception):
 
 
 @dataclass
-class Gathering:
+class ChunkAssembler:
     """One file being fetched: that of step ``wanted``, or the newest if its step is not ``known``.
 
     ``step`` and ``total`` (bytes) are as the first part has them, None before.

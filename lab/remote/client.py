@@ -43,7 +43,7 @@ class GoneError(UserError):
     """There is no coordinator (any more)."""
 
 
-class Line:
+class CheckpointClient:
     """A connection to the coordinator at ``address``, with the keys in the folder ``curve``.
 
     Use it in a ``with`` statement. Raises UserError for a bad address or unusable keys.
@@ -85,7 +85,7 @@ class Line:
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> CheckpointClient:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from lab.remote.chunk_assembler import BrokenReplyError, Gathering, LaterError
+from lab.remote.chunk_assembler import BrokenReplyError, ChunkAssembler, LaterError
 from lab.terminal import UserError, visible
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.checkpoint.format import Checkpoint, CheckpointError, Problem
@@ -23,7 +23,7 @@ from microgpt.protocol.messages import (
 )
 
 if TYPE_CHECKING:
-    from lab.remote.client import Line
+    from lab.remote.client import CheckpointClient
 
 TRIES = 6
 PAUSE = 0.5  # seconds between them
@@ -43,17 +43,17 @@ def is_address(text: str) -> bool:
     return text.startswith(("tcp://", "ipc://"))
 
 
-def call(address: str, curve: str | None) -> Line:
+def call(address: str, curve: str | None) -> CheckpointClient:
     """A connection. Raises UserError."""
     try:
-        from lab.remote.client import Line
+        from lab.remote.client import CheckpointClient
     except ImportError as error:
         name = PACKAGES.get(error.name or "", error.name)
         raise UserError(f"asking a coordinator needs {name}: pip install {name}") from error
-    return Line(address, curve)
+    return CheckpointClient(address, curve)
 
 
-def list_all(line: Line) -> tuple[list[Stored], int]:
+def list_all(line: CheckpointClient) -> tuple[list[Stored], int]:
     """What is there, the oldest first, and how many older ones are not listed. Raises UserError."""
     for left in reversed(range(TRIES)):
         try:
@@ -68,7 +68,7 @@ def list_all(line: Line) -> tuple[list[Stored], int]:
     return entries, omitted
 
 
-def _list_once(line: Line) -> tuple[list[Stored], int]:
+def _list_once(line: CheckpointClient) -> tuple[list[Stored], int]:
     reply = line.ask(ListCheckpoints("", "", line.next_number()))
     if isinstance(reply, NoCheckpoint):
         raise _refused(reply)
@@ -77,7 +77,7 @@ def _list_once(line: Line) -> tuple[list[Stored], int]:
     return [Stored._make(entry) for entry in reply.entries], reply.omitted
 
 
-def fetch(line: Line, step: int | None = None) -> Fetched:
+def fetch(line: CheckpointClient, step: int | None = None) -> Fetched:
     """The checkpoint of a step, None for the newest. Raises UserError and CheckpointError."""
     for left in reversed(range(TRIES)):
         try:
@@ -89,7 +89,7 @@ def fetch(line: Line, step: int | None = None) -> Fetched:
     raise AssertionError  # the last try returns or raises
 
 
-def follow(line: Line) -> Iterator[Checkpoint]:
+def follow(line: CheckpointClient) -> Iterator[Checkpoint]:
     """The newest checkpoint, and again each time there is a newer one, until the coordinator ends.
 
     Raises UserError and CheckpointError, and GoneError if there is no coordinator to begin with.
@@ -112,11 +112,11 @@ def follow(line: Line) -> Iterator[Checkpoint]:
         time.sleep(FOLLOW_SECONDS)
 
 
-def _fetch(line: Line, wanted: int | None = None, known: int | None = None) -> Fetched:
+def _fetch(line: CheckpointClient, wanted: int | None = None, known: int | None = None) -> Fetched:
     """Raises LaterError, too, if there is nothing (newer) yet, or not any more."""
     for left in reversed(range(TRIES)):
         try:
-            return _fetch_once(line, Gathering(wanted, known))
+            return _fetch_once(line, ChunkAssembler(wanted, known))
         except CheckpointError as error:
             if not left or error.problem not in (Problem.DAMAGED, Problem.TRUNCATED):
                 raise
@@ -124,7 +124,7 @@ def _fetch(line: Line, wanted: int | None = None, known: int | None = None) -> F
     raise AssertionError  # the last try returns or raises
 
 
-def _fetch_once(line: Line, gathering: Gathering) -> Fetched:
+def _fetch_once(line: CheckpointClient, gathering: ChunkAssembler) -> Fetched:
     try:
         while not gathering.complete:
             reply = line.ask(gathering.question(line.next_number()))
@@ -146,5 +146,5 @@ def _refused(reply: NoCheckpoint) -> Exception:
     return (LaterError if reply.again else UserError)(visible(reply.reason))
 
 
-def _not_understood(line: Line, reason: str) -> UserError:
+def _not_understood(line: CheckpointClient, reason: str) -> UserError:
     return UserError(f"the coordinator at {line.address} cannot be understood: {reason}")

@@ -41,7 +41,7 @@ Compute = Callable[[Vector, Sequence[Sequence[int]]], ShardGradient]
 
 
 @dataclass(frozen=True)
-class Lesson:
+class ReferenceRun:
     """A training to simulate: ``states[i]`` is that of the quiet run after ``i`` steps."""
 
     config: TrainingConfig
@@ -58,7 +58,7 @@ class Calculator:
         self._shapes = parameter_shapes(model)
         self._known: dict[tuple[object, ...], tuple[bytes, dict[str, bytes]]] = {}
 
-    def __call__(self, job: Job, seconds: float, lie: bool = False) -> messages.Answer:
+    def __call__(self, job: Job, seconds: float, lie: bool = False) -> messages.ShardResult:
         """The answer to a job that has taken so long; wrong in one bit if it is to ``lie``."""
         task = job.task
         key = (b"".join(job.weights.values()), task.documents, task.training)
@@ -77,8 +77,8 @@ class Calculator:
             first = gradient["wte"]
             gradient = {**gradient, "wte": bytes([first[0] ^ 1]) + first[1:]}
         place = task.step, task.start, task.count
-        return messages.Answer(
-            task.run, task.life, *place, seconds, losses, gradient, task.training
+        return messages.ShardResult(
+            task.run, task.epoch, *place, seconds, losses, gradient, task.training
         )
 
 
@@ -96,7 +96,7 @@ def stand_in(params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradien
 
 
 @cache
-def lesson(steps: int, batch_size: int, engine: str, eval_every: int = 0) -> Lesson:
+def reference_run(steps: int, batch_size: int, engine: str, eval_every: int = 0) -> ReferenceRun:
     """A training of this size on a tiny model, with the quiet run computed without a network.
 
     Some names are held out if ``eval_every`` is not 0.
@@ -119,7 +119,7 @@ def lesson(steps: int, batch_size: int, engine: str, eval_every: int = 0) -> Les
             held = [compute(after.params, [x[:last]]).losses[0] for x in corpus.validation]
             after = replace(after, validation=Validation(after.step, validation_loss(held)))
         states.append(after)
-    return Lesson(config, corpus, Calculator(compute, model), tuple(states))
+    return ReferenceRun(config, corpus, Calculator(compute, model), tuple(states))
 
 
 def same_state(one: TrainingState, other: TrainingState) -> bool:

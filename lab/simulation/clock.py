@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class BrokenPromiseError(Exception):
+class InvariantViolationError(Exception):
     """The system under simulation has broken a promise; the message says which."""
 
 
@@ -32,7 +32,7 @@ class Clock:
         waiting = self._waiting
         while not over():
             if not waiting:
-                raise BrokenPromiseError("nothing will ever happen again")
+                raise InvariantViolationError("nothing will ever happen again")
             self.now, _, call, arguments = heapq.heappop(waiting)
             self.events += 1
             call(*arguments)

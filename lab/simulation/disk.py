@@ -13,7 +13,7 @@ from pathlib import Path
 
 from coordinator.checkpointing.writer import CHECKPOINTS, NEWEST, find_newest, step_path
 from coordinator.core.events import Save, Saved
-from lab.simulation.arithmetic import Lesson
+from lab.simulation.arithmetic import ReferenceRun
 from lab.simulation.clock import Clock
 from microgpt.checkpoint.format import encode
 from microgpt.training import TrainingState, from_checkpoint, to_checkpoint
@@ -24,12 +24,12 @@ FULL = "No space left on device"
 class Disk:
     """``full`` and ``seconds`` (that a file takes) may be changed at any time."""
 
-    def __init__(self, clock: Clock, lesson: Lesson, folder: Path | None) -> None:
+    def __init__(self, clock: Clock, reference_run: ReferenceRun, folder: Path | None) -> None:
         self.full = False
         self.seconds = 0.02
         self.files: dict[str, TrainingState | None] = {}  # None: damaged
         self.on_write: Callable[[], None] = lambda: None  # a file is half written
-        self._clock, self._lesson, self._folder = clock, lesson, folder
+        self._clock, self._lesson, self._folder = clock, reference_run, folder
         if folder is not None:
             (folder / CHECKPOINTS).mkdir(parents=True)
 
@@ -74,9 +74,9 @@ class Disk:
         return folder / NEWEST if name == NEWEST else step_path(folder, int(name))
 
     def _encode(self, state: TrainingState) -> bytes:
-        lesson = self._lesson
-        tokenizer = lesson.corpus.tokenizer
-        return encode(to_checkpoint(lesson.config, state, tokenizer, {"name": "x"}, "run"))
+        reference_run = self._lesson
+        tokenizer = reference_run.corpus.tokenizer
+        return encode(to_checkpoint(reference_run.config, state, tokenizer, {"name": "x"}, "run"))
 
 
 class Writer:

@@ -28,7 +28,7 @@ def heal(world: World) -> None:
     world.healed = True
     world.disk.full, world.disk.seconds = False, 0.02
     world.disk.on_write = lambda: None
-    honest = [slot for slot in world.slots if not slot.lies]
+    honest = [slot for slot in world.slots if not slot.is_byzantine]
     for slot in honest:
         slot.slowness, slot.host.delay = 1.0, 0.002
         slot.host.corrupt = {UP: 0, DOWN: 0}

@@ -44,7 +44,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Plan:
-    """One schedule. ``liar``: the workers of this place and of ``liars - 1`` more do ``lie``.
+    """One schedule. ``byzantine``: the workers of this place and of ``liars - 1`` more do ``lie``.
 
     ``eval_every`` 0: nothing is held out.
     """
@@ -63,7 +63,7 @@ class Plan:
     twice: float
     detects: bool
     codec: bool
-    liar: int | None
+    byzantine: int | None
     eval_every: int
     save_evaluated: bool
     lie: str
@@ -80,12 +80,12 @@ def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
     # So that a quiet run takes about as long, whatever its size, and faults find it at work.
     pace = QUIET_SECONDS * min(places, batch_size) / (steps * batch_size)
     horizon = QUIET_SECONDS * rng.choice((0.3, 1.0, 1.0, 2.0))
-    liar = places if rng.random() < 0.04 and places >= 2 and slots is None else None
-    calm = liar is not None
+    byzantine = places if rng.random() < 0.04 and places >= 2 and slots is None else None
+    calm = byzantine is not None
     harm = Random(~seed)  # of its own: schedules without it stay as they were
     lie = WRONG_BIT if calm else harm.choice(LIES[1:])
     if not calm and slots is None and harm.random() < 0.05:
-        liar = places
+        byzantine = places
     kinds = ["slow worker"] if calm else list(FAULTS)
     if rng.random() < 0.5 and not calm:  # few kinds, often: they meet more often than among many
         kinds = rng.sample(kinds, rng.randint(1, 4))
@@ -108,7 +108,7 @@ def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
         twice=rng.choice((0.0, 0.3, 0.6)),
         detects=rng.random() < 0.6,
         codec=rng.random() < codec_share,
-        liar=liar,
+        byzantine=byzantine,
         eval_every=rng.choice((0, 0, 1, 2, 3)),
         save_evaluated=rng.random() < 0.5,
         lie=lie,

@@ -98,7 +98,7 @@ class VirtualCoordinator(Process):
             if peer in self.state.workers:
                 self._handle(events.Misbehaved(peer, "not msgpack: damaged by the simulator"))
             else:
-                refusal = messages.Refuse(self.state.run, self.state.life, "damaged")
+                refusal = messages.Refuse(self.state.run, self.state.epoch, "damaged")
                 self._send(events.Send(peer, refusal))
             return
         if self.clock.tracing:
@@ -130,7 +130,7 @@ class VirtualCoordinator(Process):
 
     def _judge(self, question: events.Judge, seconds: float) -> None:
         job = worker_state.Job(question.task, question.weights.weights)
-        self._handle(events.Judged(self.world.lesson.calculate(job, seconds)))
+        self._handle(events.Judged(self.world.reference_run.calculate(job, seconds)))
 
     def _saved(self, event: events.Saved) -> None:
         if self.alive:
@@ -280,14 +280,16 @@ class VirtualWorker(Process):
                 self.clock.after(0.01, self.end)
 
     def _computed(self, job: worker_state.Job, seconds: float) -> None:
-        lie = self.world.plan.lie if self.slot.lies else ""
+        lie = self.world.plan.lie if self.slot.is_byzantine else ""
         if lie == "lazy":
             return
-        answer: messages.Message = self.world.lesson.calculate(job, seconds, lie=lie == WRONG_BIT)
+        answer: messages.Message = self.world.reference_run.calculate(
+            job, seconds, lie=lie == WRONG_BIT
+        )
         if lie == "failure":
             task = job.task
             place = task.step, task.start + task.count - 1, "no reason"
-            answer = messages.Failure(task.run, task.life, *place, task.training)
+            answer = messages.Failure(task.run, task.epoch, *place, task.training)
         elif lie == "huge":
             answer = exaggerate(answer)
         self._handle(worker_state.Computed(job, answer))
@@ -295,7 +297,7 @@ class VirtualWorker(Process):
 
 def exaggerate(answer: messages.Message) -> messages.Message:
     """An answer with the largest numbers there are."""
-    if not isinstance(answer, messages.Answer) or not answer.training:
+    if not isinstance(answer, messages.ShardResult) or not answer.training:
         return answer  # a single loss of held-out documents would be a number, and believed
     number = struct.pack("<d", sys.float_info.max)
     gradient = {name: number * (len(part) // 8) for name, part in answer.gradient.items()}
@@ -308,4 +310,4 @@ def show(message: messages.Message) -> str:
     for name in ("step", "start", "count", "reason"):
         if hasattr(message, name):
             text += f" {name}={getattr(message, name)}"
-    return f"{text} ({message.life})" if message.life else text
+    return f"{text} ({message.epoch})" if message.epoch else text

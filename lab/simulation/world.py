@@ -12,8 +12,8 @@ from coordinator.core.events import Finish, Note
 from coordinator.core.state import CoordinatorState, Policy
 from coordinator.core.stragglers import STALLED_SECONDS
 from lab.simulation import arithmetic, faults
-from lab.simulation.arithmetic import Lesson, same_state
-from lab.simulation.clock import BrokenPromiseError, Clock
+from lab.simulation.arithmetic import ReferenceRun, same_state
+from lab.simulation.clock import Clock, InvariantViolationError
 from lab.simulation.disk import Disk
 from lab.simulation.network import Connection, Host, Network
 from lab.simulation.plan import Plan
@@ -29,13 +29,15 @@ MAX_PENDING = 60  # calls put off, for each worker, and as many for the coordina
 class Slot:
     """A place where workers run, one after the other."""
 
-    def __init__(self, world: World, number: int, lies: bool) -> None:
-        self.world, self.name, self.lies = world, f"worker-{number}", lies
+    def __init__(self, world: World, number: int, is_byzantine: bool) -> None:
+        self.world, self.name, self.is_byzantine = world, f"worker-{number}", is_byzantine
         self.host = Host()
         self.slowness = 1.0
         self.worker: VirtualWorker | None = None
         self.connections: list[Connection] = []
-        self.harmed = lies  # whether something has happened that may keep its workers silent
+        self.harmed = (
+            is_byzantine  # whether something has happened that may keep its workers silent
+        )
         self.garbles = False  # whether a message of its workers has been damaged on the way
         self.returns = True  # whether a worker that ends is followed by another
         self._lives = 0
@@ -51,7 +53,7 @@ class Slot:
         self.harmed = self.harmed or self.world.network.stale > 0.0
         if self.worker is worker:
             self.worker = None
-            if self.returns or (self.world.healed and not self.lies):
+            if self.returns or (self.world.healed and not self.is_byzantine):
                 self.world.clock.after(self.world.rng.uniform(0.1, 1.0), self.start)
 
     def left(self, leave: Leave) -> None:
@@ -74,7 +76,7 @@ class Result:
     trace: list[str] = field(default_factory=list)
     events: int = 0
     messages: int = 0
-    lives: int = 0
+    epochs: int = 0
     virtual_seconds: float = 0.0
     aftermath: float = 0.0
 
@@ -82,21 +84,23 @@ class Result:
 class World:
     """Everything in one schedule. ``outcome`` is how the run has ended, None while it has not."""
 
-    def __init__(self, plan: Plan, lesson: Lesson, folder: Path | None, trace: bool) -> None:
-        self.plan, self.lesson = plan, lesson
+    def __init__(
+        self, plan: Plan, reference_run: ReferenceRun, folder: Path | None, trace: bool
+    ) -> None:
+        self.plan, self.reference_run = plan, reference_run
         self.rng = Random(plan.seed ^ 0x5EED)
         self.clock = Clock(trace)
         self.network = Network(self.clock, self.rng)
         self.network.stale, self.network.twice = plan.stale, plan.twice
         self.network.detects, self.network.codec = plan.detects, plan.codec
-        self.disk = Disk(self.clock, lesson, folder)
+        self.disk = Disk(self.clock, reference_run, folder)
         self.coordinator: VirtualCoordinator | None = None
         self.outcome: Finish | None = None
-        self.lives = 0
+        self.epochs = 0
         self.metrics: list[Mapping[str, Any]] = []
         self.healed = False
         self.jumps = 0  # standstills of the coordinator; many at once do look like silence
-        self.slots = [Slot(self, number + 1, lies=False) for number in range(plan.slots)]
+        self.slots = [Slot(self, number + 1, is_byzantine=False) for number in range(plan.slots)]
         self._differences = 0
 
     # --- a run -----------------------------------------------------------------------------------
@@ -106,11 +110,13 @@ class World:
         plan, rng = self.plan, self.rng
         self.start_coordinator()
         for slot in self.slots:
-            late = rng.random() < 0.2 and plan.liar is None
+            late = rng.random() < 0.2 and plan.byzantine is None
             self.clock.after(2.0 if late else rng.uniform(0.0, 0.3), slot.start)
-        if plan.liar is not None:  # comes when the others are there: alone it would be believed
+        if (
+            plan.byzantine is not None
+        ):  # comes when the others are there: alone it would be believed
             for number in range(plan.liars):
-                self.slots.append(Slot(self, plan.liar + number + 1, lies=True))
+                self.slots.append(Slot(self, plan.byzantine + number + 1, is_byzantine=True))
                 self.slots[-1].returns = False
                 self.clock.after(0.7, self.slots[-1].start)
         for fault in plan.faults:
@@ -123,11 +129,11 @@ class World:
         """Start a life of the coordinator, from the newest good checkpoint."""
         if self.coordinator is not None or self.outcome is not None:
             return
-        plan, lesson = self.plan, self.lesson
-        self.lives += 1
+        plan, reference_run = self.plan, self.reference_run
+        self.epochs += 1
         state = self.disk.newest()
-        training = state or lesson.states[0]
-        self.clock.trace("coordinator", f"starts life {self.lives} after step {training.step}")
+        training = state or reference_run.states[0]
+        self.clock.trace("coordinator", f"starts life {self.epochs} after step {training.step}")
         self.metrics = [line for line in self.metrics if line["step"] <= training.step]
         policy = Policy(
             plan.shard_size,
@@ -137,11 +143,16 @@ class World:
             max(1, plan.eval_every),
             plan.save_evaluated,
         )
-        run = "run" if state else f"run{self.lives}"
+        run = "run" if state else f"run{self.epochs}"
         self.coordinator = VirtualCoordinator(
             self,
             CoordinatorState(
-                lesson.config, lesson.corpus, training, policy, run=run, life=f"life{self.lives}"
+                reference_run.config,
+                reference_run.corpus,
+                training,
+                policy,
+                run=run,
+                epoch=f"life{self.epochs}",
             ),
         )
 
@@ -163,7 +174,7 @@ class World:
 
     def broken(self, what: str) -> None:
         """A promise is broken."""
-        raise BrokenPromiseError(what)
+        raise InvariantViolationError(what)
 
     def step_done(self, record: Mapping[str, Any], state: CoordinatorState) -> None:
         """Every step must follow the one before and give the bits of the quiet run."""
@@ -171,29 +182,29 @@ class World:
         last = self.metrics[-1]["step"] if self.metrics else 0
         if step != last + 1:
             self.broken(f"step {step} is recorded after step {last}")
-        if not same_state(state.training, self.lesson.states[step]):
+        if not same_state(state.training, self.reference_run.states[step]):
             self.broken(f"step {step} has other bits than in the quiet run")
-        if record["documents"] != self.lesson.config.batch_size:
+        if record["documents"] != self.reference_run.config.batch_size:
             self.broken(f"step {step} has counted {record['documents']} documents")
         self.metrics.append(record)
         self.clock.trace("coordinator", f"step {step} done")
 
     def judging(self) -> None:
         """A shard is computed at the coordinator's, which honest workers never make necessary."""
-        if self.plan.liar is None:
+        if self.plan.byzantine is None:
             self.broken("honest workers have a shard judged")
 
     def noted(self, note: Note) -> None:
         """Look for lines that must not appear."""
         if note.kind == "difference":
             self._differences += 1
-            if self.plan.liar is None:
+            if self.plan.byzantine is None:
                 self.broken(f"honest workers are said to differ: {note.text}")
         elif note.kind in ("silent", "expelled"):
             slot = next(slot for slot in self.slots if slot.name == note.details["worker"])
             excused = slot.harmed or self.jumps >= 3
             if note.kind == "expelled":
-                excused = slot.garbles or slot.lies
+                excused = slot.garbles or slot.is_byzantine
             if not excused:
                 self.broken(f"a worker is given up without a cause: {note.text}")
 
@@ -204,8 +215,8 @@ class World:
                 state.ledger.audit()
             except AssertionError as error:
                 self.broken(str(error))
-            for shard, owners in state.ledger.owners.items():
-                for peer in owners:
+            for shard, assignees in state.ledger.assignees.items():
+                for peer in assignees:
                     if peer not in state.workers:
                         self.broken(f"{shard} is owed by a worker that is not there")
         places = len(self.slots) + 1
@@ -222,14 +233,16 @@ class World:
 
     def patience(self) -> float:
         """Seconds in which the rest of the run must be done once nothing goes wrong any more."""
-        lazy = STALLED_SECONDS if self.plan.liar is not None and self.plan.lie == "lazy" else 0.0
-        return PATIENCE + lazy * 1.5 + PATIENCE_PER_STEP * self.lesson.config.steps
+        lazy = (
+            STALLED_SECONDS if self.plan.byzantine is not None and self.plan.lie == "lazy" else 0.0
+        )
+        return PATIENCE + lazy * 1.5 + PATIENCE_PER_STEP * self.reference_run.config.steps
 
     def _check_end(self) -> None:
-        steps = self.lesson.config.steps
+        steps = self.reference_run.config.steps
         if [line["step"] for line in self.metrics] != list(range(1, steps + 1)):
             self.broken(f"the record has the steps {[line['step'] for line in self.metrics]}")
-        after = self.lesson.states[1:]
+        after = self.reference_run.states[1:]
         if [line["loss"] for line in self.metrics] != [state.losses[-1] for state in after]:
             self.broken("the record has other losses than the quiet run")
         seen = [state.validation for state in after]
@@ -237,22 +250,22 @@ class World:
         if [line.get("validation_loss") for line in self.metrics] != fresh:
             self.broken("the record has other validation losses than the quiet run")
         final = self.disk.newest()
-        if final is None or not same_state(final, self.lesson.states[-1]):
+        if final is None or not same_state(final, self.reference_run.states[-1]):
             self.broken("the last checkpoint is not that of the quiet run")
 
 
 def play(plan: Plan, engine: str, folder: Path | None = None, trace: bool = False) -> Result:
     """Run a schedule and say what has become of it."""
-    lesson = arithmetic.lesson(plan.steps, plan.batch_size, engine, plan.eval_every)
-    world = World(plan, lesson, folder, trace)
+    reference_run = arithmetic.reference_run(plan.steps, plan.batch_size, engine, plan.eval_every)
+    world = World(plan, reference_run, folder, trace)
     result = Result(plan, trace=world.clock.lines)
     try:
         world.play()
-    except BrokenPromiseError as error:
+    except InvariantViolationError as error:
         result.problem = str(error)
     except Exception as error:  # whatever it is, the seed must be told
         result.problem = f"{type(error).__name__}: {error}"
     result.events, result.messages = world.clock.events, world.network.sent
-    result.lives, result.virtual_seconds = world.lives, world.clock.now
+    result.epochs, result.virtual_seconds = world.epochs, world.clock.now
     result.aftermath = world.clock.now - plan.heals_at
     return result

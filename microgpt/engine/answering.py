@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from microgpt.engine.base import Engine, NonFiniteError
 from microgpt.numerics.vectors import vector_from_map, vector_to_map
 from microgpt.parameters import Shapes, to_bytes
-from microgpt.protocol.messages import Answer, Failure, Task
+from microgpt.protocol.messages import Failure, ShardResult, Task
 
 
 def answer(
     engine: Engine, shapes: Shapes, weights: Mapping[str, bytes], task: Task
-) -> Answer | Failure:
+) -> ShardResult | Failure:
     """The Answer to a task, or the Failure if a document has no finite gradient.
 
     Raises ValueError if the weights do not fit the model.
@@ -29,10 +29,10 @@ def answer(
             losses = engine.losses(params, task.documents)
     except NonFiniteError as error:
         place, reason = task.start + error.document, error.reason[:500]
-        return Failure(task.run, task.life, task.step, place, reason, task.training)
-    return Answer(
+        return Failure(task.run, task.epoch, task.step, place, reason, task.training)
+    return ShardResult(
         task.run,
-        task.life,
+        task.epoch,
         task.step,
         task.start,
         task.count,

@@ -73,9 +73,9 @@ def dots(tape: Tape) -> Tape:
     fit = ~marked(len(tape), owner[~good])[owner]
     terms, owner = terms[fit], owner[fit]
     left, right = binary_argument(tape, 0)[terms], binary_argument(tape, 1)[terms]
-    both, owners = np.concatenate([left, right]), np.concatenate([owner, owner])
-    order = np.argsort(owners, kind="stable")
-    return rebuilt(tape, owners[order], both[order], terms, Op.DOT)
+    both, assignees = np.concatenate([left, right]), np.concatenate([owner, owner])
+    order = np.argsort(assignees, kind="stable")
+    return rebuilt(tape, assignees[order], both[order], terms, Op.DOT)
 
 
 def rows(tape: Tape) -> Tape:

@@ -18,7 +18,7 @@ from microgpt.engine.answering import answer
 from microgpt.engine.base import Engine
 from microgpt.model import GPTConfig, num_positions, parameter_shapes
 from microgpt.parameters import num_params
-from microgpt.protocol.messages import Answer, Failure, Task, Weights, decode, encode
+from microgpt.protocol.messages import Failure, ShardResult, Task, Weights, decode, encode
 
 #: What the slow engine takes for one weight at one position, about; and how long it may take before
 #: loading or compiling the other one is worth while.
@@ -26,7 +26,7 @@ SCALAR_SECONDS, PATIENCE_SECONDS = 3e-6, 5.0
 PARENT_POLL = 0.5  # seconds
 
 
-def judge(request: bytes) -> Answer | Failure:
+def judge(request: bytes) -> ShardResult | Failure:
     """Compute what the request asks for. Raises ValueError if it cannot be understood."""
     plain = msgpack.unpackb(request)
     config = GPTConfig(**plain["model"])

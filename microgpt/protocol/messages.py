@@ -1,7 +1,7 @@
 """The wire protocol of the coordinator with workers, and with whoever asks for checkpoints.
 
 One message is one msgpack map: ``{"kind", "protocol", "run", "life", ...fields of the kind}``.
-``run`` names the training run and ``life`` this start of its coordinator, so that words from an
+``run`` names the training run and ``epoch`` this start of its coordinator, so that words from an
 earlier life are recognised and dropped. Vectors travel as ``{parameter name: bytes}``, the bytes
 being little-endian float64.
 
@@ -31,8 +31,8 @@ from microgpt.protocol.schema import (
 __all__ = [
     "MAX_DOCUMENTS", "MAX_LISTED", "MAX_MESSAGE_BYTES", "MAX_PART", "MAX_TEXT",
     "NOT_LOOKED_INTO", "PROTOCOL",
-    "Answer", "CheckpointList", "CheckpointPart", "Failure", "FetchCheckpoint", "Goodbye",
-    "Heartbeat", "Hello", "Introduce", "ListCheckpoints", "Message", "NoCheckpoint",
+    "ShardResult", "CheckpointList", "CheckpointPart", "Failure", "FetchCheckpoint", "Goodbye",
+    "Heartbeat", "Hello", "Reregister", "ListCheckpoints", "Message", "NoCheckpoint",
     "ProtocolError", "Question", "Refuse", "Reply", "Status", "Stop", "Stored", "Task",
     "VersionMismatchError", "Weights", "Welcome", "decode", "encode",
 ]  # fmt: skip
@@ -59,7 +59,7 @@ class Message:
     """
 
     run: str
-    life: str
+    epoch: str
 
 
 # --- from a worker -------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class Status(Message):
 
 
 @dataclass(frozen=True)
-class Answer(Message):
+class ShardResult(Message):
     """Losses and summed gradient of one shard of a step (counted from 0).
 
     ``losses``: little-endian float64, one per document. ``seconds``: time the engine took.
@@ -142,7 +142,7 @@ class Welcome(Message):
 
 
 @dataclass(frozen=True)
-class Introduce(Message):
+class Reregister(Message):
     """A message came from somebody the coordinator does not know: say Hello again."""
 
 
@@ -185,7 +185,7 @@ class Stop(Message):
 
 # --- checkpoints: questions of anybody, and the coordinator's replies ----------------------------
 #
-# Who asks is no worker and says no Hello; ``run`` and ``life`` are empty. ``number`` is the asker's
+# Who asks is no worker and says no Hello; ``run`` and ``epoch`` are empty. ``number`` is the asker's
 # own for a question, and comes back in the reply.
 
 
@@ -248,8 +248,8 @@ Reply: TypeAlias = CheckpointList | CheckpointPart | NoCheckpoint
 KINDS: dict[str, type[Message]] = {
     kind.__name__.lower(): kind
     for kind in (
-        Hello, Heartbeat, Status, Answer, Failure, Goodbye,
-        Welcome, Introduce, Weights, Task, Refuse, Stop,
+        Hello, Heartbeat, Status, ShardResult, Failure, Goodbye,
+        Welcome, Reregister, Weights, Task, Refuse, Stop,
         ListCheckpoints, FetchCheckpoint, CheckpointList, CheckpointPart, NoCheckpoint,
     )
 }  # fmt: skip

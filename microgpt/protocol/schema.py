@@ -108,7 +108,7 @@ def _is_documents(value: Any) -> bool:
 #: What a field of this name must look like, in whatever message it stands.
 CHECKS: dict[str, Check] = {
     "run": _is_text,
-    "life": _is_text,
+    "epoch": _is_text,
     "name": _is_text,
     "engine": _is_text,
     "reason": _is_text,

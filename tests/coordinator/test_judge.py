@@ -24,7 +24,7 @@ from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.numerics.vectors import vector_from_map, vector_to_map
 from microgpt.parameters import init_parameters, num_params, to_bytes
 from microgpt.protocol import messages
-from microgpt.protocol.messages import Answer, Failure, Task, Weights
+from microgpt.protocol.messages import Failure, ShardResult, Task, Weights
 from microgpt.training import Corpus
 from tests.conftest import Reference
 from tests.processes import NAMES, Lab, eventually, session_members
@@ -37,9 +37,9 @@ CORPUS = Corpus(NAMES, 42)
 MODEL = GPTConfig(CORPUS.tokenizer.vocab_size, n_embd=4, n_head=2, block_size=4)
 SHAPES = parameter_shapes(MODEL)
 PARAMS = np.array(init_parameters(SHAPES, CORPUS.rng))
-WEIGHTS = Weights("run", "life", 3, vector_to_map(PARAMS, SHAPES))
+WEIGHTS = Weights("run", "epoch", 3, vector_to_map(PARAMS, SHAPES))
 DOCUMENTS = tuple(tuple(document) for document in CORPUS.batch(3, 4))
-TASK = Task("run", "life", 3, 4, 4, DOCUMENTS)
+TASK = Task("run", "epoch", 3, 4, 4, DOCUMENTS)
 
 
 def request(weights: Weights, task: Task) -> bytes:
@@ -53,7 +53,7 @@ def test_it_computes_the_bits_of_every_engine(monkeypatch: pytest.MonkeyPatch) -
     for patience in (5.0, 0.0):  # the slow engine, and the fast one
         monkeypatch.setattr(judges, "PATIENCE_SECONDS", patience)
         answer = judges.judge(request(WEIGHTS, TASK))
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, ShardResult)
         assert (answer.step, answer.start, answer.count) == (3, 4, 4)
         assert answer.losses == to_bytes(expected.losses)
         gradient = vector_from_map(answer.gradient, SHAPES)
@@ -70,13 +70,13 @@ def test_without_the_fast_engine_it_takes_the_slow_one(
 
     monkeypatch.setattr(judges, "make_engine", no_tape)
     monkeypatch.setattr(judges, "PATIENCE_SECONDS", 0.0)
-    assert isinstance(judges.judge(request(WEIGHTS, TASK)), Answer)
+    assert isinstance(judges.judge(request(WEIGHTS, TASK)), ShardResult)
     assert "no numba" in capfd.readouterr().err
 
 
 def test_a_document_that_cannot_be_computed() -> None:
     huge = vector_to_map(np.full(num_params(SHAPES), 1e200), SHAPES)
-    failure = judges.judge(request(Weights("run", "life", 3, huge), TASK))
+    failure = judges.judge(request(Weights("run", "epoch", 3, huge), TASK))
     assert isinstance(failure, Failure)
     assert (failure.step, failure.document, failure.training) == (3, 4, True)
 
@@ -103,7 +103,7 @@ def test_a_process_of_its_own_whatever_lies_in_the_current_folder(
         (tmp_path / name).write_text("raise SystemExit('shadowed')\n")
     monkeypatch.chdir(tmp_path)
     verdict = Asked().verdict()
-    assert isinstance(verdict.answer, Answer), verdict.reason
+    assert isinstance(verdict.answer, ShardResult), verdict.reason
     assert verdict.answer.losses == judges.judge(request(WEIGHTS, TASK)).losses  # type: ignore[union-attr]
 
 
@@ -173,7 +173,7 @@ def test_two_members_that_claim_failures_end_no_run(target: Target, reference: R
             message = messages.decode(dealer.recv())
             if isinstance(message, Task):
                 claim = (message.step, message.start, "because", message.training)
-                dealer.send(messages.encode(Failure(message.run, message.life, *claim)))
+                dealer.send(messages.encode(Failure(message.run, message.epoch, *claim)))
             refused += isinstance(message, messages.Refuse)
     target.let_go()
     goes_on(target, reference)
@@ -188,7 +188,7 @@ def test_a_gradient_that_makes_weights_infinite_ends_no_run(
     task = target.receive(dealer, Task)
     number = struct.pack("<d", 1.7e308)
     gradient = {name: number * (len(part) // 8) for name, part in weights.weights.items()}
-    dealer.send(messages.encode(Answer(gradient=gradient, **answers(task))))
+    dealer.send(messages.encode(ShardResult(gradient=gradient, **answers(task))))
     goes_on(target, reference)
     (expelled,) = (e for e in target.run.events if e["kind"] == "expelled")
     assert expelled["worker"] == "evil"

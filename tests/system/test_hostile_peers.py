@@ -82,7 +82,7 @@ def target(lab: Lab) -> Iterator[Target]:
 def test_what_is_thrown_is_malformed_or_a_replay(target: Target) -> None:
     captured = target.captured
     kinds = {messages.decode(message).__class__.__name__ for message in captured}
-    assert {"Hello", "Answer", "Welcome", "Weights", "Task"} <= kinds
+    assert {"Hello", "ShardResult", "Welcome", "Weights", "Task"} <= kinds
     rng = random.Random(1)
     thrown = [malformed(rng, captured) for _ in range(2_000)]
     assert 0.05 < sum(message in captured for message in thrown) / len(thrown) < 0.3
@@ -145,15 +145,15 @@ def test_spoiled_answers_of_a_member(target: Target, reference: Reference) -> No
             hello = messages.Hello("", "", f"member {number}", "scalar", "")
             peer.sendall(zmtp.frame(messages.encode(hello)))
             welcome = receive(peer, reader, messages.Welcome)
-            ready = messages.Heartbeat(welcome.run, welcome.life, ready=True)
+            ready = messages.Heartbeat(welcome.run, welcome.epoch, ready=True)
             peer.sendall(zmtp.frame(messages.encode(ready)))
             task = receive(peer, reader, messages.Task)
             assert isinstance(task, messages.Task)
             gradient = dict(plain["gradient"])
             hostile.spoil_gradient(rng, gradient)
             losses = bytes(8 * task.count)
-            answer = messages.Answer(
-                task.run, task.life, task.step, task.start, task.count, 0.1, losses, gradient
+            answer = messages.ShardResult(
+                task.run, task.epoch, task.step, task.start, task.count, 0.1, losses, gradient
             )
             peer.sendall(zmtp.frame(messages.encode(answer)))
             with contextlib.suppress(ConnectionError):  # whatever comes first

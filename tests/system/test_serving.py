@@ -169,7 +169,7 @@ def test_hostile_questions(serving: Serving) -> None:
             assert isinstance(fetch(2, 0, wrong), Refuse)
         # The coordinator's own words, sent to it.
         part = CheckpointPart("", "", 1, 2, 9, 0, b"123456789")
-        assert isinstance(reply(messages.encode(part)), messages.Introduce)
+        assert isinstance(reply(messages.encode(part)), messages.Reregister)
     finally:
         context.destroy(linger=0)
     assert len(serving.coordinator.err.splitlines()) < 10

@@ -55,7 +55,7 @@ class Target:
     def hello(self, dealer: zmq.Socket[bytes], name: str = "stranger") -> None:
         dealer.send(messages.encode(messages.Hello("", "", name, "scalar", "")))
         welcome = self.receive(dealer, messages.Welcome)
-        dealer.send(messages.encode(messages.Heartbeat(welcome.run, welcome.life, ready=True)))
+        dealer.send(messages.encode(messages.Heartbeat(welcome.run, welcome.epoch, ready=True)))
 
     def receive(self, dealer: zmq.Socket[bytes], kind: type[Any]) -> Any:
         while True:
@@ -106,7 +106,7 @@ FOREIGN = [
     msgpack.packb({"protocol": 2}), msgpack.packb({"protocol": 2, "kind": "launch"}),
     msgpack.packb({"protocol": 2, "kind": ["hello"]}), msgpack.packb({"protocol": "\x1b[2Jx"}),
     messages.encode(messages.Hello(1, "", "", "", "")),  # type: ignore[arg-type]  # on purpose
-    msgpack.packb({"protocol": 2, "kind": "goodbye", "run": "", "life": "", "more": 0}),
+    msgpack.packb({"protocol": 2, "kind": "goodbye", "run": "", "epoch": "", "more": 0}),
     messages.encode(messages.Hello("", "", "old", "scalar", ""), protocol=0),
 ]  # fmt: skip
 
@@ -114,11 +114,11 @@ FOREIGN = [
 def test_foreign_and_mutated_messages(target: Target, reference: Reference) -> None:
     rng = random.Random(2)
     models = [
-        messages.Heartbeat("run", "life", ready=True),
-        messages.Status("run", "life", "text"),
-        messages.Goodbye("run", "life"),
-        messages.Answer("run", "life", 3, 0, 2, 0.1, bytes(16), {"wte": bytes(8)}),
-        messages.Task("run", "life", 1, 0, 1, ((1, 2),)),
+        messages.Heartbeat("run", "epoch", ready=True),
+        messages.Status("run", "epoch", "text"),
+        messages.Goodbye("run", "epoch"),
+        messages.ShardResult("run", "epoch", 3, 0, 2, 0.1, bytes(16), {"wte": bytes(8)}),
+        messages.Task("run", "epoch", 1, 0, 1, ((1, 2),)),
     ]
     dealers = [target.dealer() for _ in range(5)]
     for frame in FOREIGN * 5:
@@ -160,7 +160,7 @@ def answers(task: messages.Task) -> dict[str, Any]:
     """The fields of a well-formed answer to a task, but for the gradient."""
     return {
         "run": task.run,
-        "life": task.life,
+        "epoch": task.epoch,
         "step": task.step,
         "start": task.start,
         "count": task.count,
@@ -169,7 +169,7 @@ def answers(task: messages.Task) -> dict[str, Any]:
     }
 
 
-def spoiled(fields: dict[str, Any], weights: dict[str, bytes], how: str) -> messages.Answer:
+def spoiled(fields: dict[str, Any], weights: dict[str, bytes], how: str) -> messages.ShardResult:
     """An answer with a gradient of zeros and something wrong with it."""
     gradient = {name: bytes(len(part)) for name, part in weights.items()}
     nan = struct.pack("<d", float("nan"))
@@ -185,7 +185,7 @@ def spoiled(fields: dict[str, Any], weights: dict[str, bytes], how: str) -> mess
         del gradient["wpe"]
     elif how == "losses":
         fields["losses"] = b""
-    return messages.Answer(gradient=gradient, **fields)
+    return messages.ShardResult(gradient=gradient, **fields)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_a_worker_whose_answers_are_spoiled_is_cut_off(
 
 @pytest.mark.parametrize(
     "change",
-    [{"step": 0}, {"step": 1 << 40}, {"start": 1}, {"run": "other"}, {"life": "other"}],
+    [{"step": 0}, {"step": 1 << 40}, {"start": 1}, {"run": "other"}, {"epoch": "other"}],
     ids=str,
 )
 def test_answers_to_what_was_not_asked_are_dropped(
@@ -224,7 +224,7 @@ def test_answers_to_what_was_not_asked_are_dropped(
     fields = {**answers(task), **change}
     for _ in range(50):
         dealer.send(messages.encode(spoiled(dict(fields), dict(weights.weights), "no")))
-    dealer.send(messages.encode(messages.Goodbye(task.run, task.life)))
+    dealer.send(messages.encode(messages.Goodbye(task.run, task.epoch)))
     trains_on(target, reference)
 
 
@@ -272,7 +272,7 @@ def test_a_worker_of_another_version_is_refused(lab: Lab) -> None:
     try:
         assert router.poll(60_000), "the worker says nothing"
         peer, _hello = router.recv_multipart()
-        welcome = messages.Welcome("run", "life", 1, 1.5, {"vocab_size": 5})
+        welcome = messages.Welcome("run", "epoch", 1, 1.5, {"vocab_size": 5})
         router.send_multipart([peer, messages.encode(welcome, protocol=1)])
         assert worker.wait(10) == 1
     finally:

@@ -26,21 +26,23 @@ from worker.state import (
     WorkerState,
 )
 
-RUN, LIFE = "run", "life"
+RUN, LIFE = "run", "epoch"
 MODEL = {"vocab_size": 5, "n_layer": 1}
 WELCOME = messages.Welcome(RUN, LIFE, 1, 2.0, MODEL)
 
 
-def weights(step: int, life: str = LIFE) -> messages.Weights:
-    return messages.Weights(RUN, life, step, {"wte": bytes([step]) * 8})
+def weights(step: int, epoch: str = LIFE) -> messages.Weights:
+    return messages.Weights(RUN, epoch, step, {"wte": bytes([step]) * 8})
 
 
-def task(step: int, start: int = 0, life: str = LIFE) -> messages.Task:
-    return messages.Task(RUN, life, step, start, 1, ((4, 0, 4),))
+def task(step: int, start: int = 0, epoch: str = LIFE) -> messages.Task:
+    return messages.Task(RUN, epoch, step, start, 1, ((4, 0, 4),))
 
 
-def answer(to: messages.Task) -> messages.Answer:
-    return messages.Answer(to.run, to.life, to.step, to.start, 1, 0.1, bytes(8), {"wte": bytes(8)})
+def answer(to: messages.Task) -> messages.ShardResult:
+    return messages.ShardResult(
+        to.run, to.epoch, to.step, to.start, 1, 0.1, bytes(8), {"wte": bytes(8)}
+    )
 
 
 class Play:
@@ -117,7 +119,7 @@ def test_an_engine_for_another_model_is_not_ready() -> None:
 
 def test_an_engine_that_is_made_before_the_second_welcome() -> None:
     play = Play()
-    play.hears(WELCOME, messages.Introduce(RUN, LIFE))
+    play.hears(WELCOME, messages.Reregister(RUN, LIFE))
     assert sent(play.do(Configured(MODEL))) == [], "not welcomed yet"
     assert sent(play.hears(WELCOME)) == [messages.Heartbeat(RUN, LIFE, ready=True)]
 
@@ -166,7 +168,7 @@ def test_a_new_life_of_the_coordinator() -> None:
     play = Play()
     play.hears(WELCOME, weights(5))
     old = play.hears(task(5))
-    asked = play.hears(messages.Introduce(RUN, "second"))
+    asked = play.hears(messages.Reregister(RUN, "second"))
     assert [type(message) for message in sent(asked)] == [messages.Hello]
     actions = play.hears(messages.Welcome(RUN, "second", 1, 2.0, MODEL))
     assert not any(isinstance(action, Configure) for action in actions), "the model is the same"
@@ -179,7 +181,7 @@ def test_another_model_makes_another_engine() -> None:
     play = Play()
     play.hears(WELCOME)
     other = {**MODEL, "n_layer": 2}
-    actions = play.hears(messages.Welcome("next", "life", 1, 2.0, other))
+    actions = play.hears(messages.Welcome("next", "epoch", 1, 2.0, other))
     assert Configure(other) in actions
 
 

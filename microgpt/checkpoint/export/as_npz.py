@@ -54,7 +54,7 @@ def read(path: str) -> Checkpoint:
     except ImportError as error:
         raise needs("numpy", "npz", error) from error
     try:
-        arrays = _members(data, npy)
+        arrays = _membership(data, npy)
         settings = arrays.pop(SETTINGS, b"").decode("utf-32-le")
     except _BROKEN as error:
         raise CheckpointError(f"{path} is damaged: {error}", Problem.DAMAGED) from error
@@ -63,7 +63,7 @@ def read(path: str) -> Checkpoint:
     return put_together(arrays, parse_json(settings, path), path)
 
 
-def _members(data: bytes, npy: Any) -> dict[str, bytes]:
+def _membership(data: bytes, npy: Any) -> dict[str, bytes]:
     """The bytes of each array by name. Raises one of many errors if the archive is strange."""
     arrays = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:

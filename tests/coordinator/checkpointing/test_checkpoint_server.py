@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.checkpointing import server as libraries
-from coordinator.checkpointing.index import Shelf
-from coordinator.checkpointing.server import QUESTIONS_OF_ONE, SLOTS, CheckpointLibrary
+from coordinator.checkpointing.index import CheckpointIndex
+from coordinator.checkpointing.server import QUESTIONS_OF_ONE, SLOTS, CheckpointServer
 from coordinator.checkpointing.writer import step_path
 from coordinator.core.events import Event, Received
 from coordinator.net.router import Transport
@@ -34,11 +34,11 @@ from tests.processes import eventually
 FILE = bytes(range(256)) * (64 * MAX_PART // 256)
 
 
-class SlowShelf(Shelf):
+class SlowShelf(CheckpointIndex):
     """Stands on a disk that may hang."""
 
     def __init__(self, run_dir: Path) -> None:
-        super().__init__(run_dir, "run", "life")
+        super().__init__(run_dir, "run", "epoch")
         self.newest = 1
         self.spins = threading.Event()
         self.spins.set()
@@ -57,8 +57,8 @@ class Desk:
         (place / "checkpoints").mkdir()
         step_path(place, 1).write_bytes(FILE)
         self.transport = Transport("tcp://127.0.0.1:*", 1 << 24, 60.0)
-        self.shelf = SlowShelf(place)
-        self.library = CheckpointLibrary(self.shelf, self.transport)
+        self.checkpoint_index = SlowShelf(place)
+        self.checkpoint_server = CheckpointServer(self.checkpoint_index, self.transport)
         self.others: list[Event] = []
         self.peers: list[Peer] = []
 
@@ -67,11 +67,11 @@ class Desk:
         self.transport.wait(0.001)
         for event in self.transport.receive():
             if isinstance(event, Received) and isinstance(event.message, Question):
-                self.library.ask(event.peer, event.message, time.monotonic())
+                self.checkpoint_server.ask(event.peer, event.message, time.monotonic())
             else:
                 self.others.append(event)
-        self.library.hand_out(time.monotonic())
-        for peer in self.library.stuck(time.monotonic()):
+        self.checkpoint_server.hand_out(time.monotonic())
+        for peer in self.checkpoint_server.stuck(time.monotonic()):
             self.transport.cut_off(peer)
         return True
 
@@ -81,8 +81,8 @@ class Desk:
         return self.peers[-1]
 
     def close(self) -> None:
-        self.shelf.spins.set()
-        self.library.close(10)
+        self.checkpoint_index.spins.set()
+        self.checkpoint_server.close(10)
         for peer in self.peers:
             peer.socket.close()
         self.transport.close()
@@ -157,13 +157,13 @@ def test_questions_are_answered_in_turn(desk: Desk) -> None:
         offset = number * MAX_PART
         asker.ask(part(number, offset))
         data = FILE[offset : offset + MAX_PART]
-        expected = CheckpointPart("run", "life", number, 1, len(FILE), offset, data)
+        expected = CheckpointPart("run", "epoch", number, 1, len(FILE), offset, data)
         assert asker.hears(number + 1)[-1] == expected
     assert desk.others == []
 
 
 def test_while_the_disk_hangs_few_questions_wait(desk: Desk) -> None:
-    desk.shelf.spins.clear()
+    desk.checkpoint_index.spins.clear()
     impatient = desk.connect(b"impatient")
     impatient.ask(*[part(1)] * 500, *map(part, range(2, 100)))
     impatient.socket.sendall(zmtp.frame(messages.encode(messages.Goodbye("", ""))))
@@ -181,13 +181,13 @@ def test_while_the_disk_hangs_few_questions_wait(desk: Desk) -> None:
     eventually(lambda: heard() == QUESTIONS_OF_ONE, "so many hear that it is busy")
     busy = NoCheckpoint("", "", 1, "the coordinator is busy", again=True)
     assert [reply for peer in crowd for reply in peer.replies] == [busy] * QUESTIONS_OF_ONE
-    assert desk.shelf.asked == 1
+    assert desk.checkpoint_index.asked == 1
 
-    desk.shelf.spins.set()
+    desk.checkpoint_index.spins.set()
     eventually(lambda: heard() == SLOTS, "everybody hears something")
     answered = [(CheckpointPart, number) for number in range(1, QUESTIONS_OF_ONE + 1)]
     assert numbers(impatient.hears(QUESTIONS_OF_ONE)) == answered, "what is too much is not"
-    assert desk.shelf.asked == SLOTS
+    assert desk.checkpoint_index.asked == SLOTS
 
 
 def test_who_does_not_read_is_given_little_and_cut_off(
@@ -212,10 +212,10 @@ def test_who_does_not_read_is_given_little_and_cut_off(
         return isinstance(reader.hears(asked)[-1], kind)
 
     eventually(lambda: hoard() and told(NoCheckpoint), "the hoarders occupy all there is")
-    occupied = desk.shelf.asked
+    occupied = desk.checkpoint_index.asked
     for _ in range(40):
         hoard()
-    assert desk.shelf.asked < occupied + SLOTS, "they are given no more"
+    assert desk.checkpoint_index.asked < occupied + SLOTS, "they are given no more"
 
     monkeypatch.setattr(libraries, "STUCK_SECONDS", 2.0)  # who reads takes less
     eventually(lambda: told(CheckpointPart), "who reads is served again")
@@ -243,16 +243,16 @@ def test_who_is_gone_occupies_nothing(desk: Desk) -> None:
 
 def test_whoever_has_asked_lately_looks_on(desk: Desk) -> None:
     now = time.monotonic()
-    assert not desk.library.watched(now)
-    desk.library.ask(b"nobody", part(1), now)
-    assert desk.library.watched(now + 0.9 * libraries.WATCHED_SECONDS)
-    assert not desk.library.watched(now + 1.1 * libraries.WATCHED_SECONDS)
+    assert not desk.checkpoint_server.watched(now)
+    desk.checkpoint_server.ask(b"nobody", part(1), now)
+    assert desk.checkpoint_server.watched(now + 0.9 * libraries.WATCHED_SECONDS)
+    assert not desk.checkpoint_server.watched(now + 1.1 * libraries.WATCHED_SECONDS)
 
 
 def test_a_hanging_disk_does_not_hold_up_the_end(desk: Desk) -> None:
-    desk.shelf.spins.clear()
-    desk.library.ask(b"nobody", part(1), 0.0)
-    eventually(lambda: desk.shelf.asked, "the disk hangs")
+    desk.checkpoint_index.spins.clear()
+    desk.checkpoint_server.ask(b"nobody", part(1), 0.0)
+    eventually(lambda: desk.checkpoint_index.asked, "the disk hangs")
     began = time.monotonic()
-    desk.library.close(0.1)
+    desk.checkpoint_server.close(0.1)
     assert time.monotonic() - began < 5

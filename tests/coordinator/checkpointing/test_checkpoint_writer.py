@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from coordinator.checkpointing import writer as checkpoint_writer
-from coordinator.checkpointing.checkpoint_log import SKIPPED_SECONDS, SaveReports
-from coordinator.checkpointing.cpu_budget import Budget
+from coordinator.checkpointing.checkpoint_log import SKIPPED_SECONDS, CheckpointLog
+from coordinator.checkpointing.cpu_budget import CpuBudget
 from coordinator.checkpointing.retention import Retention
 from coordinator.checkpointing.writer import (
     CheckpointWriter,
@@ -265,7 +265,7 @@ def test_a_writer_that_breaks_says_so_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_budget() -> None:
-    budget = Budget(share=0.25, burst=1.0, longest=10.0)
+    budget = CpuBudget(share=0.25, burst=1.0, longest=10.0)
     assert budget.rest(100.0, 0.5) == 0.0
     assert budget.rest(100.0, 0.5) == 0.0, "what was saved up"
     assert budget.rest(100.0, 0.5) == 2.0
@@ -284,7 +284,7 @@ def told(notes: list[Note]) -> list[str]:
 
 
 def test_an_outage_is_one_warning_and_one_line_when_it_is_over() -> None:
-    reports = SaveReports()
+    reports = CheckpointLog()
     assert reports.saved(Saved(0)) == []
     (warning,) = reports.saved(Saved(10, "it is full"))
     assert (warning.kind, warning.warning) == ("checkpoint_failed", True)
@@ -298,7 +298,7 @@ def test_an_outage_is_one_warning_and_one_line_when_it_is_over() -> None:
 
 
 def test_saved_ones_are_told_in_bunches() -> None:
-    reports = SaveReports()
+    reports = CheckpointLog()
     assert reports.lines(0.0) == []
     for step in (5, 6, 7):
         reports.saved(Saved(step))
@@ -312,7 +312,7 @@ def test_saved_ones_are_told_in_bunches() -> None:
 
 
 def test_skipped_ones_are_a_line_every_few_seconds() -> None:
-    reports, lines = SaveReports(), []
+    reports, lines = CheckpointLog(), []
     for step in range(10_000):  # 1000 a second
         reports.skipped(step, rested=False)
         lines += reports.lines(step / 1000)

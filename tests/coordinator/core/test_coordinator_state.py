@@ -42,7 +42,7 @@ CORPUS = Corpus(NAMES, 42)
 MODEL = GPTConfig(CORPUS.tokenizer.vocab_size, n_embd=2, n_head=1, block_size=2)
 SHAPES = parameter_shapes(MODEL)
 A, B, C = b"A", b"B", b"C"
-RUN, LIFE = "run", "life"
+RUN, LIFE = "run", "epoch"
 
 M = TypeVar("M")
 
@@ -68,7 +68,7 @@ class Play:
         self.corpus = Corpus(NAMES, 42, held_out)
         begin = initial_state(self.config, self.corpus)
         self.state = CoordinatorState(
-            self.config, self.corpus, begin, Policy(**policy), run=RUN, life=LIFE
+            self.config, self.corpus, begin, Policy(**policy), run=RUN, epoch=LIFE
         )
         self.now = 100.0
         self.sent: dict[bytes, list[messages.Message]] = {}
@@ -116,11 +116,13 @@ class Play:
     def task(self, peer: bytes) -> messages.Task:
         return self.got(peer, messages.Task)[-1]
 
-    def answer(self, task: messages.Task, **changes: Any) -> messages.Answer:
+    def answer(self, task: messages.Task, **changes: Any) -> messages.ShardResult:
         gradient = vector_to_map(pretend(task.documents), SHAPES) if task.training else {}
         losses = np.full(task.count, 1.0 if task.training else 2.0 + task.step).tobytes()
         place = task.step, task.start, task.count
-        honest = messages.Answer(task.run, task.life, *place, 0.01, losses, gradient, task.training)
+        honest = messages.ShardResult(
+            task.run, task.epoch, *place, 0.01, losses, gradient, task.training
+        )
         return replace(honest, **changes)
 
     def answers(self, peer: bytes, **changes: Any) -> list[Action]:
@@ -179,7 +181,7 @@ def test_a_worker_is_welcomed_and_given_weights_before_work() -> None:
     kinds = [type(message).__name__ for message in play.sent[A]]
     assert kinds == ["Welcome", "Weights", "Task"]
     (welcome,) = play.got(A, messages.Welcome)
-    assert (welcome.run, welcome.life, welcome.worker) == (RUN, LIFE, 1)
+    assert (welcome.run, welcome.epoch, welcome.worker) == (RUN, LIFE, 1)
     assert GPTConfig(**welcome.model) == MODEL
     task = play.task(A)
     assert (task.step, task.start, task.count) == (0, 0, 1)
@@ -289,13 +291,13 @@ def test_a_step_is_timed_while_somebody_is_ready_and_no_longer() -> None:
 def test_what_a_lost_worker_owes_goes_to_another_at_once(event: Event, kind: str) -> None:
     play = Play(batch_size=2)
     play.joins(A, B)
-    owed = play.task(A)
+    in_flight = play.task(A)
     play.answers(B)  # idle now: all that is left is A's
     before = len(play.got(B, messages.Task))
     play.do(event)
     again = play.task(B)
     assert len(play.got(B, messages.Task)) == before + 1
-    assert (again.start, again.documents) == (owed.start, owed.documents)
+    assert (again.start, again.documents) == (in_flight.start, in_flight.documents)
     assert kind in play.kinds()
     assert play.notes[-1].warning == (kind != "left")
     play.finishes_with(B)
@@ -339,7 +341,7 @@ def test_all_gone() -> None:
 def test_strangers_are_asked_for_their_name() -> None:
     play = Play()
     play.says(C, messages.Heartbeat(RUN, LIFE, ready=True))
-    assert [type(m) for m in play.sent[C]] == [messages.Introduce]
+    assert [type(m) for m in play.sent[C]] == [messages.Reregister]
     play.says(B, messages.Goodbye(RUN, LIFE))
     assert B not in play.sent, "who leaves is not held up"
 
@@ -366,7 +368,7 @@ def test_an_answer_of_a_step_that_is_over_changes_nothing() -> None:
     assert "expelled" not in play.kinds()
 
 
-@pytest.mark.parametrize("changes", [{"run": "other"}, {"life": "earlier"}])
+@pytest.mark.parametrize("changes", [{"run": "other"}, {"epoch": "earlier"}])
 def test_words_of_an_earlier_life_are_dropped(changes: dict[str, str]) -> None:
     play = Play(batch_size=1)
     play.joins(A)
@@ -411,10 +413,10 @@ def test_an_answer_that_cannot_be_right_ends_the_acquaintance(changes: dict[str,
 def test_a_worker_that_starts_again_gets_everything_again() -> None:
     play = Play(batch_size=2)
     play.joins(A, B)
-    owed = play.task(A)
+    in_flight = play.task(A)
     play.now += HELLO_SECONDS
     play.joins(A)
-    assert play.task(A) == owed
+    assert play.task(A) == in_flight
     assert len(play.got(A, messages.Weights)) == 2
     play.finishes_with(A, B)
     assert play.state.training.params.tobytes() == expected(play.config)
@@ -462,7 +464,7 @@ def test_a_complete_run_ends_at_once() -> None:
     play.joins(A)
     play.finishes_with(A)
     again = CoordinatorState(
-        play.config, CORPUS, play.state.training, Policy(), run=RUN, life="next"
+        play.config, CORPUS, play.state.training, Policy(), run=RUN, epoch="next"
     )
     assert [type(action) for action in again.start(0.0)] == [Save]
     (finish,) = again.handle(Saved(1), 0.1)
@@ -528,7 +530,7 @@ def test_however_many_are_lazy_the_one_who_works_gets_every_shard() -> None:
         wait(play, 0.25, *lazy, A)
         waited += 0.25
         assert waited < 10.0
-        if play.state.workers[A].owed and play.state.closing is None:
+        if play.state.workers[A].in_flight and play.state.closing is None:
             play.answers(A)
     assert play.state.training.params.tobytes() == expected(play.config)
 
@@ -576,10 +578,10 @@ def test_a_slow_worker_is_told_of_once_and_then_counted() -> None:
     for _ in range(40):
         for _ in range(4):  # A is asked anew each time, and never answers in time
             for peer in (B, C):
-                if play.state.workers[peer].owed and play.state.closing is None:
+                if play.state.workers[peer].in_flight and play.state.closing is None:
                     play.answers(peer)
         wait(play, 0.5, A, B, C)
-        if play.state.closing is None and play.state.workers[A].owed:
+        if play.state.closing is None and play.state.workers[A].in_flight:
             play.answers(A)
     backups = [note.text for note in play.notes if note.kind == "backup"]
     assert 2 <= len(backups) <= 3, "of twenty seconds"

@@ -13,8 +13,8 @@ import pytest
 import coordinator.core.state
 from coordinator.core.events import Disconnected, Misbehaved, Tick
 from coordinator.core.membership import MISSED, MISSED_SECONDS
-from coordinator.core.round_ledger import StepLedger
-from coordinator.core.scheduler import HandOut
+from coordinator.core.round_ledger import RoundLedger
+from coordinator.core.scheduler import Scheduler
 from coordinator.core.state import CoordinatorState
 from microgpt.checkpoint.format import load
 from microgpt.numerics.vectors import vector_to_map
@@ -45,9 +45,9 @@ def raise_overflow(*arguments: Any, **more: Any) -> Any:
     [
         (coordinator.core.state, "read_gradient"),
         (coordinator.core.state, "hear_answer"),
-        (HandOut, "answered"),
-        (StepLedger, "answer"),
-        (StepLedger, "_decide"),
+        (Scheduler, "answered"),
+        (RoundLedger, "answer"),
+        (RoundLedger, "_decide"),
         (CoordinatorState, "_take_in"),
     ],
 )
@@ -91,15 +91,15 @@ def test_books_that_are_not_in_order_are_not_worked_with(monkeypatch: pytest.Mon
     play.joins(A, B)
     monkeypatch.setattr(coordinator.core.state, "hear_answer", raise_overflow)
     play.state.ledger.queue.clear()
-    monkeypatch.setattr(StepLedger, "release", lambda *_: [])
-    monkeypatch.setattr(StepLedger, "audit", raise_overflow)
+    monkeypatch.setattr(RoundLedger, "release", lambda *_: [])
+    monkeypatch.setattr(RoundLedger, "audit", raise_overflow)
     with pytest.raises(OverflowError):
         play.answers(A)
 
 
 def test_an_error_that_no_peer_has_caused_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     play = Play()
-    monkeypatch.setattr(HandOut, "back_up_stragglers", raise_overflow)
+    monkeypatch.setattr(Scheduler, "back_up_stragglers", raise_overflow)
     with pytest.raises(OverflowError):
         play.do(Tick())
 
@@ -225,13 +225,13 @@ def test_an_unexpected_error_saves_and_says_where(case: str, lab: Lab) -> None:
 
 
 def test_seconds_that_overflow_are_refused_when_they_are_decoded() -> None:
-    task = messages.Task("run", "life", 0, 0, 1, ((1, 2),))
+    task = messages.Task("run", "epoch", 0, 0, 1, ((1, 2),))
     for seconds in (1e-312, 5e-324, 1e-13, 1.1e7, 1e308, float("inf"), float("nan"), -1.0):
-        answer = messages.Answer(task.run, task.life, 0, 0, 1, seconds, bytes(8), {})
+        answer = messages.ShardResult(task.run, task.epoch, 0, 0, 1, seconds, bytes(8), {})
         with pytest.raises(messages.ProtocolError, match="'seconds'"):
             messages.decode(messages.encode(answer))
     for seconds in (0.0, 1e-12, 1e-9, 1e7):
-        answer = messages.Answer(task.run, task.life, 0, 0, 1, seconds, bytes(8), {})
+        answer = messages.ShardResult(task.run, task.epoch, 0, 0, 1, seconds, bytes(8), {})
         assert messages.decode(messages.encode(answer)) == answer
 
 
@@ -244,7 +244,7 @@ def test_seconds_that_overflow_cost_a_member_and_not_the_run(
         target.hello(dealer, "evil")
         task = target.receive(dealer, messages.Task)
         fields = {**answers(task), "seconds": 1e-312}
-        dealer.send(messages.encode(messages.Answer(gradient={}, **fields)))
+        dealer.send(messages.encode(messages.ShardResult(gradient={}, **fields)))
         assert "'seconds' has a wrong value" in target.receive(dealer, messages.Refuse).reason
         assert target.coordinator.wait() == 0, target.coordinator.err
         ends_alike(target.run, reference(STEPS, SMALL))

@@ -218,11 +218,11 @@ def test_who_has_missed_the_welcome_is_asked_again_after_a_while() -> None:
     play = Play()
     play.joins(A)
     play.says(A, messages.Heartbeat(RUN, "another life", ready=True))
-    assert play.got(A, messages.Introduce) == [], "the welcome may be under way"
+    assert play.got(A, messages.Reregister) == [], "the welcome may be under way"
     for _ in range(5):
         play.do(Tick(), after=0.2)
     play.says(A, messages.Heartbeat(RUN, "another life", ready=True))
-    assert len(play.got(A, messages.Introduce)) == 1
+    assert len(play.got(A, messages.Reregister)) == 1
 
 
 def test_a_clock_that_goes_back_or_far_ahead_harms_nobody() -> None:
@@ -294,7 +294,7 @@ def test_an_invented_loss_of_held_out_documents() -> None:
         if play.questions[-1:] and play.state.closing is None:
             play.judges()
         for peer in (A, B):
-            if peer in play.state.workers and play.state.workers[peer].owed:
+            if peer in play.state.workers and play.state.workers[peer].in_flight:
                 play.answers(peer, losses=np.full(play.task(peer).count, 1.7e308).tobytes())
     assert play.state.workers == {}
     play.joins(C)

@@ -9,30 +9,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.core.round_ledger import StepLedger
+from coordinator.core.round_ledger import RoundLedger
 from microgpt.optim.reduction import Shard, tree_sum
-from microgpt.protocol.messages import Answer
+from microgpt.protocol.messages import ShardResult
 
 A, B, C = b"A", b"B", b"C"
 WORDS = [0.1, 0.7, -0.3, 1e-9, 5e8, 0.2, -0.6, 0.9]
 
 
-def answer(shard: Shard, value: float | None = None) -> tuple[Answer, Any]:
+def answer(shard: Shard, value: float | None = None) -> tuple[ShardResult, Any]:
     """The honest answer, or one with another gradient."""
     part = np.array(WORDS[shard.start : shard.start + shard.count])
     gradient = tree_sum(list(part.reshape(-1, 1))) if value is None else np.array([value])
     losses = part.tobytes()
-    message = Answer("", "", 0, shard.start, shard.count, 0.0, losses, {"w": gradient.tobytes()})
+    message = ShardResult(
+        "", "", 0, shard.start, shard.count, 0.0, losses, {"w": gradient.tobytes()}
+    )
     return message, gradient
 
 
-def give(ledger: StepLedger, peer: bytes, shard: Shard, value: float | None = None) -> bytes | None:
+def give(
+    ledger: RoundLedger, peer: bytes, shard: Shard, value: float | None = None
+) -> bytes | None:
     return ledger.answer(peer, shard, *answer(shard, value))
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
 def test_all_shards_go_out_in_order_and_the_sum_is_the_batchs(size: int) -> None:
-    ledger = StepLedger(0, 7, size)
+    ledger = RoundLedger(0, 7, size)
     taken = []
     while (shard := ledger.take(A, 0.0)) is not None:
         taken.append(shard)
@@ -48,7 +52,7 @@ def test_all_shards_go_out_in_order_and_the_sum_is_the_batchs(size: int) -> None
 
 
 def test_released_shards_come_first_again() -> None:
-    ledger = StepLedger(0, 4, 1)
+    ledger = RoundLedger(0, 4, 1)
     first, second = ledger.take(A, 0.0), ledger.take(A, 0.0)
     assert ledger.take(B, 0.0) == Shard(2, 1)
     assert ledger.release(A) == [first, second]
@@ -58,7 +62,7 @@ def test_released_shards_come_first_again() -> None:
 
 
 def test_a_shard_owed_by_two_is_not_queued_when_one_is_gone() -> None:
-    ledger = StepLedger(0, 1, 1)
+    ledger = RoundLedger(0, 1, 1)
     shard = ledger.take(A, 0.0)
     assert shard is not None
     ledger.take_also(shard, B, 0.0)
@@ -69,7 +73,7 @@ def test_a_shard_owed_by_two_is_not_queued_when_one_is_gone() -> None:
 
 
 def test_a_second_answer_of_one_worker_does_not_count() -> None:
-    ledger = StepLedger(0, 1, 1, verify=[Shard(0, 1)])
+    ledger = RoundLedger(0, 1, 1, verify=[Shard(0, 1)])
     shard = ledger.take(A, 0.0)
     assert shard is not None
     give(ledger, A, shard)
@@ -82,7 +86,7 @@ def test_a_second_answer_of_one_worker_does_not_count() -> None:
 
 
 def test_opinions_that_differ_in_a_bit() -> None:
-    ledger = StepLedger(0, 1, 1, verify=[Shard(0, 1)])
+    ledger = RoundLedger(0, 1, 1, verify=[Shard(0, 1)])
     shard = Shard(0, 1)
     for peer in (A, B):
         ledger.take(peer, 0.0)
@@ -97,13 +101,13 @@ def test_opinions_that_differ_in_a_bit() -> None:
 
 
 def test_zero_and_minus_zero_differ() -> None:
-    ledger = StepLedger(0, 1, 1, verify=[Shard(0, 1)])
+    ledger = RoundLedger(0, 1, 1, verify=[Shard(0, 1)])
     give(ledger, A, Shard(0, 1), value=0.0)
     assert give(ledger, B, Shard(0, 1), value=-0.0) == A
 
 
 def test_waiving_the_second_opinion() -> None:
-    ledger = StepLedger(0, 2, 1, verify=[Shard(0, 1), Shard(1, 1)])
+    ledger = RoundLedger(0, 2, 1, verify=[Shard(0, 1), Shard(1, 1)])
     for shard in ledger.all:
         ledger.take(A, 0.0)
         give(ledger, A, shard)
@@ -115,14 +119,14 @@ def test_waiving_the_second_opinion() -> None:
 
 
 def test_a_shard_of_another_size_is_unknown() -> None:
-    ledger = StepLedger(0, 4, 2)
+    ledger = RoundLedger(0, 4, 2)
     with pytest.raises(KeyError):
         give(ledger, A, Shard(0, 1))
     assert not ledger.asked(Shard(0, 1), A)
 
 
 def test_the_audit_notices() -> None:
-    ledger = StepLedger(0, 2, 1)
+    ledger = RoundLedger(0, 2, 1)
     ledger.queue.clear()
     with pytest.raises(AssertionError):
         ledger.audit()
@@ -133,22 +137,22 @@ def test_the_audit_notices() -> None:
 def test_whatever_happens_the_sum_is_the_batchs(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 8))
     size = data.draw(st.sampled_from([1, 2, 4, 8]))
-    ledger = StepLedger(0, count, size)
+    ledger = RoundLedger(0, count, size)
     if data.draw(st.booleans()):
-        ledger = StepLedger(0, count, size, verify=ledger.all[::2])
-    owed: dict[bytes, list[Shard]] = {A: [], B: [], C: []}
+        ledger = RoundLedger(0, count, size, verify=ledger.all[::2])
+    in_flight: dict[bytes, list[Shard]] = {A: [], B: [], C: []}
     for _ in range(data.draw(st.integers(0, 30))):
         peer = data.draw(st.sampled_from([A, B, C]))
         what = data.draw(st.sampled_from(["take", "answer", "again", "release"]))
         if what == "take" and (shard := ledger.take(peer, 0.0)):
-            owed[peer].append(shard)
-        elif what == "answer" and owed[peer]:
-            give(ledger, peer, owed[peer].pop())
-        elif what == "again" and owed[peer]:
-            give(ledger, peer, owed[peer][0])
+            in_flight[peer].append(shard)
+        elif what == "answer" and in_flight[peer]:
+            give(ledger, peer, in_flight[peer].pop())
+        elif what == "again" and in_flight[peer]:
+            give(ledger, peer, in_flight[peer][0])
         elif what == "release":
             ledger.release(peer)
-            owed[peer].clear()
+            in_flight[peer].clear()
         ledger.audit()
     for peer in (A, B):  # whatever was left open, two workers can finish
         ledger.release(peer)

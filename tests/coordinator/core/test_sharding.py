@@ -23,7 +23,7 @@ from coordinator.net.router import MESSAGE_OVERHEAD
 from microgpt.config import TrainingConfig
 from microgpt.model import GPTConfig
 from microgpt.optim.reduction import shards
-from microgpt.protocol.messages import MAX_MESSAGE_BYTES, Answer, Task, encode
+from microgpt.protocol.messages import MAX_MESSAGE_BYTES, ShardResult, Task, encode
 from microgpt.protocol.schema import LEAST_SECONDS, MAX_DOCUMENTS, MOST_SECONDS
 from tests.coordinator.core.test_coordinator_state import A, B, Play
 from tests.processes import TINY, Lab
@@ -83,7 +83,7 @@ def test_the_largest_shards_fit_into_messages() -> None:
             one = len(encode(replace(task, documents=(document,) * 3))) - len(encode(task))
             assert len(encode(task)) + (size - 2) * one <= MAX_MESSAGE_BYTES
     losses = bytes(8 * LARGEST)
-    answer = Answer("r" * 16, "l" * 16, 1 << 62, 1 << 62, LARGEST, 1.0, losses, {})
+    answer = ShardResult("r" * 16, "l" * 16, 1 << 62, 1 << 62, LARGEST, 1.0, losses, {})
     assert len(encode(answer)) <= MESSAGE_OVERHEAD, "all but the gradient"
 
 

@@ -11,13 +11,13 @@ import pytest
 
 from coordinator.run.directory_owner import (
     OwnedRunDir,
-    RunDirError,
+    RunDirectoryError,
     check_free,
     find_run_dir,
     link_latest,
     new_run_dir,
 )
-from coordinator.run.run_directory import RunRecord
+from coordinator.run.run_directory import RunDirectory
 from microgpt.support.cli import UserError
 
 
@@ -27,7 +27,7 @@ def tree(path: Path) -> list[str]:
 
 def test_one_owner_at_a_time(tmp_path: Path) -> None:
     with OwnedRunDir.take(tmp_path):
-        with pytest.raises(RunDirError, match="another coordinator is writing to"):
+        with pytest.raises(RunDirectoryError, match="another coordinator is writing to"):
             OwnedRunDir.take(tmp_path)
         assert tree(tmp_path) == []
     with OwnedRunDir.take(tmp_path):
@@ -39,17 +39,17 @@ def test_a_lock_is_handed_down(tmp_path: Path) -> None:
         handed = os.dup(supervisor.descriptor)
         with OwnedRunDir.take(tmp_path, handed) as coordinator:
             assert coordinator.descriptor == handed
-        with pytest.raises(RunDirError, match="another coordinator is writing to"):
+        with pytest.raises(RunDirectoryError, match="another coordinator is writing to"):
             OwnedRunDir.take(tmp_path)
 
 
 @pytest.mark.parametrize("bad", [-1, 10**6, 2**40])
 def test_a_lock_of_something_else_is_no_lock(tmp_path: Path, bad: int) -> None:
     with OwnedRunDir.take(tmp_path):
-        with pytest.raises(RunDirError, match="another coordinator is writing to"):
+        with pytest.raises(RunDirectoryError, match="another coordinator is writing to"):
             OwnedRunDir.take(tmp_path, bad)
         elsewhere = os.open("/", os.O_RDONLY)
-        with pytest.raises(RunDirError, match="another coordinator is writing to"):
+        with pytest.raises(RunDirectoryError, match="another coordinator is writing to"):
             OwnedRunDir.take(tmp_path, elsewhere)
         os.close(elsewhere)
 
@@ -96,7 +96,7 @@ def test_a_new_directory_in_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert tree(tmp_path) == ["runs", str(owned.path)]
     assert tree(tmp_path) == []
     (tmp_path / "runs").write_text("a file")
-    with pytest.raises(RunDirError, match="cannot write to runs/"):
+    with pytest.raises(RunDirectoryError, match="cannot write to runs/"):
         new_run_dir()
 
 
@@ -110,7 +110,7 @@ def test_what_cannot_be_a_run_directory(tmp_path: Path, name: str, reason: str) 
     (tmp_path / "dangling").symlink_to("nowhere")
     (tmp_path / "file").touch()
     before = tree(tmp_path)
-    with pytest.raises(RunDirError, match=f"cannot write to .*: .*({reason})"):
+    with pytest.raises(RunDirectoryError, match=f"cannot write to .*: .*({reason})"):
         OwnedRunDir.take(tmp_path / name)
     assert tree(tmp_path) == before
 
@@ -179,7 +179,7 @@ def test_a_directory_that_holds_something_else(
     content(tmp_path)
     before = tree(tmp_path)
     if complaint:
-        with pytest.raises(RunDirError, match=complaint):
+        with pytest.raises(RunDirectoryError, match=complaint):
             check_free(tmp_path, run)
     else:
         check_free(tmp_path, run)
@@ -245,7 +245,7 @@ def test_a_full_disk_is_no_hindrance_to_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with OwnedRunDir.take(tmp_path) as owned:
-        record = RunRecord(owned, {"life": 1}, 0)
+        record = RunDirectory(owned, {"epoch": 1}, 0)
         record.endpoint("tcp://127.0.0.1:1")
         for step in range(1, 8):
             record.step({"step": step})
@@ -259,7 +259,7 @@ def test_a_full_disk_is_no_hindrance_to_come_back(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with OwnedRunDir.take(tmp_path) as owned:
-        record = RunRecord(owned, {"life": 2}, 5)
+        record = RunDirectory(owned, {"epoch": 2}, 5)
         record.endpoint("tcp://127.0.0.1:1")
         record.step({"step": 6})
         record.close()
@@ -270,17 +270,17 @@ def test_a_full_disk_is_no_hindrance_to_come_back(
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
 
     with (
-        pytest.raises(RunDirError, match=r"cannot write to .*: No space left"),
+        pytest.raises(RunDirectoryError, match=r"cannot write to .*: No space left"),
         OwnedRunDir.take(tmp_path / "new") as owned,
     ):
-        RunRecord(owned, {"life": 1}, 0)
+        RunDirectory(owned, {"epoch": 1}, 0)
     assert tree(tmp_path) == before, "a run that never began leaves nothing"
 
 
 def test_names_that_are_not_utf_8_are_noted_in_json(tmp_path: Path) -> None:
     name = os.fsdecode(b"r\xfcn")
     with OwnedRunDir.take(tmp_path / name) as owned:
-        record = RunRecord(owned, {"run_dir": str(owned.path)}, 0)
+        record = RunDirectory(owned, {"run_dir": str(owned.path)}, 0)
         record.event({"text": name})
         record.close()
         config = json.loads((owned.path / "config.json").read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ import pytest
 from coordinator.checkpointing.writer import CheckpointWriter, find_newest, step_path
 from coordinator.core.events import Note, Save, Saved
 from coordinator.run.directory_owner import OwnedRunDir, link_latest, new_run_dir
-from coordinator.run.run_directory import MAX_WAITING, LineFile, RunRecord, fingerprint
+from coordinator.run.run_directory import MAX_WAITING, LineFile, RunDirectory, fingerprint
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.checkpoint.format import Checkpoint, CheckpointError
 from microgpt.training import TrainingState, from_checkpoint
@@ -95,7 +95,7 @@ def metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 def test_steps_that_will_be_done_again_are_cut_off(tmp_path: Path) -> None:
     with OwnedRunDir.take(tmp_path) as owned:
-        record = RunRecord(owned, {}, 0)
+        record = RunDirectory(owned, {}, 0)
         for step in range(1, 8):
             record.step({"step": step, "loss": 0.1 * step})
         record.close()
@@ -103,22 +103,22 @@ def test_steps_that_will_be_done_again_are_cut_off(tmp_path: Path) -> None:
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 8, "lo')
     with OwnedRunDir.take(tmp_path) as owned:
-        record = RunRecord(owned, {"second": "life"}, 5)
+        record = RunDirectory(owned, {"second": "epoch"}, 5)
         record.step({"step": 6, "loss": 0.5})
         record.close()
     assert [r["step"] for r in metrics(tmp_path)] == [1, 2, 3, 4, 5, 6]
     assert metrics(tmp_path)[2]["loss"] == 0.1 * 3
-    assert json.loads((tmp_path / "config.json").read_text()) == {"second": "life"}
+    assert json.loads((tmp_path / "config.json").read_text()) == {"second": "epoch"}
 
 
 def test_events_are_kept_over_lives(tmp_path: Path) -> None:
-    for life in range(2):
+    for epoch in range(2):
         with OwnedRunDir.take(tmp_path) as owned:
-            record = RunRecord(owned, {}, 0)
-            record.event({"kind": "joined", "life": life})
+            record = RunDirectory(owned, {}, 0)
+            record.event({"kind": "joined", "epoch": epoch})
             record.close()
             owned.keep()
-    assert [e["life"] for e in RunDir(tmp_path).events] == [0, 1]
+    assert [e["epoch"] for e in RunDir(tmp_path).events] == [0, 1]
 
 
 class Disk:

@@ -106,7 +106,7 @@ def nothing(question: Message, reason: str, *, again: bool) -> NoCheckpoint:
 
 
 def get(server: Server, step: int | None = None) -> fetching.Fetched:
-    with lines.Line(server.address) as line:
+    with lines.CheckpointClient(server.address) as line:
         return fetching.fetch(line, step)
 
 
@@ -210,7 +210,7 @@ def test_lists(server: Server) -> None:
         lambda q: CheckpointList("", "", 3, (whole, replace_problem(unread)), 3),
     ]
     server.says = lambda question: [replies[len(server.questions) - 1](question)]
-    with lines.Line(server.address) as line:
+    with lines.CheckpointClient(server.address) as line:
         entries, omitted = fetching.list_all(line)
     assert (entries, omitted) == ([whole, replace_problem(unread)], 3)
     assert entries[0].loss == 2.5
@@ -233,7 +233,7 @@ def test_following(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         lambda q: part(q, step=9, data=data, total=len(data)),
     ]
     server.says = lambda question: [replies[len(server.questions) - 1](question)]
-    with lines.Line(server.address) as line:
+    with lines.CheckpointClient(server.address) as line:
         followed = fetching.follow(line)
         assert [next(followed).step, next(followed).step] == [5, 9]
     known = [q.known for q in server.questions if isinstance(q, FetchCheckpoint)]
@@ -244,7 +244,7 @@ def test_nobody_there(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.over.set()
     for address in ("tcp://127.0.0.1:1", "ipc:///tmp/no-such-coordinator"):
         with (
-            lines.Line(address) as line,
+            lines.CheckpointClient(address) as line,
             pytest.raises(lines.GoneError, match=f"no coordinator answers at {address}: is the"),
         ):
             next(fetching.follow(line))
@@ -253,7 +253,7 @@ def test_nobody_there(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("address", ["tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:x", "ipc://"])
 def test_what_is_no_address(address: str) -> None:
     with pytest.raises(UserError, match="is no address"):
-        lines.Line(address)
+        lines.CheckpointClient(address)
 
 
 def test_the_script_says_it_in_one_line(server: Server) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from coordinator.checkpointing.index import Shelf
+from coordinator.checkpointing.index import CheckpointIndex
 from coordinator.checkpointing.writer import step_path
 from microgpt.checkpoint.format import MAX_BYTES
 from microgpt.protocol.messages import MAX_PART, CheckpointPart
@@ -23,7 +23,7 @@ else:
 
 
 def part(step: int, total: int, offset: int, size: int) -> CheckpointPart:
-    return CheckpointPart("run", "life", 1, step, total, offset, bytes(size))
+    return CheckpointPart("run", "epoch", 1, step, total, offset, bytes(size))
 
 
 @pytest.mark.parametrize("size", [1, MAX_PART - 1, MAX_PART, MAX_PART + 1, 4 * MAX_PART])
@@ -32,21 +32,21 @@ def test_what_the_shelf_gives_makes_the_file(tmp_path: Path, size: int, wanted: 
     data = random.Random(size).randbytes(size)
     (tmp_path / "checkpoints").mkdir()
     step_path(tmp_path, 7).write_bytes(data)
-    shelf = Shelf(tmp_path, "run", "life")
-    shelf.newest = 7
-    gathering, asked = chunk_assembler.Gathering(wanted), 0
+    checkpoint_index = CheckpointIndex(tmp_path, "run", "epoch")
+    checkpoint_index.newest = 7
+    gathering, asked = chunk_assembler.ChunkAssembler(wanted), 0
     while not gathering.complete:
-        reply = shelf.reply(gathering.question(asked))
+        reply = checkpoint_index.reply(gathering.question(asked))
         assert isinstance(reply, CheckpointPart)
         gathering.take(reply)
         asked += 1
-        shelf.newest = 9  # from the second part on, the step is that of the first
+        checkpoint_index.newest = 9  # from the second part on, the step is that of the first
     assert (gathering.step, gathering.data) == (7, data)
     assert asked == -(-size // MAX_PART)
 
 
 def test_questions_name_the_step_and_how_far_we_are() -> None:
-    gathering = chunk_assembler.Gathering(known=3)
+    gathering = chunk_assembler.ChunkAssembler(known=3)
     question = gathering.question(5)
     assert (question.number, question.wanted, question.offset, question.known) == (5, None, 0, 3)
     gathering.take(part(4, 2 * MAX_PART, 0, MAX_PART))
@@ -70,7 +70,7 @@ def test_questions_name_the_step_and_how_far_we_are() -> None:
     ],
 )
 def test_first_parts_that_are_not_believed(reply: CheckpointPart, complaint: str) -> None:
-    gathering = chunk_assembler.Gathering(7)
+    gathering = chunk_assembler.ChunkAssembler(7)
     with pytest.raises(chunk_assembler.BrokenReplyError, match=complaint):
         gathering.take(reply)
     assert not gathering.complete
@@ -88,14 +88,14 @@ def test_first_parts_that_are_not_believed(reply: CheckpointPart, complaint: str
     ],
 )
 def test_further_parts_that_are_not_believed(reply: CheckpointPart, complaint: str) -> None:
-    gathering = chunk_assembler.Gathering()
+    gathering = chunk_assembler.ChunkAssembler()
     gathering.take(part(7, MAX_PART + 5, 0, MAX_PART))
     with pytest.raises(chunk_assembler.BrokenReplyError, match=complaint):
         gathering.take(reply)
 
 
 def test_a_file_that_has_changed_is_fetched_anew() -> None:
-    gathering = chunk_assembler.Gathering()
+    gathering = chunk_assembler.ChunkAssembler()
     gathering.take(part(7, MAX_PART + 5, 0, MAX_PART))
     with pytest.raises(chunk_assembler.LaterError, match="step 7 has been written anew"):
         gathering.take(part(7, MAX_PART + 6, MAX_PART, 6))

@@ -20,8 +20,8 @@ import coordinator.core.round_ledger
 import coordinator.core.state
 import worker.state
 from coordinator.core import events
-from coordinator.core.round_ledger import Phase, StepLedger
-from coordinator.core.scheduler import HandOut
+from coordinator.core.round_ledger import Phase, RoundLedger
+from coordinator.core.scheduler import Scheduler
 from coordinator.core.state import CoordinatorState
 from lab.simulation.arithmetic import STAND_IN
 from lab.simulation.plan import FAULTS, make_plan
@@ -82,13 +82,13 @@ def test_a_late_welcome_makes_no_worker_forget_its_work() -> None:
     """Found by about one schedule in four thousand, so it is played by hand here."""
     state = WorkerState("w", "virtual")
     state.start(0.0)
-    welcome = messages.Welcome("run", "life", 1, 1.0, {"vocab_size": 2})
-    tasks = [messages.Task("run", "life", 0, start, 1, ((1, 0, 1),)) for start in (0, 1)]
-    said = [welcome, messages.Weights("run", "life", 0, {}), *tasks, welcome]
+    welcome = messages.Welcome("run", "epoch", 1, 1.0, {"vocab_size": 2})
+    tasks = [messages.Task("run", "epoch", 0, start, 1, ((1, 0, 1),)) for start in (0, 1)]
+    said = [welcome, messages.Weights("run", "epoch", 0, {}), *tasks, welcome]
     for message in said:
         state.handle(worker.state.Received(message), 0.0)
     assert state.computing is not None
-    answer = messages.Failure("run", "life", 0, 0, "")
+    answer = messages.Failure("run", "epoch", 0, 0, "")
     state.handle(worker.state.Computed(state.computing, answer), 0.1)
     assert state.computing is not None
     assert state.computing.task == tasks[1]
@@ -97,25 +97,25 @@ def test_a_late_welcome_makes_no_worker_forget_its_work() -> None:
 # The simulator can fail: mutants
 
 
-def accept_older_steps(self: CoordinatorState, worker: Any, answer: messages.Answer) -> None:
+def accept_older_steps(self: CoordinatorState, worker: Any, answer: messages.ShardResult) -> None:
     shard = Shard(answer.start, answer.count)
-    worker.owed.discard((Phase(answer.step, answer.training), shard))
-    if self.closing is None and shard in self.ledger.owners:
+    worker.in_flight.discard((Phase(answer.step, answer.training), shard))
+    if self.closing is None and shard in self.ledger.assignees:
         self._take_in(worker, self.ledger, answer)
     self._dispatch()
 
 
-def forget_shards_of_lost_workers(self: StepLedger, peer: bytes) -> list[Shard]:
-    freed = self.owed_by(peer)
+def forget_shards_of_lost_workers(self: RoundLedger, peer: bytes) -> list[Shard]:
+    freed = self.in_flight_of(peer)
     for shard in freed:
-        del self.owners[shard][peer]
+        del self.assignees[shard][peer]
     return freed
 
 
-def back_up_with_anybody(self: HandOut, workers: Any, now: float) -> None:
-    idle = [worker for worker in workers.values() if not worker.owed]
-    for shard, owners in self.ledger.owners.items():
-        if len(owners) == 1 and idle and now - next(iter(owners.values())) > 0.25:
+def back_up_with_anybody(self: Scheduler, workers: Any, now: float) -> None:
+    idle = [worker for worker in workers.values() if not worker.in_flight]
+    for shard, assignees in self.ledger.assignees.items():
+        if len(assignees) == 1 and idle and now - next(iter(assignees.values())) > 0.25:
             helper = idle.pop()
             self.ledger.take_also(shard, helper.peer, now)
             self._give(helper, shard, now)
@@ -125,35 +125,35 @@ def take_every_standstill_for_silence(self: CoordinatorState, now: float) -> Non
     self._clock = self._now = now
 
 
-BEGIN = HandOut._begin
+BEGIN = Scheduler._begin
 
 
 def evaluate_with_old_weights(
-    self: HandOut, training: Any, documents: Any, workers: int, now: float
+    self: Scheduler, training: Any, documents: Any, workers: int, now: float
 ) -> None:
     if self._evaluated is not None:
         training = dataclasses.replace(training, params=self._training.params)
     BEGIN(self, training, documents, workers, now)
 
 
-def take_an_evaluation_for_training(self: HandOut, phase: Phase) -> StepLedger | None:
+def take_an_evaluation_for_training(self: Scheduler, phase: Phase) -> RoundLedger | None:
     return self.ledger if phase.step == self.ledger.step else None
 
 
 ON_RECEIVED = CoordinatorState._on_received
-DISPATCH = HandOut.dispatch
+DISPATCH = Scheduler.dispatch
 
 
 def ignore_who_missed_the_welcome(self: CoordinatorState, event: events.Received) -> None:
     message, known = event.message, self.workers.get(event.peer)
-    foreign = (message.run, message.life) != (self.run, self.life)
+    foreign = (message.run, message.epoch) != (self.run, self.epoch)
     if known and foreign and not isinstance(message, messages.Hello | messages.Goodbye):
         known.heard = self._now
     else:
         ON_RECEIVED(self, event)
 
 
-def waive_verification_at_once(self: HandOut, workers: Any, now: float) -> None:
+def waive_verification_at_once(self: Scheduler, workers: Any, now: float) -> None:
     DISPATCH(self, workers, now)
     if len(workers) == 1:
         self.ledger.waive_verification()
@@ -161,14 +161,14 @@ def waive_verification_at_once(self: HandOut, workers: Any, now: float) -> None:
 
 def never_miss_anybody(self: CoordinatorState, event: events.Tick) -> None:
     if self.closing is None:
-        self._handout.back_up_stragglers(self.workers, self._now)
+        self._scheduler.back_up_stragglers(self.workers, self._now)
 
 
-BACK_UP = HandOut.back_up_stragglers
+BACK_UP = Scheduler.back_up_stragglers
 
 
-def help_once(self: HandOut, workers: Any, now: float) -> None:
-    if all(len(owners) < 2 for owners in self.ledger.owners.values()):
+def help_once(self: Scheduler, workers: Any, now: float) -> None:
+    if all(len(assignees) < 2 for assignees in self.ledger.assignees.values()):
         BACK_UP(self, workers, now)
 
 
@@ -191,10 +191,10 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
         CoordinatorState, "_on_answer", accept_older_steps, [14, 24, 45],
     ),
     "a lost worker's shards are forgotten": (
-        StepLedger, "release", forget_shards_of_lost_workers, [2, 3],
+        RoundLedger, "release", forget_shards_of_lost_workers, [2, 3],
     ),
     "a straggler is helped by a worker that has answered": (
-        HandOut, "back_up_stragglers", back_up_with_anybody, [1, 2, 3],
+        Scheduler, "back_up_stragglers", back_up_with_anybody, [1, 2, 3],
     ),
     "a coordinator that thaws throws everybody out": (
         CoordinatorState, "_advance_time", take_every_standstill_for_silence, [91, 166],
@@ -206,23 +206,23 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
         WORKER_HANDLERS, worker.state.Connected, do_nothing, [3435],
     ),
     "verification is waived while others may still join": (
-        HandOut, "dispatch", waive_verification_at_once, [116, 211],
+        Scheduler, "dispatch", waive_verification_at_once, [116, 211],
     ),
     "a shard that two lazy workers have is given to nobody else": (
-        HandOut, "back_up_stragglers", help_once, [18, 281],
+        Scheduler, "back_up_stragglers", help_once, [18, 281],
     ),
     "a shard that lazy workers should verify is waited for": (
-        HandOut, "stalled", lambda self, worker, now: False, [18, 196],
+        Scheduler, "stalled", lambda self, worker, now: False, [18, 196],
     ),
     "what could end the run is believed": (
         CoordinatorState, "_have_judged", believe_what_workers_say, [143, 183],
     ),
     "silence is not noticed": (COORDINATOR_HANDLERS, events.Tick, never_miss_anybody, [2, 49]),
     "an evaluation uses the weights before the step": (
-        HandOut, "_begin", evaluate_with_old_weights, [2, 3],
+        Scheduler, "_begin", evaluate_with_old_weights, [2, 3],
     ),
     "a late answer to an evaluation counts in the step after it": (
-        HandOut, "ledger_of", take_an_evaluation_for_training, [35, 96],
+        Scheduler, "ledger_of", take_an_evaluation_for_training, [35, 96],
     ),
     "different answers are not compared": (
         coordinator.core.round_ledger, "same_bits", lambda one, other: True, [39, 116],

@@ -35,7 +35,7 @@ HASTY = Patience(stall=0.3, names=0.6)
 #: No fallback may take longer than this with ``HASTY``, on however busy a machine.
 SOON = 5.0
 
-Answer: TypeAlias = Callable[["Handler"], None]
+ShardResult: TypeAlias = Callable[["Handler"], None]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -67,7 +67,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: ShardResult) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answer = answer
         self.paths: list[str] = []
@@ -88,10 +88,10 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[Answer], Server]]:
+def serve() -> Iterator[Callable[[ShardResult], Server]]:
     servers: list[tuple[Server, threading.Thread]] = []
 
-    def start(answer: Answer) -> Server:
+    def start(answer: ShardResult) -> Server:
         server = Server(answer)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -285,7 +285,7 @@ def test_an_endless_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 # Downloading the names
 
 
-def test_names_are_downloaded_once(serve: Callable[[Answer], Server], tmp_path: Path) -> None:
+def test_names_are_downloaded_once(serve: Callable[[ShardResult], Server], tmp_path: Path) -> None:
     server = serve(whole)
     lines: list[str] = []
     for _ in range(3):
@@ -312,7 +312,7 @@ def test_a_cached_file_needs_no_server(tmp_path: Path) -> None:
 
 
 def test_the_environment_sets_cache_and_mirror(
-    serve: Callable[[Answer], Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Callable[[ShardResult], Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(whole)
     monkeypatch.setattr(dataset, "NAMES", source("http://127.0.0.1:1/"))
@@ -332,7 +332,7 @@ def test_the_real_names_are_pinned() -> None:
 
 
 def test_a_damaged_cached_file_is_downloaded_again(
-    serve: Callable[[Answer], Server], tmp_path: Path
+    serve: Callable[[ShardResult], Server], tmp_path: Path
 ) -> None:
     server = serve(whole)
     (tmp_path / "names.txt").write_bytes(BODY[:-1])
@@ -346,7 +346,7 @@ def test_a_damaged_cached_file_is_downloaded_again(
 
 
 def test_an_unwritable_cache_is_done_without(
-    serve: Callable[[Answer], Server], tmp_path: Path
+    serve: Callable[[ShardResult], Server], tmp_path: Path
 ) -> None:
     server = serve(whole)
     (tmp_path / "file").write_text("")  # refuses to be a directory, also for root
@@ -364,7 +364,7 @@ def test_an_unwritable_cache_is_done_without(
 
 
 def test_a_failed_rename_leaves_nothing_behind(
-    serve: Callable[[Answer], Server], tmp_path: Path
+    serve: Callable[[ShardResult], Server], tmp_path: Path
 ) -> None:
     server = serve(whole)
     (tmp_path / "names.txt").mkdir()
@@ -378,7 +378,7 @@ def test_a_failed_rename_leaves_nothing_behind(
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
 
 
-def test_two_processes_at_once(serve: Callable[[Answer], Server], tmp_path: Path) -> None:
+def test_two_processes_at_once(serve: Callable[[ShardResult], Server], tmp_path: Path) -> None:
     both_asked = threading.Barrier(2, timeout=30)
 
     def together(handler: Handler) -> None:
@@ -405,7 +405,7 @@ def test_two_processes_at_once(serve: Callable[[Answer], Server], tmp_path: Path
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
-def test_a_terminal_sees_a_progress_bar(serve: Callable[[Answer], Server]) -> None:
+def test_a_terminal_sees_a_progress_bar(serve: Callable[[ShardResult], Server]) -> None:
     server = serve(whole)
     program = (
         "import sys; from microgpt.data.dataset import *\n"
@@ -431,7 +431,7 @@ def test_a_terminal_sees_a_progress_bar(serve: Callable[[Answer], Server]) -> No
 # No names: the embedded ones, soon
 
 
-def test_other_bytes_than_expected(serve: Callable[[Answer], Server], tmp_path: Path) -> None:
+def test_other_bytes_than_expected(serve: Callable[[ShardResult], Server], tmp_path: Path) -> None:
     other = b"x" + BODY[1:]
     server = serve(lambda handler: handler.send(other))
     reason = fallback_reason(server.url, PATIENT)
@@ -452,18 +452,18 @@ def test_a_damaged_cached_file_without_a_network(tmp_path: Path) -> None:
     assert (tmp_path / "names.txt").read_bytes() == b"damaged"
 
 
-def test_a_captive_portal(serve: Callable[[Answer], Server]) -> None:
+def test_a_captive_portal(serve: Callable[[ShardResult], Server]) -> None:
     page = b"<html>Please log in</html>"
     server = serve(lambda handler: handler.send(page, "text/html; charset=utf-8"))
     assert fallback_reason(server.url, PATIENT).startswith("a web page came, not a text file")
 
 
-def test_more_than_the_file(serve: Callable[[Answer], Server]) -> None:
+def test_more_than_the_file(serve: Callable[[ShardResult], Server]) -> None:
     server = serve(lambda handler: handler.send(BODY + b"x\n"))
     assert fallback_reason(server.url, PATIENT) == "the file is larger than 42.86 KiB"
 
 
-def test_less_than_promised(serve: Callable[[Answer], Server]) -> None:
+def test_less_than_promised(serve: Callable[[ShardResult], Server]) -> None:
     def short(handler: Handler) -> None:
         handler.send(BODY[:100], length=len(BODY))
         handler.close_connection = True
@@ -474,12 +474,12 @@ def test_less_than_promised(serve: Callable[[Answer], Server]) -> None:
 @pytest.mark.parametrize(
     ("status", "reason"), [(404, "404 Not Found"), (503, "503 Service Unavailable")]
 )
-def test_an_http_error(serve: Callable[[Answer], Server], status: int, reason: str) -> None:
+def test_an_http_error(serve: Callable[[ShardResult], Server], status: int, reason: str) -> None:
     server = serve(lambda handler: handler.send_error(status))
     assert fallback_reason(server.url, PATIENT) == f"the server answered {reason}"
 
 
-def test_a_redirect_without_end(serve: Callable[[Answer], Server]) -> None:
+def test_a_redirect_without_end(serve: Callable[[ShardResult], Server]) -> None:
     def elsewhere(handler: Handler) -> None:
         handler.send_response(302)
         handler.send_header("Location", handler.path)
@@ -489,7 +489,7 @@ def test_a_redirect_without_end(serve: Callable[[Answer], Server]) -> None:
     assert "redirects" in fallback_reason(serve(elsewhere).url, PATIENT)
 
 
-def test_a_server_that_is_not_http(serve: Callable[[Answer], Server]) -> None:
+def test_a_server_that_is_not_http(serve: Callable[[ShardResult], Server]) -> None:
     server = serve(lambda handler: None)
 
     def noise(handler: Handler) -> None:
@@ -515,14 +515,14 @@ def test_a_connection_nobody_accepts() -> None:
         assert fallback_reason(url) == "no answer within 0.3 s"
 
 
-def test_a_silent_server(serve: Callable[[Answer], Server]) -> None:
+def test_a_silent_server(serve: Callable[[ShardResult], Server]) -> None:
     def silent(handler: Handler) -> None:
         handler.server.released.wait()
 
     assert fallback_reason(serve(silent).url) == "no answer within 0.3 s"
 
 
-def test_silence_after_the_beginning(serve: Callable[[Answer], Server]) -> None:
+def test_silence_after_the_beginning(serve: Callable[[ShardResult], Server]) -> None:
     def stuck(handler: Handler) -> None:
         handler.send(BODY[:20_000], length=len(BODY))
         handler.server.released.wait()
@@ -531,7 +531,7 @@ def test_silence_after_the_beginning(serve: Callable[[Answer], Server]) -> None:
 
 
 @pytest.mark.parametrize("piece", [b"a\n", b"a\n" * 2048])
-def test_a_trickle(serve: Callable[[Answer], Server], piece: bytes) -> None:
+def test_a_trickle(serve: Callable[[ShardResult], Server], piece: bytes) -> None:
     def trickle(handler: Handler) -> None:
         handler.send(b"", length=len(BODY))
         while not handler.server.released.wait(0.1):
@@ -541,7 +541,7 @@ def test_a_trickle(serve: Callable[[Answer], Server], piece: bytes) -> None:
     assert reason.startswith(("no answer within 0.3 s", "too slow: "))
 
 
-def test_steady_and_still_too_slow(serve: Callable[[Answer], Server]) -> None:
+def test_steady_and_still_too_slow(serve: Callable[[ShardResult], Server]) -> None:
     """Each piece is large enough for ``stall``, so the limit for the whole has to act."""
 
     def steady(handler: Handler) -> None:
@@ -635,7 +635,7 @@ def test_a_mirror_that_is_no_url(url: str) -> None:
 # Any URL
 
 
-def test_a_url_is_downloaded_once(serve: Callable[[Answer], Server], tmp_path: Path) -> None:
+def test_a_url_is_downloaded_once(serve: Callable[[ShardResult], Server], tmp_path: Path) -> None:
     server = serve(lambda handler: handler.send(handler.path.encode() + b"\r\nb\r\n"))
     lines: list[str] = []
     for _ in range(2):
@@ -648,7 +648,9 @@ def test_a_url_is_downloaded_once(serve: Callable[[Answer], Server], tmp_path: P
     assert server.paths == ["/names.txt", "/names.txt?v=2"]
 
 
-def test_a_url_that_fails_is_an_error_not_a_fallback(serve: Callable[[Answer], Server]) -> None:
+def test_a_url_that_fails_is_an_error_not_a_fallback(
+    serve: Callable[[ShardResult], Server],
+) -> None:
     server = serve(lambda handler: handler.send_error(404))
     with pytest.raises(DatasetError) as caught:
         load_dataset(server.url, report=lambda line: None)
@@ -662,7 +664,7 @@ def test_a_url_that_is_none(url: str) -> None:
     assert str(caught.value).startswith(f"cannot download {url}: ")
 
 
-def test_a_silent_url(serve: Callable[[Answer], Server]) -> None:
+def test_a_silent_url(serve: Callable[[ShardResult], Server]) -> None:
     def silent(handler: Handler) -> None:
         handler.server.released.wait()
 
@@ -679,7 +681,7 @@ def test_a_silent_url(serve: Callable[[Answer], Server]) -> None:
     ],
 )
 def test_what_a_url_cannot_be_is_refused_and_not_kept(
-    serve: Callable[[Answer], Server], tmp_path: Path, body: bytes, kind: str, says: str
+    serve: Callable[[ShardResult], Server], tmp_path: Path, body: bytes, kind: str, says: str
 ) -> None:
     server = serve(lambda handler: handler.send(body, kind))
     with pytest.raises(DatasetError, match=says):
@@ -688,14 +690,14 @@ def test_what_a_url_cannot_be_is_refused_and_not_kept(
 
 
 def test_a_url_above_the_limit_is_refused_by_its_length(
-    serve: Callable[[Answer], Server],
+    serve: Callable[[ShardResult], Server],
 ) -> None:
     server = serve(lambda handler: handler.send(b"a\n", length=2**40))
     with pytest.raises(DatasetError, match="the file is larger than 1 GiB"):
         load_dataset(server.url, report=lambda line: None)
 
 
-def test_an_interrupt_ends_a_download_at_once(serve: Callable[[Answer], Server]) -> None:
+def test_an_interrupt_ends_a_download_at_once(serve: Callable[[ShardResult], Server]) -> None:
     """Ctrl-C reaches the caller, which waits without holding it back."""
 
     def silent(handler: Handler) -> None:

@@ -14,7 +14,6 @@ from microgpt.protocol import messages
 from microgpt.protocol.messages import (
     KINDS,
     MAX_PART,
-    Answer,
     CheckpointList,
     CheckpointPart,
     Failure,
@@ -22,12 +21,13 @@ from microgpt.protocol.messages import (
     Goodbye,
     Heartbeat,
     Hello,
-    Introduce,
     ListCheckpoints,
     Message,
     NoCheckpoint,
     ProtocolError,
     Refuse,
+    Reregister,
+    ShardResult,
     Status,
     Stop,
     Stored,
@@ -41,28 +41,28 @@ from microgpt.protocol.messages import (
 
 EXAMPLES: list[Message] = [
     Hello("", "", "w\u00f6rker", "scalar", "5ha"),
-    Heartbeat("run", "life", ready=True),
-    Status("run", "life", "compiling"),
-    Answer("run", "life", 7, 4, 2, 0.25, bytes(16), {"wte": bytes(8), "wpe": b"12345678"}),
-    Failure("run", "life", 7, 5, "the loss is inf"),
-    Goodbye("run", "life"),
-    Welcome("run", "life", 3, 1.5, {"vocab_size": 27, "n_embd": 16}),
-    Introduce("run", "life"),
-    Weights("run", "life", 7, {"wte": bytes(80)}),
-    Task("run", "life", 7, 4, 2, ((26, 0, 1, 26), (26, 26))),
-    Refuse("run", "life", "no"),
-    Stop("run", "life", "done"),
+    Heartbeat("run", "epoch", ready=True),
+    Status("run", "epoch", "compiling"),
+    ShardResult("run", "epoch", 7, 4, 2, 0.25, bytes(16), {"wte": bytes(8), "wpe": b"12345678"}),
+    Failure("run", "epoch", 7, 5, "the loss is inf"),
+    Goodbye("run", "epoch"),
+    Welcome("run", "epoch", 3, 1.5, {"vocab_size": 27, "n_embd": 16}),
+    Reregister("run", "epoch"),
+    Weights("run", "epoch", 7, {"wte": bytes(80)}),
+    Task("run", "epoch", 7, 4, 2, ((26, 0, 1, 26), (26, 26))),
+    Refuse("run", "epoch", "no"),
+    Stop("run", "epoch", "done"),
     ListCheckpoints("", "", 1),
     FetchCheckpoint("", "", 2, None, 0, 90),
     CheckpointList(
         "run",
-        "life",
+        "epoch",
         1,
         (Stored(5, 999, 2.5, 4, 2.75, ""), Stored(6, 0, None, None, None, "truncated")),
         3,
     ),
-    CheckpointPart("run", "life", 2, 100, 300_000, 262_144, b"rest"),
-    NoCheckpoint("run", "life", 2, "there is no checkpoint yet", again=True),
+    CheckpointPart("run", "epoch", 2, 100, 300_000, 262_144, b"rest"),
+    NoCheckpoint("run", "epoch", 2, "there is no checkpoint yet", again=True),
 ]
 by_kind = pytest.mark.parametrize("message", EXAMPLES, ids=lambda m: type(m).__name__)
 
@@ -82,7 +82,7 @@ def test_the_form_on_the_wire(message: Message) -> None:
     plain = msgpack.unpackb(encode(message))
     assert plain["kind"] == type(message).__name__.lower()
     assert plain["protocol"] == messages.PROTOCOL
-    assert (plain["run"], plain["life"]) == (message.run, message.life)
+    assert (plain["run"], plain["epoch"]) == (message.run, message.epoch)
 
 
 @pytest.mark.parametrize("protocol", [0, 1, -1, None, "2", 2.0, True, b"2", [2], "\x1b[2J" * 9])
@@ -125,8 +125,8 @@ FETCH, LIST, PART = EXAMPLES[13:16]
         (ANSWER, {"gradient": ...}),
         (ANSWER, {"further": 1}),
         (ANSWER, {"run": b"run"}),
-        (ANSWER, {"life": 5}),
-        (ANSWER, {"kind": "Answer"}),
+        (ANSWER, {"epoch": 5}),
+        (ANSWER, {"kind": "ShardResult"}),
         (ANSWER, {"kind": "message"}),
         (ANSWER, {"kind": None}),
         (ANSWER, {"kind": ["answer"]}),
