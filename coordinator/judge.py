@@ -10,7 +10,6 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import msgpack
 
@@ -18,7 +17,6 @@ from coordinator.core.events import Judge, Judged
 from microgpt.protocol import messages
 from microgpt.support.isolation import isolated
 
-ROOT = Path(__file__).resolve().parent.parent
 MODULE = "microgpt.engine.judge"
 LIMIT_SECONDS = 300.0  # for one shard; compiling the fast engine takes half a minute at most
 
@@ -89,7 +87,7 @@ class JudgeProcess:
             if self._closed:
                 raise RuntimeError("the run is over")
             self._process = subprocess.Popen(  # noqa: S603  # our own module
-                isolated(ROOT, MODULE, [str(os.getpid())]),
+                isolated(MODULE, str(os.getpid())),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

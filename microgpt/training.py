@@ -32,7 +32,8 @@ RECENT_LOSSES = 100  # kept in the state for a running mean that survives a rest
 class TrainingState:
     """After ``step`` updates: weights and Adam's means, (num_params,) float64 each.
 
-    ``validation`` is the newest loss over the held-out documents; it decides nothing.
+    ``next_document``: how many documents closed rounds have used up, which is where the next one
+    begins. ``validation`` is the newest loss over the held-out documents; it decides nothing.
     """
 
     step: int
@@ -42,6 +43,7 @@ class TrainingState:
     rng_state: RngState
     losses: tuple[float, ...] = ()
     validation: Validation | None = None
+    next_document: int = 0
 
 
 class Corpus:
@@ -74,11 +76,13 @@ class Corpus:
     def __len__(self) -> int:
         return self.num_training + len(self.validation)
 
+    def documents(self, first: int, count: int) -> list[list[int]]:
+        """``count`` documents from place ``first`` of their endless repetition, in order."""
+        return [self._documents[i % self.num_training] for i in range(first, first + count)]
+
     def batch(self, step: int, batch_size: int) -> list[list[int]]:
         """Documents of step ``step`` (from 0), in the order in which they are summed."""
-        first = step * batch_size
-        count = self.num_training
-        return [self._documents[i % count] for i in range(first, first + batch_size)]
+        return self.documents(step * batch_size, batch_size)
 
 
 def _told(
@@ -140,7 +144,10 @@ def advance(
     params, after = update(config.adam, state.params, gradient, before, state.step, config.steps)
     m, v = np.asarray(after.m), np.asarray(after.v)
     recent = (*state.losses, loss)[-RECENT_LOSSES:]
-    return TrainingState(state.step + 1, params, m, v, state.rng_state, recent, state.validation)
+    used = state.next_document + config.batch_size
+    return TrainingState(
+        state.step + 1, params, m, v, state.rng_state, recent, state.validation, used
+    )
 
 
 def rate(config: TrainingConfig, step: int) -> float:
@@ -174,7 +181,8 @@ def from_checkpoint(checkpoint: Checkpoint) -> TrainingState:
         vector_from_bytes(part)
         for part in (checkpoint.weights, checkpoint.adam_m, checkpoint.adam_v)
     )
+    used = checkpoint.step * checkpoint.training.batch_size
     return TrainingState(
         checkpoint.step, params, m, v, checkpoint.rng_state, checkpoint.losses,
-        checkpoint.validation,
+        checkpoint.validation, used,
     )  # fmt: skip

@@ -20,8 +20,9 @@ MISSED, MISSED_SECONDS = 16, 300.0  # workers, and for how long
 class Worker:
     """What the coordinator knows of a worker it has welcomed.
 
-    ``ready``: it has made its engine, and can be given work. ``in_flight`` are shards that it computes,
-    with their phases; also of a step that is over, as it is not idle before it has answered.
+    ``ready``: it has made its engine, and can be given work. ``in_flight`` are shards that it
+    computes, with their phases; also of a step that is over, as it is not idle before it has
+    answered.
     ``since`` is when it was given the newest of them, ``longest`` the time of its slowest answer.
     ``gone``: ``silent`` or ``lost`` if it is here no more, and has not said that it leaves.
     """

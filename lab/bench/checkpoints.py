@@ -10,17 +10,12 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-from _bootstrap import ROOT, find_project
-
-find_project("click", "msgpack", "numba", "rich", "zmq")
 
 import click
 from rich.console import Console
@@ -31,6 +26,7 @@ from coordinator.core.events import Judged, Note, Save, Saved
 from coordinator.event_loop import EventLoop
 from lab.bench.progress import Numbers, follow
 from microgpt.support import cli
+from microgpt.support.isolation import isolated
 from microgpt.support.progress import Progress
 
 #: Steps at the start that are not counted: processes join, caches fill.
@@ -137,12 +133,12 @@ def measure(workers: int, kind: str, steps: int, tell: Callable[[float], None]) 
         flags = ["--data", "embedded", "--quiet", "--run-dir", str(run_dir), "--bind", bind]
         flags += ["--steps", str(steps), "--checkpoint-every", str(steps)]
         flags += KINDS["every step" if kind == TIMED else kind]
-        program = [__file__] if kind == TIMED else ["-m", "coordinator"]
-        commands = [[*program, *flags]] + [["-m", "worker", "--connect", bind]] * workers
-        env = {**os.environ, TIMES: str(times), "PYTHONPATH": str(ROOT)}
+        program = "lab.bench.checkpoints" if kind == TIMED else "coordinator"
+        commands = [isolated(program, *flags)] + [isolated("worker", "--connect", bind)] * workers
+        env = {**os.environ, TIMES: str(times)}
         with open(Path(folder, "log"), "w+") as log:
             running = [
-                subprocess.Popen([sys.executable, *command], env=env, stdout=log, stderr=log)  # noqa: S603  # ours
+                subprocess.Popen(command, env=env, stdout=log, stderr=log)  # noqa: S603  # ours
                 for command in commands
             ]
             try:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
-from _bootstrap import ROOT
 from rich.console import Console
 from rich.table import Table
 
 from lab.bench.progress import Numbers, follow
 from microgpt.support import cli
+from microgpt.support.isolation import isolated
 from microgpt.support.progress import Progress
 
 #: Steps at the start that are not counted: processes join, caches fill.
@@ -80,7 +79,7 @@ def measure(model: str, workers: int, steps: int, tell: Callable[[float], None])
     ``tell`` hears what share of the run is done.
     """
     with tempfile.TemporaryDirectory(prefix="microgpt-bench-") as folder:
-        command = [sys.executable, str(ROOT / "scripts" / "train.py"), *MODELS[model]]
+        command = isolated("lab.command_line", "train", *MODELS[model])
         command += ["--data", "embedded", "--quiet", "--run-dir", f"{folder}/run"]
         command += ["--steps", str(steps), "--workers", str(workers), "--shard-size", "1"]
         command += ["--batch-size", str(workers), "--checkpoint-every", str(steps)]

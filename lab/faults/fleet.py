@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,8 +18,8 @@ from pathlib import Path
 
 from lab.faults.machine import INSIDE, Network
 from lab.faults.proxy import Proxy, Tap
+from microgpt.support.isolation import isolated
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 LEAVE_SECONDS = 5.0
 RESTARTS, WINDOW = 20, 10.0  # more restarts of one process in so many seconds: it cannot live
 #: How processes may end: well, by our signals, or told to stop.
@@ -57,11 +56,9 @@ class Member:
         if sum(now - start < WINDOW for start in self.starts) >= RESTARTS:
             raise FleetError(f"{self.name} cannot live: {self.last_line()}")
         self.starts.append(now)
-        path = os.environ.get("PYTHONPATH")
-        env = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{path}" if path else str(ROOT))
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(  # noqa: S603  # our own modules
-                self.command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     def ended(self) -> int | None:
@@ -111,12 +108,11 @@ class Fleet:
         host, port = ("127.0.0.1", free_port()) if network is None else (INSIDE, 5555)
         enter = [] if network is None else network.enter(network.inside)
         loopback = [] if network is None else ["--insecure"]  # nobody else is in the namespace
-        python = [sys.executable, "-m"]
         self.target = host, port
         address = f"tcp://{host}:{port}"
         self.coordinator = Member(
             "coordinator",
-            [*enter, *python, "coordinator", "--bind", address, *loopback,
+            [*enter, *isolated("coordinator"), "--bind", address, *loopback,
              "--run-dir", str(plan.run_dir), "--resume", "auto",
              "--parent", str(os.getpid()), *plan.coordinator],
             self.logs / "coordinator.log",
@@ -135,7 +131,7 @@ class Fleet:
             if number <= behind_proxies:
                 there, whence = self.proxies[number - 1].address, enter
             name = f"worker-{number}"
-            command = [*whence, *python, "worker", "--connect", there, "--name", name,
+            command = [*whence, *isolated("worker"), "--connect", there, "--name", name,
                        "--parent", str(os.getpid()), *plan.worker]  # fmt: skip
             self.workers.append(Member(name, command, self.logs / f"{name}.log"))
 

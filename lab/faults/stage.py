@@ -11,7 +11,6 @@ import contextlib
 import os
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,9 +18,10 @@ from pathlib import Path
 
 from lab.faults import attack
 from lab.faults.attackers import Target
-from lab.faults.fleet import ROOT, FleetError, Member, free_port
+from lab.faults.fleet import FleetError, Member, free_port
 from lab.faults.proxy import Proxy
 from lab.faults.wire_observer import memory
+from microgpt.support.isolation import isolated
 
 HOST = "127.0.0.1"
 WORKER_TIMEOUT = 3.0
@@ -122,15 +122,16 @@ class Stage:
 
     def _member(self, name: str, *arguments: str) -> Member:
         log = self._logs / f"{name.replace(' ', '-')}.log"
-        return Member(name, [sys.executable, *arguments], log)
+        return Member(name, isolated(*arguments), log)
 
     def _worker(self, name: str, address: str, *more: str) -> Member:
         flags = ("--connect", address, "--name", name, "--engine", self.plan.engine)
-        return self._member(name, "-m", "worker", *flags, "--parent", str(os.getpid()), *more)
+        return self._member(name, "worker", *flags, "--parent", str(os.getpid()), *more)
 
     def _follower(self, name: str, target: Target) -> Member:
-        sample = str(ROOT / "scripts" / "sample.py")
-        return self._member(name, sample, target.address, "--follow", "--num-samples", "1")
+        return self._member(
+            name, "lab.command_line", "sample", target.address, "--follow", "--num-samples", "1"
+        )
 
     def _attack(self, kind: str) -> list[str]:
         target = self._elsewhere if kind == HOSTILE_SERVER else self.target

@@ -42,7 +42,6 @@ class Supervisor:
 
     def __init__(
         self,
-        root: Path,
         directory: OwnedRunDir,
         *,
         bind: str,
@@ -52,7 +51,7 @@ class Supervisor:
         workers: int,
         resume: str | None,
     ) -> None:
-        self._root, self._directory = root, directory
+        self._directory = directory
         self._bind, self._resume = bind, resume
         self._logs = directory.path / "logs"
         self._saved_before = _saved(directory.path)
@@ -188,7 +187,7 @@ class Supervisor:
     ) -> None:
         def command(announce: int) -> list[str]:
             ours = ["--parent", str(os.getpid()), "--announce", str(announce)]
-            return isolated(self._root, module, [*flags, *ours])
+            return isolated(module, *flags, *ours)
 
         self._children[number] = children.start(number, command, log, passed, self._news)
 

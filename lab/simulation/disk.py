@@ -1,9 +1,9 @@
 """A virtual disk with the checkpoints of a run, and the thread that writes them.
 
-Follows ``coordinator.checkpointing.writer``: one state is being written and one waits; a file is the old one
-or the whole new one, also after a crash; ``checkpoint.msgpack`` counts, or the newest good file if
-that is damaged. With a ``folder`` real files are written there, and the recovery rule of production
-reads them.
+Follows ``coordinator.checkpointing.writer``: one state is being written and one waits; a file is
+the old one or the whole new one, also after a crash; ``checkpoint.msgpack`` counts, or the newest
+good file if that is damaged. With a ``folder`` real files are written there, and the recovery rule
+of production reads them.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Disk:
 
 
 class Writer:
-    """The checkpoint writer of one life of the coordinator; see ``coordinator.checkpointing.writer``."""
+    """The checkpoint writer of one coordinator; see ``coordinator.checkpointing.writer``."""
 
     def __init__(self, clock: Clock, disk: Disk, done: Callable[[Saved], None]) -> None:
         self._clock, self._disk, self._done = clock, disk, done

@@ -1,4 +1,4 @@
-"""Virtual processes: the shells of ``coordinator.event_loop`` and ``worker.client`` without sockets.
+"""Virtual processes: ``coordinator.event_loop`` and ``worker.client`` without sockets.
 
 The decisions in them are those of production. A process can be frozen, thawed and killed at any
 moment, the coordinator between any two actions.

@@ -1,7 +1,7 @@
 """The compiled code that adds up the gradients of the parameters, over uses and over documents.
 
 A document's gradient is summed in registers over its uses and then added to those of the documents
-before it, in the pairwise tree of ``microgpt.optim.reduction``: no document's gradient is ever stored.
+before it, in the pairwise tree of ``microgpt.optim.reduction``: no document's gradient is stored.
 The tree is a binary counter: a partial sum over ``2**level`` documents waits in ``stack`` at its
 level for its sibling.
 """

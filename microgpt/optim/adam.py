@@ -1,7 +1,7 @@
 """Adam (Kingma and Ba, 2015) as a pure pair ``(init, update)``; the state is data.
 
 Element by element in the order of operations of microgpt.py, with a learning rate that falls
-linearly to zero. ``update`` here is the readable definition; ``microgpt.optim.adam_compiled`` has the same
+linearly to zero. ``update`` here is the readable definition; ``adam_compiled`` has the same
 interface and the same bits.
 """
 

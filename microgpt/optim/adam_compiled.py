@@ -1,4 +1,4 @@
-"""``microgpt.optim.adam`` for vectors: the same interface and the same bits, a thousand times faster.
+"""``microgpt.optim.adam`` for vectors: the same interface and bits, a thousand times faster.
 
 The coordinator runs it on every step, so this module must not import ``microgpt.engine``.
 """

@@ -29,15 +29,41 @@ from microgpt.protocol.schema import (
 )
 
 __all__ = [
-    "MAX_DOCUMENTS", "MAX_LISTED", "MAX_MESSAGE_BYTES", "MAX_PART", "MAX_TEXT",
-    "NOT_LOOKED_INTO", "PROTOCOL",
-    "ShardResult", "CheckpointList", "CheckpointPart", "Failure", "FetchCheckpoint", "Goodbye",
-    "Heartbeat", "Hello", "Reregister", "ListCheckpoints", "Message", "NoCheckpoint",
-    "ProtocolError", "Question", "Refuse", "Reply", "Status", "Stop", "Stored", "Task",
-    "VersionMismatchError", "Weights", "Welcome", "decode", "encode",
+    "MAX_DOCUMENTS",
+    "MAX_LISTED",
+    "MAX_MESSAGE_BYTES",
+    "MAX_PART",
+    "MAX_TEXT",
+    "NOT_LOOKED_INTO",
+    "PROTOCOL",
+    "CheckpointList",
+    "CheckpointPart",
+    "Failure",
+    "FetchCheckpoint",
+    "Goodbye",
+    "Heartbeat",
+    "Hello",
+    "ListCheckpoints",
+    "Message",
+    "NoCheckpoint",
+    "ProtocolError",
+    "Question",
+    "Refuse",
+    "Reply",
+    "Reregister",
+    "ShardResult",
+    "Status",
+    "Stop",
+    "Stored",
+    "Task",
+    "VersionMismatchError",
+    "Weights",
+    "Welcome",
+    "decode",
+    "encode",
 ]  # fmt: skip
 
-PROTOCOL = 2
+PROTOCOL = 3
 #: Largest message that is read at all; the transport enforces it too.
 MAX_MESSAGE_BYTES = 256 << 20
 MAX_MATRICES = 100_000  # entries of a map of parameters
@@ -69,7 +95,8 @@ class Message:
 class Hello(Message):
     """A worker offers to work. ``engine`` is the name of the engine it computes with.
 
-    ``libm`` is the digest of what its C library computes; see ``microgpt.numerics.platform_fingerprint``.
+    ``libm`` is the digest of what its C library computes; see
+    ``microgpt.numerics.platform_fingerprint``.
     """
 
     name: str
@@ -185,8 +212,8 @@ class Stop(Message):
 
 # --- checkpoints: questions of anybody, and the coordinator's replies ----------------------------
 #
-# Who asks is no worker and says no Hello; ``run`` and ``epoch`` are empty. ``number`` is the asker's
-# own for a question, and comes back in the reply.
+# Who asks is no worker and says no Hello; ``run`` and ``epoch`` are empty. ``number`` is the
+# asker's own for a question, and comes back in the reply.
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+
+#: The folder that holds the packages: the project's, or that of installed packages.
+ROOT = Path(__file__).resolve().parents[2]
 
 #: As ``python -m`` does it, but with the project on the path instead of the current folder, whose
 #: files may have the names of modules. PYTHONPATH cannot say it if there is a colon in the path.
@@ -14,6 +16,6 @@ PROGRAM = (
 )
 
 
-def isolated(root: Path, module: str, arguments: Sequence[str]) -> list[str]:
-    """The command that runs a module of the project at ``root`` with these arguments."""
-    return [sys.executable, "-P", "-c", PROGRAM, str(root), module, *arguments]
+def isolated(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module of the project with these arguments."""
+    return [sys.executable, "-P", "-c", PROGRAM, str(ROOT), module, *arguments]

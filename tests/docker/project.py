@@ -22,7 +22,7 @@ T = TypeVar("T")
 CLONED = ("docker-compose.yml", "microgpt/data")  # what ``up`` needs once the image is built
 BUILT = (
     "Dockerfile", ".dockerignore", "pyproject.toml", "requirements.lock", "LICENSE",
-    "scripts", "coordinator", "worker", "microgpt",
+    "scripts", "coordinator", "worker", "lab", "microgpt",
 )  # fmt: skip
 PATIENCE = 120.0  # seconds, of a busy machine
 

@@ -127,10 +127,8 @@ def tree(root: Path) -> None:
     for command in commands:
         shutil.copy(command, root / "usr/bin" / command.name)
     extensions = (root / "usr/local").rglob("*.so")
-    for name, checkpoint_server in linked(
-        [*commands, root / "usr/local/bin/python3", *extensions]
-    ).items():
-        shutil.copy(checkpoint_server, root / "usr/lib" / name)
+    for name, library in linked([*commands, root / "usr/local/bin/python3", *extensions]).items():
+        shutil.copy(library, root / "usr/lib" / name)
     run(which("ldconfig"), "-r", str(root))
 
 
@@ -144,14 +142,14 @@ def which(name: str) -> str:
 
 def copy_python(target: Path) -> None:
     """Interpreter, standard library and pip, without what has no use in a container."""
-    checkpoint_server = target / "lib" / VERSION
-    shutil.copytree(BASE / "lib" / VERSION, checkpoint_server, symlinks=True, ignore=_left_out)
+    library = target / "lib" / VERSION
+    shutil.copytree(BASE / "lib" / VERSION, library, symlinks=True, ignore=_left_out)
     pips = sorted((BASE / "lib" / VERSION / "site-packages").glob("pip*"))
     if not (BASE / "lib" / VERSION / "site-packages" / "pip").is_dir():
         raise RuntimeError(f"{BASE} has no pip: python -m ensurepip")
     for found in pips:
         if found.name == "pip" or found.suffix == ".dist-info":
-            shutil.copytree(found, checkpoint_server / "site-packages" / found.name)
+            shutil.copytree(found, library / "site-packages" / found.name)
     executable = BASE / "bin" / VERSION
     shutil.copy(executable, target / "bin" / VERSION)
     for link in ("python3", "python"):
@@ -171,16 +169,16 @@ def linked(programs: Iterable[Path]) -> dict[str, str]:
     return found
 
 
-def loaded(checkpoint_server: str) -> str | None:
+def loaded(library: str) -> str | None:
     """Where the system has a library, found by loading it."""
     try:
-        ctypes.CDLL(checkpoint_server)
+        ctypes.CDLL(library)
     except OSError:
         return None
     maps = Path("/proc/self/maps").read_text()
     paths = {line.split(maxsplit=5)[-1] for line in maps.splitlines() if "/" in line}
     # The map has the file's own name, which may end in a longer version.
-    return next((path for path in paths if Path(path).name.startswith(checkpoint_server)), None)
+    return next((path for path in paths if Path(path).name.startswith(library)), None)
 
 
 # --- the image with wheels -----------------------------------------------------------------------

@@ -22,7 +22,7 @@ from microgpt.parameters import from_bytes
 from microgpt.sampling import generate
 from microgpt.training import Corpus
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["anna", "bob", "carla", "dora", "emil"]
 SMALL = {"steps": 4, "batch_size": 3, "n_embd": 8, "n_head": 2, "block_size": 6}
 

@@ -22,7 +22,7 @@ from coordinator.__main__ import main as coordinator
 from tests.processes import TINY, Lab
 from worker.__main__ import main as worker
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import container  # noqa: E402

@@ -292,7 +292,7 @@ def test_nothing_but_msgpack_is_needed(newest: Path, tmp_path: Path, script: lis
     assert spec is not None
     assert spec.submodule_search_locations is not None
     shutil.copytree(spec.submodule_search_locations[0], tmp_path / "only" / "msgpack")
-    for part in ("scripts", "microgpt"):
+    for part in ("scripts", "lab", "microgpt"):
         skip = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / part, tmp_path / "project" / part, ignore=skip)
     moved = [script[0].replace(str(ROOT), str(tmp_path / "project")), *script[1:]]

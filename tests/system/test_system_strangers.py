@@ -103,10 +103,10 @@ def test_garbage_on_the_bare_port(target: Target, reference: Reference) -> None:
 FOREIGN = [
     b"", b"\xc1", b"\x80", b"\xc0", b"\x01", b"hello", b"\x93\x01\x02\x03", b"\x91" * 5000,
     b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\x81\xc0\xc0",
-    msgpack.packb({"protocol": 2}), msgpack.packb({"protocol": 2, "kind": "launch"}),
-    msgpack.packb({"protocol": 2, "kind": ["hello"]}), msgpack.packb({"protocol": "\x1b[2Jx"}),
+    msgpack.packb({"protocol": 3}), msgpack.packb({"protocol": 3, "kind": "launch"}),
+    msgpack.packb({"protocol": 3, "kind": ["hello"]}), msgpack.packb({"protocol": "\x1b[2Jx"}),
     messages.encode(messages.Hello(1, "", "", "", "")),  # type: ignore[arg-type]  # on purpose
-    msgpack.packb({"protocol": 2, "kind": "goodbye", "run": "", "epoch": "", "more": 0}),
+    msgpack.packb({"protocol": 3, "kind": "goodbye", "run": "", "epoch": "", "more": 0}),
     messages.encode(messages.Hello("", "", "old", "scalar", ""), protocol=0),
 ]  # fmt: skip
 

@@ -44,7 +44,7 @@ def raise_overflow(*arguments: Any, **more: Any) -> Any:
     ("where", "what"),
     [
         (coordinator.core.state, "read_gradient"),
-        (coordinator.core.state, "hear_answer"),
+        (coordinator.core.state, "take_result"),
         (Scheduler, "answered"),
         (RoundLedger, "answer"),
         (RoundLedger, "_decide"),
@@ -68,7 +68,7 @@ def test_an_error_in_handling_an_answer_costs_its_giver(
     play.answers(A)
     assert list(play.state.workers) == [B]
     (note,) = (note for note in play.notes if note.kind == "expelled")
-    assert "A is cut off: handling its Answer failed (OverflowError: cannot" in note.text
+    assert "A is cut off: handling its ShardResult failed (OverflowError: cannot" in note.text
     assert note.warning
     assert [type(m) for m in play.sent[A]][-1] is messages.Refuse
     play.finishes_with(B)
@@ -89,7 +89,7 @@ def test_an_error_about_a_stranger_costs_the_stranger(monkeypatch: pytest.Monkey
 def test_books_that_are_not_in_order_are_not_worked_with(monkeypatch: pytest.MonkeyPatch) -> None:
     play = Play(batch_size=2)
     play.joins(A, B)
-    monkeypatch.setattr(coordinator.core.state, "hear_answer", raise_overflow)
+    monkeypatch.setattr(coordinator.core.state, "take_result", raise_overflow)
     play.state.ledger.queue.clear()
     monkeypatch.setattr(RoundLedger, "release", lambda *_: [])
     monkeypatch.setattr(RoundLedger, "audit", raise_overflow)
@@ -175,11 +175,11 @@ def test_few_are_missed_and_not_for_ever() -> None:
 
 FAULTY = """
 import sys
-from coordinator.core.scheduler import HandOut
+from coordinator.core.scheduler import Scheduler
 from coordinator.run.console import PlainConsole
 from coordinator.core.events import Broken, Tick
 from coordinator.core.state import _HANDLERS
-from microgpt import cli
+from microgpt.support import cli
 
 class Faulty(Exception): pass
 
@@ -196,7 +196,7 @@ from coordinator.__main__ import main
 cli.run(main, args=sys.argv[1:])
 """
 CASES = {
-    "ticks": "HandOut.back_up_stragglers = fail",
+    "ticks": "Scheduler.back_up_stragglers = fail",
     "console": "PlainConsole.step = later(PlainConsole.step)",
     "books": "_HANDLERS[Tick] = _HANDLERS[Broken] = fail",
 }

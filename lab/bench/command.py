@@ -1,0 +1,19 @@
+"""Measure: ``python scripts/bench.py engine``, ``coordination`` or ``checkpoints``."""
+
+from __future__ import annotations
+
+import click
+
+from lab.bench.checkpoints import checkpoints
+from lab.bench.coordination import coordination
+from lab.bench.engine import engine
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Measure how fast parts of this project are on this machine."""
+
+
+main.add_command(checkpoints)
+main.add_command(coordination)
+main.add_command(engine)

@@ -1,0 +1,88 @@
+"""Train on this machine: a coordinator and worker processes, started and looked after."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import Any
+
+import click
+
+from coordinator.net.private_socket import private_address
+from coordinator.run.config import OPTIONS, coordinator_options
+from coordinator.run.directory_owner import OwnedRunDir, RunDirectoryError, find_run_dir
+from lab.launch.supervisor import Supervisor
+from microgpt.engine import ENGINES
+from microgpt.support import cli, signals
+from microgpt.support.cli import UserError, option
+
+MAX_WORKERS = 4096  # the connections that a coordinator takes
+
+
+def processors() -> int:
+    """How many processors this process may use, as far as the system tells."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # not on Linux
+        return os.cpu_count() or 1
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@option(
+    "--workers", type=cli.Whole(1, MAX_WORKERS), default=processors,
+    help="Worker processes. Never changes the result.", show_default="number of CPU cores",
+)  # fmt: skip
+@option(
+    "--engine", type=click.Choice(ENGINES), default=ENGINES[0],
+    help="How workers compute. Never changes the result.",
+)  # fmt: skip
+@option(
+    "--bind", default=None, show_default="a private socket",
+    help="Address at which further workers may join: tcp://HOST:PORT or ipc://PATH.",
+)  # fmt: skip
+@coordinator_options
+@click.pass_context
+def main(context: click.Context, /, **flags: Any) -> int:
+    """Train microGPT with several worker processes on this machine."""
+    path = find_run_dir(flags["run_dir"], flags["resume"])
+    curve = ["--curve", str(flags["curve"])] if flags["curve"] else []
+    started = ["--started", str(flags["workers"]), flags["engine"]]  # for the record
+    with ExitStack() as stack:
+        with signals.held_back():  # until somebody removes what is made here
+            try:
+                directory = stack.enter_context(
+                    OwnedRunDir.take(path) if path else OwnedRunDir.new()
+                )
+            except RunDirectoryError as error:
+                raise UserError(str(error)) from error
+            supervisor = Supervisor(
+                directory,
+                bind=flags["bind"] or stack.enter_context(private_address()),
+                private=flags["bind"] is None,
+                coordinator=[*passed_on(context), "--run-dir", str(directory.path), *started],
+                worker=["--engine", flags["engine"], *curve],
+                workers=flags["workers"],
+                resume=flags["resume"],
+            )
+            supervisor.listen()
+        return supervisor.run()
+
+
+def passed_on(context: click.Context) -> list[str]:
+    """The coordinator's flags that were given on our command line; variables it sees itself."""
+    arguments: list[str] = []
+    command: Any = lambda: None  # noqa: E731  # something to hang the options on
+    for add in OPTIONS:
+        command = add(command)
+    for parameter in command.__click_params__:
+        name = parameter.name
+        source = context.get_parameter_source(name)
+        if name in ("run_dir", "resume") or source is not click.core.ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[name]
+        flag = parameter.opts[0]
+        if parameter.is_flag:
+            arguments += [flag] if value else []
+        else:
+            arguments += [flag, "auto" if value is None else str(value)]
+    return arguments

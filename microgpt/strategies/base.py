@@ -1,0 +1,124 @@
+"""The seam between training and how it is distributed: what a strategy is asked, and may know.
+
+A strategy opens *rounds* (work on some documents with the weights of one version), says when a
+round has enough results, and turns the results into the next state. The serial runner, the
+notebook, the simulator and the coordinator all drive the same object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, TypeAlias
+
+from microgpt.config import TrainingConfig
+from microgpt.numerics.vectors import Vector
+from microgpt.optim.reduction import Shard
+from microgpt.training import TrainingState
+
+
+class StrategyError(Exception):
+    """A strategy cannot be used or does not keep to the interface; the message is one sentence."""
+
+
+class Promise(StrEnum):
+    """What a strategy promises about the bits of a run.
+
+    ``EXACT``: the same for any number of workers, any order of answers and any faults.
+    ``REPLAYABLE``: timing decides; the recorded order of events gives the same bits again.
+    """
+
+    EXACT = "exact"
+    REPLAYABLE = "replayable"
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Work: the losses of the documents, and the sum of their gradients."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Work: the losses of held-out documents, forward only."""
+
+
+Task: TypeAlias = Gradient | Losses
+
+
+@dataclass(frozen=True)
+class Round:
+    """Work on ``count`` documents from place ``first`` of the endless sequence of documents.
+
+    It is done with the weights after ``version`` updates. ``shard_size`` is a power of two, or None
+    where whoever hands out the work may choose; it has no influence on sums.
+    Raises ValueError for numbers that cannot be.
+    """
+
+    version: int
+    first: int
+    count: int
+    task: Task = Gradient()
+    shard_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.version < 0 or self.first < 0 or self.count < 1:
+            raise ValueError(f"a round of {self.count} documents from {self.first} cannot be")
+        size = self.shard_size
+        if size is not None and (size < 1 or size & (size - 1)):
+            raise ValueError(f"shard_size must be a power of two, not {size}")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was computed for one shard of a round; ``shard`` counts places within the round.
+
+    ``losses``: (shard.count,) float64, mean loss in nats of each document. ``vector``:
+    (num_params,) float64, the tree sum of the documents' gradients; empty for ``Losses``.
+    """
+
+    shard: Shard
+    losses: Vector
+    vector: Vector
+
+
+@dataclass(frozen=True)
+class View:
+    """What a strategy may know when it is asked.
+
+    ``open`` are its rounds that have not been closed, oldest first. ``next_document`` is the place
+    after all documents that any round has been opened for. ``workers`` are those that can work,
+    ``idle`` the ones among them that have nothing to do.
+    """
+
+    config: TrainingConfig
+    state: TrainingState
+    open: tuple[Round, ...]
+    next_document: int
+    workers: int
+    idle: int
+
+
+class Strategy(Protocol):
+    """How results become updates. All methods are pure: the answer depends on the arguments alone.
+
+    A strategy is a frozen dataclass; its fields are its options (``--strategy-option KEY=VALUE``),
+    of type int, float, bool or str, each with a default.
+    """
+
+    @property
+    def promise(self) -> Promise:
+        """What holds for the bits of a run."""
+        ...
+
+    def open(self, view: View) -> Sequence[Round]:
+        """Rounds to begin now; may be none as long as some are open."""
+        ...
+
+    def enough(self, round: Round, results: Sequence[Result]) -> bool:
+        """Whether the round may be closed with these results, which are in the order of shards."""
+        ...
+
+    def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
+        """The state after an update with these results, or None to drop them."""
+        ...

@@ -1,0 +1,189 @@
+"""The open rounds of a strategy, for whoever runs it: what to compute now, and what came of it.
+
+Pure. A step that is due for it ends with an evaluation, which is a round like any other: the
+held-out documents with the weights that the step has made. The step counts as done after that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from microgpt.config import TrainingConfig
+from microgpt.numerics.vectors import Vector
+from microgpt.strategies.base import Losses, Result, Round, Strategy, StrategyError, View
+from microgpt.training import TrainingState, Validation, validation_loss
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class OpenRound:
+    """A round under way. ``number`` counts the rounds of this driver from 0.
+
+    ``params``: (num_params,) float64, the weights to compute with.
+    """
+
+    number: int
+    round: Round
+    params: Vector
+
+
+@dataclass(frozen=True)
+class Closed:
+    """What closing a round has led to: ``done`` is the state of a step that is over, else None.
+
+    ``dropped``: the strategy has thrown the results away.
+    """
+
+    done: TrainingState | None
+    dropped: bool = False
+
+
+def never(step: int) -> bool:
+    """No step is followed by an evaluation."""
+    return False
+
+
+class RoundDriver:
+    """Runs ``strategy`` from ``state`` on; ``state`` is always that of the last step done.
+
+    ``held_out`` documents are evaluated after each step for which ``evaluates`` is true.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        config: TrainingConfig,
+        state: TrainingState,
+        *,
+        held_out: int = 0,
+        evaluates: Callable[[int], bool] = never,
+    ) -> None:
+        self.strategy, self.config, self.state = strategy, config, state
+        self.open: dict[int, OpenRound] = {}
+        self._held_out, self._evaluates = held_out, evaluates
+        self._next_document = state.next_document
+        self._unevaluated: TrainingState | None = None  # a step that waits for its evaluation
+        self._numbers = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all steps of the run are done."""
+        return self.state.step >= self.config.steps
+
+    def begin(self, workers: int, idle: int) -> list[OpenRound]:
+        """The rounds to begin now. Raises StrategyError."""
+        if self._unevaluated is not None:
+            if any(isinstance(opened.round.task, Losses) for opened in self.open.values()):
+                return []
+            after = self._unevaluated
+            return [self._add(Round(after.step, 0, self._held_out, Losses()), after.params)]
+        if self.complete:
+            return []
+        view = self._view(workers, idle)
+        rounds = self._ask("open", lambda: list(self.strategy.open(view)))
+        if not rounds and not self.open:
+            raise StrategyError(f"{self._name} opens no round although none is open")
+        for round in rounds:
+            if not isinstance(round, Round) or round.version != self.state.step:
+                raise StrategyError(f"{self._name}: open gives {round!r}, no round of now")
+        opened = [self._add(round, self.state.params) for round in rounds]
+        self._next_document = max(
+            [self._next_document, *(round.first + round.count for round in rounds)]
+        )
+        return opened
+
+    def enough(self, number: int, results: Sequence[Result]) -> bool:
+        """Whether a round may be closed with these results, in the order of shards."""
+        round = self.open[number].round
+        if isinstance(round.task, Losses):
+            return sum(result.shard.count for result in results) == round.count
+        return bool(self._ask("enough", lambda: self.strategy.enough(round, results)))
+
+    def close(self, number: int, results: Sequence[Result], workers: int = 1) -> Closed:
+        """Take the results of a round, in the order of shards.
+
+        Raises ArithmeticError if a number is not finite after it (the state stays as it was, and
+        the round open), StrategyError if the strategy gives no state.
+        """
+        round = self.open[number].round
+        if isinstance(round.task, Losses):
+            return self._close_evaluation(number, results)
+        view = self._view(workers, 0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            after = self._ask("update", lambda: self.strategy.update(view, round, results))
+        if after is not None:
+            after = self._checked(replace(after, next_document=self._consumed(round)))
+        del self.open[number]
+        if after is None:
+            self.state = replace(self.state, next_document=self._consumed(round))
+            return Closed(None, dropped=True)
+        if self._held_out and self._evaluates(after.step):
+            self._unevaluated = after
+            return Closed(None)
+        self.state = after
+        return Closed(after)
+
+    def _close_evaluation(self, number: int, results: Sequence[Result]) -> Closed:
+        after = self._unevaluated
+        if after is None:
+            raise StrategyError("an evaluation that nobody has asked for")
+        losses = [loss for result in results for loss in result.losses.tolist()]
+        loss = validation_loss(losses)
+        if not np.isfinite(loss):
+            raise ArithmeticError(f"step {after.step} makes the validation loss infinite")
+        del self.open[number]
+        self.state = replace(after, validation=Validation(after.step, loss))
+        self._unevaluated = None
+        return Closed(self.state)
+
+    def _consumed(self, round: Round) -> int:
+        """How many documents are used up once this round is closed."""
+        return self.state.next_document + round.count
+
+    def _checked(self, after: object) -> TrainingState:
+        before = self.state
+        if not isinstance(after, TrainingState) or after.step != before.step + 1:
+            raise StrategyError(f"{self._name}: update does not give the state after one step")
+        for ours, theirs in (
+            (before.params, after.params), (before.m, after.m), (before.v, after.v)
+        ):  # fmt: skip
+            if not isinstance(theirs, np.ndarray) or theirs.shape != ours.shape:
+                raise StrategyError(f"{self._name}: update gives vectors of another shape")
+        for numbers in (after.params, after.m, after.v, after.losses[-1:]):
+            if not np.isfinite(numbers).all():
+                raise ArithmeticError(f"step {after.step} makes a weight or the loss infinite")
+        return after
+
+    def _add(self, round: Round, params: Vector) -> OpenRound:
+        opened = OpenRound(self._numbers, round, params)
+        self._numbers += 1
+        self.open[opened.number] = opened
+        return opened
+
+    def _view(self, workers: int, idle: int) -> View:
+        rounds = tuple(opened.round for opened in self.open.values())
+        return View(self.config, self.state, rounds, self._next_document, workers, idle)
+
+    @property
+    def _name(self) -> str:
+        return f"strategy {type(self.strategy).__name__}"
+
+    def _ask(self, method: str, call: Callable[[], T]) -> T:
+        """The strategy's answer. What a user's own code raises becomes one sentence."""
+        try:
+            return call()
+        except (StrategyError, FloatingPointError):
+            raise
+        except Exception as error:
+            trace = error.__traceback__
+            while trace is not None and trace.tb_next is not None:
+                trace = trace.tb_next
+            line = f" (line {trace.tb_lineno})" if trace is not None else ""
+            raise StrategyError(
+                f"{self._name}: {method} raises {type(error).__name__}: {error}{line}"
+            ) from error

@@ -1,0 +1,231 @@
+"""The seam and the serial runner: ``sync`` against a plain loop, others by their own rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from microgpt.config import TrainingConfig
+from microgpt.engine.scalar import ScalarEngine
+from microgpt.model import GPTConfig
+from microgpt.optim.reduction import tree_sum
+from microgpt.strategies import serial
+from microgpt.strategies.base import Promise, Result, Round, Strategy, StrategyError, View
+from microgpt.strategies.registry import load_strategy, options_of, parse_options
+from microgpt.strategies.sync import Sync
+from microgpt.training import (
+    Corpus,
+    TrainingState,
+    Validation,
+    advance,
+    initial_state,
+    validation_loss,
+)
+from tests.processes import NAMES
+
+STEPS, BATCH = 5, 6
+
+
+@dataclass(frozen=True)
+class Cut(Sync):
+    """``sync`` with shards of a given size."""
+
+    size: int = 1
+
+    def open(self, view: View) -> Sequence[Round]:
+        rounds = super().open(view)
+        return [Round(r.version, r.first, r.count, r.task, self.size) for r in rounds]
+
+
+@dataclass(frozen=True)
+class OneEach:
+    """A round for each idle worker; what is older than ``bound`` updates is dropped."""
+
+    bound: int = 1
+    promise: ClassVar[Promise] = Promise.REPLAYABLE
+
+    def open(self, view: View) -> Sequence[Round]:
+        size, first = view.config.batch_size, view.next_document
+        return [Round(view.state.step, first + i * size, size) for i in range(view.idle)]
+
+    def enough(self, round: Round, results: Sequence[Result]) -> bool:
+        return sum(result.shard.count for result in results) == round.count
+
+    def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
+        if view.state.step - round.version > self.bound:
+            return None
+        return Sync().update(view, round, results)
+
+
+def setting(held_out: float = 0.0) -> tuple[TrainingConfig, Corpus, ScalarEngine]:
+    corpus = Corpus(NAMES, 42, held_out)
+    model = GPTConfig(corpus.tokenizer.vocab_size, n_embd=4, n_head=2, block_size=4)
+    config = TrainingConfig(model, steps=STEPS, batch_size=BATCH, validation_fraction=held_out)
+    return config, corpus, ScalarEngine(model)
+
+
+def train(strategy: Strategy, workers: int = 1, held_out: float = 0.0) -> list[TrainingState]:
+    config, corpus, engine = setting(held_out)
+    start = initial_state(config, corpus)
+    due = (lambda step: step % 2 == 0) if held_out else (lambda step: False)
+    return list(serial.run(strategy, config, corpus, start, engine, workers=workers, evaluates=due))
+
+
+def plain_loop() -> list[TrainingState]:
+    """Training written down once more, document by document."""
+    config, corpus, engine = setting()
+    states = [initial_state(config, corpus)]
+    for step in range(STEPS):
+        documents = corpus.batch(step, BATCH)
+        each = [engine.gradients(states[-1].params, [document]) for document in documents]
+        total = tree_sum([given.gradient for given in each])
+        states.append(advance(config, states[-1], total, [given.losses[0] for given in each]))
+    return states[1:]
+
+
+def same(ours: Sequence[TrainingState], theirs: Sequence[TrainingState]) -> bool:
+    return len(ours) == len(theirs) and all(
+        a.params.tobytes() == b.params.tobytes() and a.losses == b.losses
+        and a.next_document == b.next_document
+        for a, b in zip(ours, theirs, strict=True)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy", [Sync(), Cut(1), Cut(2), Cut(4), Cut(8)])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_sync_has_the_bits_of_a_plain_loop(strategy: Strategy, workers: int) -> None:
+    assert same(train(strategy, workers), plain_loop())
+
+
+def test_an_evaluation_is_a_round_of_its_own_and_changes_no_bits() -> None:
+    states = train(Sync(), held_out=0.25)
+    _, corpus, engine = setting(0.25)
+    for state in states:
+        before = state.step - state.step % 2
+        weights = states[before - 1].params if before else None
+        expected = None
+        if weights is not None:
+            loss = validation_loss(engine.losses(weights, corpus.validation))
+            expected = Validation(before, loss)
+        assert state.validation == expected
+
+
+def test_stale_rounds_see_the_weights_of_their_version() -> None:
+    config, corpus, engine = setting()
+    state = initial_state(config, corpus)
+    versions = [state]
+    for number in range(STEPS):  # two workers: from the second update on, one version behind
+        old = versions[max(0, number - 1)]
+        given = engine.gradients(old.params, corpus.documents(number * BATCH, BATCH))
+        versions.append(advance(config, versions[-1], given.gradient, given.losses))
+    assert same(train(OneEach(bound=1), workers=2), versions[1:])
+
+
+def test_dropped_rounds_use_up_their_documents() -> None:
+    states = train(OneEach(bound=0), workers=2)
+    assert [state.step for state in states] == [1, 2, 3, 4, 5]
+    assert [state.next_document for state in states] == [6, 18, 30, 42, 54]
+
+
+class NoRound(Sync):
+    def open(self, view: View) -> Sequence[Round]:
+        return ()
+
+
+class NeverEnough(Sync):
+    def enough(self, round: Round, results: Sequence[Result]) -> bool:
+        return False
+
+
+class OldWeights(Sync):
+    def open(self, view: View) -> Sequence[Round]:
+        return [Round(7, 0, 1)]
+
+
+class Divides(Sync):
+    def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
+        raise ZeroDivisionError("by me")
+
+
+class Jumps(Sync):
+    def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
+        return view.state
+
+
+class Reshapes(Sync):
+    def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
+        after = super().update(view, round, results)
+        assert after is not None
+        return TrainingState(after.step, np.zeros(3), after.m, after.v, after.rng_state)
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (NoRound, "opens no round although none is open"),
+        (NeverEnough, "are not enough for it"),
+        (OldWeights, "no round of now"),
+        (Divides, "update raises ZeroDivisionError: by me (line "),
+        (Jumps, "does not give the state after one step"),
+        (Reshapes, "vectors of another shape"),
+    ],
+)
+def test_a_strategy_that_breaks_the_rules_is_named(broken: type[Sync], reason: str) -> None:
+    with pytest.raises(StrategyError) as failed:
+        train(broken())
+    assert reason in str(failed.value)
+    assert "\n" not in str(failed.value)
+
+
+def test_options_are_checked_against_the_fields(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from microgpt.strategies.sync import Sync\n"
+        "@dataclass(frozen=True)\n"
+        "class Mine(Sync):\n"
+        "    bound: int = 3\n"
+        "    decay: float = 0.5\n"
+        "    loud: bool = False\n"
+    )
+    name = f"{file}:Mine"
+    mine = load_strategy(name, parse_options(("bound=4", "loud=yes")))
+    assert options_of(mine) == {"bound": 4, "decay": 0.5, "loud": True}
+    assert options_of(load_strategy(name, options_of(mine))) == options_of(mine)
+    for options, reason in (
+        ({"bound": "x"}, "option bound wants a int, not 'x'"),
+        ({"bond": "4"}, "has no option 'bond': did you mean bound?"),
+        ({"loud": "maybe"}, "option loud wants a bool"),
+    ):
+        with pytest.raises(StrategyError) as failed:
+            load_strategy(name, options)
+        assert reason in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "reason"),
+    [
+        ("", "sinc", "did you mean sync?"),
+        ("", "gone.py:Mine", "there is no file"),
+        ("class Mine:\n  def", "f.py:Mine", "line 2"),
+        ("1/0\n", "f.py:Mine", "ZeroDivisionError"),
+        ("Mine = 1\n", "f.py:Mine", "has no class 'Mine'"),
+        ("class Mine:\n    pass\n", "f.py:Mine", "must be a dataclass"),
+        ("from dataclasses import dataclass\n@dataclass\nclass Mine:\n    pass\n", "f.py:Mine",
+         "has no 'open'"),
+    ],
+)  # fmt: skip
+def test_what_is_no_strategy_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, name: str, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("f.py").write_text(text)
+    with pytest.raises(StrategyError) as failed:
+        load_strategy(name)
+    assert reason in str(failed.value)
