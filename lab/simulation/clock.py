@@ -28,7 +28,10 @@ class Clock:
         heapq.heappush(self._waiting, (self.now + delay, self._number, call, arguments))
 
     def run(self, over: Callable[[], bool]) -> None:
-        """Go on until ``over()``; BrokenPromiseError if nothing is left to happen before that."""
+        """Go on until ``over()``.
+
+        Raises InvariantViolationError if nothing is left to happen before that.
+        """
         waiting = self._waiting
         while not over():
             if not waiting:

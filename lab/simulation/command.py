@@ -19,7 +19,7 @@ from rich.progress import track
 
 from lab.simulation.arithmetic import STAND_IN
 from lab.simulation.plan import Plan, make_plan
-from lab.simulation.world import Result, play
+from lab.simulation.play import Result, play
 from microgpt.engine import ENGINES
 from microgpt.support import cli
 from microgpt.support.cli import option

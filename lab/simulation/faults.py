@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from coordinator.checkpointing.writer import NEWEST
 from lab.simulation.network import DOWN, UP
 from lab.simulation.plan import SLOT_FAULTS, Fault
-from lab.simulation.processes import Process
-
-if TYPE_CHECKING:
-    from lab.simulation.world import Slot, World
+from lab.simulation.processes import VirtualCoordinator, VirtualWorker
+from lab.simulation.world import Slot, World
 
 
 def happen(world: World, fault: Fault) -> None:
@@ -74,7 +71,9 @@ def _freeze_coordinator(world: World, slot: Slot, fault: Fault) -> None:
     _freeze(world, world.coordinator, fault.seconds)
 
 
-def _freeze(world: World, process: Process | None, seconds: float) -> None:
+def _freeze(
+    world: World, process: VirtualWorker | VirtualCoordinator | None, seconds: float
+) -> None:
     if process is None or process.frozen:
         return
     process.freeze()

@@ -7,14 +7,12 @@ its last words may arrive twice: ZeroMQ does not do that, but nothing here rests
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from lab.simulation.clock import Clock
 from microgpt.protocol.messages import Message, decode, encode
-
-if TYPE_CHECKING:
-    from lab.simulation.processes import VirtualCoordinator, VirtualWorker
 
 UP, DOWN = "up", "down"  # to the coordinator, from the coordinator
 DETECTION = {UP: 1.5, DOWN: 2.0}  # seconds until the receiver calls a connection dead
@@ -57,7 +55,9 @@ class Network:
 class Connection:
     """Between one worker process and one coordinator process. See the module."""
 
-    def __init__(self, network: Network, host: Host, ends: Ends) -> None:
+    def __init__(
+        self, network: Network, host: Host, ends: tuple[WorkerEnd, CoordinatorEnd]
+    ) -> None:
         self.network, self.host = network, host
         self.worker, self.coordinator = ends
         self.peer = self.worker.peer
@@ -108,7 +108,7 @@ class Connection:
 
     def give_up(self, way: str) -> None:
         """The receiver has heard nothing for too long, if that is still so."""
-        sender: Any = self.worker if way == UP else self.coordinator
+        sender: End = self.worker if way == UP else self.coordinator
         if self.host.cut[way] or sender.frozen or not sender.alive:
             self.lose(way)
 
@@ -142,7 +142,7 @@ class Connection:
 
     def tell_end(self, way: str) -> None:
         """The receiver of this way hears that the other end is gone, if it has not yet."""
-        receiver: Any = self.coordinator if way == UP else self.worker
+        receiver: End = self.coordinator if way == UP else self.worker
         if not self.open[way] or not receiver.alive:
             return
         if self.host.cut[way]:
@@ -151,7 +151,39 @@ class Connection:
             self.lose(way)
 
 
-Ends = tuple["VirtualWorker", "VirtualCoordinator"]
+class End(Protocol):
+    """A process as the network sees it."""
+
+    name: str
+    alive: bool
+    frozen: bool
+
+    def deliver(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Call this now, or when the process runs again if it is frozen."""
+
+
+class WorkerEnd(End, Protocol):
+    """A worker process: ``peer`` is the name that the coordinator knows it by."""
+
+    peer: bytes
+
+    def receive(self, message: Message, damaged: bool) -> None:
+        """A message has come in."""
+
+    def lost(self, connection: Connection | None = None) -> None:
+        """The connection is gone."""
+
+
+class CoordinatorEnd(End, Protocol):
+    """A coordinator process with its ``connections`` by the peer at the other end."""
+
+    connections: dict[bytes, Connection]
+
+    def receive(self, connection: Connection, message: Message, damaged: bool) -> None:
+        """A message has come in."""
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is gone."""
 
 
 def _other(way: str) -> str:

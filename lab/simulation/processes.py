@@ -6,23 +6,18 @@ moment, the coordinator between any two actions.
 
 from __future__ import annotations
 
-import struct
-import sys
 from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from coordinator.core import events
 from coordinator.core.state import CoordinatorState
+from lab.simulation import byzantine
 from lab.simulation.disk import Writer
 from lab.simulation.network import DOWN, UP, Connection
-from lab.simulation.plan import WRONG_BIT
+from lab.simulation.surroundings import Place, Surroundings
 from microgpt.protocol import messages
 from worker import state as worker_state
 from worker.state import WorkerState
-
-if TYPE_CHECKING:
-    from lab.simulation.world import Slot, World
 
 COORDINATOR_TICK = 0.2  # seconds; coarser than in production, to be quick
 WORKER_TICK = 0.25
@@ -36,7 +31,7 @@ class KilledError(Exception):
 class Process:
     """``skew`` is what its clock is ahead of virtual time."""
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: Surroundings, name: str) -> None:
         self.world, self.clock, self.name = world, world.clock, name
         self.alive = True
         self.frozen = False
@@ -74,7 +69,7 @@ class Process:
 class VirtualCoordinator(Process):
     """One life of the coordinator. ``fuse``: it is killed after so many actions."""
 
-    def __init__(self, world: World, state: CoordinatorState) -> None:
+    def __init__(self, world: Surroundings, state: CoordinatorState) -> None:
         super().__init__(world, "coordinator")
         self.state = state
         self.connections: dict[bytes, Connection] = {}
@@ -184,7 +179,7 @@ class VirtualCoordinator(Process):
 class VirtualWorker(Process):
     """One life of a worker. It finds its coordinator again whenever the connection is gone."""
 
-    def __init__(self, world: World, slot: Slot, number: int) -> None:
+    def __init__(self, world: Surroundings, slot: Place, number: int) -> None:
         super().__init__(world, f"{slot.name}.{number}")
         self.slot = slot
         self.peer = f"{slot.name}.{number}".encode()
@@ -280,28 +275,11 @@ class VirtualWorker(Process):
                 self.clock.after(0.01, self.end)
 
     def _computed(self, job: worker_state.Job, seconds: float) -> None:
-        lie = self.world.plan.lie if self.slot.is_byzantine else ""
-        if lie == "lazy":
-            return
-        answer: messages.Message = self.world.reference_run.calculate(
-            job, seconds, lie=lie == WRONG_BIT
-        )
-        if lie == "failure":
-            task = job.task
-            place = task.step, task.start + task.count - 1, "no reason"
-            answer = messages.Failure(task.run, task.epoch, *place, task.training)
-        elif lie == "huge":
-            answer = exaggerate(answer)
-        self._handle(worker_state.Computed(job, answer))
-
-
-def exaggerate(answer: messages.Message) -> messages.Message:
-    """An answer with the largest numbers there are."""
-    if not isinstance(answer, messages.ShardResult) or not answer.training:
-        return answer  # a single loss of held-out documents would be a number, and believed
-    number = struct.pack("<d", sys.float_info.max)
-    gradient = {name: number * (len(part) // 8) for name, part in answer.gradient.items()}
-    return replace(answer, losses=number * answer.count, gradient=gradient)
+        world = self.world
+        lie = world.plan.lie if self.slot.is_byzantine else ""
+        answer = byzantine.answer(lie, job, seconds, world.reference_run)
+        if answer is not None:
+            self._handle(worker_state.Computed(job, answer))
 
 
 def show(message: messages.Message) -> str:

@@ -1,9 +1,8 @@
-"""One schedule: the processes, what happens to them, and what must hold in the end."""
+"""The world of one schedule: places for processes, and the invariants that must hold."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,11 +10,10 @@ from typing import Any
 from coordinator.core.events import Finish, Note
 from coordinator.core.state import CoordinatorState, Policy
 from coordinator.core.stragglers import STALLED_SECONDS
-from lab.simulation import arithmetic, faults
 from lab.simulation.arithmetic import ReferenceRun, same_state
 from lab.simulation.clock import Clock, InvariantViolationError
 from lab.simulation.disk import Disk
-from lab.simulation.network import Connection, Host, Network
+from lab.simulation.network import Connection, Host, Network, WorkerEnd
 from lab.simulation.plan import Plan
 from lab.simulation.processes import VirtualCoordinator, VirtualWorker
 from worker.state import Job, Leave
@@ -48,7 +46,7 @@ class Slot:
             self._lives += 1
             self.worker = VirtualWorker(self.world, self, self._lives)
 
-    def worker_gone(self, worker: VirtualWorker) -> None:
+    def worker_gone(self, worker: WorkerEnd) -> None:
         """A process has ended. What it said may come late, and it be taken for one that lives."""
         self.harmed = self.harmed or self.world.network.stale > 0.0
         if self.worker is worker:
@@ -65,20 +63,6 @@ class Slot:
         """How long a job takes here."""
         pace = self.world.plan.document_seconds * self.slowness * self.world.rng.uniform(0.5, 1.5)
         return min(job.task.count * pace, SLOWEST)
-
-
-@dataclass
-class Result:
-    """What has become of a schedule: ``problem`` is empty if every promise was kept."""
-
-    plan: Plan
-    problem: str = ""
-    trace: list[str] = field(default_factory=list)
-    events: int = 0
-    messages: int = 0
-    epochs: int = 0
-    virtual_seconds: float = 0.0
-    aftermath: float = 0.0
 
 
 class World:
@@ -104,26 +88,6 @@ class World:
         self._differences = 0
 
     # --- a run -----------------------------------------------------------------------------------
-
-    def play(self) -> None:
-        """Until the run is over. Raises BrokenPromiseError."""
-        plan, rng = self.plan, self.rng
-        self.start_coordinator()
-        for slot in self.slots:
-            late = rng.random() < 0.2 and plan.byzantine is None
-            self.clock.after(2.0 if late else rng.uniform(0.0, 0.3), slot.start)
-        if (
-            plan.byzantine is not None
-        ):  # comes when the others are there: alone it would be believed
-            for number in range(plan.liars):
-                self.slots.append(Slot(self, plan.byzantine + number + 1, is_byzantine=True))
-                self.slots[-1].returns = False
-                self.clock.after(0.7, self.slots[-1].start)
-        for fault in plan.faults:
-            self.clock.after(fault.at, faults.happen, self, fault)
-        self.clock.after(plan.heals_at, faults.heal, self)
-        self.clock.run(lambda: self.outcome is not None)
-        self._check_end()
 
     def start_coordinator(self) -> None:
         """Start a life of the coordinator, from the newest good checkpoint."""
@@ -238,7 +202,8 @@ class World:
         )
         return PATIENCE + lazy * 1.5 + PATIENCE_PER_STEP * self.reference_run.config.steps
 
-    def _check_end(self) -> None:
+    def check_end(self) -> None:
+        """What must hold when the run is over. Raises InvariantViolationError."""
         steps = self.reference_run.config.steps
         if [line["step"] for line in self.metrics] != list(range(1, steps + 1)):
             self.broken(f"the record has the steps {[line['step'] for line in self.metrics]}")
@@ -252,20 +217,3 @@ class World:
         final = self.disk.newest()
         if final is None or not same_state(final, self.reference_run.states[-1]):
             self.broken("the last checkpoint is not that of the quiet run")
-
-
-def play(plan: Plan, engine: str, folder: Path | None = None, trace: bool = False) -> Result:
-    """Run a schedule and say what has become of it."""
-    reference_run = arithmetic.reference_run(plan.steps, plan.batch_size, engine, plan.eval_every)
-    world = World(plan, reference_run, folder, trace)
-    result = Result(plan, trace=world.clock.lines)
-    try:
-        world.play()
-    except InvariantViolationError as error:
-        result.problem = str(error)
-    except Exception as error:  # whatever it is, the seed must be told
-        result.problem = f"{type(error).__name__}: {error}"
-    result.events, result.messages = world.clock.events, world.network.sent
-    result.epochs, result.virtual_seconds = world.epochs, world.clock.now
-    result.aftermath = world.clock.now - plan.heals_at
-    return result

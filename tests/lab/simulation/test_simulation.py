@@ -25,7 +25,7 @@ from coordinator.core.scheduler import Scheduler
 from coordinator.core.state import CoordinatorState
 from lab.simulation.arithmetic import STAND_IN
 from lab.simulation.plan import FAULTS, make_plan
-from lab.simulation.world import Result, play
+from lab.simulation.play import Result, play
 from microgpt.optim.reduction import Shard
 from microgpt.protocol import messages
 from worker.state import WorkerState
