@@ -24,7 +24,7 @@ from coordinator.core.events import Action, Event, Finish, Peer, Save, StepDone
 from coordinator.core.membership import Membership, Worker
 from coordinator.core.round_ledger import Phase, RoundLedger
 from coordinator.core.scheduler import Policy, Scheduler
-from coordinator.run.pace import WorkTimes
+from coordinator.core.work_times import WorkTimes
 from microgpt.config import TrainingConfig
 from microgpt.model import parameter_shapes
 from microgpt.optim.reduction import Shard

@@ -4,35 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-
-@dataclass
-class WorkTimes:
-    """Where the time of a run goes, in seconds.
-
-    ``until_ready``: before the first worker was ready for work; ``worked``: with a worker ready;
-    ``alone``: after the first, without any.
-    """
-
-    until_ready: float = 0.0
-    worked: float = 0.0
-    alone: float = 0.0
-
-    def add(self, seconds: float, ready: bool) -> None:
-        """So much time has passed, with a worker ready or not."""
-        if ready:
-            self.worked += seconds
-        elif self.worked:
-            self.alone += seconds
-        else:
-            self.until_ready += seconds
-
-    def summary(self, steps: int, before: float) -> str:
-        """How long it took to do so many steps; ``before`` seconds more had passed before all."""
-        waited = f", {self.alone:.1f} s without workers in between" if self.alone >= 1 else ""
-        done = f"{steps:,} steps in {self.worked:.1f} s ({speed(steps, self.worked)})"
-        return f"ready after {before + self.until_ready:.1f} s{waited}; {done}"
+from coordinator.core.work_times import WorkTimes
 
 
 class Pace:
@@ -78,3 +51,10 @@ def speed(steps: int, seconds: float) -> str:
     if steps >= seconds:
         return f"{figure(steps / max(seconds, 1e-9))} steps/s"
     return f"{figure(seconds / steps)} s/step"
+
+
+def summary(times: WorkTimes, steps: int, before: float) -> str:
+    """How long so many steps took, for people; ``before`` seconds had passed before ``times``."""
+    waited = f", {times.alone:.1f} s without workers in between" if times.alone >= 1 else ""
+    done = f"{steps:,} steps in {times.worked:.1f} s ({speed(steps, times.worked)})"
+    return f"ready after {before + times.until_ready:.1f} s{waited}; {done}"

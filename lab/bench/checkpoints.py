@@ -24,6 +24,7 @@ from rich.table import Table
 from coordinator import __main__ as coordinator
 from coordinator.core.events import Judged, Note, Save, Saved
 from coordinator.event_loop import EventLoop
+from coordinator.run import conduct
 from lab.bench.progress import Numbers, follow
 from microgpt.support import cli
 from microgpt.support.isolation import isolated
@@ -209,7 +210,7 @@ def processor_waits() -> float:
 
 def coordinate() -> None:
     """``python -m coordinator`` with a stop watch."""
-    coordinator.EventLoop = TimedServer  # type: ignore[attr-defined]
+    conduct.EventLoop = TimedServer  # type: ignore[attr-defined]
     try:
         cli.run(coordinator.main, prog_name="python -m coordinator")
     finally:

@@ -29,7 +29,7 @@ from coordinator.core.events import (
 )
 from coordinator.core.membership import HELLO_SECONDS
 from coordinator.core.state import CoordinatorState, Policy
-from coordinator.run.pace import WorkTimes
+from coordinator.core.work_times import WorkTimes
 from microgpt.config import TrainingConfig
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.numerics.vectors import vector_to_map

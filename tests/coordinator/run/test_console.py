@@ -16,8 +16,9 @@ import pytest
 
 from coordinator.core.events import Note
 from coordinator.core.state import Worker
+from coordinator.core.work_times import WorkTimes
 from coordinator.run.console import MAX_WORKER_LINES, LiveConsole, PlainConsole
-from coordinator.run.pace import Pace, WorkTimes, duration, figure, speed
+from coordinator.run.pace import Pace, duration, figure, speed, summary
 from tests.processes import TINY, Lab, eventually
 
 pytestmark = pytest.mark.timeout(110)
@@ -122,9 +123,9 @@ def test_getting_ready_and_training_are_told_apart() -> None:
     times = WorkTimes()
     for seconds, ready in ((11.0, False), (1.0, True), (0.6, True), (0.5, False)):
         times.add(seconds, ready)
-    assert times.summary(1000, 1.1) == "ready after 12.1 s; 1,000 steps in 1.6 s (625 steps/s)"
+    assert summary(times, 1000, 1.1) == "ready after 12.1 s; 1,000 steps in 1.6 s (625 steps/s)"
     times.add(20.0, False)
-    assert times.summary(1000, 1.1) == (
+    assert summary(times, 1000, 1.1) == (
         "ready after 12.1 s, 20.5 s without workers in between; 1,000 steps in 1.6 s (625 steps/s)"
     )
 

@@ -1,0 +1,123 @@
+"""What a run begins with: its data, its settings, and the checkpoint that it goes on from."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from coordinator.checkpointing.writer import Newest, find_newest
+from coordinator.core.sharding import unsendable
+from coordinator.run.config import Settings, check_resumed
+from coordinator.run.directory_owner import check_free, find_run_dir, holds_checkpoints
+from microgpt.checkpoint.format import Checkpoint, load
+from microgpt.config import TrainingConfig
+from microgpt.data.dataset import Dataset, check_lasting, check_named, load_dataset
+from microgpt.support.cli import UserError, say
+from microgpt.support.progress import Progress
+from microgpt.training import (
+    Corpus,
+    TrainingState,
+    advance,
+    from_checkpoint,
+    initial_state,
+    to_checkpoint,
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run about to begin or to go on."""
+
+    id: str
+    config: TrainingConfig
+    dataset: Dataset
+    corpus: Corpus
+    state: TrainingState
+
+    def checkpoint(self, state: TrainingState) -> Checkpoint:
+        """The state as a checkpoint of this run."""
+        data = self.dataset.fingerprint()
+        return to_checkpoint(self.config, state, self.corpus.tokenizer, data, self.id)
+
+
+def prepare(settings: Settings, explicit: set[str], directory: Path | None) -> Run:
+    """Load the data, and the checkpoint to go on from if there is one.
+
+    Raises RunDirError if ``directory``, to which the run will write, holds something else.
+    """
+    newest = find_resumed(settings, directory)
+    if newest is None:
+        if directory is not None:
+            check_free(directory, None)
+        check_lasting(settings.data)
+        dataset = load_dataset(settings.data, report=say)
+        corpus = make_corpus(dataset, settings.seed, settings.validation_fraction)
+        config = settings.training(corpus.tokenizer.vocab_size)
+        require_sendable(config, settings, corpus)
+        run_id = os.urandom(8).hex()
+        return Run(run_id, config, dataset, corpus, initial_state(config, corpus))
+    for fault in newest.passed_over:
+        say(f"warning: passed over: {fault}", error=True)
+    saved = newest.checkpoint
+    config = check_resumed(settings, explicit, saved.training)
+    if config.steps < saved.step:
+        raise UserError(f"--steps {config.steps} lies before step {saved.step} of the checkpoint")
+    if directory is not None and os.path.isdir(directory):
+        home = find_run_dir(None, str(newest.path)) or directory
+        if not os.path.samefile(directory, home) or not holds_checkpoints(directory):
+            check_free(directory, saved.run)
+    spec = str(saved.data.get("name"))
+    if "data" in explicit and (settings.data, spec) != ("names", "embedded"):
+        spec = settings.data  # else: the run began without a network, and stays with what it had
+        check_lasting(spec)
+    else:
+        check_named(spec)
+    dataset = load_dataset(spec, report=say)
+    if dataset.sha256 != saved.data.get("sha256"):
+        raise UserError(
+            f"the data differ: the checkpoint was trained on {saved.data.get('name')!r} with "
+            f"SHA-256 {saved.data.get('sha256')}, {dataset.name!r} has {dataset.sha256}"
+        )
+    say(f"resuming from {newest.path} after step {saved.step}")
+    corpus = make_corpus(dataset, config.seed, config.validation_fraction)
+    require_sendable(config, settings, corpus)
+    return Run(saved.run, config, dataset, corpus, from_checkpoint(saved))
+
+
+def make_corpus(dataset: Dataset, seed: int, validation_fraction: float) -> Corpus:
+    """The documents in their order. Raises UserError if none is left to train on."""
+    try:
+        progress = Progress("encoding the documents")
+        return Corpus(dataset.documents, seed, validation_fraction, progress)
+    except ValueError as error:
+        raise UserError(f"{dataset.name}: {error}") from error
+
+
+def require_sendable(config: TrainingConfig, settings: Settings, corpus: Corpus) -> None:
+    """Raise UserError if the messages of this run would be too long for any worker or for us."""
+    if reason := unsendable(config, settings.shard_size, corpus.longest):
+        raise UserError(reason)
+
+
+def find_resumed(settings: Settings, directory: Path | None) -> Newest | None:
+    """The checkpoint that ``--resume`` means. Raises UserError if it means none."""
+    if settings.resume is None:
+        return None
+    if settings.resume == "auto":
+        return find_newest(directory) if directory else None
+    path = Path(settings.resume)
+    if not path.is_dir():
+        return Newest(path, load(path), ())
+    newest = find_newest(path.resolve())
+    if newest is None:
+        raise UserError(f"there is no checkpoint in {path} to resume from")
+    return newest
+
+
+def prepare_adam(run: Run) -> None:
+    """Compile or load it now: the first step must keep no worker and no Ctrl-C waiting."""
+    state = run.state
+    advance(run.config, state, np.zeros_like(state.params), [0.0] * run.config.batch_size)
