@@ -47,7 +47,7 @@ def main(
     started: tuple[int, str] | None,
     **flags: Any,
 ) -> int:
-    """Train microGPT with the workers that connect: python -m worker --connect ADDRESS."""
+    """Train microGPT with the workers that connect to us by their flag --connect ADDRESS."""
     settings = Settings(**flags)
     require_safe_bind(settings.bind, settings.curve, settings.insecure)
     path = find_run_dir(settings.run_dir, settings.resume)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
+
+from microgpt.support import signals
+from microgpt.support.invocation import COMMAND, call_of
 
 
 class Program(NamedTuple):
@@ -32,6 +35,10 @@ PROGRAMS = {
 }
 
 
+#: What to install where it has not the name of what is imported.
+PACKAGES = {"zmq": "pyzmq"}
+
+
 def usage() -> str:
     """The help text."""
     width = max(map(len, PROGRAMS))
@@ -52,42 +59,54 @@ def usage() -> str:
 
 def main() -> None:
     """Run the program that the first argument names, and exit with its code."""
-    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if name in ("-h", "--help"):
-        print(usage())
-        sys.exit(0 if len(sys.argv) > 1 else 2)
+    signals.leave_quietly()  # before what takes time to import
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
     program = PROGRAMS.get(name)
     if program is None:
-        import difflib
+        from lab import terminal
 
-        near = difflib.get_close_matches(name, PROGRAMS, 1)
-        hint = f"did you mean {near[0]}?" if near else "microgpt --help lists the commands"
-        print(f"error: there is no command {name!r}: {hint}", file=sys.stderr)
-        sys.exit(2)
+        terminal.run(lambda: answer(name))
     del sys.argv[1]
-    sys.argv[0] = f"microgpt {name}"
+    sys.argv[0] = f"{COMMAND} {name}"
     run(name, program)
 
 
-def run(name: str, program: Program) -> None:
-    """Import and run a program; does not return."""
-    if not program.lean:
-        from microgpt.support import signals
+def answer(name: str) -> int:
+    """What is said where a program should be named and is not. Returns the exit code."""
+    from lab import terminal
 
-        signals.leave_quietly()  # before what takes time to import
+    if name in ("", "-h", "--help"):
+        print(usage())
+        return 0 if name else 2
+    if name == "--version":
+        print(terminal.VERSION)
+        return 0
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, PROGRAMS, 1)
+    hint = f"did you mean {near[0]}?" if near else f"{COMMAND} --help lists the commands"
+    terminal.complain(f"there is no command {name!r}: {hint}")
+    return 2
+
+
+def run(name: str, program: Program) -> NoReturn:
+    """Import and run a program; it ends with its exit code, or 1 if a package is missing."""
     try:
         command = importlib.import_module(program.module).main
     except ModuleNotFoundError as error:
-        print(f"error: microgpt {name} needs {error.name}: pip install {error.name}",
-              file=sys.stderr)  # fmt: skip
-        sys.exit(1)
+        from lab import terminal
+
+        package = (error.name or "").partition(".")[0]
+        package = PACKAGES.get(package, package)
+        text = f"{call_of(name)} needs {package}: pip install {package}"
+        terminal.run(lambda: terminal.complain(text))
     if program.lean:
         from lab import terminal
 
         terminal.run(command)
     from microgpt.support import cli
 
-    cli.run(command, prog_name=f"microgpt {name}")
+    cli.run(command, prog_name=f"{COMMAND} {name}")
 
 
 if __name__ == "__main__":

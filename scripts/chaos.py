@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from _bootstrap import find_project
 
 find_project("click", "msgpack", "numba", "requests", "rich", "zmq")
@@ -12,6 +10,4 @@ from lab.faults.command import main
 from microgpt.support import cli
 
 if __name__ == "__main__":
-    if sys.platform != "linux":
-        sys.exit("error: this program stops and cuts off processes as Linux can")
     cli.run(main, prog_name="python scripts/chaos.py")

@@ -6,6 +6,10 @@ from _bootstrap import find_project
 
 find_project("msgpack")
 
+from microgpt.support import signals
+
+signals.leave_quietly()
+
 from lab.sampler.command import main
 from lab.terminal import run
 

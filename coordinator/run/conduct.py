@@ -28,6 +28,7 @@ from microgpt.parameters import num_params
 from microgpt.sampling import generate
 from microgpt.support import cli, signals
 from microgpt.support.cli import say
+from microgpt.support.invocation import call_of
 from microgpt.support.streams import visible
 from microgpt.training import TrainingState
 
@@ -139,11 +140,11 @@ def report(
 ) -> int:
     """Say how the run ended, how long it ``took``, and what it made. Returns the exit code."""
     path = run_dir / NEWEST
-    sample = f"python scripts/sample.py {path}"
+    sample = f"{call_of('sample')} {path}"
     if finish.outcome == "failed":
         return cli.complain(f"{finish.reason} (the state before is saved in {path})", 1)
     if finish.outcome == "stopped":
-        say(f"{finish.reason}; to go on: python scripts/train.py --resume {run_dir}")
+        say(f"{finish.reason}; to go on: {call_of('train')} --resume {run_dir}")
         return 128 + stopped_by if stopped_by else cli.INTERRUPTED
     say(f"{finish.reason}: {took}" if took else finish.reason)
     signals.leave_quietly()  # all is saved: Ctrl-C need not wait for the samples

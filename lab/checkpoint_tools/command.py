@@ -9,6 +9,7 @@ from lab.remote.fetch import is_address
 from lab.terminal import VERSION, UserError, complain
 from microgpt.checkpoint.export import FORMATS
 from microgpt.checkpoint.format import CheckpointError
+from microgpt.support.invocation import call_of
 
 WHICH = "a file, or a run directory for its newest one"
 
@@ -25,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line; ``run`` is the subcommand's function."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    description = f"Look into checkpoints: {call_of('checkpoint')} show FILE"
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 

@@ -35,6 +35,7 @@ from microgpt.data.dataset import DatasetError, load_dataset
 from microgpt.engine import ENGINES
 from microgpt.support import cli
 from microgpt.support.cli import UserError, option
+from microgpt.support.invocation import call_of
 
 DISK_BYTES = 256 << 20
 PACE_STEPS = 200
@@ -60,7 +61,7 @@ SAVES = 50  # checkpoints of a run whose length is given
     help="Length of the runs.  [default: measured, to fill the minutes]",
 )
 @option("--engine", type=click.Choice(ENGINES), default=ENGINES[0], help="How workers compute.")
-@option("--data", default="names", help="As of scripts/train.py.")
+@option("--data", default="names", help="As for training.")
 @click.option(
     "--keep",
     type=click.Path(path_type=Path),
@@ -72,6 +73,8 @@ def main(
     steps: int | None, engine: str, data: str, keep: Path | None,
 ) -> int:  # fmt: skip
     """A quiet run, then the same run under fire: both must end with the same state."""
+    if sys.platform != "linux":
+        raise UserError("this program stops and cuts off processes as Linux can")
     signal.signal(signal.SIGTERM, on_terminate)
     if context.invoked_subcommand is not None:
         return 0
@@ -84,7 +87,7 @@ def main(
         documents = write_documents(data, place)
         network = open_network(console, stack)
         disk_bytes = usable_disk(console, place)
-        say(console, f"seed {seed}: python scripts/chaos.py --seed {seed} repeats these faults")
+        say(console, f"seed {seed}: {call_of('chaos')} --seed {seed} repeats these faults")
 
         def plan(name: str, length: int, every_steps: int) -> Plan:
             flags = ("--steps", str(length), "--checkpoint-every", str(every_steps))
@@ -129,7 +132,7 @@ def main(
 @main.command("measure")
 @click.option("--only", type=click.Choice(tuple(MEASURES)), multiple=True, help="These alone.")
 @click.option("--engine", type=click.Choice(ENGINES), default=ENGINES[0], show_default=True)
-@click.option("--data", default="names", show_default=True, help="As of scripts/train.py.")
+@click.option("--data", default="names", show_default=True, help="As for training.")
 @click.option("--scale", type=cli.Number(0.0001), default=1.0, show_default=True,
               help="How much of everything; less is quicker.")  # fmt: skip
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write the numbers there.")
@@ -167,7 +170,7 @@ def measure(
 @click.option("--only", type=click.Choice(tuple(strangers.UNITS)), multiple=True,
               help="These kinds of attacks alone.")  # fmt: skip
 @click.option("--engine", type=click.Choice(ENGINES), default=ENGINES[0], show_default=True)
-@click.option("--data", default="names", show_default=True, help="As of scripts/train.py.")
+@click.option("--data", default="names", show_default=True, help="As for training.")
 @click.option("--least", type=cli.Number(0.0, 1.0), default=0.5, show_default=True,
               help="Share of the quiet run's steps per second that must be kept.")  # fmt: skip
 @click.option(
@@ -192,7 +195,7 @@ def strangers_command(
         Path(tempfile.mkdtemp(prefix="microgpt-strangers-")) if keep is None else keep.absolute()
     )
     place.mkdir(parents=True, exist_ok=True)
-    say(console, f"seed {seed}: python scripts/chaos.py strangers --seed {seed} attacks so again")
+    say(console, f"seed {seed}: {call_of('chaos')} strangers --seed {seed} attacks so again")
     common = ("--data", str(write_documents(data, place)), "--keep-last", "3", "--quiet")
     plan = strangers.Plan(place, workers, engine, common)
     try:

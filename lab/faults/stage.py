@@ -95,7 +95,7 @@ class Stage:
         self._weather_changes, self._stalled = 0.0, False
         self.proxy = Proxy((HOST, self.target.port))
         self.coordinator = self._member(
-            "coordinator", "-m", "coordinator", "--bind", self.target.address, "--run-dir",
+            "coordinator", "coordinator", "--bind", self.target.address, "--run-dir",
             str(self.plan.run_dir), "--worker-timeout", str(WORKER_TIMEOUT),
             "--parent", str(os.getpid()), *self.plan.coordinator,
         )  # fmt: skip

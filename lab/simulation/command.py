@@ -23,6 +23,7 @@ from lab.simulation.play import Result, play
 from microgpt.engine import ENGINES
 from microgpt.support import cli
 from microgpt.support.cli import option
+from microgpt.support.invocation import call_of
 
 CODEC_SHARE = 0.02  # of the schedules whose messages are really packed
 FILES_SHARE = 0.01  # of the schedules that write real files
@@ -89,7 +90,7 @@ def main(schedules: int, seed: int | None, workers: int | None, engine: str, tra
         return 0
     more = "" if workers is None else f" --workers {workers}"
     for result in tally.failed[:WORST]:
-        replay = f"python scripts/simulate.py --seed {result.plan.seed}{more} --engine {engine}"
+        replay = f"{call_of('simulate')} --seed {result.plan.seed}{more} --engine {engine}"
         print(f"FAILED: {result.problem}\n  {replay} --trace")
     print(f"{len(tally.failed)} of {tally.schedules} schedules failed")
     return 1

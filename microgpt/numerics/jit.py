@@ -92,9 +92,9 @@ def _problem(directory: Path) -> str | None:
 
 
 def _sources_digest() -> str:
-    here = Path(__file__).parent
+    package = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256(repr(platform.libc_ver()).encode())
-    for path in sorted([*here.glob("*.py"), *here.glob("engine/*.py")]):
+    for path in sorted(package.rglob("*.py")):
         source = path.read_bytes()
         if path.parent.name == "engine" or b"numba" in source or b"jit" in source:
             digest.update(source)

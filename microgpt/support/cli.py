@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TextIO, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -116,7 +116,7 @@ def given(context: click.Context) -> set[str]:
     return {name for name in context.params if context.get_parameter_source(name) in chosen}
 
 
-def run(command: click.Command, **extra: Any) -> None:
+def run(command: click.Command, **extra: Any) -> NoReturn:
     """Run a command and exit; whatever the user did wrong is one line on stderr.
 
     Exit codes: 2 for wrong flags, 1 for everything else that is reported, 130 after Ctrl-C.

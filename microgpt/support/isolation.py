@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-#: The folder that holds the packages: the project's, or that of installed packages.
-ROOT = Path(__file__).resolve().parents[2]
+from microgpt.support.invocation import ROOT, passed_on
 
 #: As ``python -m`` does it, but with the project on the path instead of the current folder, whose
 #: files may have the names of modules. PYTHONPATH cannot say it if there is a colon in the path.
@@ -18,4 +16,5 @@ PROGRAM = (
 
 def isolated(module: str, *arguments: str) -> list[str]:
     """The command that runs a module of the project with these arguments."""
-    return [sys.executable, "-P", "-c", PROGRAM, str(ROOT), module, *arguments]
+    python = [sys.executable, "-P", *passed_on()]
+    return [*python, "-c", PROGRAM, str(ROOT), module, *arguments]

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from microgpt.support.invocation import ROOT, in_clone
 
 
 def require(*packages: str) -> None:
@@ -25,4 +25,5 @@ def require(*packages: str) -> None:
     if python.exists() and not inside and sys.executable != str(python):  # -S knows no prefix
         os.execv(python, [str(python), *sys.orig_argv[1:]])  # noqa: S606  # our own environment
     names = ", ".join(missing)
-    sys.exit(f"error: this program needs {names}: run 'make setup', or pip install {names}")
+    setup = "run 'make setup', or " if in_clone() else ""
+    sys.exit(f"error: this program needs {names}: {setup}pip install {names}")

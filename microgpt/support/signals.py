@@ -24,6 +24,14 @@ def leave_quietly() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
+def answer_as_usual() -> None:
+    """From here on Ctrl-C is a KeyboardInterrupt, and the other signals end the process."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in SIGNALS:
+        if number != signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def held_back() -> Iterator[None]:
     """A process started here gets no signal before it calls ``leave_quietly``.

@@ -19,13 +19,13 @@ import zmq
 from click.testing import CliRunner
 
 from coordinator.__main__ import main as coordinator
+from lab.launch import container
 from tests.processes import TINY, Lab
 from worker.__main__ import main as worker
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-import container  # noqa: E402
 import runtime_requirements  # noqa: E402
 
 VARIABLE = re.compile(r"\b(MICROGPT_[A-Z0-9_]+|BASE_IMAGE|BUILD_IMAGE|PIP_INDEX_URL)\b")

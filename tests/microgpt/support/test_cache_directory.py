@@ -91,7 +91,7 @@ def test_compiled_code_beside_that_of_another_user(place: Path, theirs: str) -> 
     cache.mkdir()
     os.chown(cache, NOBODY, NOBODY)
     where = as_nobody(
-        place, "-c", "from microgpt import jit; print(jit.cache_directory())",
+        place, "-c", "from microgpt.numerics import jit; print(jit.cache_directory())",
         NUMBA_CACHE_DIR=str(cache),
     )  # fmt: skip
     shared = Path(where.stdout.strip())
