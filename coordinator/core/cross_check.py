@@ -1,7 +1,8 @@
 """What to think of an answer or a failure: whom to believe when workers contradict each other.
 
-A worker that is alone in an opinion against two others is not believed any more. Nothing doubtful
-is trained on: where nobody is left to ask, the shard is computed on this host.
+Nothing doubtful is trained on: where workers contradict each other, or nobody is left to ask, the
+shard is computed on this host, and who has said something else is not believed any more. Only if
+that cannot be done do workers outvote each other.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from coordinator.core.action_buffer import ActionBuffer
 from coordinator.core.events import Peer
-from coordinator.core.round_ledger import RoundLedger
+from coordinator.core.round_ledger import Phase, RoundLedger
 from microgpt.numerics.vectors import Vector, vector_from_map
 from microgpt.optim.reduction import Shard
 from microgpt.parameters import Shapes
@@ -46,7 +47,7 @@ def take_result(
     """Enter an answer and report it if it contradicts an earlier one."""
     shard = Shard(answer.start, answer.count)
     applied = ", and the step is applied already" if ledger.complete else ""
-    where = place(ledger, shard)
+    where = place(ledger.phase, shard)
     other = ledger.answer(peer, shard, answer, gradient)
     if other is not None:
         names = [name(other), name(peer)]
@@ -59,7 +60,10 @@ def take_result(
 
 def contradicted(ledger: RoundLedger, shard: Shard, by: str) -> Refuted:
     """Whom the newest answer for a shard, of ``by``, has proved wrong."""
-    where = place(ledger, shard)
+    answered = ledger.voting and ledger.contributions[shard]
+    if not (ledger.judged(shard) or answered):
+        return []
+    where = place(ledger.phase, shard)
     failed = f"it failed at {where}, which {by} can compute"
     wrong = f"two others agree against its answer for {where}"
     if ledger.judged(shard):
@@ -70,11 +74,13 @@ def contradicted(ledger: RoundLedger, shard: Shard, by: str) -> Refuted:
     ]
 
 
-def take_failure(ledger: RoundLedger, peer: Peer, shard: Shard, reason: str, name: Name) -> Refuted:
+def take_failure(
+    ledger: RoundLedger, peer: Peer, shard: Shard, reason: str, now: float, name: Name
+) -> Refuted:
     """Enter that a worker cannot compute a shard."""
-    ledger.fail(peer, shard, reason)
+    ledger.fail(peer, shard, reason, now)
     given = ledger.contributions[shard]
-    if ledger.judged(shard) or given:
+    if ledger.judged(shard) or (given and ledger.voting):
         who = "the coordinator" if ledger.judged(shard) else name(given[0].peer)
         return [(peer, f"it cannot compute what {who} can: {reason}")]
     return []
@@ -85,8 +91,12 @@ def dead_end(
 ) -> tuple[Shard, str] | None:
     """A shard that the workers ``present`` cannot settle, and what they say; None if none is.
 
-    They cannot where two say that it cannot be computed, or where no other is left to be asked.
+    They cannot where they contradict each other, where two say that it cannot be computed, or
+    where no other is left to be asked.
     """
+    contested = ledger.first_contested()
+    if contested is not None:
+        return contested, contradiction(ledger, contested, name)
     for failed, reasons in ledger.failures.items():
         if len(reasons) > 1 and not ledger.decided(failed):
             return failed, next(iter(reasons.values()))
@@ -95,16 +105,23 @@ def dead_end(
         return None
     for reason in ledger.failures.get(shard, {}).values():
         return shard, reason
+    return shard, contradiction(ledger, shard, name)
+
+
+def contradiction(ledger: RoundLedger, shard: Shard, name: Name) -> str:
+    """Who says different things about a shard, and what to do if that is the end."""
+    for reason in ledger.failures.get(shard, {}).values():
+        return reason
     names = " and ".join(name(given.peer) for given in ledger.contributions[shard])
-    return shard, (
-        f"{names} gave different answers for {place(ledger, shard)}, and no other worker is there "
-        "to say which is right: replace the broken one and resume"
+    return (
+        f"{names} gave different answers for {place(ledger.phase, shard)}, and no other worker "
+        "is there to say which is right: replace the broken one and resume"
     )
 
 
-def place(ledger: RoundLedger, shard: Shard) -> str:
+def place(phase: Phase, shard: Shard) -> str:
     """A shard, for people."""
     documents = f"documents {shard.start + 1} to {shard.start + shard.count}"
-    if ledger.phase.training:
-        return f"{documents} of step {ledger.step + 1}"
-    return f"held-out {documents} after step {ledger.step}"
+    if phase.training:
+        return f"{documents} of step {phase.step + 1}"
+    return f"held-out {documents} after step {phase.step}"

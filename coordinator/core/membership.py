@@ -25,6 +25,9 @@ class Worker:
     answered.
     ``since`` is when it was given the newest of them, ``longest`` the time of its slowest answer.
     ``gone``: ``silent`` or ``lost`` if it is here no more, and has not said that it leaves.
+    ``proven``: it may be given work that a step waits for, else so many answers are ``to_pass``;
+    it has fallen back to that at ``fell_at``, with so many (``falls``). After an answer that was
+    not the result it gets no trial for ``pause`` seconds, until ``rests_until``.
     """
 
     peer: Peer
@@ -41,6 +44,12 @@ class Worker:
     since: float = 0.0
     longest: float = 0.0
     gone: str = ""
+    proven: bool = False
+    to_pass: int = 1
+    falls: int = 1
+    fell_at: float | None = None
+    pause: float = 0.0
+    rests_until: float = 0.0
 
 
 class Membership:

@@ -1,8 +1,9 @@
 """Who owes which shard of one step, what has been answered, and which answer counts.
 
 Pure bookkeeping. Usually the first answer for a shard counts. Where two answers differ in a bit, or
-a worker says that a document cannot be computed, further workers are asked: what two of them say
-alike, and most of those asked say, counts.
+an answer contradicts a worker that says that a document cannot be computed, the shard is
+*contested*: what it comes to on this host counts. Only where that cannot be had do workers vote:
+what two of them say alike, and most of those asked say, counts.
 """
 
 from __future__ import annotations
@@ -83,6 +84,10 @@ class RoundLedger:
         self._judged: dict[Shard, Contribution] = {}
         self._verified = {shard for shard, wanted in self.wanted.items() if wanted > 1}
         self._doubtful: set[Shard] = set()  # without a result in spite of answers, or failed at
+        self._waived: set[Shard] = set()  # to be verified, if there were anybody
+        self._tried: set[tuple[Shard, Peer]] = set()
+        self.voting = False  # whether workers decide what is contested
+        self.failed_at: dict[Shard, float] = {}
         self.untouched = True  # as long as no shard has been given to anybody
 
     # --- handing out -----------------------------------------------------------------------------
@@ -90,6 +95,14 @@ class RoundLedger:
     def asked(self, shard: Shard, peer: Peer) -> bool:
         """Whether the worker was ever given the shard."""
         return peer in self._asked.get(shard, ())
+
+    def tried(self, shard: Shard, peer: Peer) -> bool:
+        """Whether the worker was given the shard as a trial."""
+        return (shard, peer) in self._tried
+
+    def note_trial(self, shard: Shard, peer: Peer) -> None:
+        """The worker computes the shard, and nothing comes of it here."""
+        self._tried.add((shard, peer))
 
     def involved(self, shard: Shard, peer: Peer) -> bool:
         """Whether the worker owes or has answered the shard, or has failed at it."""
@@ -135,7 +148,8 @@ class RoundLedger:
 
     def _requeue(self, shard: Shard) -> None:
         """Make the shard stand in the queue as often as it needs further workers."""
-        missing = 0 if shard in self._results else max(0, -self.surplus(shard))
+        settled = shard in self._results or self.contested(shard)
+        missing = 0 if settled else max(0, -self.surplus(shard))
         for _ in range(self._standing[shard], missing):
             self.queue.appendleft(shard)
         for _ in range(missing, self._standing[shard]):
@@ -161,8 +175,9 @@ class RoundLedger:
         self._decide(shard)
         return differing
 
-    def fail(self, peer: Peer, shard: Shard, reason: str) -> None:
+    def fail(self, peer: Peer, shard: Shard, reason: str, now: float = 0.0) -> None:
         """The worker says that it cannot compute the shard."""
+        self.failed_at.setdefault(shard, now)
         self.assignees[shard].pop(peer, None)
         self.failures.setdefault(shard, {})[peer] = reason
         self._decide(shard)
@@ -198,9 +213,25 @@ class RoundLedger:
         waived = [shard for shard in self._verified if len(self.contributions[shard]) < 2]
         for shard in waived:
             self._verified.discard(shard)
+            self._waived.add(shard)
             self.wanted[shard] = 1
             self._decide(shard)
         return bool(waived)
+
+    def reinstate_verification(self, shards: Collection[Shard] | None = None) -> None:
+        """Ask for two answers again where nothing is decided, of ``shards`` or of all."""
+        for shard in [s for s in self._waived if shards is None or s in shards]:
+            if shard not in self._results:
+                self._waived.discard(shard)
+                self._verified.add(shard)
+                self.wanted[shard] = 2
+                self._decide(shard)
+
+    def let_vote(self) -> None:
+        """Nothing can be computed on this host: what most workers say counts."""
+        self.voting = True
+        for shard in [*self._doubtful]:
+            self._decide(shard)
 
     def _decide(self, shard: Shard) -> None:
         """Find the answer that counts, if there is one, and queue the shard if there is not."""
@@ -211,7 +242,8 @@ class RoundLedger:
         elif len(given) >= self.wanted[shard]:
             for contribution in given:
                 alike = sum(same_bits(contribution, other) for other in given)
-                if alike == len(given) or (alike >= 2 and 2 * alike > len(given)):
+                outvotes = self.voting and alike >= 2 and 2 * alike > len(given)
+                if (alike == len(given) and not self.contested(shard)) or outvotes:
                     self._results[shard] = contribution
                     break
         enough = len(given) >= self.wanted[shard] or self.failures.get(shard)
@@ -242,6 +274,28 @@ class RoundLedger:
         if result is None:
             return []
         return [c.peer for c in self.contributions[shard] if not same_bits(c, result)]
+
+    def result(self, shard: Shard) -> Contribution | None:
+        """What counts for the shard, if that is decided."""
+        return self._results.get(shard)
+
+    def supporters(self, shard: Shard) -> list[Peer]:
+        """Workers whose answers for the shard are its result."""
+        result = self._results.get(shard)
+        given = self.contributions[shard] if result is not None else []
+        return [c.peer for c in given if result is not None and same_bits(c, result)]
+
+    def contested(self, shard: Shard) -> bool:
+        """Whether workers contradict each other about the shard, and nobody is to vote."""
+        given = self.contributions[shard]
+        if self.voting or shard in self._judged or not given:
+            return False
+        differ = any(not same_bits(given[0], other) for other in given[1:])
+        return differ or bool(self.failures.get(shard))
+
+    def first_contested(self) -> Shard | None:
+        """A shard that is contested, if there is one."""
+        return next((shard for shard in self._doubtful if self.contested(shard)), None)
 
     @property
     def disputed(self) -> bool:
@@ -294,7 +348,8 @@ class RoundLedger:
                 raise AssertionError(f"{shard} has two answers of one worker")
             if given & self.assignees[shard].keys():
                 raise AssertionError(f"{shard} is both owed and answered by one worker")
-            if not (self.decided(shard) or self.assignees[shard] or shard in self.queue):
+            settled = self.decided(shard) or self.contested(shard)
+            if not (settled or self.assignees[shard] or shard in self.queue):
                 raise AssertionError(f"{shard} is owed to nobody")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import numpy as np
 from coordinator.core.action_buffer import ActionBuffer, printable
 from coordinator.core.events import Judge, Peer
 from coordinator.core.membership import Worker
+from coordinator.core.probation import Probation
 from coordinator.core.round_ledger import Phase, RoundLedger
 from coordinator.core.sharding import (
     assume_seconds,
@@ -25,9 +26,9 @@ from coordinator.core.sharding import (
     largest_shard,
 )
 from coordinator.core.stragglers import Stragglers
+from coordinator.core.work_order import WorkOrder
 from microgpt.config import TrainingConfig
 from microgpt.model import parameter_shapes
-from microgpt.numerics.vectors import vector_to_map
 from microgpt.optim.reduction import Shard, shards
 from microgpt.protocol import messages
 from microgpt.training import (
@@ -41,6 +42,7 @@ from microgpt.training import (
 )
 
 MOST_DOUBLINGS = 6  # of the patience with a shard that many have taken and nobody answers
+LATE_FACTOR = 4.0  # times our patience, after which a proven worker has to prove itself again
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class Scheduler:
         self._run, self._life = run, epoch
         self._shapes = parameter_shapes(config.model)
         self._largest = max(1, largest_shard(config, corpus.longest))
-        self._previous: RoundLedger | None = None
+        self._previous: tuple[RoundLedger, WorkOrder] | None = None
+        self.probation = Probation()
         self._stragglers = Stragglers(out)
         self._times = self._stragglers.times
         self._evaluated: Done | None = None  # the step that waits for its validation loss
@@ -113,14 +116,23 @@ class Scheduler:
 
     def ledger_of(self, phase: Phase) -> RoundLedger | None:
         """The books of this phase or of the one before, to compare late answers with."""
-        return next((b for b in (self.ledger, self._previous) if b and b.phase == phase), None)
+        previous = self._previous[0] if self._previous else None
+        return next((b for b in (self.ledger, previous) if b and b.phase == phase), None)
+
+    def staff(self, workers: Mapping[Peer, Worker]) -> dict[Peer, Worker]:
+        """Those of the workers who get work that a step waits for."""
+        return self.probation.staff(workers)
 
     def _begin(
         self, training: TrainingState, documents: list[list[int]], workers: int, now: float
     ) -> None:
         self._training, self.documents, self.began = training, documents, now
-        self._weights: messages.Weights | None = None
         self._cut(workers)
+        block_size = self._config.model.block_size
+        self._order = WorkOrder(
+            self._run, self._life, self.ledger.phase, documents, training.params,
+            self._shapes, block_size,
+        )  # fmt: skip
 
     def _cut(self, workers: int) -> None:
         step, count, training = self._training.step, len(self.documents), self._evaluated is None
@@ -136,26 +148,68 @@ class Scheduler:
         self.ledger = RoundLedger(step, count, size, verified, training=training)
 
     def dispatch(self, workers: Mapping[Peer, Worker], now: float) -> None:
-        """Give every idle worker a shard while any is queued."""
-        if self.ledger.untouched and self._cut_for != len(workers):
-            self._cut(len(workers))  # nobody has begun: cut the batch for those who are here now
-        for worker in workers.values() if self.ledger.queue else ():
+        """Give every idle worker a shard while any is queued, and others a trial."""
+        staff = self.staff(workers)
+        if self.ledger.untouched and self._cut_for != len(staff):
+            self._cut(len(staff))  # nobody has begun: cut the batch for those who are here now
+        self._hand_out(staff.values(), now)
+        if self._policy.verify_fraction:
+            self._see_to_verification(staff, now)
+        if len(staff) < len(workers):
+            self._try_out(workers.values(), staff, now)
+
+    def _hand_out(self, staff: Iterable[Worker], now: float) -> None:
+        for worker in staff if self.ledger.queue else ():
             if not worker.in_flight:
                 shard = self.ledger.take(worker.peer, now)
                 if shard is not None:
                     self._give(worker, shard, now)
                 if not self.ledger.queue:
                     break
-        if not self._policy.verify_fraction:
-            return
+
+    def _see_to_verification(self, staff: Mapping[Peer, Worker], now: float) -> None:
         # Not before all else is done: somebody may join meanwhile who can give second opinions.
-        working = [w for w in workers.values() if not self.stalled(w, now)]
+        working = [w for w in staff.values() if not self.stalled(w, now)]
         alone = len(working) == 1
+        if len(working) > 1 and not self.ledger.complete:
+            self.ledger.reinstate_verification()
+            self._hand_out(staff.values(), now)
         stuck = alone and not working[0].in_flight and not self.ledger.complete
         if stuck and self.ledger.waive_verification() and not self._waived:
             text = "only one worker answers: nothing is verified until another does"
             self._out.note("unverified", text, warning=True)
         self._waived = alone and (self._waived or bool(stuck))
+
+    def _try_out(self, workers: Iterable[Worker], staff: Mapping[Peer, Worker], now: float) -> None:
+        """Let who is not proven compute something that proven workers compute as well."""
+        newcomers = [w for w in workers if self.probation.wants_trial(w, now)]
+        if not newcomers or self.ledger.complete:
+            return
+        common = (s for s, owing in self.ledger.assignees.items() if owing.keys() & staff.keys())
+        shard = next(common, None)
+        if shard is None:
+            return
+        for worker in newcomers:
+            self.probation.begin(worker, self._order, shard)
+            self.ledger.note_trial(shard, worker.peer)
+            self._give(worker, shard, now)
+
+    def demote_late(self, workers: Mapping[Peer, Worker], now: float) -> None:
+        """Put proven workers on probation that others have had to stand in for."""
+        proven = [worker for worker in workers.values() if worker.proven]
+        late = [worker for worker in proven if self._is_late(worker, now)]
+        for worker in late if len(late) < len(proven) else ():
+            self.probation.fall(worker, now)
+
+    def _is_late(self, worker: Worker, now: float) -> bool:
+        if not worker.in_flight:
+            return False
+        for phase, shard in worker.in_flight:
+            alone = phase == self.ledger.phase and not self.ledger.decided(shard)
+            if alone and len(self.ledger.assignees[shard]) < 2:
+                return False
+        patience = max(self._stragglers.patience(*each) for each in worker.in_flight)
+        return now - worker.since > LATE_FACTOR * patience
 
     def back_up_stragglers(self, workers: Mapping[Peer, Worker], now: float) -> None:
         """Let idle workers compute what slow ones owe; whoever answers first wins.
@@ -164,22 +218,26 @@ class Scheduler:
         everybody who works gets it in the end, however many there are who do not.
         """
         # Those first who have answered most: a worker that has taken work and done none is last.
+        # Who is not proven helps last, and late: when none of those who are could.
+        staff = self.staff(workers)
         idle = [worker for worker in workers.values() if not worker.in_flight]
-        idle.sort(key=lambda worker: worker.documents, reverse=True)
+        idle.sort(key=lambda worker: (worker.peer in staff, worker.documents), reverse=True)
         if not idle:
             return
         for shard, assignees in self.ledger.assignees.items():
-            if not assignees or self.ledger.decided(shard):
+            if not assignees or self.ledger.decided(shard) or self.ledger.contested(shard):
                 continue
             surplus = min(max(0, self.ledger.surplus(shard)), MOST_DOUBLINGS)
-            if (
-                now - max(assignees.values())
-                <= self._stragglers.patience(self.ledger.phase, shard) * 2**surplus
-            ):
+            patience = self._stragglers.patience(self.ledger.phase, shard) * 2**surplus
+            passed = now - max(assignees.values())
+            if passed <= patience:
                 continue
-            helper = next((w for w in idle if not self.ledger.involved(shard, w.peer)), None)
+            fit = (w for w in idle if w.peer in staff or passed > LATE_FACTOR * patience)
+            helper = next((w for w in fit if not self.ledger.involved(shard, w.peer)), None)
             if helper is not None:
                 idle.remove(helper)
+                if helper.peer not in staff:
+                    self.ledger.reinstate_verification((shard,))
                 slow = workers.get(next(iter(assignees)))
                 self._stragglers.tell(helper.name, slow.name if slow else "another worker", now)
                 self.ledger.take_also(shard, helper.peer, now)
@@ -191,36 +249,16 @@ class Scheduler:
 
     def _give(self, worker: Worker, shard: Shard, now: float) -> None:
         if worker.weights_step != self.ledger.step:
-            self._out.send(worker.peer, self._packed())
+            self._out.send(worker.peer, self._order.weights())
             worker.weights_step = self.ledger.step
         worker.since = now
         worker.in_flight.add((self.ledger.phase, shard))
-        self._out.send(worker.peer, self._task(shard))
-
-    def _packed(self) -> messages.Weights:
-        """The weights of the phase in hand: one message for all."""
-        if self._weights is None:
-            weights = vector_to_map(self._training.params, self._shapes)
-            self._weights = messages.Weights(self._run, self._life, self.ledger.step, weights)
-        return self._weights
-
-    def _task(self, shard: Shard) -> messages.Task:
-        # What lies behind the last position is of no influence, and may be long.
-        last = self._config.model.block_size + 1
-        documents = self.documents[shard.start : shard.start + shard.count]
-        return messages.Task(
-            self._run,
-            self._life,
-            self.ledger.step,
-            shard.start,
-            shard.count,
-            tuple(tuple(document[:last]) for document in documents),
-            self.ledger.phase.training,
-        )
+        self._out.send(worker.peer, self._order.task(shard))
 
     def release(self, worker: Worker) -> list[Shard]:
         """The worker owes nothing any more; gives back the shards that others must do now."""
         worker.in_flight.clear()
+        self.probation.forget(worker.peer)
         return self.ledger.release(worker.peer)
 
     def answered(self, worker: Worker, answer: messages.ShardResult, now: float) -> None:
@@ -238,7 +276,7 @@ class Scheduler:
 
         Raises ArithmeticError if a number in it is not finite: a checkpoint of it would be none.
         """
-        self._previous = self.ledger
+        self._previous = self.ledger, self._order
         if self._evaluated is not None:
             done, self._evaluated = self._with_validation(self._evaluated, now), None
             return done
@@ -265,9 +303,20 @@ class Scheduler:
             return None
         return self.ledger.largest()
 
-    def question(self, shard: Shard) -> Judge:
-        """A shard of the phase in hand, to be computed on this host."""
-        return Judge(self._task(shard), self._packed())
+    def question(self, phase: Phase, shard: Shard) -> Judge:
+        """A shard of the phase in hand or of the one before, to be computed on this host."""
+        if phase != self.ledger.phase and self._previous is not None:
+            return self._previous[1].question(shard)
+        return self._order.question(shard)
+
+    def unconfirmed_failure(self, now: float) -> tuple[Shard, str] | None:
+        """A shard that a worker has failed at and that nobody else has answered in time."""
+        for shard, reasons in self.ledger.failures.items():
+            if reasons and not self.ledger.decided(shard):
+                patience = self._stragglers.patience(self.ledger.phase, shard)
+                if now - self.ledger.failed_at[shard] > patience:
+                    return shard, next(iter(reasons.values()))
+        return None
 
     def _validation_loss(self, done: Done, *, judged: bool = False) -> float:
         loss = validation_loss(self.ledger.losses(judged=judged))

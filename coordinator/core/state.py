@@ -6,6 +6,7 @@ away twice, lost and given again, answered late or in any order, and the run com
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from coordinator.core.action_buffer import ActionBuffer, printable
 from coordinator.core.cross_check import (
     Refuted,
     contradicted,
+    contradiction,
     dead_end,
     place,
     read_gradient,
@@ -22,6 +24,7 @@ from coordinator.core.cross_check import (
 )
 from coordinator.core.events import Action, Event, Finish, Peer, Save, StepDone
 from coordinator.core.membership import Membership, Worker
+from coordinator.core.probation import FAILURE, Trial, digest
 from coordinator.core.round_ledger import Phase, RoundLedger
 from coordinator.core.scheduler import Policy, Scheduler
 from coordinator.core.work_times import WorkTimes
@@ -33,17 +36,21 @@ from microgpt.training import Corpus, TrainingState
 
 __all__ = ["CoordinatorState", "Policy", "Worker"]
 
+TRIAL_JUDGE_SECONDS = 10.0  # from one trial that is judged to the next: judges cost training time
+
 
 class Case(NamedTuple):
     """A shard that is being judged, and why the run ends if that does not help.
 
-    ``applied``: every shard has a result, but together they make a number infinite.
+    ``applied``: every shard has a result, but together they make a number infinite. ``trial``: it
+    is about a newcomer's answer, and nothing waits for it.
     """
 
     phase: Phase
     shard: Shard
     reason: str
     applied: bool
+    trial: Trial | None = None
 
 
 class CoordinatorState:
@@ -81,6 +88,7 @@ class CoordinatorState:
         self._clock = 0.0  # what the caller's clock showed last
         self._now = 0.0  # our own time: see _advance_time
         self._case: Case | None = None  # what is being computed on this host
+        self._judged_trial = -math.inf  # when a trial was last given to the judge
         self._saving: int | None = None  # step of the last Save that has not been reported
 
     @property
@@ -208,8 +216,11 @@ class CoordinatorState:
             self._remove(worker, "silent", f"{worker.name} is silent for {silence:.1f} s")
         if self.closing is None:
             self._scheduler.back_up_stragglers(self._ready, self._now)
-            if any(self._scheduler.stalled(worker, self._now) for worker in self._ready.values()):
-                self._dispatch()  # what waited for it goes on without
+            self._scheduler.demote_late(self._ready, self._now)
+            failure = self._scheduler.unconfirmed_failure(self._now)
+            if failure is not None:
+                self._have_judged(*failure)
+            self._dispatch()  # what waited for somebody may go on without
 
     def _on_saved(self, event: events.Saved) -> None:
         if event.step == self._saving:
@@ -269,8 +280,13 @@ class CoordinatorState:
         if (phase, shard) in worker.in_flight:
             worker.in_flight.remove((phase, shard))
             worker.longest = max(worker.longest, self._now - worker.since)
+        trial = self._scheduler.probation.awaited(worker.peer, phase, (shard,))
         ledger = self._scheduler.ledger_of(phase)
-        if phase > self.ledger.phase or (ledger and not ledger.asked(shard, worker.peer)):
+        if trial is not None:
+            self._take_trial(trial, answer)
+        elif ledger and not ledger.asked(shard, worker.peer) and ledger.tried(shard, worker.peer):
+            pass  # a trial that was given up meanwhile, or answered already
+        elif phase > self.ledger.phase or (ledger and not ledger.asked(shard, worker.peer)):
             self._expel(worker, "it answers what it was not asked")
         elif ledger:
             self._take_in(worker, ledger, answer)
@@ -284,9 +300,26 @@ class CoordinatorState:
             return
         if ledger is self.ledger and not ledger.complete:
             self._scheduler.answered(worker, answer, self._now)
-        name = self._membership.name
+        name, shard = self._membership.name, Shard(answer.start, answer.count)
+        was_decided = ledger.decided(shard)
         refuted = take_result(ledger, worker.peer, answer, gradient, name, self._out)
         self._refute(refuted)
+        for peer in ledger.supporters(shard):
+            if peer in self.workers and (peer == worker.peer or not was_decided):
+                self._scheduler.probation.passed(self.workers[peer])
+        self._scheduler.probation.decided(ledger, self._now)
+        contested = ledger.first_contested()
+        if contested is not None:
+            self._have_judged(contested, contradiction(ledger, contested, name), phase=ledger.phase)
+
+    def _take_trial(self, trial: Trial, answer: messages.ShardResult) -> None:
+        try:
+            gradient = read_gradient(answer, self._shapes)
+        except ValueError as error:
+            self._expel(trial.worker, f"its answer is malformed: {error}")
+            return
+        said = digest(answer.losses, gradient)
+        self._scheduler.probation.answered(trial, said, self.ledger, self._now)
 
     def _on_failure(self, worker: Worker, failure: messages.Failure) -> None:
         place, phase = failure.document, Phase(failure.step, failure.training)
@@ -294,10 +327,14 @@ class CoordinatorState:
             (p, s) for p, s in worker.in_flight if p == phase and 0 <= place - s.start < s.count
         ]
         worker.in_flight.difference_update(in_flight)
-        if in_flight and self.closing is None and phase == self.ledger.phase:
+        shards = [shard for _, shard in in_flight]
+        trial = self._scheduler.probation.awaited(worker.peer, phase, shards)
+        if trial is not None:
+            self._scheduler.probation.answered(trial, FAILURE, self.ledger, self._now)
+        elif in_flight and self.closing is None and phase == self.ledger.phase:
             reason = self._scheduler.describe(failure)
             name = self._membership.name
-            self._refute(take_failure(self.ledger, worker.peer, in_flight[0][1], reason, name))
+            self._refute(take_failure(self.ledger, worker.peer, shards[0], reason, self._now, name))
         self._dispatch()
 
     def _refute(self, refuted: Refuted) -> None:
@@ -321,30 +358,79 @@ class CoordinatorState:
         if self.ledger.complete:  # maybe because the last missing second opinion was waived
             self._finish_phase()
             return
-        if not self.ledger.disputed:
-            return
-        stalled = self._scheduler.stalled
-        awaited = [peer for peer, w in self.workers.items() if not stalled(w, self._now)]
-        dispute = dead_end(self.ledger, awaited, self._membership.name)
+        dispute = self._dead_end()
         if dispute is not None:
             self._have_judged(*dispute)
+        else:
+            self._judge_a_trial()
 
-    def _have_judged(self, shard: Shard, reason: str, *, applied: bool = False) -> None:
-        """Have a shard computed on this host before the run is given up because of it."""
-        if self._case is None:
-            self._case = Case(self.ledger.phase, shard, reason, applied)
-            text = (
-                f"the coordinator's host computes {place(self.ledger, shard)} to see who is right"
-            )
-            self._out.note("judge", text, warning=True, reason=reason)
-            self._out.add(self._scheduler.question(shard))
+    def _dead_end(self) -> tuple[Shard, str] | None:
+        """A shard that the workers cannot settle, and what they say of it."""
+        if not self.ledger.disputed:
+            return None
+        staff = self._scheduler.staff(self._ready)
+        rest = {} if any(w.proven for w in staff.values()) else self.workers
+        awaited = [
+            peer
+            for peer, worker in {**rest, **staff}.items()
+            if not self._scheduler.stalled(worker, self._now)
+        ]
+        return dead_end(self.ledger, awaited, self._membership.name)
+
+    def _have_judged(
+        self, shard: Shard, reason: str, *, applied: bool = False, phase: Phase | None = None
+    ) -> None:
+        """Have a shard computed on this host: of the phase in hand, or of the one before."""
+        if self._case is None and self.closing is None:
+            phase = phase or self.ledger.phase
+            self._case = Case(phase, shard, reason, applied)
+            self._note_case(phase, shard, reason)
+            self._out.add(self._scheduler.question(phase, shard))
+
+    def _judge_a_trial(self) -> None:
+        """Have the newest trial judged whose answer was not the result, now and then."""
+        doubts = self._scheduler.probation.doubts
+        free = self._case is None and self._now - self._judged_trial >= TRIAL_JUDGE_SECONDS
+        trial = doubts[-1] if doubts else None
+        doubts.clear()
+        if free and trial and trial.order and trial.worker.peer in self.workers:
+            reason = f"{trial.worker.name}, which is on probation, has given another answer"
+            self._case = Case(trial.phase, trial.shard, reason, False, trial)
+            self._judged_trial = self._now
+            self._note_case(trial.phase, trial.shard, reason)
+            self._out.add(trial.order.question(trial.shard))
+
+    def _note_case(self, phase: Phase, shard: Shard, reason: str) -> None:
+        text = f"the coordinator's host computes {place(phase, shard)} to see who is right"
+        self._out.note("judge", text, warning=True, reason=reason)
 
     def _on_judged(self, event: events.Judged) -> None:
         case, self._case = self._case, None
         ledger = case and self._scheduler.ledger_of(case.phase)
-        if case and ledger and self.closing is None:
+        if case and case.trial and self.closing is None:
+            self._weigh_trial(case.trial, event)
+        elif case and ledger and self.closing is None:
             self._weigh(case, ledger, event)
         self._dispatch()
+
+    def _weigh_trial(self, trial: Trial, event: events.Judged) -> None:
+        """Part with who was wrong: the newcomer, or who is trusted."""
+        if not isinstance(event.answer, messages.ShardResult):
+            return  # it stays on probation
+        gradient = read_gradient(event.answer, self._shapes)
+        verdict = digest(event.answer.losses, gradient)
+        reason = f"{place(trial.phase, trial.shard)} come to something else"
+        reason = f"{reason} when computed by the coordinator"
+        if trial.said != verdict:
+            self._refute([(trial.worker.peer, reason)])
+        else:
+            self._scheduler.probation.passed(trial.worker)
+        if trial.result != verdict:
+            ledger = self._scheduler.ledger_of(trial.phase)
+            if ledger is not None:
+                ledger.judge(trial.shard, event.answer, gradient)
+                self._refute(contradicted(ledger, trial.shard, "the coordinator"))
+            self._refute([(trial.giver, reason)])
 
     def _weigh(self, case: Case, ledger: RoundLedger, event: events.Judged) -> None:
         """Go by what a shard has come to on this host."""
@@ -356,10 +442,19 @@ class CoordinatorState:
         elif event.answer is not None:
             self._close(Finish("failed", self._scheduler.describe(event.answer)))
         elif case.applied or not ledger.decided(case.shard):
-            reason = f"{case.reason} (it could not be computed here: {event.reason})"
+            self._do_without_judge(case, event.reason)
+
+    def _do_without_judge(self, case: Case, why: str) -> None:
+        """Let workers vote on what could not be computed here; end the run if that cannot help."""
+        self.ledger.let_vote()
+        self._refute(contradicted(self.ledger, case.shard, "another worker"))
+        dispute = (case.shard, case.reason) if case.applied else self._dead_end()
+        if dispute is not None and self.closing is None:
+            reason = f"{dispute[1]} (it could not be computed here: {why})"
             self._close(Finish("failed", reason))
 
     def _finish_phase(self) -> None:
+        ledger = self.ledger
         try:
             done = self._scheduler.conclude(len(self._ready), self.times.worked)
         except ArithmeticError as error:
@@ -372,6 +467,7 @@ class CoordinatorState:
             else:
                 self._have_judged(suspect, reason, applied=True)
             return
+        self._scheduler.probation.close(ledger, self._now)
         if done is not None:
             self.training = done.after
             self._out.add(StepDone(done.record))

@@ -564,23 +564,23 @@ def test_a_failure_that_lazy_workers_do_not_confirm_is_judged() -> None:
     play = Play(batch_size=1, steps=1)
     play.joins(A, B)
     play.says(A, messages.Failure(RUN, LIFE, 0, 0, "the loss is nan"))
-    wait(play, 25.0, A, B)
+    wait(play, 0.75, A, B)
     assert play.questions == []
-    wait(play, 10.0, A, B)
+    wait(play, 0.5, A, B)
     play.judge_fails("the loss is nan")
     assert play.state.closing is not None
     assert "the loss is nan" in play.state.closing.reason
 
 
 def test_a_slow_worker_is_told_of_once_and_then_counted() -> None:
-    play = Play(batch_size=3, steps=40)
+    play = Play(batch_size=3, steps=80)
     play.joins(A, B, C)
-    for _ in range(40):
+    for _ in range(80):
         for _ in range(4):  # A is asked anew each time, and never answers in time
             for peer in (B, C):
                 if play.state.workers[peer].in_flight and play.state.closing is None:
                     play.answers(peer)
-        wait(play, 0.5, A, B, C)
+        wait(play, 0.25, A, B, C)
         if play.state.closing is None and play.state.workers[A].in_flight:
             play.answers(A)
     backups = [note.text for note in play.notes if note.kind == "backup"]
@@ -598,9 +598,10 @@ def test_two_opinions_that_differ_are_reported_with_both_names() -> None:
     assert note.warning
     assert "A and B gave different answers for documents 1 to 1 of step 1" in note.text
     assert len(play.done) == 0, "nothing doubtful is trained on"
-    play.answers(C)
+    assert play.got(C, messages.Task) == [], "that is no matter of opinions"
+    play.judges()
     assert len(play.done) == 1
-    assert list(play.state.workers) == [A, C], "whom two others contradict is not believed"
+    assert list(play.state.workers) == [A, C]
 
 
 def test_names_from_outside_cannot_command_a_terminal() -> None:

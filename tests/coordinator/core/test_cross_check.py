@@ -37,6 +37,8 @@ def test_a_failure_alone_does_not_end_the_run_when_another_can_compute() -> None
     play.answers(B)  # its own shard; then it is asked for the other's
     assert play.task(B).start == 0
     play.answers(B)
+    assert play.done == [], "B may lie as well as A"
+    play.judges()
     assert [m.reason for m in play.got(A, messages.Refuse)] != []
     assert list(play.state.workers) == [B]
     play.do(Saved(1))
@@ -72,29 +74,31 @@ def test_failures_that_are_invented_cost_those_who_claim_them() -> None:
     assert play.state.training.params.tobytes() == expected(play.config)
 
 
-def test_the_run_does_not_wait_for_a_judge_that_is_not_needed_any_more() -> None:
+def test_an_answer_against_two_failures_is_not_believed_before_the_verdict() -> None:
     play = Play(batch_size=1, steps=3)
     play.joins(A, B, C)
     fails(play, A)
     fails(play, B)
     play.answers(C)
-    assert list(play.state.workers) == [C]
-    play.answers(C)
+    assert list(play.state.workers) == [A, B, C]
+    assert play.done == []
     play.judges()
+    assert list(play.state.workers) == [C]
     play.finishes_with(C)
     assert play.state.training.params.tobytes() == expected(play.config)
 
 
-def test_a_late_verdict_shows_who_has_lied() -> None:
+def test_a_verdict_shows_who_has_lied_with_failures_and_with_numbers() -> None:
     play = Play(batch_size=1, steps=3)
     play.joins(A, B, C)
     fails(play, A)
     fails(play, B)
     play.answers(C, gradient=ZEROS)
-    assert len(play.done) == 1
     play.judges()
     assert play.state.workers == {}
-    assert "come to something else when computed by the coordinator" in play.notes[-2].text
+    assert len(play.done) == 1, "with what the judge has computed"
+    texts = [note.text for note in play.notes if note.kind == "expelled"]
+    assert "come to something else when computed by the coordinator" in texts[-1]
     assert play.state.closing is None
 
 
@@ -155,24 +159,25 @@ def test_two_workers_that_contradict_each_other_without_a_judge_stop_the_run_lou
     assert play.finish == play.state.closing
 
 
-def test_a_lie_that_comes_to_light_too_late_is_reported() -> None:
-    play = Play(batch_size=2, steps=1)
-    play.joins(A)
-    play.answers(A, gradient=ZEROS)  # a lie that nobody verifies
-    play.joins(B, C)
-    for _ in range(10):  # A is slow with its next shard; B and C look for themselves
-        for peer in (A, B, C):
-            play.says(peer, messages.Heartbeat(RUN, LIFE, ready=True))
-        play.do(Tick(), after=0.2)
-    assert play.kinds().count("backup") == 1
-    helper = next(peer for peer in (B, C) if play.got(peer, messages.Task))
+def test_a_lie_that_comes_to_light_too_late_is_reported_and_judged() -> None:
+    play = Play(batch_size=2, steps=3)
+    play.joins(A, B)
+    play.answers(A)
+    play.answers(B)
+    play.answers(B)
+    play.do(Tick(), after=0.2)
+    assert play.kinds().count("backup") == 1, "A is slow with its next shard"
+    assert play.task(B) == play.task(A)
     play.answers(A, gradient=ZEROS)
-    assert len(play.done) == 1, "the first answer wins where nothing is verified"
-    play.answers(helper)
+    assert len(play.done) == 2, "the first answer wins where nothing is verified"
+    play.answers(B)
     assert play.kinds().count("difference") == 1, "late, but said"
     assert "the step is applied already" in next(
         note.text for note in play.notes if note.kind == "difference"
     )
+    assert play.questions[-1].task.step == 1
+    play.judges()
+    assert list(play.state.workers) == [B]
 
 
 def test_lies_of_a_step_in_hand_are_done_again() -> None:
@@ -180,6 +185,8 @@ def test_lies_of_a_step_in_hand_are_done_again() -> None:
     play.joins(A)
     play.answers(A, gradient=ZEROS)
     play.joins(B, C)  # each gives a second opinion on the first document, or on the second
+    play.answers(next(p for p in (B, C) if play.got(p, messages.Task)))
+    play.judges()
     play.finishes_with(B, C)
     assert list(play.state.workers) == [B, C]
     assert play.state.training.params.tobytes() == expected(play.config)
@@ -283,9 +290,10 @@ def test_numbers_that_are_really_infinite_end_the_run_before_the_step_is_recorde
 
 
 def test_an_invented_loss_of_held_out_documents() -> None:
-    play = Play(batch_size=1, steps=1, held_out=0.25, eval_every=1)
+    play = Play(batch_size=2, steps=1, held_out=0.25, eval_every=1)
     play.joins(A, B)
     play.answers(A)
+    play.answers(B)
     first, second = play.task(A), play.task(B)
     assert not first.training
     play.says(A, play.answer(first, losses=np.full(first.count, 1.7e308).tobytes()))

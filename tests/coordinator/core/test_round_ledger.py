@@ -93,6 +93,9 @@ def test_opinions_that_differ_in_a_bit() -> None:
     give(ledger, A, shard)
     assert give(ledger, B, shard, value=np.nextafter(0.1, 1.0)) == A
     assert not ledger.complete
+    assert ledger.contested(shard)
+    assert ledger.take(C, 0.0) is None, "a judge is asked, unless there is none"
+    ledger.let_vote()
     assert ledger.take(C, 0.0) == shard
     give(ledger, C, shard)
     assert ledger.complete

@@ -173,7 +173,7 @@ def help_once(self: Scheduler, workers: Any, now: float) -> None:
 
 
 def believe_what_workers_say(
-    self: CoordinatorState, shard: Shard, reason: str, *, applied: bool = False
+    self: CoordinatorState, shard: Shard, reason: str, **more: Any
 ) -> None:
     self._close(events.Finish("failed", reason))
 

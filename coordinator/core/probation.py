@@ -1,0 +1,137 @@
+"""Who is trusted with work that a step waits for, and how others come to be.
+
+A worker is *proven* once an answer of it has been accepted. As long as nobody is, everybody gets
+real work. From then on a newcomer gets *trials*: copies of shards that proven workers compute as
+well. Its answer is compared with the shard's result, whenever it comes; a step never waits for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from coordinator.core.events import Peer
+from coordinator.core.membership import Worker
+from coordinator.core.round_ledger import Phase, RoundLedger
+from coordinator.core.work_order import WorkOrder
+from microgpt.numerics.vectors import Vector
+from microgpt.optim.reduction import Shard
+
+FORGIVEN_SECONDS = 300.0  # of good conduct, after which an earlier fall counts no more
+MOST_TRIALS = 1024  # that a worker must pass after many falls
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 60.0  # seconds before the next trial after a wrong answer
+JUDGEABLE_STEPS = 8  # for so long the weights of a trial are kept
+FAILURE = b"failure"  # what stands for an answer where a worker says that there is none
+
+
+def digest(losses: bytes, gradient: Vector) -> bytes:
+    """Tells answers for a shard apart that differ in a bit, without keeping them."""
+    return hashlib.sha256(losses + gradient.tobytes()).digest()
+
+
+@dataclass
+class Trial:
+    """A shard of ``order`` that a worker computes to show that it can.
+
+    ``said`` and ``result`` are digests, None as long as unknown: of its answer, and of what
+    counted for the shard, which ``giver`` had computed. ``order`` is None when it is too old.
+    """
+
+    worker: Worker
+    phase: Phase
+    shard: Shard
+    order: WorkOrder | None
+    said: bytes | None = None
+    result: bytes | None = None
+    giver: Peer = b""
+
+
+class Probation:
+    """Trials by their workers' peers. ``doubts``: those whose answer was not the shard's result."""
+
+    def __init__(self) -> None:
+        self._trials: dict[Peer, Trial] = {}
+        self.doubts: list[Trial] = []
+
+    # --- who is proven ---------------------------------------------------------------------------
+
+    def staff(self, workers: Mapping[Peer, Worker]) -> dict[Peer, Worker]:
+        """Who may be given work that a step waits for: the proven ones, or all if none is."""
+        proven = {peer: worker for peer, worker in workers.items() if worker.proven}
+        return proven or dict(workers)
+
+    def passed(self, worker: Worker) -> None:
+        """An answer of the worker was right."""
+        if not worker.proven:
+            worker.to_pass -= 1
+            worker.proven = worker.to_pass <= 0
+
+    def fall(self, worker: Worker, now: float) -> None:
+        """Back on probation, for longer each time."""
+        again = worker.fell_at is not None and now - worker.fell_at < FORGIVEN_SECONDS
+        worker.falls = min(2 * worker.falls, MOST_TRIALS) if again else 1
+        worker.fell_at = now
+        worker.proven, worker.to_pass = False, worker.falls
+
+    # --- trials ----------------------------------------------------------------------------------
+
+    def wants_trial(self, worker: Worker, now: float) -> bool:
+        """Whether a worker without work should be tried now."""
+        idle = not worker.in_flight and worker.peer not in self._trials
+        return idle and not worker.proven and now >= worker.rests_until
+
+    def begin(self, worker: Worker, order: WorkOrder, shard: Shard) -> None:
+        """The worker is given a trial."""
+        self._trials[worker.peer] = Trial(worker, order.phase, shard, order)
+
+    def forget(self, peer: Peer) -> None:
+        """The worker is gone or begins again."""
+        self._trials.pop(peer, None)
+
+    def awaited(self, peer: Peer, phase: Phase, shards: Iterable[Shard]) -> Trial | None:
+        """The unanswered trial of this worker, if it is one of these shards."""
+        trial = self._trials.get(peer)
+        if trial and trial.said is None and trial.phase == phase and trial.shard in shards:
+            return trial
+        return None
+
+    def answered(self, trial: Trial, said: bytes, ledger: RoundLedger, now: float) -> None:
+        """A trial's answer has come; ``ledger`` is that of the phase in hand."""
+        trial.said = said
+        if trial.phase == ledger.phase:
+            self._learn(trial, ledger)
+        self._settle(trial, now)
+
+    def decided(self, ledger: RoundLedger, now: float) -> None:
+        """Something may have got a result, or the phase is over: compare what was waiting."""
+        for trial in [t for t in self._trials.values() if t.phase == ledger.phase]:
+            self._learn(trial, ledger)
+            self._settle(trial, now)
+
+    def close(self, ledger: RoundLedger, now: float) -> None:
+        """A phase is over, and its ledger will not be kept for long."""
+        self.decided(ledger, now)
+        for trial in [*self._trials.values()]:
+            if trial.phase.step < ledger.step - JUDGEABLE_STEPS:
+                trial.order = None
+            if trial.phase == ledger.phase and trial.result is None:
+                trial.worker.in_flight.discard((trial.phase, trial.shard))
+                self.forget(trial.worker.peer)
+
+    def _learn(self, trial: Trial, ledger: RoundLedger) -> None:
+        if trial.result is None and (result := ledger.result(trial.shard)) is not None:
+            trial.result, trial.giver = digest(result.losses, result.gradient), result.peer
+
+    def _settle(self, trial: Trial, now: float) -> None:
+        worker = trial.worker
+        if trial.said is None or trial.result is None:
+            return
+        self.forget(worker.peer)
+        if trial.said == trial.result:
+            worker.pause = 0.0
+            self.passed(worker)
+            return
+        worker.pause = min(max(FIRST_PAUSE, 2 * worker.pause), LONGEST_PAUSE)
+        worker.rests_until = now + worker.pause
+        self.doubts.append(trial)
