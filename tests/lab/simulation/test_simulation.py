@@ -153,10 +153,10 @@ def ignore_who_missed_the_welcome(self: CoordinatorState, event: events.Received
         ON_RECEIVED(self, event)
 
 
-def waive_verification_at_once(self: Scheduler, workers: Any, now: float) -> None:
+def trust_everybody(self: Scheduler, workers: Any, now: float) -> None:
+    self.probation.staff = dict  # type: ignore[assignment]
+    self.ledger.waive_verification()
     DISPATCH(self, workers, now)
-    if len(workers) == 1:
-        self.ledger.waive_verification()
 
 
 def never_miss_anybody(self: CoordinatorState, event: events.Tick) -> None:
@@ -205,8 +205,8 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
     "a new connection goes unnoticed": (
         WORKER_HANDLERS, worker.state.Connected, do_nothing, [3435],
     ),
-    "verification is waived while others may still join": (
-        Scheduler, "dispatch", waive_verification_at_once, [116, 211],
+    "newcomers are trusted, and nothing is verified": (
+        Scheduler, "dispatch", trust_everybody, [127, 368],
     ),
     "a shard that two lazy workers have is given to nobody else": (
         Scheduler, "back_up_stragglers", help_once, [18, 281],
