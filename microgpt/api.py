@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from microgpt.checkpoint.format import Checkpoint, CheckpointError, load, save
 from microgpt.checkpoint.newest import load_newest
@@ -24,15 +25,11 @@ from microgpt.model import GPTConfig
 from microgpt.optim.adam import AdamConfig
 from microgpt.parameters import StateDict
 from microgpt.sampling import generate
+from microgpt.strategies import serial
+from microgpt.strategies.base import Strategy
+from microgpt.strategies.registry import DEFAULT, load_strategy, name_of, options_of
 from microgpt.support.progress import Progress
-from microgpt.training import (
-    Corpus,
-    Validation,
-    advance,
-    initial_state,
-    to_checkpoint,
-    validation_loss,
-)
+from microgpt.training import Corpus, Validation, initial_state, to_checkpoint
 
 
 @dataclass(frozen=True, repr=False)
@@ -107,26 +104,38 @@ def train(
     validation_fraction: float = 0.0,
     eval_every: int = 100,
     engine: str = ENGINES[0],
+    strategy: str | Strategy = DEFAULT,
+    strategy_options: Mapping[str, Any] | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainingResult:
     """Train in this process and return the outcome.
 
     ``data``: what ``--data`` takes (names, embedded, a path, a URL), a ``Path``, or documents.
     ``validation_fraction`` of the documents is not trained on; their loss is computed after every
-    ``eval_every`` steps and after the last. ``progress`` is called after each step with its number,
-    from 1, and its loss in nats per token.
+    ``eval_every`` steps and after the last. ``strategy`` says how results become updates: a name,
+    ``FILE.py:Class`` (with ``strategy_options``), or an object of your own (see
+    ``microgpt.strategies.base``). ``progress`` is called after each step with its number, from 1,
+    and its loss in nats per token.
     The result has the bits of ``scripts/train.py`` with the same settings. Raises ValueError for
-    settings that cannot be, DatasetError for unusable data, NonFiniteError if training diverges.
+    settings that cannot be, DatasetError for unusable data, StrategyError for an unusable strategy,
+    ArithmeticError if training diverges (NonFiniteError where a document makes it).
     """
     if eval_every < 1:
         raise ValueError(f"eval_every must be at least 1, not {eval_every}")
+    if isinstance(strategy, str):
+        strategy = load_strategy(strategy, strategy_options)
+    elif strategy_options:
+        raise ValueError("strategy_options are for a strategy given by its name")
     dataset = _load(data)
     progress_of_encoding = Progress("encoding the documents")
     corpus = Corpus(dataset.documents, seed, validation_fraction, progress_of_encoding)
     model = GPTConfig(corpus.tokenizer.vocab_size, n_layer, n_embd, n_head, block_size)
     adam = AdamConfig(learning_rate, beta1, beta2, eps)
-    config = TrainingConfig(model, adam, steps, batch_size, seed, validation_fraction)
-    return _run(config, dataset, corpus, eval_every, engine, progress)
+    config = TrainingConfig(
+        model, adam, steps, batch_size, seed, validation_fraction,
+        name_of(strategy), options_of(strategy),
+    )  # fmt: skip
+    return _run(strategy, config, dataset, corpus, eval_every, engine, progress)
 
 
 def _load(data: str | os.PathLike[str] | Iterable[str]) -> Dataset:
@@ -138,6 +147,7 @@ def _load(data: str | os.PathLike[str] | Iterable[str]) -> Dataset:
 
 
 def _run(
+    strategy: Strategy,
     config: TrainingConfig,
     dataset: Dataset,
     corpus: Corpus,
@@ -149,16 +159,16 @@ def _run(
     state = initial_state(config, corpus)
     losses: list[float] = []
     validations: list[Validation] = []
-    for step in range(config.steps):
-        result = engine.gradients(state.params, corpus.batch(step, config.batch_size))
-        state = advance(config, state, result.gradient, result.losses)
+    states = serial.run(
+        strategy, config, corpus, state, engine,
+        evaluates=lambda step: step % eval_every == 0 or step == config.steps,
+    )  # fmt: skip
+    for state in states:
         losses.append(state.losses[-1])
-        if corpus.validation and (state.step % eval_every == 0 or state.step == config.steps):
-            loss = validation_loss(engine.losses(state.params, corpus.validation))
-            validations.append(Validation(state.step, loss))
-            state = replace(state, validation=validations[-1])
+        if state.validation is not None and state.validation.step == state.step:
+            validations.append(state.validation)
         if progress is not None:
-            progress(step + 1, losses[-1])
+            progress(state.step, losses[-1])
     run = f"in-process-{config.seed}"
     fingerprint = dataset.fingerprint()
     checkpoint = to_checkpoint(config, state, corpus.tokenizer, fingerprint, run)

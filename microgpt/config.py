@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.optim.adam import AdamConfig
@@ -17,9 +18,14 @@ MAX_BATCH = 1 << 20
 MAX_SEED = 2**64 - 1  # the largest number that msgpack can hold
 MAX_PARAMETERS = 33_000_000  # a message has at most 256 MiB; see messages.py
 MAX_LAYERS = 5_000  # a checkpoint has at most 100,000 entries, 18 for a layer; see checkpoint.py
+MAX_OPTIONS = 100  # of a strategy
+MAX_TEXT = 5_000  # letters of its name, which may be the path of a file, and of an option
 
 #: From where to where the whole numbers of a training lie.
 BOUNDS = {"steps": (1, MAX_STEPS), "batch_size": (1, MAX_BATCH), "seed": (0, MAX_SEED)}
+
+#: The value of an option of a strategy.
+Option: TypeAlias = int | float | bool | str
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,8 @@ class TrainingConfig:
 
     ``steps`` is the number of updates, ``batch_size`` the number of documents in each.
     ``validation_fraction``, in [0, 1), is the share of the documents that is never trained on.
+    ``strategy`` (a name, or ``FILE.py:Class``) says how results become updates, with all its
+    options; see ``microgpt.strategies``.
     """
 
     model: GPTConfig
@@ -36,6 +44,8 @@ class TrainingConfig:
     batch_size: int = 32
     seed: int = 42
     validation_fraction: float = 0.0
+    strategy: str = "sync"
+    strategy_options: Mapping[str, Option] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for name, (least, most) in BOUNDS.items():
@@ -47,6 +57,8 @@ class TrainingConfig:
         check_size(self.model)
         fraction = checked_fraction(self.validation_fraction)
         object.__setattr__(self, "validation_fraction", fraction)
+        check_strategy(self.strategy, self.strategy_options)
+        object.__setattr__(self, "strategy_options", dict(self.strategy_options))
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain maps, for records, messages and checkpoints."""
@@ -57,6 +69,8 @@ class TrainingConfig:
             "batch_size": self.batch_size,
             "seed": self.seed,
             "validation_fraction": self.validation_fraction,
+            "strategy": self.strategy,
+            "strategy_options": dict(self.strategy_options),
         }
 
     @classmethod
@@ -85,6 +99,28 @@ def check_size(model: GPTConfig) -> None:
             f"a model of {size:,} parameters is too large: at most {MAX_PARAMETERS:,} can be sent "
             "to workers; take a smaller n_embd, n_layer or block_size"
         )
+
+
+def check_strategy(name: Any, options: Any) -> None:
+    """Raise ValueError for the name or options of a strategy that no file could hold."""
+    if not _is_text(name) or not name:
+        raise ValueError("strategy must be a name, or FILE.py:Class")
+    if not isinstance(options, Mapping) or len(options) > MAX_OPTIONS:
+        raise ValueError(f"strategy_options must be a map of at most {MAX_OPTIONS} entries")
+    for key, value in options.items():
+        if not _is_text(key) or not key.isidentifier():
+            raise ValueError("strategy_options must have names of fields as keys")
+        whole = isinstance(value, int) and -(2**63) <= value < 2**64  # what msgpack can hold
+        number = whole or (isinstance(value, float) and math.isfinite(value))
+        if not number and not _is_text(value):
+            raise ValueError(f"strategy_options: {key} must be a finite number, a bool or a text")
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a text of a usual length that can be written: half a surrogate pair cannot."""
+    if not isinstance(value, str) or len(value) > MAX_TEXT:
+        return False
+    return value.encode("utf-8", "replace").decode() == value
 
 
 def checked_fraction(fraction: Any) -> float:

@@ -171,7 +171,7 @@ def to_checkpoint(
     weights, m, v = (vector_to_bytes(vector) for vector in (state.params, state.m, state.v))
     return Checkpoint(
         config, tokenizer, data, run, state.step, weights, m, v, state.rng_state,
-        state.losses, state.validation,
+        state.losses, state.validation, next_document=state.next_document,
     )  # fmt: skip
 
 
@@ -181,8 +181,7 @@ def from_checkpoint(checkpoint: Checkpoint) -> TrainingState:
         vector_from_bytes(part)
         for part in (checkpoint.weights, checkpoint.adam_m, checkpoint.adam_v)
     )
-    used = checkpoint.step * checkpoint.training.batch_size
     return TrainingState(
         checkpoint.step, params, m, v, checkpoint.rng_state, checkpoint.losses,
-        checkpoint.validation, used,
+        checkpoint.validation, checkpoint.next_document,
     )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,14 +12,9 @@ from microgpt.checkpoint.format import Checkpoint
 from microgpt.config import TrainingConfig
 from microgpt.engine.scalar import ScalarEngine
 from microgpt.model import GPTConfig
-from microgpt.training import (
-    Corpus,
-    Validation,
-    advance,
-    initial_state,
-    to_checkpoint,
-    validation_loss,
-)
+from microgpt.strategies import serial
+from microgpt.strategies.sync import Sync
+from microgpt.training import Corpus, initial_state, to_checkpoint
 from tests.processes import NAMES, TINY, Lab
 
 Reference = Callable[..., Checkpoint]
@@ -61,13 +55,11 @@ def reference() -> Reference:
         config = TrainingConfig(
             model, steps=steps, batch_size=batch_size, validation_fraction=validation_fraction
         )
-        state, engine = initial_state(config, corpus), ScalarEngine(model)
-        while state.step < steps:
-            result = engine.gradients(state.params, corpus.batch(state.step, batch_size))
-            state = advance(config, state, result.gradient, result.losses)
-        if corpus.validation:
-            loss = validation_loss(engine.losses(state.params, corpus.validation))
-            state = replace(state, validation=Validation(steps, loss))
+        start, engine = initial_state(config, corpus), ScalarEngine(model)
+        states = serial.run(
+            Sync(), config, corpus, start, engine, evaluates=lambda step: step == steps
+        )
+        (*_, state) = states
         return to_checkpoint(config, state, corpus.tokenizer, {}, "")
 
     return compute

@@ -35,6 +35,7 @@ def make_tiny(documents: Sequence[str] = NAMES, n_layer: int = 1) -> Checkpoint:
         to_bytes([x * x for x in v]),
         (version, words, gauss_next),
         (3.25, 3.125, 3.0, 2.875, 2.8125),
+        next_document=20,
     )
 
 

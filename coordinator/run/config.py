@@ -13,6 +13,7 @@ from coordinator.checkpointing.retention import Retention
 from microgpt.config import BOUNDS, TrainingConfig
 from microgpt.model import GPTConfig
 from microgpt.optim.adam import AdamConfig
+from microgpt.strategies.registry import DEFAULT
 from microgpt.support.cli import MAX_SECONDS, Number, UserError, Whole, option
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -177,6 +178,11 @@ def check_resumed(settings: Settings, explicit: set[str], saved: TrainingConfig)
     ``explicit`` names the flags that the user set. Raises UserError where one of them contradicts
     the checkpoint.
     """
+    if saved.strategy != DEFAULT:
+        raise UserError(
+            f"the checkpoint was trained with the strategy {saved.strategy}, which the coordinator "
+            "does not know: microgpt.train does"
+        )
     plain = saved.to_dict()
     trained_with = {**plain, **plain["model"], **plain["adam"]}
     for name in sorted(explicit & trained_with.keys() - {"steps"}):

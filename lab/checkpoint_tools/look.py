@@ -58,6 +58,7 @@ def describe(loaded: Checkpoint) -> dict[str, Any]:
     return {
         "run": loaded.run,
         "step": loaded.step,
+        "next_document": loaded.next_document,
         "num_params": loaded.num_params,
         "params_sha256": loaded.params_sha256,
         "state_sha256": loaded.state_sha256,

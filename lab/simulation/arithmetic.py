@@ -20,14 +20,9 @@ from microgpt.numerics.vectors import Vector, vector_from_map, vector_to_map
 from microgpt.optim.reduction import tree_sum
 from microgpt.parameters import to_bytes
 from microgpt.protocol import messages
-from microgpt.training import (
-    Corpus,
-    TrainingState,
-    Validation,
-    advance,
-    initial_state,
-    validation_loss,
-)
+from microgpt.strategies import serial
+from microgpt.strategies.sync import Sync
+from microgpt.training import Corpus, TrainingState, initial_state
 from worker.state import Job
 
 STAND_IN = "stand-in"
@@ -95,6 +90,24 @@ def stand_in(params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradien
     return ShardGradient(tuple(losses), tree_sum(gradients))
 
 
+class DocumentByDocument:
+    """An engine that is asked for one document at a time, so that no sum is left to it."""
+
+    def __init__(self, compute: Compute, block_size: int) -> None:
+        self._compute = compute
+        self._last = block_size + 1  # what lies behind it is not sent
+
+    def gradients(self, params: Vector, documents: Sequence[Sequence[int]], /) -> ShardGradient:
+        """Losses of the documents, and the tree sum of their gradients."""
+        each = [self._compute(params, [document[: self._last]]) for document in documents]
+        losses = tuple(result.losses[0] for result in each)
+        return ShardGradient(losses, tree_sum([result.gradient for result in each]))
+
+    def losses(self, params: Vector, documents: Sequence[Sequence[int]], /) -> Sequence[float]:
+        """Losses of the documents."""
+        return self.gradients(params, documents).losses
+
+
 @cache
 def reference_run(steps: int, batch_size: int, engine: str, eval_every: int = 0) -> ReferenceRun:
     """A training of this size on a tiny model, with the quiet run computed without a network.
@@ -107,19 +120,13 @@ def reference_run(steps: int, batch_size: int, engine: str, eval_every: int = 0)
     model = GPTConfig(corpus.tokenizer.vocab_size, 1, width, 1, 4)
     config = TrainingConfig(model, steps=steps, batch_size=batch_size, validation_fraction=held_out)
     compute = stand_in if engine == STAND_IN else make_engine(engine, model).gradients
-    states = [initial_state(config, corpus)]
-    last = model.block_size + 1  # what lies behind it is not sent
-    for step in range(steps):
-        documents = [document[:last] for document in corpus.batch(step, batch_size)]
-        results = [compute(states[-1].params, [document]) for document in documents]
-        losses = [result.losses[0] for result in results]
-        total = tree_sum([result.gradient for result in results])
-        after = advance(config, states[-1], total, losses)
-        if eval_every and (after.step % eval_every == 0 or after.step == steps):
-            held = [compute(after.params, [x[:last]]).losses[0] for x in corpus.validation]
-            after = replace(after, validation=Validation(after.step, validation_loss(held)))
-        states.append(after)
-    return ReferenceRun(config, corpus, Calculator(compute, model), tuple(states))
+    start = initial_state(config, corpus)
+    one_by_one = DocumentByDocument(compute, model.block_size)
+    states = serial.run(
+        Sync(), config, corpus, start, one_by_one,
+        evaluates=lambda step: step % max(1, eval_every) == 0 or step == steps,
+    )  # fmt: skip
+    return ReferenceRun(config, corpus, Calculator(compute, model), (start, *states))
 
 
 def same_state(one: TrainingState, other: TrainingState) -> bool:
@@ -129,6 +136,6 @@ def same_state(one: TrainingState, other: TrainingState) -> bool:
     numbers = ((one.params, other.params), (one.m, other.m), (one.v, other.v))
     plain = replace(one, params=other.params, m=other.m, v=other.v)
     return all(a.tobytes() == b.tobytes() for a, b in numbers) and (
-        (plain.step, plain.rng_state, plain.losses, plain.validation)
-        == (other.step, other.rng_state, other.losses, other.validation)
+        (plain.step, plain.rng_state, plain.losses, plain.validation, plain.next_document)
+        == (other.step, other.rng_state, other.losses, other.validation, other.next_document)
     )

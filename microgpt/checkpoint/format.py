@@ -15,7 +15,7 @@ import random
 import stat
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import msgpack
@@ -71,6 +71,7 @@ RNG_WORDS = 625  # of the Mersenne Twister: 624 words of state and the position
 _WORDS = struct.Struct(f"<{RNG_WORDS}I")
 #: Entries of all lists and maps of a body together: some bytes must not become gigabytes.
 MAX_ENTRIES = 100_000
+MAX_DOCUMENT = 2**63 - 1  # the place of the next document
 MAX_REASON = 300  # letters of an error
 
 #: What is raised where a body is not made as expected.
@@ -83,8 +84,17 @@ def _hold_nothing_out(body: Any) -> Any:
     return {**body, "training": training, "validation": None}
 
 
+def _train_in_step(body: Any) -> Any:
+    """Version 3 knows strategies, and which documents they have used up: ``sync`` all, in order."""
+    training = {**body["training"], "strategy": "sync", "strategy_options": {}}
+    step, batch_size = body["step"], training["batch_size"]
+    if type(step) is not int or type(batch_size) is not int:  # the product could be anything
+        raise ValueError("the step or the batch size is not a whole number")
+    return {**body, "training": training, "next_document": step * batch_size}
+
+
 #: What makes a body of the next version of each older one.
-MIGRATIONS: dict[int, Callable[[Any], Any]] = {1: _hold_nothing_out}
+MIGRATIONS: dict[int, Callable[[Any], Any]] = {1: _hold_nothing_out, 2: _train_in_step}
 
 #: What ``random.Random.getstate`` returns.
 RngState: TypeAlias = tuple[int, tuple[int, ...], float | None]
@@ -103,8 +113,9 @@ class Checkpoint:
 
     ``weights``, ``adam_m`` and ``adam_v`` are canonical flat vectors as little-endian binary64.
     ``losses`` are the batch losses of the last steps, newest last, and ``validation`` the newest
-    one of the held-out documents. ``data`` is the fingerprint of the data set, ``run`` the id of
-    the run that wrote the file.
+    one of the held-out documents. ``next_document``: how many documents have been used up, which
+    is where the next one begins in their endless repetition. ``data`` is the fingerprint of the
+    data set, ``run`` the id of the run that wrote the file.
     """
 
     training: TrainingConfig
@@ -118,6 +129,7 @@ class Checkpoint:
     rng_state: RngState
     losses: tuple[float, ...] = ()
     validation: Validation | None = None
+    next_document: int = field(kw_only=True)
 
     def __repr__(self) -> str:
         where = f"step {self.step} of {self.training.steps}"
@@ -140,11 +152,16 @@ class Checkpoint:
 
     @property
     def state_sha256(self) -> str:
-        """Digest of all that decides the future: weights, Adam's m and v, step, generator."""
+        """Digest of all that decides the future: weights, Adam's m and v, step, generator.
+
+        And the next document, where it is not the one that ``sync`` has after as many steps.
+        """
         step = self.step.to_bytes(8, "little")
         gauss = self.rng_state[2]
         rng = _pack_words(self.rng_state[1]) + (b"" if gauss is None else gauss.hex().encode())
-        return sha256(self.weights, self.adam_m, self.adam_v, step, rng)
+        usual = self.next_document == self.step * self.training.batch_size
+        used = b"" if usual else self.next_document.to_bytes(8, "little")
+        return sha256(self.weights, self.adam_m, self.adam_v, step, rng, used)
 
     def state_dict(self) -> StateDict:
         """The weights as ``{name: rows of floats}``."""
@@ -182,6 +199,7 @@ def to_body(checkpoint: Checkpoint) -> dict[str, Any]:
         "data": dict(checkpoint.data),
         "run": checkpoint.run,
         "step": checkpoint.step,
+        "next_document": checkpoint.next_document,
         "weights": split_bytes(checkpoint.weights, shapes),
         "adam_m": split_bytes(checkpoint.adam_m, shapes),
         "adam_v": split_bytes(checkpoint.adam_v, shapes),
@@ -226,6 +244,9 @@ def _read_body(body: Any) -> Checkpoint:
     step, run, data, losses = body["step"], body["run"], body["data"], body["losses"]
     if type(step) is not int or not 0 <= step <= MAX_STEPS:
         raise ValueError("the step is not a whole number, or beyond any training")
+    next_document = body["next_document"]
+    if type(next_document) is not int or not 0 <= next_document <= MAX_DOCUMENT:
+        raise ValueError("the next document is not a whole number, or beyond any training")
     if not _is_text(run) or not isinstance(data, dict) or not isinstance(losses, list):
         raise ValueError("the run, the data's fingerprint or the losses are of another type")
     if not all(_is_text(k) and (_is_text(v) or _is_integer(v)) for k, v in data.items()):
@@ -241,8 +262,9 @@ def _read_body(body: Any) -> Checkpoint:
         raise ValueError("the alphabet does not fit the model")
     rng_state, validation = _read_rng(body["rng"]), _read_validation(body["validation"], step)
     return Checkpoint(
-        training, tokenizer, data, run, step, weights, m, v, rng_state, tuple(losses), validation
-    )
+        training, tokenizer, data, run, step, weights, m, v, rng_state, tuple(losses), validation,
+        next_document=next_document,
+    )  # fmt: skip
 
 
 def _is_text(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import importlib.util
 import sys
 from collections.abc import Mapping
@@ -49,6 +50,19 @@ def options_of(strategy: Strategy) -> dict[str, Any]:
     return dataclasses.asdict(strategy)  # type: ignore[call-overload, no-any-return]  # checked
 
 
+def name_of(strategy: Strategy) -> str:
+    """The name by which ``load_strategy`` finds the class again, in whichever folder it is called.
+
+    A class that stands in no file (but in a notebook's cell, say) will not be found.
+    """
+    kind = type(strategy)
+    for name, known in STRATEGIES.items():
+        if kind is known:
+            return name
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return f"{Path(file).resolve() if file else kind.__module__}:{kind.__qualname__}"
+
+
 def parse_options(texts: tuple[str, ...]) -> dict[str, str]:
     """``("bound=4",)`` as ``{"bound": "4"}``. Raises StrategyError for anything else."""
     parsed = {}
@@ -88,7 +102,8 @@ def from_file(spec: str) -> type[Strategy]:
     path = Path(file)
     if not path.is_file():
         raise StrategyError(f"--strategy {spec}: there is no file {file!r}")
-    module_spec = importlib.util.spec_from_file_location("microgpt_user_strategy", path)
+    module_name = "microgpt_strategy_" + hashlib.sha256(bytes(path.resolve())).hexdigest()
+    module_spec = importlib.util.spec_from_file_location(module_name, path)
     if module_spec is None or module_spec.loader is None:
         raise StrategyError(f"--strategy {spec}: {file!r} is no Python file")
     module = importlib.util.module_from_spec(module_spec)

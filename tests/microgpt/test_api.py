@@ -20,7 +20,9 @@ from microgpt.loss_curve import in_words, loss_curve
 from microgpt.model import GPTConfig
 from microgpt.parameters import from_bytes
 from microgpt.sampling import generate
+from microgpt.strategies.base import StrategyError
 from microgpt.training import Corpus
+from tests.strategies_of_users import EverySecond
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["anna", "bob", "carla", "dora", "emil"]
@@ -196,3 +198,28 @@ def test_importing_the_library_loads_no_numpy() -> None:
 def test_a_config_made_by_hand_is_checked() -> None:
     with pytest.raises(ValueError, match="block_size must be a whole number"):
         GPTConfig(27, block_size=0)
+
+
+def test_a_strategy_of_a_file_is_trained_with_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = ROOT / "tests/strategies_of_users.py"
+    result = train(strategy=f"{file}:EverySecond", strategy_options={"every": "3"})
+    training = result.checkpoint.training
+    assert (training.strategy, training.strategy_options) == (f"{file}:EverySecond", {"every": 3})
+    assert (result.checkpoint.step, result.checkpoint.next_document) == (4, 15)
+    assert result.checkpoint.state_sha256 == train(strategy=EverySecond(3)).checkpoint.state_sha256
+    assert result.checkpoint.state_sha256 != train().checkpoint.state_sha256
+    monkeypatch.chdir(file.parent)
+    there = train(strategy="strategies_of_users.py:EverySecond", strategy_options={"every": 3})
+    assert there.checkpoint == result.checkpoint
+    given = train(strategy=EverySecond(3)).checkpoint.training
+    assert given == training
+    assert train(strategy="sync").checkpoint == train().checkpoint
+
+
+def test_a_strategy_that_cannot_be_is_one_sentence() -> None:
+    with pytest.raises(StrategyError, match="did you mean sync"):
+        train(strategy="sinc")
+    with pytest.raises(ValueError, match="given by its name"):
+        train(strategy=EverySecond(), strategy_options={"every": 3})

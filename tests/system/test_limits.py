@@ -40,8 +40,9 @@ def saved(config: TrainingConfig, step: int = 0) -> checkpoint_format.Checkpoint
     version, words, gauss = random.Random(1).getstate()
     data: dict[str, str | int] = {"name": "x"}
     return checkpoint_format.Checkpoint(
-        config, Tokenizer("ab"), data, "run", step, zeros, zeros, zeros, (version, words, gauss)
-    )
+        config, Tokenizer("ab"), data, "run", step, zeros, zeros, zeros, (version, words, gauss),
+        next_document=min(step * config.batch_size, checkpoint_format.MAX_DOCUMENT),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,12 @@ def only_error(done: subprocess.CompletedProcess[str]) -> str:
         (lambda d: d + b"\0", Problem.DAMAGED),
         (lambda d: d[:500] + bytes([d[500] ^ 1]) + d[501:], Problem.DAMAGED),
         (lambda d: msgpack.packb({**msgpack.unpackb(d), "version": 0}), Problem.DAMAGED),
-        (lambda d: msgpack.packb({**msgpack.unpackb(d), "version": 3}), Problem.NEWER),
+        (
+            lambda d: msgpack.packb(
+                {**msgpack.unpackb(d), "version": checkpoint_format.VERSION + 1}
+            ),
+            Problem.NEWER,
+        ),
         (
             lambda d: msgpack.packb({"format": checkpoint_format.FORMAT, "version": 9}),
             Problem.NEWER,

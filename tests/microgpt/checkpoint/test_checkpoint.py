@@ -37,7 +37,7 @@ def make(step: int = 3) -> Checkpoint:
     model = GPTConfig(tokenizer.vocab_size, n_embd=4, n_head=2, block_size=4)
     config = TrainingConfig(model, steps=10, batch_size=2, seed=7, validation_fraction=0.25)
     rng = random.Random(7)
-    blank = Checkpoint(config, tokenizer, {}, "", 0, b"", b"", b"", (3, (), None))
+    blank = Checkpoint(config, tokenizer, {}, "", 0, b"", b"", b"", (3, (), None), next_document=0)
     count = num_params(blank.shapes)
     weights, m, v = (to_bytes([rng.gauss(0, 1) for _ in range(count)]) for _ in range(3))
     v = to_bytes([x * x for x in from_bytes(v)])
@@ -46,8 +46,9 @@ def make(step: int = 3) -> Checkpoint:
     data: dict[str, str | int] = {"name": "names", "sha256": "0" * 64, "documents": 5, "bytes": 30}
     losses, validation = (2.5, 2.25), Validation(2, 2.375)
     return Checkpoint(
-        config, tokenizer, data, "run", step, weights, m, v, state, losses, validation
-    )
+        config, tokenizer, data, "run", step, weights, m, v, state, losses, validation,
+        next_document=2 * step,
+    )  # fmt: skip
 
 
 SAVED = make()
@@ -76,12 +77,18 @@ def test_the_generator_goes_on_where_it_stood() -> None:
     assert [again.gauss(0, 1) for _ in range(5)] == [rng.gauss(0, 1) for _ in range(5)]
 
 
-@pytest.mark.parametrize("part", ["weights", "adam_m", "adam_v", "step", "rng_state"])
+@pytest.mark.parametrize(
+    "part", ["weights", "adam_m", "adam_v", "step", "rng_state", "next_document"]
+)
 def test_the_state_digest_covers_each_part(part: str) -> None:
     flipped = bytearray(SAVED.weights)
     flipped[-1] ^= 1
     version, words, gauss = SAVED.rng_state
-    new: dict[str, Any] = {"step": 4, "rng_state": (version, (words[0] ^ 1, *words[1:]), gauss)}
+    new: dict[str, Any] = {
+        "step": 4,
+        "next_document": 7,
+        "rng_state": (version, (words[0] ^ 1, *words[1:]), gauss),
+    }
     other = replace(SAVED, **{part: new.get(part, bytes(flipped))})
     assert other.state_sha256 != SAVED.state_sha256
     assert (other.params_sha256 != SAVED.params_sha256) == (part == "weights")
@@ -242,7 +249,7 @@ def test_a_body_with_any_value_in_any_place(data: st.DataObject) -> None:
         place: Any = body
         while True:
             key = data.draw(st.sampled_from(sorted(place)))
-            if not isinstance(place[key], dict) or data.draw(st.booleans()):
+            if not isinstance(place[key], dict) or not place[key] or data.draw(st.booleans()):
                 break
             place = place[key]
         place[key] = data.draw(values)

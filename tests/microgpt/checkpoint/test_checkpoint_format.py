@@ -6,7 +6,7 @@ import hashlib
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from microgpt.checkpoint import container
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.checkpoint.container import BEGINNING
 from microgpt.checkpoint.export import FORMATS
-from microgpt.checkpoint.format import Checkpoint, Problem, Validation
+from microgpt.checkpoint.format import Checkpoint, CheckpointError, Problem, Validation
 from microgpt.engine.scalar import ScalarEngine
 from microgpt.parameters import from_bytes
-from microgpt.training import Corpus, advance, from_checkpoint, to_checkpoint
+from microgpt.strategies import serial
+from microgpt.strategies.sync import Sync
+from microgpt.training import Corpus, from_checkpoint, to_checkpoint
 from tests.processes import ROOT
 from tests.tiny import make_tiny
 
@@ -76,7 +78,7 @@ def test_the_shell_is_as_described(made: Checkpoint) -> None:
     by_hand = (
         b"\x84"
         + b"\xa6format" + b"\xb3microgpt-checkpoint"
-        + b"\xa7version" + b"\x02"
+        + b"\xa7version" + b"\x03"
         + b"\xa6sha256" + b"\xd9\x40" + hashlib.sha256(body).hexdigest().encode()
         + b"\xa4body" + head + body
     )  # fmt: skip
@@ -104,43 +106,131 @@ def test_the_body_is_as_described(made: Checkpoint) -> None:
     assert from_bytes(body["weights"]["wte"])[0] == made.state_dict()["wte"][0][0]
 
 
-OLD = ROOT / "tests/data/format-1.msgpack"
-OLD_EXPORT = OLD.with_suffix(".json")
+@dataclass(frozen=True)
+class Old:
+    """A checkpoint after step 3 of 6 and an export of it, written when its format was the newest.
+
+    ``after_3`` and ``after_6``: digests of the state in the file and of the end of its training,
+    written down with that format.
+    """
+
+    version: int
+    after_3: str
+    after_6: str
+    held_out: float
+    validation: Validation | None
+    samples: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        return ROOT / f"tests/data/format-{self.version}.msgpack"
+
+
 OLD_DOCUMENTS = ("anna", "bob", "carla", "dora", "emil", "fay", "gus")
-#: Digests of the state in the file and of the end of its training, written down with format 1.
-AFTER_3 = "67e671b069f43ce3f33a2b33e6f0a99e55f8ff134784e2dbe00b809a5b67273d"
-AFTER_6 = "1fcc62843c77261f182fc8bccb85f7be3441c6e70d2c7df177620bb860772ba7"
+OLD = [
+    Old(
+        1,
+        "67e671b069f43ce3f33a2b33e6f0a99e55f8ff134784e2dbe00b809a5b67273d",
+        "1fcc62843c77261f182fc8bccb85f7be3441c6e70d2c7df177620bb860772ba7",
+        0.0,
+        None,
+        ("g", "sedn", "brs", "mco", "cmm"),
+    ),
+    Old(
+        2,
+        "63803d797804c93ded524e589fdb121a8d9a9956a4e90c0d161ea5c9c7ae9941",
+        "65d1cb8cd42cb0edd0a88643444414e7009d207afe956e8fc83a082112051821",
+        0.3,
+        Validation(3, 2.826183025958397),
+        ("g", "sedn", "brs", "lco", "cmm"),
+    ),
+]
+each_old = pytest.mark.parametrize("old", OLD, ids=lambda old: f"format-{old.version}")
 
 
-def test_a_file_of_format_1_is_read_and_saved_as_format_2(tmp_path: Path) -> None:
-    old = checkpoint_format.load(OLD)
-    assert msgpack.unpackb(OLD.read_bytes())["version"] == 1
-    assert (old.step, old.state_sha256, old.validation) == (3, AFTER_3, None)
-    assert old.training.validation_fraction == 0.0
-    assert microgpt.sample(old, 5, temperature=1.0) == ["g", "sedn", "brs", "mco", "cmm"]
-    checkpoint_format.save(tmp_path / "c", old)
-    assert msgpack.unpackb((tmp_path / "c").read_bytes())["version"] == 2
-    assert checkpoint_format.load(tmp_path / "c") == old == FORMATS["json"].read(str(OLD_EXPORT))
+@each_old
+def test_a_file_of_an_old_format_is_read_and_saved_as_format_3(old: Old, tmp_path: Path) -> None:
+    loaded = checkpoint_format.load(old.path)
+    assert msgpack.unpackb(old.path.read_bytes())["version"] == old.version
+    assert (loaded.step, loaded.next_document) == (3, 9)
+    assert (loaded.state_sha256, loaded.validation) == (old.after_3, old.validation)
+    assert loaded.training.validation_fraction == old.held_out
+    assert (loaded.training.strategy, loaded.training.strategy_options) == ("sync", {})
+    assert tuple(microgpt.sample(loaded, 5, temperature=1.0)) == old.samples
+    checkpoint_format.save(tmp_path / "c", loaded)
+    assert msgpack.unpackb((tmp_path / "c").read_bytes())["version"] == 3
+    exported = FORMATS["json"].read(str(old.path.with_suffix(".json")))
+    assert checkpoint_format.load(tmp_path / "c") == loaded == exported
 
 
-def test_a_training_goes_on_from_a_file_of_format_1_with_the_same_bits() -> None:
-    old = checkpoint_format.load(OLD)
-    config, state = old.training, from_checkpoint(old)
+@each_old
+def test_a_training_goes_on_from_an_old_file_with_the_same_bits(old: Old) -> None:
+    loaded = checkpoint_format.load(old.path)
+    config, state = loaded.training, from_checkpoint(loaded)
     corpus = Corpus(OLD_DOCUMENTS, config.seed, config.validation_fraction)
     engine = ScalarEngine(config.model)
-    while state.step < config.steps:
-        result = engine.gradients(state.params, corpus.batch(state.step, config.batch_size))
-        state = advance(config, state, result.gradient, result.losses)
-    after = to_checkpoint(config, state, corpus.tokenizer, old.data, old.run)
-    assert after.state_sha256 == AFTER_6
+    (*_, last) = serial.run(Sync(), config, corpus, state, engine)
+    after = to_checkpoint(config, last, corpus.tokenizer, loaded.data, loaded.run)
+    assert after.state_sha256 == old.after_6
 
 
-def test_the_reader_of_the_page_reads_format_1(tmp_path: Path) -> None:
-    assert read_with_the_page(OLD, tmp_path).stdout.startswith("after step 3 with ")
+@each_old
+def test_the_reader_of_the_page_reads_old_formats(old: Old, tmp_path: Path) -> None:
+    assert read_with_the_page(old.path, tmp_path).stdout.startswith("after step 3 with ")
+
+
+@pytest.mark.parametrize("wrong", [{"step": [1]}, {"training": {"batch_size": "7"}}, {}])
+def test_an_old_body_without_whole_numbers_is_refused(wrong: dict[str, Any]) -> None:
+    body = msgpack.unpackb(msgpack.unpackb(OLD[1].path.read_bytes())["body"])
+    training = {**body["training"], **wrong.get("training", {})}
+    changed = {**body, **wrong, "training": training}
+    if not wrong:
+        del changed["step"]
+    with pytest.raises(CheckpointError, match=r"is not a whole number|has no 'step'"):
+        checkpoint_format.from_body(changed, "FILE", 2)
+
+
+def test_strategy_and_next_document_are_kept(made: Checkpoint) -> None:
+    training = replace(
+        made.training,
+        strategy="/somewhere/mine.py:Mine",
+        strategy_options={"bound": 3, "decay": 0.5, "loud": True, "name": "x"},
+    )
+    other = replace(made, training=training, next_document=77)
+    again = checkpoint_format.decode(checkpoint_format.encode(other), "FILE")
+    assert again == other
+    assert from_checkpoint(again).next_document == 77
+    assert other.state_sha256 != made.state_sha256
+    assert replace(other, next_document=20).state_sha256 == made.state_sha256
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("strategy", 7),
+        ("strategy", ""),
+        ("strategy", "x" * 5_001),
+        ("strategy_options", [["a", 1]]),
+        ("strategy_options", {"a": [1]}),
+        ("strategy_options", {"a b": 1}),
+        ("strategy_options", {"a": float("inf")}),
+        ("strategy_options", {f"a{n}": n for n in range(101)}),
+        ("next_document", -1),
+        ("next_document", True),
+        ("next_document", 2**63),
+    ],
+)
+def test_no_strategy_and_no_next_document(made: Checkpoint, entry: str, value: Any) -> None:
+    body = checkpoint_format.to_body(made)
+    (body if entry in body else body["training"])[entry] = value
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint_format.from_body(body, "FILE")
+    assert entry.replace("_", " ") in str(caught.value).replace("_", " ")
+    assert len(str(caught.value)) < 400
 
 
 def test_files_of_older_versions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A later program, in which ``step`` has another name since version 4."""
+    """A later program, in which ``step`` has another name since version 5."""
     old = checkpoint_format.encode(make_tiny())
 
     def rename(body: Any) -> Any:
@@ -150,10 +240,10 @@ def test_files_of_older_versions_are_read(monkeypatch: pytest.MonkeyPatch) -> No
         return {"steps_done": body["step"], **body}
 
     for module in (checkpoint_format, container):
-        monkeypatch.setattr(module, "VERSION", 4)
-    monkeypatch.setattr(checkpoint_format, "MIGRATIONS", {2: unchanged, 3: rename})
+        monkeypatch.setattr(module, "VERSION", 5)
+    monkeypatch.setattr(checkpoint_format, "MIGRATIONS", {3: unchanged, 4: rename})
     assert checkpoint_format.decode(old, "FILE") == make_tiny()
-    monkeypatch.setattr(checkpoint_format, "MIGRATIONS", {2: rename, 3: rename})
+    monkeypatch.setattr(checkpoint_format, "MIGRATIONS", {3: rename, 4: rename})
     with pytest.raises(checkpoint_format.CheckpointError, match="it has no 'steps_done'"):
         checkpoint_format.decode(old, "FILE")
 
