@@ -394,7 +394,13 @@ class CoordinatorState:
         trial = doubts[-1] if doubts else None
         doubts.clear()
         if free and trial and trial.order and trial.worker.peer in self.workers:
-            reason = f"{trial.worker.name}, which is on probation, has given another answer"
+            names = [self._membership.name(trial.giver), trial.worker.name]
+            reason = (
+                f"{names[0]} and {names[1]} gave different answers for "
+                f"{place(trial.phase, trial.shard)}: one of them is broken"
+            )
+            step = trial.phase.step
+            self._out.note("difference", reason, warning=True, workers=names, step=step)
             self._case = Case(trial.phase, trial.shard, reason, False, trial)
             self._judged_trial = self._now
             self._note_case(trial.phase, trial.shard, reason)

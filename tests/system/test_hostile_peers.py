@@ -299,7 +299,7 @@ def test_strangers_leave_files_for_checkpoints(monkeypatch: pytest.MonkeyPatch) 
 LIAR = """
 import sys
 from dataclasses import replace
-from microgpt import cli
+from microgpt.support import cli
 from microgpt.engine.scalar import ScalarEngine
 
 honest = ScalarEngine.gradients
