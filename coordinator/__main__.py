@@ -25,7 +25,7 @@ from coordinator.run.config import DEFAULT_BIND, Settings, coordinator_options
 from coordinator.run.directory_owner import OwnedRunDir, RunDirectoryError, check_free, find_run_dir
 from coordinator.run.prepare import prepare, prepare_adam
 from microgpt.checkpoint.format import CheckpointError
-from microgpt.data.dataset import DatasetError
+from microgpt.data.documents import DatasetError
 from microgpt.support import cli
 from microgpt.support.cli import UserError, option
 

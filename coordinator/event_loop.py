@@ -2,6 +2,8 @@
 
 Polls, decodes, hands events to ``CoordinatorState`` and performs the actions it returns. Makes no
 decisions of its own.
+
+Longer than 300 lines because each action and each report has its few lines here.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from typing import Any
 from microgpt.checkpoint.format import Checkpoint, CheckpointError, load, save
 from microgpt.checkpoint.newest import load_newest
 from microgpt.config import TrainingConfig
-from microgpt.data.dataset import Dataset, from_documents, load_dataset
+from microgpt.data.dataset import load_dataset
+from microgpt.data.documents import Dataset, from_documents
 from microgpt.engine import ENGINES, make_engine
 from microgpt.loss_curve import in_words, loss_curve
 from microgpt.model import GPTConfig

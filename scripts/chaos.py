@@ -1,4 +1,4 @@
-"""Train under fire with real processes, and end with the bits of a quiet run."""
+"""Train through faults with real processes, and end with the bits of a quiet run."""
 
 from __future__ import annotations
 

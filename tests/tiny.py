@@ -10,7 +10,8 @@ from pathlib import Path
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.checkpoint.format import Checkpoint
 from microgpt.config import TrainingConfig
-from microgpt.data.dataset import from_documents, load_dataset
+from microgpt.data.dataset import load_dataset
+from microgpt.data.documents import from_documents
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.parameters import init_parameters, to_bytes
 from microgpt.tokenizer import Tokenizer

@@ -1,7 +1,7 @@
 """All decisions of a worker: an event and the time in, actions out. No I/O, no clock, no numbers.
 
 A worker offers itself until it is welcomed, computes what it is given in the order in which it
-came, and says that it is alive in between. A coordinator that comes back in another life welcomes
+came, and says that it is alive in between. A coordinator that comes back in another epoch welcomes
 it anew.
 """
 
@@ -175,7 +175,7 @@ class WorkerState:
         elif isinstance(message, messages.Refuse):
             self._leave("refused", f"the coordinator refuses this worker: {message.reason}")
         elif (message.run, message.epoch) != (self.run, self.epoch):
-            return  # words of an earlier life of the coordinator
+            return  # a message of an earlier epoch of the coordinator
         elif isinstance(message, messages.Weights):
             self._weights = message
         elif isinstance(message, messages.Task):
@@ -187,7 +187,7 @@ class WorkerState:
         if (message.run, message.epoch) != (self.run, self.epoch):
             self._note(f"{self.name} is welcome in run {message.run}")
         elif self._settled:
-            return  # late, over an older connection: what has come since is still owed
+            return  # late, over an older connection: what has come since is still in flight
         self._settled = True
         self._unheard_since = None
         self.run, self.epoch = message.run, message.epoch

@@ -53,7 +53,7 @@ Stamp: TypeAlias = tuple[int, int, int]
 class CheckpointIndex:
     """Answers for one run; see ``reply``.
 
-    ``newest`` is the step of the newest checkpoint that this life of the coordinator has written,
+    ``newest`` is the step of the newest checkpoint that this epoch of the coordinator has written,
     None before the first. Files of later steps are of an attempt that was given up.
     """
 

@@ -53,7 +53,7 @@ class CheckpointServer:
         self._replies: queue.SimpleQueue[tuple[Peer, int, bytes]] = queue.SimpleQueue()
         self._last_asked = -WATCHED_SECONDS
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="library", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="checkpoint server", daemon=True)
         self._thread.start()
 
     def saved(self, step: int) -> None:

@@ -4,6 +4,8 @@ Pure bookkeeping. Usually the first answer for a shard counts. Where two answers
 an answer contradicts a worker that says that a document cannot be computed, the shard is
 *contested*: what it comes to on this host counts. Only where that cannot be had do workers vote:
 what two of them say alike, and most of those asked say, counts.
+
+Longer than 300 lines because what ``audit`` holds together must be changed in one place.
 """
 
 from __future__ import annotations

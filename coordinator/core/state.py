@@ -2,6 +2,8 @@
 
 Whatever happens here, the arithmetic of ``microgpt.training`` decides the bits: shards may be given
 away twice, lost and given again, answered late or in any order, and the run comes out the same.
+
+Longer than 300 lines because it is one table of events, one short method for each.
 """
 
 from __future__ import annotations

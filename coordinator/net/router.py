@@ -1,4 +1,7 @@
-"""The coordinator's socket: who is connected, what they say, and the limits they are held to."""
+"""The coordinator's socket: who is connected, what they say, and the limits they are held to.
+
+Longer than 300 lines because one socket has one owner.
+"""
 
 from __future__ import annotations
 

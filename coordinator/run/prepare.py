@@ -14,7 +14,8 @@ from coordinator.run.config import Settings, check_resumed
 from coordinator.run.directory_owner import check_free, find_run_dir, holds_checkpoints
 from microgpt.checkpoint.format import Checkpoint, load
 from microgpt.config import TrainingConfig
-from microgpt.data.dataset import Dataset, check_lasting, check_named, load_dataset
+from microgpt.data.dataset import check_lasting, check_named, load_dataset
+from microgpt.data.documents import Dataset
 from microgpt.support.cli import UserError, say
 from microgpt.support.progress import Progress
 from microgpt.training import (

@@ -20,7 +20,8 @@ from rich.table import Table
 
 from lab.bench.peers.install import PEERS, PeerError, run_peer
 from lab.bench.progress import Numbers
-from microgpt.data.dataset import DatasetError, load_dataset
+from microgpt.data.dataset import load_dataset
+from microgpt.data.documents import DatasetError
 from microgpt.engine import make_engine
 from microgpt.engine.fuse import fuse
 from microgpt.engine.tape import Op

@@ -24,7 +24,7 @@ from microgpt.protocol.messages import (
 ROUND_SECONDS = 3.0
 REPLIES = 30  # to one question
 ENDLESS_PARTS = 12_000  # more than any message may have
-LIFE = "injector"
+EPOCH = "injector"
 
 
 def hostile_server(rng: random.Random, target: Target) -> Iterator[int]:
@@ -90,13 +90,13 @@ def _flood(rng: random.Random, peer: socket.socket) -> None:
     """Words that nobody has asked for, PINGs behind and between them."""
     harmless: tuple[messages.Message, ...] = (  # so that who is flooded stays
         NoCheckpoint("", "", 1, "later", True),
-        Reregister("", LIFE),
-        Status("", LIFE, "x"),
+        Reregister("", EPOCH),
+        Status("", EPOCH, "x"),
     )
     word = messages.encode(rng.choice(harmless))
     if rng.random() < 0.15:
-        welcome = messages.encode(Welcome("", LIFE, 1, 1.0, {}))
-        word = rng.choice((b"", b"hi", welcome, messages.encode(Weights("", LIFE, 1, {}))))
+        welcome = messages.encode(Welcome("", EPOCH, 1, 1.0, {}))
+        word = rng.choice((b"", b"hi", welcome, messages.encode(Weights("", EPOCH, 1, {}))))
     some = (zmtp.frame(word) * 60 + zmtp.ping() * 3) * 20
     for _ in range(rng.choice((1, 5, 50))):
         peer.sendall(some)

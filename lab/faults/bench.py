@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.faults.fleet import Fleet, Plan
-from lab.faults.proxy import Tap
+from lab.faults.proxy import Observer
 from lab.faults.watch import Watch, read_lines
-from lab.faults.wire_observer import GaugeError
+from lab.faults.wire_observer import ObservationError
 from microgpt.checkpoint.format import load
 
 LOOK_SECONDS = 0.005
@@ -54,9 +54,13 @@ class Running:
     """A fleet that trains, and what can be waited for."""
 
     def __init__(
-        self, plan: Plan, taps: Callable[[int], Tap] | None = None, *, direct: bool = False
+        self,
+        plan: Plan,
+        observers: Callable[[int], Observer] | None = None,
+        *,
+        direct: bool = False,
     ) -> None:
-        self.fleet = Fleet(plan, taps=taps, direct=direct)
+        self.fleet = Fleet(plan, observers=observers, direct=direct)
         self.watch = Watch(plan.run_dir)
         self._events = plan.run_dir / "events.jsonl"
 
@@ -69,11 +73,14 @@ class Running:
         self.watch.close()
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Look after the fleet until something is true. Raises GaugeError if that takes long."""
+        """Look after the fleet until ``condition()`` is true.
+
+        Raises ObservationError if that takes long.
+        """
         deadline = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > deadline:
-                raise GaugeError("the run does not come to where it should")
+                raise ObservationError("the run does not come to where it should")
             self.fleet.look_after()
             self.watch.look()
             time.sleep(LOOK_SECONDS)
@@ -119,7 +126,7 @@ class Running:
         while not self.fleet.look_after():
             self.watch.look()
             if time.monotonic() > deadline:
-                raise GaugeError("the run does not end")
+                raise ObservationError("the run does not end")
             time.sleep(LOOK_SECONDS)
         self.fleet.finish()
         return load(self.fleet.plan.run_dir / "checkpoint.msgpack").state_sha256

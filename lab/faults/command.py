@@ -1,4 +1,4 @@
-"""Train under fire with real processes, and end with the bits of a quiet run.
+"""Train through faults with real processes, and end with the bits of a quiet run.
 
 ``python scripts/chaos.py --minutes 10 --workers 4`` kills, freezes and cuts off what it can;
 ``python scripts/chaos.py strangers`` lets hostile peers loose on a run;
@@ -30,8 +30,9 @@ from lab.faults.machine import Network, NotAllowedError, seclude, why_no_disk, w
 from lab.faults.measure import MEASURES, expected
 from lab.faults.schedule import schedule
 from lab.faults.timetable import Timetable
-from lab.faults.wire_observer import GaugeError
-from microgpt.data.dataset import DatasetError, load_dataset
+from lab.faults.wire_observer import ObservationError
+from microgpt.data.dataset import load_dataset
+from microgpt.data.documents import DatasetError
 from microgpt.engine import ENGINES
 from microgpt.support import cli
 from microgpt.support.cli import UserError, option
@@ -39,13 +40,13 @@ from microgpt.support.invocation import call_of
 
 DISK_BYTES = 256 << 20
 PACE_STEPS = 200
-KEPT = 0.75  # of the quiet pace, as a guess at how long the run under fire will take
+KEPT = 0.75  # of the quiet pace, as a guess at how long the faulty run will take
 CHECKPOINT_SECONDS = 1.0
 SAVES = 50  # checkpoints of a run whose length is given
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@option("--minutes", type=cli.Number(0.01), default=10.0, help="Time under fire, about.")
+@option("--minutes", type=cli.Number(0.01), default=10.0, help="Time with faults, about.")
 @option("--workers", type=cli.Whole(1), default=4, help="Worker processes.")
 @click.option("--seed", type=cli.Whole(0), help="Of the faults.  [default: a new one each time]")
 @click.option(
@@ -72,7 +73,7 @@ def main(
     context: click.Context, minutes: float, workers: int, seed: int | None, every: float,
     steps: int | None, engine: str, data: str, keep: Path | None,
 ) -> int:  # fmt: skip
-    """A quiet run, then the same run under fire: both must end with the same state."""
+    """A quiet run, then the same run with faults: both must end with the same state."""
     if sys.platform != "linux":
         raise UserError("this program stops and cuts off processes as Linux can")
     signal.signal(signal.SIGTERM, on_terminate)
@@ -110,9 +111,9 @@ def main(
                     network=network, disk_size=disk_bytes,
                 )  # fmt: skip
             faults = schedule(seed, every, targets_of(workers, network is not None, disk_bytes > 0))
-            with report.Screen(console, "run under fire", length).showing() as screen:
+            with report.Screen(console, "faulty run", length).showing() as screen:
                 under_fire = faulty_run.conduct(
-                    plan("fire", length, saving), faults, screen,
+                    plan("faulty", length, saving), faults, screen,
                     network=network, disk_size=disk_bytes,
                 )  # fmt: skip
         except FleetError as error:
@@ -122,7 +123,7 @@ def main(
     if wrong:
         for text in wrong:
             say(console, f"WRONG: {text}")
-        return cli.complain(f"the run under fire differs; see {place}, seed {seed}", 1)
+        return cli.complain(f"the faulty run differs; see {place}, seed {seed}", 1)
     say(console, f"the same bits: state_sha256 {under_fire.state_sha256}")
     if keep is None:
         shutil.rmtree(place)
@@ -152,7 +153,7 @@ def measure(
                 for row in MEASURES[name](setting):
                     rows.append(row)
                     say(console, f"{row.what}: {row.value} (goal: {row.goal})")
-        except (FleetError, GaugeError) as error:
+        except (FleetError, ObservationError) as error:
             raise UserError(f"{name}: {error} (the run is in {place})") from error
         shutil.rmtree(place)
     report.table_of(console, rows)

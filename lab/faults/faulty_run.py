@@ -1,4 +1,4 @@
-"""One run, quiet or under fire, and what became of it."""
+"""One run, quiet or with faults, and what became of it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.faults.machine import INSIDE, Network
-from lab.faults.proxy import Proxy, Tap
+from lab.faults.proxy import Observer, Proxy
 from microgpt.support.isolation import isolated
 
 LEAVE_SECONDS = 5.0
@@ -90,7 +90,7 @@ class Member:
 class Fleet:
     """The processes of a plan, their proxies, and the link in ``network`` if there is one.
 
-    ``taps(number)`` listens at the proxy of worker ``number`` (from 0); ``direct`` does without
+    ``observers(number)`` listens at the proxy of worker ``number`` (from 0); ``direct``: without
     proxies.
     """
 
@@ -98,7 +98,7 @@ class Fleet:
         self,
         plan: Plan,
         network: Network | None = None,
-        taps: Callable[[int], Tap] | None = None,
+        observers: Callable[[int], Observer] | None = None,
         *,
         direct: bool = False,
     ) -> None:
@@ -122,7 +122,11 @@ class Fleet:
         if direct:
             behind_proxies = 0
         self.proxies = [
-            Proxy((host, port), namespace=inside, tap=None if taps is None else taps(number))
+            Proxy(
+                (host, port),
+                namespace=inside,
+                observer=None if observers is None else observers(number),
+            )
             for number in range(behind_proxies)
         ]
         self.workers = []

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import msgpack
 
 from lab.faults import zmtp
-from lab.faults.proxy import Tap
+from lab.faults.proxy import Observer
 from microgpt.protocol import messages
 
 PATIENCE = 10.0  # seconds for a coordinator to take in a burst, or to hang up
@@ -27,7 +27,7 @@ NAN = struct.pack("<d", float("nan"))
 
 
 class Capture:
-    """Keeps up to ``limit`` messages of each direction; ``tap`` listens at a worker's proxy."""
+    """Keeps up to ``limit`` messages of each direction that ``observer`` sees at a proxy."""
 
     def __init__(self, limit: int = 400) -> None:
         self._limit = limit
@@ -35,7 +35,7 @@ class Capture:
         self.upwards: list[bytes] = []
         self.downwards: list[bytes] = []
 
-    def tap(self, worker: int = 0) -> Tap:
+    def observer(self, worker: int = 0) -> Observer:
         """What listens there."""
 
         def listen(connection: int, upwards: bool, data: bytes) -> None:

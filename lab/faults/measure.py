@@ -13,40 +13,40 @@ from lab.faults.bench import LOOK_SECONDS, Row, Running, Setting, freezer, sprea
 from lab.faults.fleet import Plan
 from lab.faults.hostile import Capture, throw
 from lab.faults.injector import thaw
-from lab.faults.wire_observer import Books, GaugeError, memory
+from lab.faults.wire_observer import ObservationError, WireObserver, memory
 
 TINY = ("--n-embd", "4", "--n-head", "2", "--block-size", "4", "--batch-size", "4")
 
 
 def handed_over(setting: Setting) -> Iterator[Row]:
     """Shards of a killed, a frozen and a cut-off worker go to another one."""
-    books = Books()
-    with Running(setting.plan("handed-over", 4), books.tap) as run:
+    wire = WireObserver()
+    with Running(setting.plan("handed-over", 4), wire.observer) as run:
         fleet = run.fleet
         run.reach(20)
-        run.until(lambda: books.at_work(4))
+        run.until(lambda: wire.at_work(4))
         times: dict[str, list[float | None]] = {"killed": [], "frozen": [], "cut off": []}
         for turn in range(setting.times(20)):
             victim, proxy = turn % 4, fleet.proxies[turn % 4]
             process = fleet.workers[victim].alive
             if process is None:
-                raise GaugeError(f"{fleet.workers[victim].name} is not there")
-            times["killed"].append(books.strike(victim, process.kill))
-            books.gone(victim)
-            run.until(lambda: books.at_work(4))
+                raise ObservationError(f"{fleet.workers[victim].name} is not there")
+            times["killed"].append(wire.strike(victim, process.kill))
+            wire.gone(victim)
+            run.until(lambda: wire.at_work(4))
             process = fleet.workers[victim].alive
             if process is None or turn % 3:
                 continue
-            times["frozen"].append(books.strike(victim, freezer(process.pid)))
+            times["frozen"].append(wire.strike(victim, freezer(process.pid)))
             run.rest(3.0)
-            books.gone(victim)
+            wire.gone(victim)
             thaw(process)
-            run.until(lambda: books.at_work(4))
-            times["cut off"].append(books.strike(victim, proxy.stall))
+            run.until(lambda: wire.at_work(4))
+            times["cut off"].append(wire.strike(victim, proxy.stall))
             run.rest(3.0)
-            books.gone(victim)
+            wire.gone(victim)
             proxy.calm()
-            run.until(lambda: books.at_work(4))
+            run.until(lambda: wire.at_work(4))
     for how, goal in (("killed", 0.05), ("frozen", 2.0), ("cut off", 2.0)):
         what = f"shard of a {how} worker handed to another"
         seconds = [time for time in times[how] if time is not None]
@@ -87,7 +87,7 @@ def kept(setting: Setting) -> Iterator[Row]:
             victim, proxy = fleet.workers[turn % 8], fleet.proxies[turn % 8]
             process = victim.alive
             if process is None:
-                raise GaugeError(f"{victim.name} is not there")
+                raise ObservationError(f"{victim.name} is not there")
             end = time.monotonic() + window
             before = run.watch.done
             if turn % 3 == 0:
@@ -116,14 +116,14 @@ def malformed(setting: Setting) -> Iterator[Row]:
     capture = Capture()
     plan = setting.plan("malformed", 2, *TINY, steps=steps)
     with contextlib.ExitStack() as stack:
-        run = stack.enter_context(Running(plan, capture.tap))
+        run = stack.enter_context(Running(plan, capture.observer))
         run.reach(50)
         address = run.fleet.target
         captured = [*capture.upwards, *capture.downwards]
         throw(address, captured, count // 10, seed=1)  # what it takes to get warm
         process = run.fleet.coordinator.alive
         if process is None:
-            raise GaugeError("the coordinator has crashed")
+            raise ObservationError("the coordinator has crashed")
         before, began = memory(process.pid), time.monotonic()
         thrown: list[int] = []
         thread = threading.Thread(

@@ -22,8 +22,8 @@ CHUNK = 1 << 16
 WINDOW = 1 << 18  # bytes held back in one direction before reading pauses, as a network would
 CLONE_NEWNET = 0x40000000
 
-#: ``tap(connection, upwards, data)``: is shown all that passes. Upwards is from client to target.
-Tap: TypeAlias = Callable[[int, bool, bytes], None]
+#: ``observer(connection, upwards, data)`` is called with all that passes; upwards: to the target.
+Observer: TypeAlias = Callable[[int, bool, bytes], None]
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,17 @@ class Stream:
 class Proxy:
     """Forwards connections to ``target`` (host and port); ``address`` is where it listens.
 
-    ``namespace`` is the path of a network namespace to live in. ``tap`` is shown what passes.
+    ``namespace`` is the path of a network namespace to live in. ``observer`` is shown what passes.
     """
 
     def __init__(
-        self, target: tuple[str, int], *, namespace: str | None = None, tap: Tap | None = None
+        self,
+        target: tuple[str, int],
+        *,
+        namespace: str | None = None,
+        observer: Observer | None = None,
     ) -> None:
-        self._target, self._namespace, self._tap = target, namespace, tap
+        self._target, self._namespace, self._observer = target, namespace, observer
         self._weather = Weather()
         self._moving = threading.Lock()  # held while bytes move
         self._cut = self._closing = False
@@ -263,8 +267,8 @@ class Proxy:
         except OSError:
             self._drop(number)
             return
-        if self._tap is not None:
-            self._tap(number, stream.upwards, data[:sent])
+        if self._observer is not None:
+            self._observer(number, stream.upwards, data[:sent])
         stream.held -= sent
         stream.allowance -= sent
         if sent < len(data):

@@ -73,7 +73,7 @@ class Screen:
         self._console.print(f"{at:7.1f} s  {text}", highlight=False, markup=False, soft_wrap=True)
 
 
-def report(console: Console, calm: Outcome, fire: Outcome) -> None:
+def report(console: Console, calm: Outcome, faulty: Outcome) -> None:
     """The table of what was done and survived, and the numbers of both runs."""
     table = Table(
         title="what was done, and how long training paused after it", title_justify="left"
@@ -81,20 +81,20 @@ def report(console: Console, calm: Outcome, fire: Outcome) -> None:
     table.add_column("fault")
     for heading in ("times", "median pause", "longest pause"):
         table.add_column(heading, justify="right")
-    for row in fire.survived:
+    for row in faulty.survived:
         median, worst = f"{row.median:.2f} s", f"{row.worst:.2f} s"
         table.add_row(row.kind, str(len(row.pauses)), median, worst)
     console.print(table)
-    total = sum(len(row.pauses) for row in fire.survived)
-    seen = ", ".join(f"{count} {kind}" for kind, count in sorted(fire.events.items()))
-    again = ", ".join(f"{name} {count}" for name, count in fire.restarts.items())
-    kept = 100 * fire.rate / calm.rate if calm.rate else 0.0
+    total = sum(len(row.pauses) for row in faulty.survived)
+    seen = ", ".join(f"{count} {kind}" for kind, count in sorted(faulty.events.items()))
+    again = ", ".join(f"{name} {count}" for name, count in faulty.restarts.items())
+    kept = 100 * faulty.rate / calm.rate if calm.rate else 0.0
     for line in (
-        f"{total} faults in {fire.seconds:.0f} s",
+        f"{total} faults in {faulty.seconds:.0f} s",
         f"started again: {again}",
         f"noted by the coordinator: {seen}",
-        f"steps done again after a restart of the coordinator: {fire.redone}",
-        f"throughput: {fire.rate:.0f} steps/s under fire, {calm.rate:.0f} in peace: "
+        f"steps done again after a restart of the coordinator: {faulty.redone}",
+        f"throughput: {faulty.rate:.0f} steps/s with faults, {calm.rate:.0f} in peace: "
         f"{kept:.1f} % kept",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -111,13 +111,13 @@ def table_of(console: Console, rows: list[Row]) -> None:
     console.print(table, highlight=False)
 
 
-def verdict(calm: Outcome, fire: Outcome) -> list[str]:
-    """Every way in which the run under fire is not what it should be."""
+def verdict(calm: Outcome, faulty: Outcome) -> list[str]:
+    """Every way in which the faulty run is not what it should be."""
     wrong = [f"quiet run: {text}" for text in calm.complaints]
-    wrong += [f"run under fire: {text}" for text in fire.complaints]
-    if not calm.state_sha256 or fire.state_sha256 != calm.state_sha256:
+    wrong += [f"faulty run: {text}" for text in faulty.complaints]
+    if not calm.state_sha256 or faulty.state_sha256 != calm.state_sha256:
         wrong.append(
-            f"the run under fire ends with state_sha256 {fire.state_sha256 or '(none)'}, "
+            f"the faulty run ends with state_sha256 {faulty.state_sha256 or '(none)'}, "
             f"the quiet one with {calm.state_sha256 or '(none)'}"
         )
     return wrong

@@ -1,4 +1,4 @@
-"""Tools for measuring a run from outside: who owes what (read off the wire), and memory."""
+"""Measure a run from outside: what is in flight where, as the wire shows, and memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from lab.faults import zmtp
-from lab.faults.proxy import Tap
+from lab.faults.proxy import Observer
 from microgpt.protocol import messages
 
 #: Step and first document of a shard.
@@ -18,23 +18,23 @@ Work: TypeAlias = tuple[int, int]
 PATIENCE = 30.0
 
 
-class GaugeError(Exception):
+class ObservationError(Exception):
     """What was to be measured did not happen."""
 
 
-class Books:
-    """What each worker owes, and when each shard was handed to whom, as seen on the wire."""
+class WireObserver:
+    """What each worker has in flight, and when each shard was given to whom, seen on the wire."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._readers: dict[tuple[int, int, bool], zmtp.Reader] = {}
         self._step = 0
-        self._owed: dict[int, Work] = {}
+        self._in_flight: dict[int, Work] = {}
         self._handed: dict[Work, list[tuple[float, int]]] = {}
         self._answered: set[Work] = set()
         self._busy: set[int] = set()
 
-    def tap(self, worker: int) -> Tap:
+    def observer(self, worker: int) -> Observer:
         """What listens at the proxy of a worker."""
 
         def listen(connection: int, upwards: bool, data: bytes) -> None:
@@ -52,14 +52,14 @@ class Books:
                     self._handed.clear()
                     self._answered.clear()
                 work = message.step, message.start
-                self._owed[worker] = work
+                self._in_flight[worker] = work
                 self._handed.setdefault(work, []).append((time.monotonic(), worker))
             elif isinstance(message, messages.ShardResult):
                 self._answered.add((message.step, message.start))
-                self._owed.pop(worker, None)
+                self._in_flight.pop(worker, None)
                 self._busy.add(worker)
             elif isinstance(message, messages.Hello):
-                self._owed.pop(worker, None)
+                self._in_flight.pop(worker, None)
                 self._busy.discard(worker)
             self._changed.notify_all()
 
@@ -73,20 +73,21 @@ class Books:
         return len(self._busy) == workers
 
     def _needed(self, worker: int) -> Work | None:
-        """What the worker owes, if nobody has answered it."""
-        work = self._owed.get(worker)
+        """What the worker has in flight, if nobody has answered it."""
+        work = self._in_flight.get(worker)
         is_open = work is not None and work[0] == self._step and work not in self._answered
         return work if is_open else None
 
     def strike(self, worker: int, blow: Callable[[], None]) -> float | None:
-        """Strike while the worker owes a shard; seconds until another one has been handed it.
+        """Call ``blow`` while the worker has a shard in flight.
 
-        None if its answer came through just before. Raises GaugeError if nothing happens.
+        Returns the seconds until another worker has been given the shard; None if its own
+        answer came through just before. Raises ObservationError if nothing happens.
         """
         with self._changed:
             work = self._changed.wait_for(lambda: self._needed(worker), PATIENCE)
             if work is None:
-                raise GaugeError(f"worker {worker} is given nothing to do")
+                raise ObservationError(f"worker {worker} is given nothing to do")
         began = time.monotonic()
         blow()
 
@@ -100,7 +101,7 @@ class Books:
         with self._changed:
             at = self._changed.wait_for(taken, PATIENCE)
         if not at:
-            raise GaugeError(f"nobody else was given {work} of worker {worker}")
+            raise ObservationError(f"nobody else was given {work} of worker {worker}")
         return at - began if at > 0.0 else None
 
 

@@ -53,11 +53,11 @@ def call(address: str, curve: str | None) -> CheckpointClient:
     return CheckpointClient(address, curve)
 
 
-def list_all(line: CheckpointClient) -> tuple[list[Stored], int]:
+def list_all(connection: CheckpointClient) -> tuple[list[Stored], int]:
     """What is there, the oldest first, and how many older ones are not listed. Raises UserError."""
     for left in reversed(range(TRIES)):
         try:
-            entries, omitted = _list_once(line)
+            entries, omitted = _list_once(connection)
         except LaterError as error:
             if not left:
                 raise UserError(str(error)) from error
@@ -68,20 +68,20 @@ def list_all(line: CheckpointClient) -> tuple[list[Stored], int]:
     return entries, omitted
 
 
-def _list_once(line: CheckpointClient) -> tuple[list[Stored], int]:
-    reply = line.ask(ListCheckpoints("", "", line.next_number()))
+def _list_once(connection: CheckpointClient) -> tuple[list[Stored], int]:
+    reply = connection.ask(ListCheckpoints("", "", connection.next_number()))
     if isinstance(reply, NoCheckpoint):
         raise _refused(reply)
     if not isinstance(reply, CheckpointList):
-        raise _not_understood(line, "it replies to another question")
+        raise _not_understood(connection, "it replies to another question")
     return [Stored._make(entry) for entry in reply.entries], reply.omitted
 
 
-def fetch(line: CheckpointClient, step: int | None = None) -> Fetched:
+def fetch(connection: CheckpointClient, step: int | None = None) -> Fetched:
     """The checkpoint of a step, None for the newest. Raises UserError and CheckpointError."""
     for left in reversed(range(TRIES)):
         try:
-            return _fetch(line, step)
+            return _fetch(connection, step)
         except LaterError as error:
             if not left:
                 raise UserError(str(error)) from error
@@ -89,7 +89,7 @@ def fetch(line: CheckpointClient, step: int | None = None) -> Fetched:
     raise AssertionError  # the last try returns or raises
 
 
-def follow(line: CheckpointClient) -> Iterator[Checkpoint]:
+def follow(connection: CheckpointClient) -> Iterator[Checkpoint]:
     """The newest checkpoint, and again each time there is a newer one, until the coordinator ends.
 
     Raises UserError and CheckpointError, and GoneError if there is no coordinator to begin with.
@@ -99,7 +99,7 @@ def follow(line: CheckpointClient) -> Iterator[Checkpoint]:
     known: int | None = None
     while True:
         try:
-            loaded, _ = _fetch(line, known=known)
+            loaded, _ = _fetch(connection, known=known)
         except LaterError:
             pass
         except GoneError:
@@ -112,11 +112,13 @@ def follow(line: CheckpointClient) -> Iterator[Checkpoint]:
         time.sleep(FOLLOW_SECONDS)
 
 
-def _fetch(line: CheckpointClient, wanted: int | None = None, known: int | None = None) -> Fetched:
+def _fetch(
+    connection: CheckpointClient, wanted: int | None = None, known: int | None = None
+) -> Fetched:
     """Raises LaterError, too, if there is nothing (newer) yet, or not any more."""
     for left in reversed(range(TRIES)):
         try:
-            return _fetch_once(line, ChunkAssembler(wanted, known))
+            return _fetch_once(connection, ChunkAssembler(wanted, known))
         except CheckpointError as error:
             if not left or error.problem not in (Problem.DAMAGED, Problem.TRUNCATED):
                 raise
@@ -124,27 +126,27 @@ def _fetch(line: CheckpointClient, wanted: int | None = None, known: int | None 
     raise AssertionError  # the last try returns or raises
 
 
-def _fetch_once(line: CheckpointClient, gathering: ChunkAssembler) -> Fetched:
+def _fetch_once(connection: CheckpointClient, assembler: ChunkAssembler) -> Fetched:
     try:
-        while not gathering.complete:
-            reply = line.ask(gathering.question(line.next_number()))
+        while not assembler.complete:
+            reply = connection.ask(assembler.question(connection.next_number()))
             if isinstance(reply, NoCheckpoint):
                 raise _refused(reply)
             if not isinstance(reply, CheckpointPart):
                 raise BrokenReplyError("it replies to another question")
-            gathering.take(reply)
-        where = f"step {gathering.step} at {line.address}"
-        loaded = checkpoint_format.decode(gathering.data, where)
-        if loaded.step != gathering.step:
+            assembler.take(reply)
+        where = f"step {assembler.step} at {connection.address}"
+        loaded = checkpoint_format.decode(assembler.data, where)
+        if loaded.step != assembler.step:
             raise BrokenReplyError("it sends another step than it says")
     except BrokenReplyError as error:
-        raise _not_understood(line, str(error)) from error
-    return Fetched(loaded, gathering.data)
+        raise _not_understood(connection, str(error)) from error
+    return Fetched(loaded, assembler.data)
 
 
 def _refused(reply: NoCheckpoint) -> Exception:
     return (LaterError if reply.again else UserError)(visible(reply.reason))
 
 
-def _not_understood(line: CheckpointClient, reason: str) -> UserError:
-    return UserError(f"the coordinator at {line.address} cannot be understood: {reason}")
+def _not_understood(connection: CheckpointClient, reason: str) -> UserError:
+    return UserError(f"the coordinator at {connection.address} cannot be understood: {reason}")

@@ -22,7 +22,8 @@ def training_documents(loaded: Checkpoint, where: str | None) -> frozenset[str]:
 
 @cache  # for the next checkpoint of the same training
 def _documents(where: str | None, named: str, expected: str) -> frozenset[str]:
-    from microgpt.data.dataset import DatasetError, check_named, load_dataset
+    from microgpt.data.dataset import check_named, load_dataset
+    from microgpt.data.documents import DatasetError
 
     try:
         if not where:

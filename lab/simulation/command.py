@@ -81,7 +81,7 @@ def main(schedules: int, seed: int | None, workers: int | None, engine: str, tra
     seconds = time.perf_counter() - began
     print(
         f"{tally.schedules:,} schedules in {seconds:.1f} s ({tally.schedules / seconds:.0f}/s): "
-        f"{tally.faults:,} faults, {tally.epochs:,} lives of the coordinator, "
+        f"{tally.faults:,} faults, {tally.epochs:,} epochs of the coordinator, "
         f"{tally.messages:,} messages, {tally.virtual_seconds / 3600:.1f} hours of virtual time, "
         f"at most {tally.longest_aftermath:.1f} s of it from the last fault to the end"
     )

@@ -29,7 +29,7 @@ class Disk:
         self.seconds = 0.02
         self.files: dict[str, TrainingState | None] = {}  # None: damaged
         self.on_write: Callable[[], None] = lambda: None  # a file is half written
-        self._clock, self._lesson, self._folder = clock, reference_run, folder
+        self._clock, self._reference_run, self._folder = clock, reference_run, folder
         if folder is not None:
             (folder / CHECKPOINTS).mkdir(parents=True)
 
@@ -74,7 +74,7 @@ class Disk:
         return folder / NEWEST if name == NEWEST else step_path(folder, int(name))
 
     def _encode(self, state: TrainingState) -> bytes:
-        reference_run = self._lesson
+        reference_run = self._reference_run
         tokenizer = reference_run.corpus.tokenizer
         return encode(to_checkpoint(reference_run.config, state, tokenizer, {"name": "x"}, "run"))
 

@@ -44,7 +44,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class Plan:
-    """One schedule. ``byzantine``: the workers of this place and of ``liars - 1`` more do ``lie``.
+    """One schedule.
+
+    ``byzantine``: workers from this place on, ``num_byzantine`` of them, do ``lie``; None: none do.
 
     ``eval_every`` 0: nothing is held out.
     """
@@ -67,7 +69,7 @@ class Plan:
     eval_every: int
     save_evaluated: bool
     lie: str
-    liars: int
+    num_byzantine: int
 
 
 def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
@@ -112,7 +114,7 @@ def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
         eval_every=rng.choice((0, 0, 1, 2, 3)),
         save_evaluated=rng.random() < 0.5,
         lie=lie,
-        liars=1 if lie in ALIKE else harm.randint(1, 3),
+        num_byzantine=1 if lie in ALIKE else harm.randint(1, 3),
     )
 
 

@@ -51,7 +51,7 @@ def _until_the_end(world: World) -> None:
         world.clock.after(2.0 if late else rng.uniform(0.0, 0.3), slot.start)
     if plan.byzantine is not None:
         # They come when the others are there: alone they would be believed.
-        for number in range(plan.liars):
+        for number in range(plan.num_byzantine):
             world.slots.append(Slot(world, plan.byzantine + number + 1, is_byzantine=True))
             world.slots[-1].returns = False
             world.clock.after(0.7, world.slots[-1].start)

@@ -67,7 +67,7 @@ class Process:
 
 
 class VirtualCoordinator(Process):
-    """One life of the coordinator. ``fuse``: it is killed after so many actions."""
+    """One epoch of the coordinator: a process. ``fuse``: it is killed after so many actions."""
 
     def __init__(self, world: Surroundings, state: CoordinatorState) -> None:
         super().__init__(world, "coordinator")
@@ -177,7 +177,7 @@ class VirtualCoordinator(Process):
 
 
 class VirtualWorker(Process):
-    """One life of a worker. It finds its coordinator again whenever the connection is gone."""
+    """One process of a worker. It finds its coordinator again whenever the connection is gone."""
 
     def __init__(self, world: Surroundings, slot: Place, number: int) -> None:
         super().__init__(world, f"{slot.name}.{number}")

@@ -38,13 +38,13 @@ class Slot:
         )
         self.garbles = False  # whether a message of its workers has been damaged on the way
         self.returns = True  # whether a worker that ends is followed by another
-        self._lives = 0
+        self._starts = 0
 
     def start(self) -> None:
         """Start a worker, unless one runs."""
         if self.worker is None and self.world.outcome is None:
-            self._lives += 1
-            self.worker = VirtualWorker(self.world, self, self._lives)
+            self._starts += 1
+            self.worker = VirtualWorker(self.world, self, self._starts)
 
     def worker_gone(self, worker: WorkerEnd) -> None:
         """A process has ended. What it said may come late, and it be taken for one that lives."""
@@ -90,14 +90,14 @@ class World:
     # --- a run -----------------------------------------------------------------------------------
 
     def start_coordinator(self) -> None:
-        """Start a life of the coordinator, from the newest good checkpoint."""
+        """Start an epoch of the coordinator, from the newest good checkpoint."""
         if self.coordinator is not None or self.outcome is not None:
             return
         plan, reference_run = self.plan, self.reference_run
         self.epochs += 1
         state = self.disk.newest()
         training = state or reference_run.states[0]
-        self.clock.trace("coordinator", f"starts life {self.epochs} after step {training.step}")
+        self.clock.trace("coordinator", f"starts epoch {self.epochs} after step {training.step}")
         self.metrics = [line for line in self.metrics if line["step"] <= training.step]
         policy = Policy(
             plan.shard_size,
@@ -116,12 +116,12 @@ class World:
                 training,
                 policy,
                 run=run,
-                epoch=f"life{self.epochs}",
+                epoch=f"epoch{self.epochs}",
             ),
         )
 
     def coordinator_gone(self, *, killed: bool, finish: Finish | None = None) -> None:
-        """A life has ended: another one follows, unless the run is over."""
+        """An epoch has ended: another one follows, unless the run is over."""
         self.coordinator = None
         if finish is not None:
             excused = self.disk.full
@@ -182,7 +182,7 @@ class World:
             for shard, assignees in state.ledger.assignees.items():
                 for peer in assignees:
                     if peer not in state.workers:
-                        self.broken(f"{shard} is owed by a worker that is not there")
+                        self.broken(f"{shard} is in flight at a worker that is not there")
         places = len(self.slots) + 1
         if self.clock.pending > MAX_PENDING * places:
             self.broken(f"{self.clock.pending} things are waiting to happen")

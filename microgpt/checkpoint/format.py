@@ -5,6 +5,8 @@ its digest covers every byte that matters. Saving writes beside, syncs, renames 
 directory. Loading trusts nothing: a file may be truncated, flipped, foreign or hostile.
 
 Needs msgpack and nothing else: no NumPy, no sockets.
+
+Longer than 300 lines because the whole format, with what is checked of it, stands here.
 """
 
 from __future__ import annotations

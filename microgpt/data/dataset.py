@@ -10,32 +10,24 @@ It must not import NumPy or zmq.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
 import sys
 import uuid
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
+from microgpt.data.documents import Dataset, DatasetError, parse, sha256
 from microgpt.data.download import DownloadFailedError, Report, download, one_line, show_size
-from microgpt.protocol.schema import MAX_DOCUMENTS as MAX_TOKENS
 from microgpt.support.cache_directory import cache_folder
 
 #: More than this is refused: all documents are kept in memory, as Python strings.
 MAX_BYTES = 2**30
-#: Characters of a document, which goes to workers with a token at either end.
-MAX_CHARACTERS = MAX_TOKENS - 2
 #: What lies there is made when it is read, or is another process's.
 _FLEETING = re.compile(r"/dev/(?!shm/)|/proc/|/sys/")
-
-
-class DatasetError(Exception):
-    """The user's data cannot be used. The message says what is wrong, where, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -61,29 +53,6 @@ NAMES = Source(
     228_145,
 )
 _PATIENCE = Patience()
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Documents and where they come from.
-
-    ``name`` is "names", "embedded", or the path or URL as given; ``documents`` are stripped and in
-    file order, blank lines left out; ``sha256`` and ``num_bytes`` are those of the file's bytes.
-    """
-
-    name: str
-    documents: tuple[str, ...]
-    sha256: str
-    num_bytes: int
-
-    def fingerprint(self) -> dict[str, str | int]:
-        """What a run records, to recognise its data when it is resumed."""
-        return {
-            "name": self.name,
-            "sha256": self.sha256,
-            "documents": len(self.documents),
-            "bytes": self.num_bytes,
-        }
 
 
 def _to_stderr(line: str) -> None:
@@ -128,7 +97,7 @@ def load_dataset(
         return _load_embedded()
     if _is_url(spec):
         return _load_url(spec, cache, patience, report)
-    return _parse(spec, _read_file(spec))
+    return parse(spec, _read_file(spec))
 
 
 def _names_source() -> Source:
@@ -138,15 +107,15 @@ def _names_source() -> Source:
 def _load_names(source: Source, cache: Path | None, patience: Patience, report: Report) -> Dataset:
     path = cache and cache / "names.txt"
     data = _read_cached(path)
-    if data is not None and _sha256(data) == source.sha256:
-        return _parse("names", data)
+    if data is not None and sha256(data) == source.sha256:
+        return parse("names", data)
     if data is not None:
         report(f"{path} is damaged: its SHA-256 is not the expected one")
     try:
         data = download(
             source.url, report, patience.stall, total=patience.names, max_bytes=source.num_bytes
         )
-        if _sha256(data) != source.sha256:
+        if sha256(data) != source.sha256:
             raise DownloadFailedError("what came is not the expected file: its SHA-256 differs")
     except DownloadFailedError as failure:
         embedded = _load_embedded()
@@ -156,24 +125,24 @@ def _load_names(source: Source, cache: Path | None, patience: Patience, report: 
         )
         return embedded
     _store(path, data, report)
-    return _parse("names", data)
+    return parse("names", data)
 
 
 def _load_embedded() -> Dataset:
-    return _parse("embedded", (resources.files("microgpt.data") / "first_names.txt").read_bytes())
+    return parse("embedded", (resources.files("microgpt.data") / "first_names.txt").read_bytes())
 
 
 def _load_url(url: str, cache: Path | None, patience: Patience, report: Report) -> Dataset:
-    path = cache and cache / f"url-{_sha256(url.encode())[:16]}.txt"
+    path = cache and cache / f"url-{sha256(url.encode())[:16]}.txt"
     data = _read_cached(path)
     if data is not None:
         report(f"Using the copy of {url} in {path} (delete it to download it again)")
-        return _parse(url, data)
+        return parse(url, data)
     try:
         data = download(url, report, patience.stall, max_bytes=MAX_BYTES)
     except DownloadFailedError as failure:
         raise DatasetError(f"cannot download {url}: {failure}") from failure
-    dataset = _parse(url, data)  # before storing: what cannot be used is not worth keeping
+    dataset = parse(url, data)  # before storing: what cannot be used is not worth keeping
     _store(path, data, report)
     return dataset
 
@@ -221,65 +190,6 @@ def _is_lasting(spec: str) -> bool:
     except (OSError, ValueError):  # whoever reads it says what is wrong
         return True
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
-
-
-def from_documents(documents: Iterable[str]) -> Dataset:
-    """The data set of a program's own documents, as if they stood in a file, one on each line.
-
-    Raises DatasetError if there are none, or if one is no text or holds a line break.
-    """
-    documents = tuple(documents)
-    if wrong := [document for document in documents if not isinstance(document, str)]:
-        raise DatasetError(f"a document is a text, not {type(wrong[0]).__name__}")
-    if any("\n" in document or "\r" in document for document in documents):
-        raise DatasetError("a document holds a line break: a document is one line")
-    try:
-        data = "\n".join(documents).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DatasetError("a document holds half a surrogate pair, which is no letter") from error
-    return _parse("in memory", data)
-
-
-# Bytes to documents
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _parse(name: str, data: bytes) -> Dataset:
-    """The data set in a file's bytes. Raises DatasetError if it is not UTF-8 or has no text."""
-    text = _decode(name, data).removeprefix("\ufeff")
-    # As microgpt.py reads it: universal newlines and nothing else end a line. str.splitlines would
-    # also cut at U+2028, form feeds and the like, which are characters of a document.
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    documents = tuple(document for line in lines if (document := line.strip()))
-    if not documents:
-        what = "has only blank lines" if data else "is empty"
-        raise DatasetError(f"{name!r} {what}: put one document on each line")
-    if max(map(len, documents)) > MAX_CHARACTERS:
-        number = 1 + next(i for i, line in enumerate(lines) if len(line.strip()) > MAX_CHARACTERS)
-        raise DatasetError(
-            f"line {number:,} of {name!r} has {len(lines[number - 1].strip()):,} characters, and a "
-            f"document at most {MAX_CHARACTERS:,}: put one document on each line"
-        )
-    return Dataset(name, documents, _sha256(data), len(data))
-
-
-def _decode(name: str, data: bytes) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        before = data[: error.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        line = before.count(b"\n") + 1
-        looks = " (it looks like UTF-16)" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        raise DatasetError(
-            f"{name!r} is not UTF-8 text{looks}: byte 0x{data[error.start]:02x} at offset "
-            f"{error.start}, line {line}; save it as UTF-8"
-        ) from error
-
-
-# Files
 
 
 def _read_file(path: str) -> bytes:

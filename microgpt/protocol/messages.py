@@ -1,13 +1,15 @@
 """The wire protocol of the coordinator with workers, and with whoever asks for checkpoints.
 
-One message is one msgpack map: ``{"kind", "protocol", "run", "life", ...fields of the kind}``.
-``run`` names the training run and ``epoch`` this start of its coordinator, so that words from an
-earlier life are recognised and dropped. Vectors travel as ``{parameter name: bytes}``, the bytes
+One message is one msgpack map: ``{"kind", "protocol", "run", "epoch", ...fields of the kind}``.
+``run`` names the training run and ``epoch`` this start of its coordinator, so that messages of an
+earlier epoch are recognised and dropped. Vectors travel as ``{parameter name: bytes}``, the bytes
 being little-endian float64.
 
 A peer's bytes are hostile until ``decode`` has checked them: sizes, names, types and ranges here
-(see ``fieldchecks``), and the shapes of vectors where the model is known. Nothing here knows
-sockets.
+(see ``microgpt.protocol.schema``), and the shapes of vectors where the model is known. Nothing
+here knows sockets.
+
+Longer than 300 lines because the whole protocol stands in one place, a few lines for each message.
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ class VersionMismatchError(ProtocolError):
 
 @dataclass(frozen=True)
 class Message:
-    """What every message carries: the run and the coordinator's life it belongs to.
+    """What every message carries: the run and the coordinator's epoch it belongs to.
 
     Both are empty before a worker has been welcomed.
     """
@@ -150,7 +152,7 @@ class Failure(Message):
 
 @dataclass(frozen=True)
 class Goodbye(Message):
-    """A worker leaves; what it owes must be given to others."""
+    """A worker leaves; what it has in flight must be given to others."""
 
 
 # --- from the coordinator ------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 
 import microgpt
 from microgpt.checkpoint.format import CheckpointError
-from microgpt.data.dataset import DatasetError
+from microgpt.data.documents import DatasetError
 from microgpt.engine import ENGINES
 from microgpt.engine.scalar import ScalarEngine
 from microgpt.loss_curve import in_words, loss_curve

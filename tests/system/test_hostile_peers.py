@@ -45,7 +45,7 @@ class Target:
         host, _, port = self.run.endpoint().removeprefix("tcp://").rpartition(":")
         self.address = host, int(port)
         self.capture = Capture()
-        self.proxy = Proxy(self.address, tap=self.capture.tap())
+        self.proxy = Proxy(self.address, observer=self.capture.observer())
         self.worker: Process = lab.worker(self.proxy.address, "--name", "honest")
         self.run.reaches(6)
 

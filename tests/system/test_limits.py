@@ -20,7 +20,8 @@ from microgpt.config import (
     MAX_STEPS,
     TrainingConfig,
 )
-from microgpt.data.dataset import MAX_CHARACTERS, DatasetError, from_documents, load_dataset
+from microgpt.data.dataset import load_dataset
+from microgpt.data.documents import MAX_CHARACTERS, DatasetError, from_documents
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.optim.adam import AdamConfig
 from microgpt.parameters import num_params

@@ -99,7 +99,7 @@ def test_stalled_means_open_and_silent_until_it_is_calm(proxy: Proxy) -> None:
 def test_one_way(echo: tuple[str, int], up: bool) -> None:
     passed: list[bool] = []
     with (
-        Proxy(echo, tap=lambda number, upwards, data: passed.append(upwards)) as proxy,
+        Proxy(echo, observer=lambda number, upwards, data: passed.append(upwards)) as proxy,
         connect(proxy) as client,
     ):
         proxy.stall(up=up, down=not up)
@@ -144,11 +144,11 @@ def test_messages_are_read_off_a_real_connection() -> None:
     readers = {True: zmtp.Reader(), False: zmtp.Reader()}
     read: dict[bool, list[bytes]] = {True: [], False: []}
 
-    def tap(number: int, upwards: bool, data: bytes) -> None:
+    def observer(number: int, upwards: bool, data: bytes) -> None:
         read[upwards] += readers[upwards].feed(data)
 
     try:
-        with Proxy((HOST, port), tap=tap) as proxy:
+        with Proxy((HOST, port), observer=observer) as proxy:
             dealer.connect(proxy.address)
             sent = [b"a", bytes(255), bytes(300), bytes(200_000), b""]
             for message in sent:

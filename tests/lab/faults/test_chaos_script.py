@@ -46,17 +46,17 @@ def outcome(sha: str, *complaints: str) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    ("calm", "fire", "wrong"),
+    ("calm", "faulty", "wrong"),
     [
         (outcome("a"), outcome("a"), []),
         (outcome("a"), outcome("b"), ["ends with state_sha256 b, the quiet one with a"]),
         (outcome(""), outcome(""), ["(none)"]),
-        (outcome("a"), outcome("a", "a gap"), ["run under fire: a gap"]),
+        (outcome("a"), outcome("a", "a gap"), ["faulty run: a gap"]),
         (outcome("a", "a gap"), outcome("a"), ["quiet run: a gap"]),
     ],
 )
-def test_the_verdict(calm: Outcome, fire: Outcome, wrong: list[str]) -> None:
-    found = verdict(calm, fire)
+def test_the_verdict(calm: Outcome, faulty: Outcome, wrong: list[str]) -> None:
+    found = verdict(calm, faulty)
     assert len(found) == len(wrong)
     assert all(text in line for text, line in zip(wrong, found, strict=True))
 
@@ -79,14 +79,14 @@ def test_steps_are_followed_through_a_restart(tmp_path: Path) -> None:
     watch.close()
 
 
-def test_a_run_under_fire_ends_with_the_bits_of_a_quiet_one(lab: Lab) -> None:
+def test_a_faulty_run_ends_with_the_bits_of_a_quiet_one(lab: Lab) -> None:
     tiny = {"MICROGPT_N_EMBD": "4", "MICROGPT_N_HEAD": "2", "MICROGPT_BLOCK_SIZE": "4"}
     size = {"MICROGPT_BATCH_SIZE": "8", "MICROGPT_ENGINE": "scalar"}
     flags = ("--workers", "2", "--steps", "60", "--every", "0.5", "--seed", "7", "--keep", "kept")
     chaos = lab.script("chaos", *flags, "--data", str(lab.data), **tiny, **size)
     assert chaos.wait(100) == 0, chaos.out + chaos.err
     assert "the same bits: state_sha256 " in chaos.out
-    runs = [load(lab.place / "kept" / name / "checkpoint.msgpack") for name in ("quiet", "fire")]
+    runs = [load(lab.place / "kept" / name / "checkpoint.msgpack") for name in ("quiet", "faulty")]
     assert runs[0].state_sha256 == runs[1].state_sha256
     assert chaos.out.rstrip().endswith(runs[0].state_sha256)
     assert "faults in" in chaos.out

@@ -270,6 +270,6 @@ def test_the_script_says_it_in_one_line(server: Server) -> None:
 
 def test_without_pyzmq(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zmq", None)
-    monkeypatch.delitem(sys.modules, "_remote.line")
+    monkeypatch.delitem(sys.modules, "lab.remote.client")
     with pytest.raises(UserError, match="needs pyzmq: pip install pyzmq"):
         fetching.call("tcp://127.0.0.1:1", None)

@@ -23,7 +23,8 @@ from typing import TypeAlias
 import pytest
 
 from microgpt.data import dataset, download
-from microgpt.data.dataset import Dataset, DatasetError, Patience, Source, load_dataset
+from microgpt.data.dataset import Patience, Source, load_dataset
+from microgpt.data.documents import Dataset, DatasetError
 
 EMBEDDED_SHA256 = "cba14f452b7768bd7fe093035a67491d4a334061634ccfd51522fb796910e75e"
 EMBEDDED_COUNT = 5163
@@ -151,7 +152,7 @@ def test_embedded_names_are_those_the_readme_describes() -> None:
         "documents": EMBEDDED_COUNT,
         "bytes": 36122,
     }
-    readme = (Path(dataset.__file__).parent / "data" / "README.md").read_text("utf-8")
+    readme = (Path(dataset.__file__).parent / "README.md").read_text("utf-8")
     assert EMBEDDED_SHA256 in readme
     assert f"{EMBEDDED_COUNT:,} distinct" in readme
 
