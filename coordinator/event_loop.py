@@ -137,8 +137,6 @@ class EventLoop:
         if time.monotonic() - self._ticked >= TICK_SECONDS:
             self._ticked = time.monotonic()
             self._cut_off()
-            for event in self._transport.look():
-                self._handle(event)
             self._handle(Tick())
             self._tell_of_checkpoints()
             self._tell_of_slow_end(self._ticked)

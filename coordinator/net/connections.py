@@ -24,7 +24,8 @@ STRANGER_SAYS, MEMBER_SAYS = 1000, 2000
 SMALL = 1 << 10  # bytes of a message that is no gradient of a large model
 MEMBER_HURRIES = 8  # after so many small ones a member may bring no more unread than a stranger
 MAX_SILENT = 256  # connections that have said nothing yet: more, and the oldest go
-LOOKED_AT = 64  # connections at a time
+WINDOW_SECONDS = 0.5  # in which messages are counted where there is always something to read
+LIFE_BYTES = 128  # a second that signs of life may take
 
 #: Why somebody is cut off.
 UNREAD = "it sends more than can be read"
@@ -38,7 +39,7 @@ class Connection:
 
     ``said``: messages since nobody had anything to say, ``small`` ones among them. ``heard``: one
     has come since ``seen``.
-    ``known``: it is or was a member's.
+    ``known``: it is or was a member's. ``cut``: it has been broken off.
     ``queued`` and ``arrived``: bytes that we have sent, and that have reached the other side.
     """
 
@@ -50,6 +51,7 @@ class Connection:
     small: int = 0
     heard: bool = False
     known: bool = False
+    cut: bool = False
     queued: int = 0
     arrived: int = 0
 
@@ -76,10 +78,14 @@ class Connections:
         self._silent: dict[int, None] = {}  # in the order in which they came
         self._talked: list[Connection] = []  # those with ``said``
         self._looked_at: list[Connection] = []  # those with ``seen``
-        self._turn: Iterator[int] = iter(())
+        self._passed = 0.0  # when time was last counted
+        self.flow = False  # whether somebody had brought more than it had said, at the last look
+        self._known = 0  # connections that are open and ``known``
 
     def opened(self, descriptor: int) -> Iterator[int]:
         """A new connection. Gives the connections that are too silent to stay now."""
+        before = self.open.get(descriptor)
+        self._known -= before is not None and before.known
         self.open[descriptor] = Connection(tcp.address_of(descriptor))
         self._silent.pop(descriptor, None)
         self._silent[descriptor] = None
@@ -92,6 +98,7 @@ class Connections:
         """It is gone. Gives who spoke there last."""
         self._silent.pop(descriptor, None)
         connection = self.open.pop(descriptor, None)
+        self._known -= connection is not None and connection.known
         self.superseded.pop(descriptor, None)
         if connection is None or connection.peer is None:
             return None
@@ -118,9 +125,21 @@ class Connections:
         if not connection.said:
             self._talked.append(connection)
         connection.said += 1
-        connection.known = connection.known or peer in self.members
+        if not connection.known and peer in self.members:
+            connection.known = True
+            self._known += 1
         says = MEMBER_SAYS if connection.known else STRANGER_SAYS
         return FLOOD if connection.said > says else ""
+
+    @property
+    def has_strangers(self) -> bool:
+        """Whether anybody is connected who is, and was, no member."""
+        return len(self.open) > self._known
+
+    def welcomes(self, descriptor: int, peer: Peer) -> bool:
+        """Whether this peer may speak over this connection, or be the first to do so."""
+        connection = self.open.get(descriptor)
+        return connection is not None and not connection.cut and connection.peer in (None, peer)
 
     def _take_over(self, descriptor: int, peer: Peer) -> None:
         """Whoever used this name before is not heard any more: libzmq has handed it over."""
@@ -145,24 +164,27 @@ class Connections:
             connection.seen = None
         self._looked_at.clear()
 
-    def look(self) -> list[Cut]:
-        """Who of some of the connections has brought too much. Takes turns among them."""
-        found = []
-        for _ in range(min(LOOKED_AT, len(self.open))):
-            descriptor = next(self._turn, None)
-            if descriptor is None:
-                self._turn = iter(list(self.open))
-                descriptor = next(self._turn)
-            connection = self.open.get(descriptor)
-            if connection is not None and self._over(descriptor, connection):
-                found.append((descriptor, UNREAD))
-        return found
+    def pass_time(self, now: float) -> None:
+        """There is always something to read. To be called often; a time of its own is counted."""
+        passed = now - self._passed
+        if passed < WINDOW_SECONDS:
+            return
+        self._passed = now
+        for connection in self._talked:
+            connection.said = connection.small = 0
+        self._talked.clear()
+        forgiven = int(LIFE_BYTES * min(passed, 2 * WINDOW_SECONDS))
+        for connection in self.open.values():
+            connection.read += forgiven  # the next look takes off what has not come
 
-    def look_at_all(self) -> list[Cut]:
+    def look(self) -> list[Cut]:
         """Who has brought too much, alone or as one of the strangers: the worst first."""
         unread: list[tuple[int, int]] = []
-        found = []
+        found: list[Cut] = []
+        self.flow = False
         for descriptor, connection in self.open.items():
+            if connection.cut:
+                continue
             if self._over(descriptor, connection):
                 found.append((descriptor, UNREAD))
             elif connection.seen is not None and not self._may_hurry(connection):
@@ -184,6 +206,7 @@ class Connections:
         connection.seen = count
         connection.read = min(connection.read, count)  # nobody saves up for later
         allowed = self._member_unread if self._may_hurry(connection) else STRANGER_UNREAD
+        self.flow = self.flow or count - connection.read > STRANGER_UNREAD // 8
         return count - connection.read > allowed
 
     def _may_hurry(self, connection: Connection) -> bool:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import resource
 import socket
 import time
+from collections import deque
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -17,14 +17,16 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from coordinator.core.events import Disconnected, Event, Misbehaved, Peer, Received
+from coordinator.net.allocator import few_arenas, give_back
 from coordinator.net.connections import Connections
 from coordinator.net.curve import Guard
 from coordinator.net.door import Door
 from coordinator.net.ipc_socket import IpcClaim
+from coordinator.net.limits import connection_limit
 from coordinator.net.outgoing import Outgoing
 from microgpt.protocol import messages
 from microgpt.support import tcp
-from microgpt.support.cli import UserError, say
+from microgpt.support.cli import UserError
 
 BURST = 1000  # messages taken in before the clock is looked at again
 NEWS_BURST = 1000  # connections opened or closed, likewise
@@ -39,12 +41,15 @@ KEEPALIVE = {
     zmq.TCP_MAXRT: 20_000,  # milliseconds for what has been sent to be confirmed
 }
 MAX_QUEUED = 64  # messages to one peer, where the system does not count what arrives
-LOOK_SECONDS = 0.01  # without a moment of quiet: then all connections are looked at
-FLOOD_SECONDS = 0.1  # without one: then nobody else is let in
-MAX_CONNECTIONS = 4096  # a further one is closed again
-KNOCKS = 500  # new connections in a second: more have to wait for the next
-FEW_CONNECTIONS = 64  # fewer are worth a warning
-OWN_FILES = 100  # descriptors that strangers' connections must leave for checkpoints and the like
+MEMBERS_LOOK_SECONDS = 0.05  # from one look at all connections to the next
+LOOK_SECONDS = (
+    0.005  # the same while a stranger is connected: a message without an end wakes nobody
+)
+SOON_SECONDS = 0.003  # while one brings more than it has said
+LOOK_SHARE = 4  # times as long as a look takes there is none
+FLOOD_SECONDS = 0.1  # without a moment of quiet: then others have to wait at the door
+IGNORED_SECONDS = 5.0  # for the last words of who is gone to have come
+TRIM_SECONDS = 1.0  # at least, from giving memory back to doing so again
 
 
 class Transport:
@@ -58,6 +63,7 @@ class Transport:
     def __init__(
         self, bind: str, max_message_bytes: int, timeout: float, curve: Path | None = None
     ) -> None:
+        few_arenas()  # before libzmq starts its thread
         self._context = zmq.Context()
         tcp.unguessable_start()
         self._router = self._context.socket(zmq.ROUTER)
@@ -84,12 +90,12 @@ class Transport:
         self._connections = Connections(max_message_bytes, encrypted=encrypted)
         self._outgoing = Outgoing(max_message_bytes, encrypted=encrypted)
         self._door = Door()
-        self._knocks = (0.0, 0)  # since when, and how many
         self._quiet = time.monotonic()  # when there was last nothing to read
-        self._was_quiet = True
-        self._look_at = 0.0
-        #: Peers whose last words are not wanted any more: cut off, or gone.
-        self._ignored: set[Peer] = set()
+        self._look_at = self._trim_at = 0.0
+        self._flooded = False  # since memory was given back
+        self._found: deque[Event] = deque()  # by a look, and not told yet
+        #: Peers whose last words are not wanted any more: cut off, or gone, and since when.
+        self._ignored: dict[Peer, float] = {}
         self._claim = IpcClaim(bind)
         try:
             self._claim.take()
@@ -118,10 +124,17 @@ class Transport:
 
     def wait(self, seconds: float) -> None:
         """Until something can be read, ``wake`` is called or the time is up."""
-        ready = dict(self._poller.poll(max(0, int(seconds * 1000))))
-        if self._woken.fileno() in ready:
-            with contextlib.suppress(BlockingIOError):
-                self._woken.recv(4096)
+        until = time.monotonic() + seconds
+        while True:
+            self._look_around()
+            left = 0.0 if self._found else until - time.monotonic()
+            step = max(0.0, min(left, self._look_at - time.monotonic()))
+            ready = dict(self._poller.poll(int(step * 1000 + 0.5)))
+            if self._woken.fileno() in ready:
+                with contextlib.suppress(BlockingIOError):
+                    self._woken.recv(4096)
+            if ready or left <= step:
+                return
 
     def receive(self) -> Iterator[Event]:
         """What has come in: at most ``BURST`` messages, then the peers whose connection is gone.
@@ -129,9 +142,6 @@ class Transport:
         In this order a peer's last words count.
         """
         gone = self._read_news()
-        if self._was_quiet:
-            self._look_at = time.monotonic() + LOOK_SECONDS
-            self._was_quiet = False
         for _ in range(BURST):
             try:
                 peer = self._router.recv(zmq.NOBLOCK)
@@ -139,46 +149,72 @@ class Transport:
                 self._drained()
                 break
             frames = self._rest()
-            if peer not in self._ignored:
-                if peer not in self._connections.by_peer and peer not in gone:
-                    gone.update(self._read_news())  # its first words: whose descriptor is that?
+            if peer not in self._connections.by_peer and peer not in gone:
+                gone.update(self._read_news())  # its first words: whose descriptor is that?
+            if not self._is_ignored(peer, frames):
                 yield from self._events(peer, frames, gone)
-            if time.monotonic() > self._look_at:
-                yield from self._look_around()
+            self._look_around()
+            while self._found:
+                yield self._found.popleft()
+        while self._found:
+            yield self._found.popleft()
         for peer in gone:
-            self._ignored.add(peer)
+            self._ignore(peer)
             yield Disconnected(peer)
 
-    def _rest(self) -> list[zmq.Frame]:
-        """The parts of a message after the first (faster than ``recv_multipart``)."""
-        frames = [self._router.recv(zmq.NOBLOCK, copy=False)]
-        while frames[-1].more:
-            frames.append(self._router.recv(zmq.NOBLOCK, copy=False))
-        return frames
+    def _ignore(self, peer: Peer) -> None:
+        self._ignored.pop(peer, None)
+        self._ignored[peer] = time.monotonic()
+
+    def _is_ignored(self, peer: Peer, frames: list[zmq.Frame]) -> bool:
+        """Whether these are last words. Those that come over a new connection are its first."""
+        if peer not in self._ignored:
+            return False
+        if self._connections.welcomes(source(frames[-1]), peer):
+            del self._ignored[peer]
+            return False
+        return True
 
     def _drained(self) -> None:
         """There was nothing to read."""
-        self._quiet, self._was_quiet = time.monotonic(), True
+        self._quiet = time.monotonic()
         self._connections.drained()
         self._ignored.clear()
-        self._open_door()
 
-    def _look_around(self) -> Iterator[Event]:
-        """Many messages come: see that nobody brings more than can be read, and no more come."""
+    def _look_around(self) -> None:
+        """If it is time, see that nobody brings more than can be read, and no more come."""
         began = time.monotonic()
-        for descriptor, reason in self._connections.look_at_all():
-            yield self._cut(descriptor, reason)
+        if began < self._look_at:
+            return
+        cut = self._connections.look()
+        for descriptor, reason in cut:
+            self._found.append(self._cut(descriptor, reason))
+        full = len(self._connections.open) >= self._max_connections
         if began - self._quiet > FLOOD_SECONDS:
+            self._flooded = True
             self._door.shut()
+            self._forget(began)
+        self._door.tend(full=full)
+        self._flooded = self._flooded or bool(cut)
+        if self._flooded and began > self._trim_at:
+            self._trim_at, self._flooded = began + TRIM_SECONDS, False
+            give_back()
         now = time.monotonic()
-        self._look_at = now + max(LOOK_SECONDS, 4 * (now - began))
+        pause = MEMBERS_LOOK_SECONDS
+        if self._connections.flow:
+            pause = SOON_SECONDS
+        elif self._connections.has_strangers:
+            pause = LOOK_SECONDS
+        self._look_at = now + max(pause, LOOK_SHARE * (now - began))
 
-    def _open_door(self) -> None:
-        if self._door.is_shut:
-            since, count = self._knocks
-            full = len(self._connections.open) >= self._max_connections
-            if not full and (count <= KNOCKS or time.monotonic() - since > 1.0):
-                self._door.open()
+    def _forget(self, now: float) -> None:
+        """A flood may last: what a quiet moment would let us forget goes by time."""
+        self._connections.pass_time(now)
+        while self._ignored:
+            peer = next(iter(self._ignored))
+            if now - self._ignored[peer] < IGNORED_SECONDS:
+                break
+            del self._ignored[peer]
 
     def _read_news(self) -> dict[Peer, None]:
         """Enter opened and closed connections; gives the peers that are gone."""
@@ -201,10 +237,11 @@ class Transport:
             self._abort(silent)
         if len(self._connections.open) > self._max_connections:
             self._abort(descriptor)
-        now, (since, count) = time.monotonic(), self._knocks
-        self._knocks = (since, count + 1) if now - since < 1.0 else (now, 1)
-        if self._knocks[1] > KNOCKS or len(self._connections.open) >= self._max_connections:
+        self._door.knocked()
+        if len(self._connections.open) >= self._max_connections:
             self._door.shut()
+        if self._connections.has_strangers:
+            self._look_at = min(self._look_at, time.monotonic() + LOOK_SECONDS)
 
     def connected(self, peers: Collection[Peer]) -> bool:
         """Whether any of these has a connection."""
@@ -213,11 +250,6 @@ class Transport:
     def let_in(self, members: Collection[Peer]) -> None:
         """These peers, whoever is among them at a time, are no strangers."""
         self._connections.members = members
-
-    def look(self) -> Iterator[Misbehaved]:
-        """Hang up where too much has come and not ended. To be called several times a second."""
-        for descriptor, reason in self._connections.look():
-            yield self._cut(descriptor, reason)
 
     def cut_off(self, peer: Peer) -> None:
         """Close the connection of a peer that breaks the protocol."""
@@ -234,7 +266,8 @@ class Transport:
         connection = self._connections.open[descriptor]
         tcp.abort(descriptor, connection.address)
         if connection.peer is not None and descriptor not in self._connections.superseded:
-            self._ignored.add(connection.peer)
+            self._ignore(connection.peer)
+        connection.cut = True
 
     def _events(
         self, peer: Peer, frames: list[zmq.Frame], gone: Collection[Peer]
@@ -249,7 +282,7 @@ class Transport:
                 self._abort(before)
                 yield Disconnected(peer)
             if peer not in self._connections.by_peer:  # it has gone before we heard anything
-                self._ignored.add(peer)
+                self._ignore(peer)
                 return
             if reason:
                 yield self._cut(descriptor, reason)
@@ -309,7 +342,7 @@ class Transport:
         All is sent before the socket is closed: one that is being closed takes nothing in, and
         must not be so while anybody is connected (see RCVHWM above).
         """
-        self._door.shut()
+        self._door.shut(for_good=True)
         until = time.monotonic() + LINGER_SECONDS
         while self._unsent() and time.monotonic() < until:
             self.wait(0.005)
@@ -343,23 +376,3 @@ def source(frame: zmq.Frame) -> int:
         return int(frame.get(zmq.SRCFD))
     except zmq.ZMQError:
         return -1
-
-
-def connection_limit() -> int:
-    """How many connections may be open: the system's limit on files is for more than them.
-
-    Says so where that leaves few.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + OWN_FILES
-    files = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < files:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    limit = max(1, files - OWN_FILES)
-    if limit < FEW_CONNECTIONS:
-        text = (
-            f"the limit of {files} open files (ulimit -n) leaves {limit} connection(s) for workers "
-            f"and others; with {wanted} there would be {MAX_CONNECTIONS}"
-        )
-        say(f"warning: {text}", error=True)
-    return limit

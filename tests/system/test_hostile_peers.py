@@ -17,8 +17,8 @@ import msgpack
 import pytest
 
 from coordinator.core.events import Disconnected, Event
-from coordinator.net import router as transports
-from coordinator.net.router import Transport, connection_limit
+from coordinator.net.limits import MAX_CONNECTIONS, OWN_FILES, connection_limit
+from coordinator.net.router import Transport
 from lab.faults import hostile, zmtp
 from lab.faults.hostile import Capture, malformed, silent_connections, throw
 from lab.faults.proxy import Proxy
@@ -287,10 +287,10 @@ def test_strangers_leave_files_for_checkpoints(monkeypatch: pytest.MonkeyPatch) 
     limits = [(50, 1024)]
     monkeypatch.setattr(resource, "getrlimit", lambda what: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda what, new: limits.append(new))
-    assert connection_limit() == 1024 - transports.OWN_FILES
+    assert connection_limit() == 1024 - OWN_FILES
     assert limits[-1] == (1024, 1024)
     limits.append((10**6, 10**6))
-    assert connection_limit() == transports.MAX_CONNECTIONS
+    assert connection_limit() == MAX_CONNECTIONS
     assert limits[-1] == (10**6, 10**6)
 
 

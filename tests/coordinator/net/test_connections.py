@@ -10,7 +10,6 @@ import pytest
 
 from coordinator.net.connections import (
     FLOOD,
-    LOOKED_AT,
     MAX_SILENT,
     MEMBER_HURRIES,
     MEMBER_SAYS,
@@ -19,6 +18,7 @@ from coordinator.net.connections import (
     STRANGER_UNREAD,
     STRANGERS_UNREAD,
     UNREAD,
+    WINDOW_SECONDS,
     Connections,
 )
 from microgpt.support import tcp
@@ -127,9 +127,9 @@ def test_unread_bytes_of_one(peer: bytes | None, allowed: int) -> None:
     crowd = Crowd()
     crowd.joins(5, peer)
     crowd.brings(5, allowed)
-    assert crowd.look() == crowd.look_at_all() == []
+    assert crowd.look() == []
     crowd.brings(5, 1)
-    assert crowd.look() == crowd.look_at_all() == [(5, UNREAD)]
+    assert crowd.look() == [(5, UNREAD)]
 
 
 def test_what_has_been_read_does_not_count() -> None:
@@ -139,7 +139,7 @@ def test_what_has_been_read_does_not_count() -> None:
         assert crowd.says(5, b"stranger") in ("", FLOOD)
         if crowd.look():
             raise AssertionError("all of it has been read")
-    assert crowd.look_at_all() == []
+    assert crowd.look() == []
 
 
 def test_signs_of_life_do_not_add_up_but_a_message_without_an_end_does() -> None:
@@ -185,11 +185,10 @@ def test_all_strangers_together_the_worst_first() -> None:
     for descriptor in range(5, 25):
         crowd.joins(descriptor)
         crowd.brings(descriptor, part)
-    assert crowd.look_at_all() == []
+    assert crowd.look() == []
     crowd.brings(8, part)
     crowd.brings(9, part // 2)
-    assert crowd.look_at_all() == [(8, UNREAD)]
-    assert crowd.look() == [], "none of them alone"
+    assert crowd.look() == [(8, UNREAD)]
 
 
 def test_a_member_that_says_much_may_bring_no_more_than_a_stranger() -> None:
@@ -198,11 +197,11 @@ def test_a_member_that_says_much_may_bring_no_more_than_a_stranger() -> None:
     crowd.brings(5, STRANGER_UNREAD + 1)
     for _ in range(MEMBER_HURRIES - 1):
         crowd.says(5, b"member")
-    assert crowd.look_at_all() == []
+    assert crowd.look() == []
     crowd.says(5, b"member")
-    assert crowd.look_at_all() == [(5, UNREAD)]
+    assert crowd.look() == [(5, UNREAD)]
     crowd.drained()
-    assert crowd.look_at_all() == []
+    assert crowd.look() == []
 
 
 @pytest.mark.parametrize(
@@ -218,12 +217,70 @@ def test_messages_without_a_pause(peer: bytes, allowed: int) -> None:
     assert crowd.says(5, peer) == ""
 
 
+def test_an_honest_member_in_a_flood_that_never_ends_is_not_cut() -> None:
+    """Ten minutes of results, small words and signs of life, and never a moment of quiet."""
+    crowd = Crowd()
+    crowd.joins(5, b"member")
+    crowd.joins(6, b"stranger")
+    for tick in range(10 * 60 * 20):
+        crowd.pass_time(tick * 0.05)
+        for _ in range(20):
+            assert crowd.says(5, b"member") == ""
+        crowd.brings(5, LARGEST + 9)
+        if tick % 10 == 0:
+            crowd.brings(5, 40)  # a PING
+            crowd.brings(6, 40)
+            assert crowd.says(6, b"stranger") == ""
+        assert crowd.look() == []
+        assert crowd.heard(5, b"member", (LARGEST,)) == ""
+    crowd.brings(6, STRANGER_UNREAD + 1)
+    assert crowd.look() == [(6, UNREAD)]
+
+
+def test_floods_are_counted_by_the_time_where_nothing_is_ever_drained() -> None:
+    crowd = Crowd()
+    crowd.joins(5)
+    crowd.pass_time(100.0)
+    assert {crowd.says(5, b"stranger") for _ in range(STRANGER_SAYS)} == {""}
+    crowd.pass_time(100.0 + WINDOW_SECONDS / 2)
+    assert crowd.says(5, b"stranger") == FLOOD
+    crowd.pass_time(100.0 + WINDOW_SECONDS)
+    assert crowd.says(5, b"stranger") == ""
+
+
+def test_who_is_looked_at_closely() -> None:
+    crowd = Crowd()
+    assert not crowd.has_strangers
+    crowd.joins(5, b"member")
+    crowd.look()
+    assert (crowd.has_strangers, crowd.flow) == (False, False)
+    crowd.joins(6)
+    crowd.brings(6, STRANGER_UNREAD // 2)
+    crowd.look()
+    assert (crowd.has_strangers, crowd.flow) == (True, True)
+    crowd.closed(6)
+    crowd.look()
+    assert (crowd.has_strangers, crowd.flow) == (False, False)
+
+
+def test_who_was_cut_is_heard_again_over_a_new_connection_only() -> None:
+    crowd = Crowd()
+    crowd.joins(5, b"member")
+    crowd.joins(7, b"other")
+    crowd.open[5].cut = True
+    assert not crowd.welcomes(5, b"member")
+    assert not crowd.welcomes(7, b"member")
+    assert not crowd.welcomes(6, b"member")
+    crowd.joins(6)
+    assert crowd.welcomes(6, b"member")
+
+
 def test_who_was_a_member_may_end_what_it_has_begun() -> None:
     crowd = Crowd()
     crowd.joins(5, b"member")
     crowd.members = set()
     crowd.brings(5, STRANGER_UNREAD + 1)
-    assert crowd.look_at_all() == []
+    assert crowd.look() == []
 
 
 def test_the_oldest_of_too_many_that_say_nothing_goes() -> None:
@@ -263,14 +320,5 @@ def test_a_name_that_another_takes() -> None:
     assert crowd.by_peer == {}
 
 
-def test_all_are_looked_at_in_turn() -> None:
-    crowd = Crowd()
-    for descriptor in range(3 * LOOKED_AT):
-        crowd.joins(descriptor, b"%d" % descriptor)
-        crowd.brings(descriptor, STRANGER_UNREAD + 1)
-    found = [Connections.look(crowd) for _ in range(3)]
-    assert sorted(d for some in found for d, _ in some) == [*range(3 * LOOKED_AT)]
-
-
 def test_nobody_is_there() -> None:
-    assert Connections(LARGEST).look() == Connections(LARGEST).look_at_all() == []
+    assert Connections(LARGEST).look() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import socket
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from lab.faults.fleet import Member
 from lab.faults.proxy import Proxy
 from lab.faults.stage import UNITS, Victim
 from lab.faults.strangers import MOST_GROWTH, Outcome, judge
+from microgpt.checkpoint.format import load
 from microgpt.protocol.messages import MAX_MESSAGE_BYTES
+from tests.processes import Lab
 
 MIB = 1 << 20
 MEMORY = {"coordinator": 150 * MIB, "worker-1": 100 * MIB, "follower": 50 * MIB}
@@ -132,3 +135,28 @@ def test_a_round_ends_where_nobody_listens(attack: Attack, listener: socket.sock
     listener.close()
     with pytest.raises(OSError, match="refused"):
         list(attack(random.Random(1), target))
+
+
+TINY = {
+    "MICROGPT_N_EMBD": "4", "MICROGPT_N_HEAD": "2", "MICROGPT_BLOCK_SIZE": "4",
+    "MICROGPT_BATCH_SIZE": "8",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_all_attacks_at_once_leave_the_processes_the_memory_and_the_bits(lab: Lab) -> None:
+    # What remains of the pace says little in so short a time on a machine that is busy.
+    flags = ("--minutes", "0.25", "--seed", "7", "--least", "0.05", "--keep", "kept")
+    more = ("--engine", "scalar", "--data", str(lab.data), "--json", "verdict.json")
+    chaos = lab.script("chaos", "strangers", *flags, *more, **TINY)
+    assert chaos.wait(220) == 0, chaos.out + chaos.err
+    runs = [load(lab.place / "kept" / n / "checkpoint.msgpack") for n in ("quiet", "attacked")]
+    assert runs[0].state_sha256 == runs[1].state_sha256
+    assert chaos.out.rstrip().endswith(f"the same bits: state_sha256 {runs[0].state_sha256}")
+    rows = {
+        row["what"]: row for row in json.loads((lab.place / "verdict.json").read_text())["rows"]
+    }
+    assert {what for what in rows if what.startswith("attack ")} == {f"attack {k}" for k in UNITS}
+    assert "memory of coordinator at its highest" in rows
+    assert all(row["good"] for row in rows.values())
