@@ -175,6 +175,13 @@ class Transport:
             return False
         return True
 
+    def _rest(self) -> list[zmq.Frame]:
+        """The parts of a message after the first (faster than ``recv_multipart``)."""
+        frames = [self._router.recv(zmq.NOBLOCK, copy=False)]
+        while frames[-1].more:
+            frames.append(self._router.recv(zmq.NOBLOCK, copy=False))
+        return frames
+
     def _drained(self) -> None:
         """There was nothing to read."""
         self._quiet = time.monotonic()
