@@ -67,6 +67,11 @@ class Probation:
             worker.to_pass -= 1
             worker.proven = worker.to_pass <= 0
 
+    def rest(self, worker: Worker, now: float) -> None:
+        """What the worker says cannot be believed: it is tried again later, and later each time."""
+        worker.pause = min(max(FIRST_PAUSE, 2 * worker.pause), LONGEST_PAUSE)
+        worker.rests_until = now + worker.pause
+
     def fall(self, worker: Worker, now: float) -> None:
         """Back on probation, for longer each time."""
         again = worker.fell_at is not None and now - worker.fell_at < FORGIVEN_SECONDS
@@ -132,6 +137,5 @@ class Probation:
             worker.pause = 0.0
             self.passed(worker)
             return
-        worker.pause = min(max(FIRST_PAUSE, 2 * worker.pause), LONGEST_PAUSE)
-        worker.rests_until = now + worker.pause
+        self.rest(worker, now)
         self.doubts.append(trial)

@@ -36,6 +36,10 @@ class Phase(NamedTuple):
     training: bool
 
 
+#: No gradient or loss of a training that goes well is as large.
+INCREDIBLE = 1e30
+
+
 @dataclass(frozen=True)
 class Contribution:
     """An accepted answer: who gave it, its losses (little-endian float64) and its gradient.
@@ -137,6 +141,11 @@ class RoundLedger:
             del self.assignees[shard][peer]
             self._requeue(shard)
         return freed
+
+    def give_back(self, peer: Peer, shard: Shard) -> None:
+        """The worker is not to compute the shard any more: another one is."""
+        self.assignees[shard].pop(peer, None)
+        self._requeue(shard)
 
     def in_flight_of(self, peer: Peer) -> list[Shard]:
         """Shards that the worker has been given and not answered, in order."""
@@ -280,6 +289,11 @@ class RoundLedger:
     def result(self, shard: Shard) -> Contribution | None:
         """What counts for the shard, if that is decided."""
         return self._results.get(shard)
+
+    def incredible(self, peer: Peer) -> bool:
+        """Whether the worker has answered numbers so large that they prove nothing."""
+        answers = (c for given in self.contributions.values() for c in given if c.peer == peer)
+        return any(answer.largest() > INCREDIBLE for answer in answers)
 
     def supporters(self, shard: Shard) -> list[Peer]:
         """Workers whose answers for the shard are its result."""

@@ -307,12 +307,33 @@ class CoordinatorState:
         refuted = take_result(ledger, worker.peer, answer, gradient, name, self._out)
         self._refute(refuted)
         for peer in ledger.supporters(shard):
-            if peer in self.workers and (peer == worker.peer or not was_decided):
-                self._scheduler.probation.passed(self.workers[peer])
+            giver = self.workers.get(peer)
+            fresh = peer == worker.peer or not was_decided
+            if giver and fresh and not giver.proven and not ledger.incredible(peer):
+                self._scheduler.probation.passed(giver)
+        self._set_aside(ledger, [p for p in ledger.failures.get(shard, ()) if p != worker.peer])
         self._scheduler.probation.decided(ledger, self._now)
         contested = ledger.first_contested()
         if contested is not None:
             self._have_judged(contested, contradiction(ledger, contested, name), phase=ledger.phase)
+
+    def _set_aside(self, ledger: RoundLedger, peers: list[Peer]) -> bool:
+        """Where proven workers can do it instead, nothing counts that these newcomers have said.
+
+        They are tried again later: else each of many claims would have to be judged. Returns
+        whether anybody was set aside.
+        """
+        newcomers = [self.workers[p] for p in peers if p in self.workers]
+        newcomers = [worker for worker in newcomers if not worker.proven]
+        if ledger is not self.ledger or not self._somebody_is_proven():
+            return False
+        for worker in newcomers:
+            ledger.discard(worker.peer)
+            self._scheduler.probation.rest(worker, self._now)
+        return bool(newcomers)
+
+    def _somebody_is_proven(self) -> bool:
+        return any(worker.proven for worker in self._ready.values())
 
     def _take_trial(self, trial: Trial, answer: messages.ShardResult) -> None:
         try:
@@ -334,6 +355,11 @@ class CoordinatorState:
         if trial is not None:
             self._scheduler.probation.answered(trial, FAILURE, self.ledger, self._now)
         elif in_flight and self.closing is None and phase == self.ledger.phase:
+            if not worker.proven and self._somebody_is_proven():
+                self.ledger.give_back(worker.peer, shards[0])  # a claim that proven ones check
+                self._scheduler.probation.rest(worker, self._now)
+                self._dispatch()
+                return
             reason = self._scheduler.describe(failure)
             name = self._membership.name
             self._refute(take_failure(self.ledger, worker.peer, shards[0], reason, self._now, name))
@@ -466,6 +492,9 @@ class CoordinatorState:
         try:
             done = self._scheduler.conclude(len(self._ready), self.times.worked)
         except ArithmeticError as error:
+            if self._set_aside(ledger, [p for p in self.workers if ledger.incredible(p)]):
+                self._dispatch()
+                return
             reason, suspect = (
                 f"{error}; a lower --learning-rate may help",
                 self._scheduler.suspect(),
