@@ -22,7 +22,7 @@ from microgpt.checkpoint.container import (
     CheckpointError,
     Problem,
     check_beginning,
-    open_envelope,
+    open_container,
     unpack,
 )
 from microgpt.checkpoint.format import MAX_ENTRIES
@@ -59,7 +59,7 @@ class CheckpointIndex:
 
     def __init__(self, run_dir: Path, run: str, epoch: str) -> None:
         self.newest: int | None = None
-        self._run_dir, self._run, self._life = run_dir, run, epoch
+        self._run_dir, self._run, self._epoch = run_dir, run, epoch
         self._seen: dict[int, tuple[Stamp, Stored]] = {}
 
     def reply(self, question: Question) -> Reply:
@@ -76,7 +76,7 @@ class CheckpointIndex:
             return self._nothing(question, f"the checkpoints cannot be read: {reason}")
 
     def _nothing(self, question: Question, reason: str, again: bool = False) -> NoCheckpoint:
-        return NoCheckpoint(self._run, self._life, question.number, reason, again)
+        return NoCheckpoint(self._run, self._epoch, question.number, reason, again)
 
     # --- parts of a file -------------------------------------------------------------------------
 
@@ -98,7 +98,7 @@ class CheckpointIndex:
             reason = f"the checkpoint of step {step} has no byte {question.offset}"
             return self._nothing(question, reason, again=moved)
         return CheckpointPart(
-            self._run, self._life, question.number, step, status.st_size, question.offset, data
+            self._run, self._epoch, question.number, step, status.st_size, question.offset, data
         )
 
     # --- the list --------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ class CheckpointIndex:
         self._seen = seen
         entries.reverse()
         omitted = len(steps) - len(listed)
-        return CheckpointList(self._run, self._life, question.number, tuple(entries), omitted)
+        return CheckpointList(self._run, self._epoch, question.number, tuple(entries), omitted)
 
 
 def look_into(path: Path, step: int, size: int) -> Stored:
@@ -140,7 +140,7 @@ def look_into(path: Path, step: int, size: int) -> Stored:
                 raise CheckpointError("too large", Problem.FOREIGN)
             data = file.read(1 + len(BEGINNING))
             check_beginning(data, path.name)
-            _, body = open_envelope(data + file.read(MAX_BYTES), path.name)
+            _, body = open_container(data + file.read(MAX_BYTES), path.name)
         return _describe(unpack(body, MAX_ENTRIES), step, size)
     except CheckpointError as error:
         problem = str(error.problem)

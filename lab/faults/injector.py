@@ -122,9 +122,9 @@ class FaultInjector:
         if how == "cut":
             proxy.cut()
             return nothing
-        if how == "stalled":
+        if how == "partitioned":
             proxy.stall()
-        elif how == "stalled one way":
+        elif how == "partitioned one way":
             proxy.stall(up=amount < 0.5, down=amount >= 0.5)
         elif how == "delayed":
             proxy.delay(LONGEST_DELAY * amount)

@@ -29,7 +29,7 @@ def heal(world: World) -> None:
     for slot in honest:
         slot.slowness, slot.host.delay = 1.0, 0.002
         slot.host.corrupt = {UP: 0, DOWN: 0}
-        _cut(world, slot, (UP, DOWN), False)
+        _partition(world, slot, (UP, DOWN), False)
     if world.coordinator is not None:
         world.coordinator.fuse = None
     if all(slot.worker is None for slot in honest) or world.rng.random() < 0.5:
@@ -85,23 +85,23 @@ def _freeze(
                 world.network.watch(connection, way)
 
 
-def _cut_one(world: World, slot: Slot, fault: Fault) -> None:
+def _partition_one(world: World, slot: Slot, fault: Fault) -> None:
     ways = [(UP, DOWN), (UP,), (DOWN,)][int(fault.amount * 3)]
-    _cut(world, slot, ways, True)
-    world.clock.after(fault.seconds, _cut, world, slot, ways, False)
+    _partition(world, slot, ways, True)
+    world.clock.after(fault.seconds, _partition, world, slot, ways, False)
 
 
-def _cut_all(world: World, slot: Slot, fault: Fault) -> None:
+def _partition_all(world: World, slot: Slot, fault: Fault) -> None:
     for each in world.slots:
         each.harmed = True
-        _cut_one(world, each, fault)
+        _partition_one(world, each, fault)
 
 
-def _cut(world: World, slot: Slot, ways: tuple[str, ...], cut: bool) -> None:
+def _partition(world: World, slot: Slot, ways: tuple[str, ...], parted: bool) -> None:
     for way in ways:
-        slot.host.cut[way] = cut
+        slot.host.partitioned[way] = parted
         for connection in slot.connections:
-            if not cut:
+            if not parted:
                 connection.heal(way)
             elif connection.open[way]:
                 world.network.watch(connection, way)
@@ -184,7 +184,7 @@ _FAULTS: dict[str, Callable[[World, Slot, Fault], None]] = {
     "kill worker": _kill_worker,
     "vanish": _vanish,
     "freeze worker": _freeze_worker,
-    "cut": _cut_one,
+    "partition": _partition_one,
     "drop connection": _drop,
     "delay": _delay,
     "corrupt": _corrupt,
@@ -195,7 +195,7 @@ _FAULTS: dict[str, Callable[[World, Slot, Fault], None]] = {
     "kill coordinator in a write": _kill_in_write,
     "freeze coordinator": _freeze_coordinator,
     "stop coordinator": _stop_coordinator,
-    "cut all": _cut_all,
+    "partition all": _partition_all,
     "clock jumps": _jump,
     "disk full": _disk_full,
     "disk slow": _disk_slow,

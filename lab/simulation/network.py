@@ -1,8 +1,8 @@
 """A virtual network between workers and the coordinator, with the manners of ZeroMQ over TCP.
 
-On one connection messages keep their order, and arrive or are lost with it. A cut holds them back.
-What a connection that is gone had under way may still arrive, later than words on a newer one, and
-its last words may arrive twice: ZeroMQ does not do that, but nothing here rests on it.
+On one connection messages keep their order, and arrive or are lost with it. A partition holds them
+back. What a connection that is gone had under way may still arrive, later than words on a newer
+one, and its last words may arrive twice: ZeroMQ does not do that, but nothing here rests on it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ DETECTION = {UP: 1.5, DOWN: 2.0}  # seconds until the receiver calls a connectio
 RECENT = 4  # messages that may come twice
 LATE = 1.0  # seconds by which words of a dead connection may be late
 UNNOTICED = 0.3  # chance that the other end of a dead connection takes up to LATE to notice
-RETRY = 0.25  # seconds until the end of a connection is told again across a cut
+RETRY = 0.25  # seconds until the end of a connection is told again across a partition
 
 
 class Host:
     """The network's view of the place where one worker after the other runs."""
 
     def __init__(self) -> None:
-        self.cut = {UP: False, DOWN: False}
+        self.partitioned = {UP: False, DOWN: False}
         self.delay = 0.002  # seconds, on average
         self.corrupt = {UP: 0, DOWN: 0}  # so many of the next messages are damaged
 
@@ -83,7 +83,7 @@ class Connection:
     def _arrive(self, way: str, message: Message) -> None:
         if not self.open[way]:
             self._perhaps_later(way, message, self.network.stale)
-        elif self.host.cut[way] or self._held[way]:
+        elif self.host.partitioned[way] or self._held[way]:
             self._held[way].append(message)
         else:
             self._deliver(way, message)
@@ -101,7 +101,7 @@ class Connection:
             self.worker.deliver(self.worker.receive, message, damaged)
 
     def heal(self, way: str) -> None:
-        """What a cut has held back arrives now."""
+        """What a partition has held back arrives now."""
         held, self._held[way] = self._held[way], []
         for message in held:
             self._arrive(way, message)
@@ -109,7 +109,7 @@ class Connection:
     def give_up(self, way: str) -> None:
         """The receiver has heard nothing for too long, if that is still so."""
         sender: End = self.worker if way == UP else self.coordinator
-        if self.host.cut[way] or sender.frozen or not sender.alive:
+        if self.host.partitioned[way] or sender.frozen or not sender.alive:
             self.lose(way)
 
     def lose(self, way: str) -> None:
@@ -145,7 +145,7 @@ class Connection:
         receiver: End = self.coordinator if way == UP else self.worker
         if not self.open[way] or not receiver.alive:
             return
-        if self.host.cut[way]:
+        if self.host.partitioned[way]:
             self.network.clock.after(RETRY, self.tell_end, way)
         else:
             self.lose(way)

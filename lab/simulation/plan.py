@@ -11,12 +11,12 @@ MANY = 50  # places for workers that want larger batches
 QUIET_SECONDS = 2.0  # that a run takes without faults, about
 #: Kinds of faults and how often each is drawn. Those of the first group have a slot (a worker).
 SLOT_FAULTS = {
-    "kill worker": 4, "vanish": 2, "freeze worker": 3, "cut": 3, "drop connection": 4, "delay": 2,
-    "corrupt": 1, "leave": 2, "slow worker": 2, "worker clock jumps": 1,
+    "kill worker": 4, "vanish": 2, "freeze worker": 3, "partition": 3, "drop connection": 4,
+    "delay": 2, "corrupt": 1, "leave": 2, "slow worker": 2, "worker clock jumps": 1,
 }  # fmt: skip
 OTHER_FAULTS = {
     "kill coordinator": 3, "kill coordinator in a write": 2, "freeze coordinator": 2,
-    "stop coordinator": 1, "cut all": 1, "clock jumps": 1, "disk full": 1, "disk slow": 1,
+    "stop coordinator": 1, "partition all": 1, "clock jumps": 1, "disk full": 1, "disk slow": 1,
     "join": 3, "file damaged": 1,
 }  # fmt: skip
 FAULTS = {**SLOT_FAULTS, **OTHER_FAULTS}

@@ -204,7 +204,12 @@ class VirtualWorker(Process):
         coordinator, host = self.world.coordinator, self.slot.host
         if self.connection is not None:
             return
-        if coordinator is None or coordinator.frozen or host.cut[UP] or host.cut[DOWN]:
+        if (
+            coordinator is None
+            or coordinator.frozen
+            or host.partitioned[UP]
+            or host.partitioned[DOWN]
+        ):
             self._reconnect()
             return
         self.connection = Connection(self.world.network, host, (self, coordinator))

@@ -49,7 +49,7 @@ def seal(body: bytes) -> bytes:
     return packed
 
 
-def open_envelope(data: bytes, where: str) -> tuple[int, bytes]:
+def open_container(data: bytes, where: str) -> tuple[int, bytes]:
     """A file's version and its body, digest checked. ``where`` is named in errors.
 
     Raises CheckpointError.

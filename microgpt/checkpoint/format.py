@@ -31,7 +31,7 @@ from microgpt.checkpoint.container import (
     CheckpointError,
     Problem,
     check_beginning,
-    open_envelope,
+    open_container,
     seal,
     unpack,
 )
@@ -183,7 +183,7 @@ def encode(checkpoint: Checkpoint) -> bytes:
 
 def decode(data: bytes, where: str) -> Checkpoint:
     """The checkpoint in ``data``; ``where`` is named in errors. Raises CheckpointError."""
-    version, body = open_envelope(data, where)
+    version, body = open_container(data, where)
     try:
         unpacked = unpack(body, MAX_ENTRIES)
     except (*_WRONG, RecursionError, MemoryError, msgpack.OutOfData) as error:
