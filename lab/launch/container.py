@@ -11,6 +11,7 @@ import ctypes
 import os
 import runpy
 import shutil
+import stat
 import signal
 import sys
 from collections.abc import Mapping
@@ -22,7 +23,8 @@ APP = ROOT
 RUNS = APP / "runs"
 OWNER = Path("/etc/microgpt/owner")  # a file of the clone: tells whose it is
 KERNELS = Path("/opt/kernels")  # compiled when the image was built
-WRITTEN = ("/keys", "/cache")  # volumes that only we write to
+KEYS = "/keys"
+WRITTEN = (KEYS, "/cache")  # volumes that only we write to
 PORT = 5555
 PROGRAMS = ("coordinator", "worker", "sample", "keys", "healthcheck")
 
@@ -41,6 +43,8 @@ def main(arguments: list[str]) -> int:
             for path in (str(RUNS), *WRITTEN):
                 hand_over(Path(path), user, group)
         become(user, group)
+    if role in ("coordinator", "keys"):
+        close_to_others(Path(KEYS))
     if role == "sample":
         return sample(rest)
     if role == "keys":
@@ -103,6 +107,16 @@ def hand_over(path: Path, user: int, group: int) -> None:
         os.chown(path, user, group)
     except OSError as error:
         print(f"warning: {path} stays as it is: {error.strerror}", file=sys.stderr)
+
+
+def close_to_others(path: Path) -> None:
+    """Make a new volume ours alone, which the image leaves open to whoever it will run as.
+
+    A folder of the user's keeps its mode: no folder for keys is open to all on purpose.
+    """
+    entry = _stat(path)
+    if entry and entry.st_uid == os.geteuid() and stat.S_IMODE(entry.st_mode) == 0o1777:
+        path.chmod(0o700)
 
 
 def become(user: int, group: int) -> None:
@@ -209,7 +223,7 @@ def make_keys() -> int:
     from coordinator.net.curve import make_keys as make
     from microgpt.support.cli import UserError
 
-    directory = Path(os.environ.get("MICROGPT_CURVE", "/keys"))
+    directory = Path(os.environ.get("MICROGPT_CURVE", KEYS))
     try:
         make(directory)
     except UserError as error:

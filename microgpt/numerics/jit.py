@@ -92,13 +92,23 @@ def _problem(directory: Path) -> str | None:
 
 
 def _sources_digest() -> str:
-    package = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256(repr(platform.libc_ver()).encode())
-    for path in sorted(package.rglob("*.py")):
-        source = path.read_bytes()
-        if path.parent.name == "engine" or b"numba" in source or b"jit" in source:
-            digest.update(source)
+    for path in kernel_sources():
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def kernel_sources() -> list[Path]:
+    """The files of this package that kernels are made of: a change in one makes all of them anew.
+
+    Those of the engine all count, because they agree on what kernels are given.
+    """
+
+    def counts(path: Path) -> bool:
+        source = path.read_bytes()
+        return path.parent.name == "engine" or b"numba" in source or b"jit" in source
+
+    return sorted(filter(counts, Path(__file__).resolve().parents[1].rglob("*.py")))
 
 
 #: The functions that are compiled here, as against numba's own.

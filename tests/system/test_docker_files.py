@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -199,6 +200,16 @@ def test_volume_of_an_earlier_user_is_handed_over_with_its_contents(entry: Path)
     assert {path.lstat().st_uid for path in [keys, *keys.rglob("*")]} == {1234}
     assert (entry / "owner").stat().st_uid == os.geteuid(), "a link is not followed"
     assert keys.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(("mode", "after"), [(0o1777, 0o700), (0o755, 0o755), (0o750, 0o750)])
+def test_a_new_volume_for_keys_is_closed_and_a_folder_keeps_its_mode(
+    tmp_path: Path, mode: int, after: int
+) -> None:
+    tmp_path.chmod(mode)
+    container.close_to_others(tmp_path)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == after
+    container.close_to_others(tmp_path / "missing")
 
 
 def test_newest_checkpoint_is_the_one_written_last(

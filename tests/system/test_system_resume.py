@@ -248,11 +248,12 @@ def test_a_checkpoint_with_an_absurd_size_is_one_line(lab: Lab, finished: Path, 
     place = training if field in training else training["model"]
     place[field] = 2**62
     newest.write_bytes(seal(msgpack.packb(body)))
-    for started in (
-        lab.coordinator("--resume", str(newest), run=""),
-        lab.train("--resume", str(newest), "--workers", "1", run=""),
-        lab.script("sample", str(newest)),
+    for start in (  # one after the other: a run directory has one owner
+        lambda: lab.coordinator("--resume", str(newest), run=""),
+        lambda: lab.train("--resume", str(newest), "--workers", "1", run=""),
+        lambda: lab.script("sample", str(newest)),
     ):
+        started = start()
         assert started.wait() == 1
         (line,) = started.err.splitlines()
         assert line.startswith(f"error: {newest} does not hold a complete checkpoint: ")

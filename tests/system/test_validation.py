@@ -143,6 +143,8 @@ def test_a_document_without_a_loss_ends_the_run_and_says_which() -> None:
     play.joins(A)
     play.answers(A)
     play.says(A, messages.Failure(RUN, LIFE, 1, 0, "the loss is inf", training=False))
+    assert play.finish is None, "the word of a single worker ends no run"
+    play.judge_fails("the loss is inf")
     play.do(Saved(0))
     assert play.finish is not None
     assert play.finish.outcome == "failed"

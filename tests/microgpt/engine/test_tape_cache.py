@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from microgpt.numerics import jit
+
 PROGRAM = """
 from microgpt.numerics.jit import entry
 
@@ -37,6 +39,16 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[list[str]]:
     outputs = [process.communicate(timeout=100) for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), outputs
     return [out.split() for out, _ in outputs]
+
+
+def test_a_change_of_any_kernel_makes_all_anew() -> None:
+    """In the rooms of the engine, of arithmetic and of the optimizer."""
+    names = {"/".join(path.parts[-2:]) for path in jit.kernel_sources()}
+    assert names >= {
+        "engine/kernels.py", "engine/kernels_shard.py", "engine/kernels_forward.py",
+        "engine/kernels_backward.py", "engine/weight_gradients.py", "engine/forward.py",
+        "numerics/jit.py", "numerics/libm.py", "numerics/simd.py", "optim/adam_compiled.py",
+    }  # fmt: skip
 
 
 def test_processes_on_a_cold_cache_compile_once(tmp_path: Path) -> None:

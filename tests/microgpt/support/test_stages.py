@@ -66,7 +66,7 @@ def test_who_waits_for_a_turn_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 COLD = """
-from microgpt import stages
+from microgpt.support import stages
 from worker.executor import Calculator
 
 def tell(text, show=stages.detail):
