@@ -28,7 +28,7 @@ NAMES = (
 )  # fmt: skip
 #: Variables that decide how a terminal is treated.
 LOOKS = ("FORCE_COLOR", "NO_COLOR", "TTY_", "PYTHONIOENCODING")
-PATIENCE = 60.0  # seconds; only a broken program needs them
+PATIENCE = 120.0  # seconds; only a broken program needs them
 
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
@@ -46,6 +46,15 @@ def eventually(condition: Callable[[], T], what: str, timeout: float = PATIENCE)
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:.0f} s: {what}")
         time.sleep(0.01)
+
+
+def crowded() -> float:
+    """By how much longer than on an idle machine something may take now; 1.0 on an idle one.
+
+    Limits that are promised to people are checked with it: a machine with ten processes for each
+    processor keeps none of them.
+    """
+    return max(1.0, 2.0 * os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 class Process:

@@ -31,7 +31,7 @@ from tests.processes import NAMES, Lab, eventually, session_members
 from tests.system.test_system_strangers import SMALL, STEPS, Target, answers
 from tests.system.test_system_workers import ends_alike
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 
 CORPUS = Corpus(NAMES, 42)
 MODEL = GPTConfig(CORPUS.tokenizer.vocab_size, n_embd=4, n_head=2, block_size=4)

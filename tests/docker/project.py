@@ -15,7 +15,17 @@ from typing import Any, TypeVar
 
 from tests.docker.standin import ROOT, exists, images, run, taking_turns
 
-__all__ = ["ROOT", "Image", "Project", "composes", "eventually", "inspect", "missing", "run"]
+__all__ = [
+    "ROOT",
+    "Image",
+    "Project",
+    "composes",
+    "eventually",
+    "inspect",
+    "missing",
+    "run",
+    "taking_turns",
+]
 
 T = TypeVar("T")
 
@@ -68,21 +78,12 @@ class Image:
         self.arguments = {"BASE_IMAGE": base, "BUILD_IMAGE": build, "PIP_INDEX_URL": ""}
         arguments = [f"--build-arg={name}={value}" for name, value in self.arguments.items()]
         kept = f"microgpt-test-packages:{build.rpartition(':')[2]}"
-        with taking_turns():  # else two test runs would install the same packages at once
-            run(
-                "docker",
-                "build",
-                "--force-rm",
-                *arguments,
-                "--target",
-                "packages",
-                "-t",
-                kept,
-                str(directory),
-            )
-        began = time.monotonic()
-        run("docker", "build", "--force-rm", *arguments, "-t", self.name, str(directory))
-        self.seconds = time.monotonic() - began
+        with taking_turns():  # else two test runs would install, and name, the same at once
+            packages = ("--target", "packages", "-t", kept, str(directory))
+            run("docker", "build", "--force-rm", *arguments, *packages)
+            began = time.monotonic()
+            run("docker", "build", "--force-rm", *arguments, "-t", self.name, str(directory))
+            self.seconds = time.monotonic() - began
         self.size = int(run("docker", "image", "inspect", "-f", "{{.Size}}", self.name))
         self.base_size = int(run("docker", "image", "inspect", "-f", "{{.Size}}", base))
 

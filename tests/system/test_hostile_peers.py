@@ -27,7 +27,7 @@ from tests.conftest import Reference
 from tests.processes import TINY, Lab, Process, RunDir, eventually
 from tests.system.test_system_workers import ends_alike
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 STEPS, SMALL = 40, 8
 THROWN = 20_000
 MOST_LINES = 100  # about foreign messages, however many there are

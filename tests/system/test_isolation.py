@@ -13,7 +13,7 @@ from tests.conftest import Reference
 from tests.processes import ROOT, TINY, Lab
 from tests.system.test_system_workers import ends_alike
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 SIZE = ("--steps", "3", "--batch-size", "2", "--workers", "1", "--engine", "scalar")
 PARTS = ("microgpt", "coordinator", "worker", "lab", "scripts")
 

@@ -31,7 +31,7 @@ from microgpt.tokenizer import Tokenizer
 from tests.processes import Lab
 from tests.system.test_system_input import complaint
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 TINY_MODEL = GPTConfig(3, 1, 2, 1, 2)
 
 

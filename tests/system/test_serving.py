@@ -25,7 +25,7 @@ from microgpt.protocol.messages import (
 )
 from tests.processes import TINY, Lab, Process, RunDir
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 STEPS = 14
 #: Large enough for two parts, small enough for the scalar engine.
 LARGE = ("--n-embd", "32", "--n-head", "2", "--block-size", "4", "--batch-size", "1")

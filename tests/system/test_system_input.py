@@ -17,7 +17,7 @@ from tests.conftest import Reference
 from tests.processes import NAMES, TINY, Lab, eventually
 from tests.system.test_system_workers import ends_alike, find_child, signal_process
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 
 
 def complaint(err: str) -> str:

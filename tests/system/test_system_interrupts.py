@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from microgpt.checkpoint import format as checkpoint_format
-from tests.processes import ROOT, TINY, Lab, Process, eventually, session_members
+from tests.processes import ROOT, TINY, Lab, Process, crowded, eventually, session_members
 from tests.system.test_system_workers import find_child, signal_process
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 LIMIT = 2.0  # seconds
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
@@ -37,9 +37,9 @@ def has_begun(process: Process) -> None:
 
 def leaves(process: Process, since: float, code: int) -> None:
     """The process and all that it has started are gone in time, and without a traceback."""
-    assert process.wait(LIMIT + 10) == code, process.err
+    assert process.wait() == code, process.err
     eventually(lambda: not session_members(process.pid), "the children end")
-    assert time.monotonic() - since < LIMIT
+    assert time.monotonic() - since < LIMIT * crowded()
     shown = process.out + process.err
     shown += "".join(log.read_text() for log in process.place.rglob("logs/*.log"))
     assert "Traceback" not in shown, shown

@@ -15,7 +15,7 @@ from tests.conftest import Reference
 from tests.processes import TINY, Lab, Process, RunDir, eventually
 from tests.system.test_system_workers import ends_alike, find_child, signal_process
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 ONE = ("--workers", "1", "--engine", "scalar")
 
 

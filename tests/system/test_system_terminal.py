@@ -15,7 +15,7 @@ from tests.processes import ROOT, TINY, Lab, eventually
 from tests.terminals import Tmux
 
 pytestmark = [
-    pytest.mark.timeout(110),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(Tmux.missing(), reason="there is no tmux here"),
 ]
 BAR = re.compile(r"step [\d,]+ / 1,000,000 \S*━+")

@@ -13,7 +13,7 @@ from microgpt.engine import ENGINES
 from tests.conftest import Reference
 from tests.processes import TINY, Lab, Process, RunDir, eventually, session_members
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 STEPS = 6
 #: Small steps, and enough of them that there is time for an accident in the middle.
 LONG = 40

@@ -43,7 +43,7 @@ from tests.processes import ROOT, TINY, Lab, eventually
 from tests.system.test_system_workers import ends_alike
 from tests.tiny import make_tiny
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 BASE = make_tiny()
 
 

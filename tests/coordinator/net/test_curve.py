@@ -22,7 +22,7 @@ from tests.conftest import Reference
 from tests.processes import ROOT, TINY, Lab
 from worker.curve import load_keys
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.parametrize(

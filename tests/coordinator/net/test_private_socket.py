@@ -17,7 +17,7 @@ from tests.conftest import Reference
 from tests.processes import TINY, Lab, eventually, session_members
 from tests.system.test_system_workers import ends_alike
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from coordinator.run.console import MAX_WORKER_LINES, LiveConsole, PlainConsole
 from coordinator.run.pace import Pace, duration, figure, speed, summary
 from tests.processes import TINY, Lab, eventually
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 
 
 def record(step: int, loss: float = 3.36604, **more: Any) -> dict[str, Any]:

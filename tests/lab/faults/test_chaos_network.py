@@ -16,7 +16,7 @@ from tests.conftest import Reference
 from tests.processes import TINY, Lab, Process, RunDir, eventually
 from tests.system.test_system_workers import ends_alike
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 STEPS, SMALL = 300, 8  # so many that a run takes longer than it takes to notice silence
 PATIENCE = ("--worker-timeout", "0.5")
 

@@ -15,7 +15,7 @@ from lab.faults import zmtp
 from lab.faults.proxy import Proxy
 from tests.processes import eventually
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 HOST = "127.0.0.1"
 
 

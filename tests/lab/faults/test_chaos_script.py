@@ -15,7 +15,7 @@ from lab.faults.watch import Watch
 from microgpt.checkpoint.format import load
 from tests.processes import Lab
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 ALL = {"worker": 4, "coordinator": 1, "proxy": 3, "link": 1, "disk": 1}
 
 

@@ -33,7 +33,7 @@ def test_who_has_worked_for_a_while_begins_again() -> None:
     assert restarts.died(31.0 + STEADY_SECONDS) == PAUSES[1], "its work was that of the last life"
 
 
-@pytest.mark.timeout(110)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("who", "last"),
     [

@@ -44,7 +44,7 @@ else:
         from lab.remote import fetch as fetching
         from lab.terminal import UserError
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 #: What a server says to a question: messages, or raw parts of messages.
 Says: TypeAlias = Callable[[Message], list[Message | bytes | list[bytes]]]
 TINY = make_tiny()

@@ -147,7 +147,7 @@ def test_without_numba(tmp_path: Path, package: str) -> None:
     program = (
         f"import sys; sys.modules[{package!r}] = None\n"
         f"sys.path.insert(0, {str(ROOT / 'scripts')!r})\n"
-        "import sample; from _sampler import speed; speed.WORTH_LOADING = 0\n"
+        "import sample; from lab.sampler import speed; speed.WORTH_LOADING = 0\n"
         "speed._is_installed = lambda: True\n"
         "sys.exit(sample.main(sys.argv[1:]))"
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,14 @@ from microgpt.optim import adam, adam_compiled
 from microgpt.parameters import init_parameters, sha256, to_bytes, unflatten
 from microgpt.sampling import generate
 from microgpt.tokenizer import Tokenizer
+from tests.processes import ROOT
 
 STEPS = 1000
 
 
 @pytest.fixture(scope="module")
 def golden() -> Any:
-    return json.loads((Path(__file__).parent / "data" / "golden_default.json").read_text())
+    return json.loads((ROOT / "tests" / "data" / "golden_default.json").read_text())
 
 
 def start(golden: Any) -> tuple[random.Random, GPTConfig, Tokenizer, list[float]]:

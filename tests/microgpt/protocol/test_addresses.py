@@ -16,7 +16,7 @@ from tests.processes import TINY, Lab
 from tests.system.test_system_input import complaint
 from tests.system.test_system_workers import ends_alike
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 
 GOOD = ["tcp://127.0.0.1:5555", "tcp://[::1]:65535", "tcp://host.example:1", "ipc:///tmp/x"]
 FREE_PORTS = ["tcp://*:0", "tcp://127.0.0.1:*", "tcp://eth0:0"]

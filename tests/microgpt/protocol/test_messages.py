@@ -85,9 +85,9 @@ def test_the_form_on_the_wire(message: Message) -> None:
     assert (plain["run"], plain["epoch"]) == (message.run, message.epoch)
 
 
-@pytest.mark.parametrize("protocol", [0, 1, -1, None, "2", 2.0, True, b"2", [2], "\x1b[2J" * 9])
+@pytest.mark.parametrize("protocol", [0, 2, -1, None, "3", 3.0, True, b"3", [3], "\x1b[2J" * 9])
 def test_another_version_is_told_from_garbage(protocol: Any) -> None:
-    with pytest.raises(VersionMismatchError, match="this program 2") as caught:
+    with pytest.raises(VersionMismatchError, match=f"this program {messages.PROTOCOL}") as caught:
         decode(encode(EXAMPLES[0], protocol=protocol))
     assert str(caught.value).isprintable()
 

@@ -24,7 +24,7 @@ from microgpt.protocol.receive_limit import MAX_WAITING, ReceiveLimit, TooMuchEr
 from microgpt.support import tcp
 from tests.processes import Lab, eventually
 
-pytestmark = pytest.mark.timeout(100)
+pytestmark = pytest.mark.timeout(300)
 BEAT = zmtp.frame(messages.encode(messages.Heartbeat("", "", ready=True)))
 PING = zmtp.frame(b"\x04PING\0\0", zmtp.COMMAND)
 RESET = struct.pack("ii", 1, 0)

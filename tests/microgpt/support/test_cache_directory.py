@@ -16,7 +16,7 @@ from microgpt.support.cache_directory import cache_folder
 from tests.microgpt.engine.test_tape_cache import PROGRAM
 from tests.processes import ROOT
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(300)
 NOBODY = 54_321  # a user id without an entry
 #: Reading is allowed, because this Python may lie in root's home.
 CAPABILITIES = "-all,+dac_read_search"
