@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+# "auto": two processes for each processor. Tests that share something stay together.
+PARALLEL := -n auto --dist loadgroup
 
-.PHONY: help setup train test lint chaos lock clean
+.PHONY: help setup train test test-all lint chaos lock clean
 
 help:
 	@echo "make train [ARGS=\"--workers 4\"]  train on this machine"
-	@echo "make test                        lint, then run every test"
+	@echo "make test                        lint, then every feature's tests: some minutes"
+	@echo "make test-all                    the same with the long soaks: what CI runs"
 	@echo "make lint                        ruff and mypy"
 	@echo "make chaos                       ten minutes of real faults; the bits must not change"
 	@echo "make lock                        choose package versions anew"
@@ -33,7 +36,10 @@ train: setup
 	@$(BIN)/python scripts/train.py $(ARGS)
 
 test: lint
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not soak" $(ARGS)
+
+test-all: lint
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/mypy
@@ -44,6 +50,8 @@ chaos: setup
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
 		--no-emit-index-url --no-header --upgrade --quiet -o requirements.lock
+	@sed -i '1i # Made by "make lock": exact versions and hashes of every package, for every platform.' \
+		requirements.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

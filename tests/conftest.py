@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -9,21 +11,33 @@ from pathlib import Path
 import pytest
 
 from microgpt.checkpoint.format import Checkpoint
-from microgpt.config import TrainingConfig
-from microgpt.engine.scalar import ScalarEngine
-from microgpt.model import GPTConfig
-from microgpt.strategies import serial
-from microgpt.strategies.sync import Sync
-from microgpt.training import Corpus, initial_state, to_checkpoint
 from tests.processes import NAMES, TINY, Lab
+from tests.sharing import folder_of_the_run, once, share_compiled_code
 
 Reference = Callable[..., Checkpoint]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Share compiled code among the processes of this run; test modules are imported later."""
+    share_compiled_code(config)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes ``-n auto`` means: two for each processor, because many tests wait."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long tests first, so that none begins when the others are over."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the processes of this test run share compiled code."""
-    return tmp_path_factory.mktemp("compiled")
+    folder = folder_of_the_run(tmp_path_factory.getbasetemp()) / "compiled"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture
@@ -42,6 +56,13 @@ def reference() -> Reference:
 
     No coordinator, worker or message has a part in it: what they make is compared with this.
     """
+    # Not at the top: numba must not be imported before it is known where compiled code is kept.
+    from microgpt.config import TrainingConfig
+    from microgpt.engine.scalar import ScalarEngine
+    from microgpt.model import GPTConfig
+    from microgpt.strategies import serial
+    from microgpt.strategies.sync import Sync
+    from microgpt.training import Corpus, initial_state, to_checkpoint
 
     @cache
     def compute(
@@ -68,11 +89,22 @@ def reference() -> Reference:
 @pytest.fixture(scope="session")
 def saved_run(tmp_path_factory: pytest.TempPathFactory, compiled: Path) -> Path:
     """The directory of a complete run of 5 steps with batches of 4; look, do not touch."""
-    lab = Lab(tmp_path_factory.mktemp("saved"), compiled)
+    folder = folder_of_the_run(tmp_path_factory.getbasetemp())
+    place = folder / "saved"
+    with once(folder, "saved") as ours:
+        if ours:
+            shutil.rmtree(place, ignore_errors=True)  # of one that has failed
+            place.mkdir()
+            train_a_little(place, compiled)
+    return place / "runs" / "it"
+
+
+def train_a_little(place: Path, compiled: Path) -> None:
+    """Make a complete run."""
+    lab = Lab(place, compiled)
     try:
         size = ("--steps", "5", "--batch-size", "4", "--workers", "1", "--engine", "scalar")
         train = lab.train(*TINY, *size, "--data", str(lab.data))
         assert train.wait() == 0, train.err
     finally:
         lab.close()
-    return lab.run_dir().path

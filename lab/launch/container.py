@@ -11,8 +11,8 @@ import ctypes
 import os
 import runpy
 import shutil
-import stat
 import signal
+import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path

@@ -406,11 +406,12 @@ def test_chain_of_100_000(make: Callable[[Value], Value]) -> None:
     del node  # frees the whole chain, one inside the other
 
 
-def test_million_nodes_in_one_chain_and_their_release() -> None:
+@pytest.mark.parametrize("nodes", [100_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
+def test_a_long_chain_of_nodes_and_its_release(nodes: int) -> None:
     alive_before = _values_alive()
     leaf = Value(0.0)
     node = leaf
-    for _ in range(1_000_000):
+    for _ in range(nodes):
         node = node.relu()
     node = node + leaf
     node.backward()

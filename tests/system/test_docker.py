@@ -21,7 +21,11 @@ from microgpt.checkpoint import format as checkpoint_format
 from tests.docker import project as docker
 from tests.docker.project import Image, Project, eventually, inspect, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.xdist_group("docker"),  # one image for all
+]
 
 STEPS = 1000  # of a plain ``docker compose up``
 ROOT = docker.ROOT
@@ -226,6 +230,7 @@ def assert_keys_are_private(project: Project, coordinator: str) -> None:
 # --- faults --------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 def test_faults_of_containers_change_nothing(new_project: NewProject, calm: str) -> None:
     project = new_project()
     project.succeed("up", "--detach", "--scale", "worker=3")
@@ -297,6 +302,7 @@ def test_settings_that_cannot_be_end_with_a_reason(new_project: NewProject) -> N
     assert "Traceback" not in project.logs()
 
 
+@pytest.mark.soak
 def test_one_image_is_built_and_removed_again(new_project: NewProject, image: Image) -> None:
     project = new_project()
     project.builds(image)

@@ -29,7 +29,8 @@ from tests.system.test_system_workers import ends_alike
 
 pytestmark = pytest.mark.timeout(300)
 STEPS, SMALL = 40, 8
-THROWN = 20_000
+#: Messages of a flood; those of the second only in make test-all.
+THROWN = [2_000, pytest.param(20_000, marks=pytest.mark.soak)]
 MOST_LINES = 100  # about foreign messages, however many there are
 MOST_GROWTH = 100 << 20  # bytes, with thousands of connections
 FLOOD_GROWTH = 32 << 20  # bytes; without limits twenty thousand messages take 100 MiB
@@ -91,13 +92,14 @@ def test_what_is_thrown_is_malformed_or_a_replay(target: Target) -> None:
     assert [malformed(rng, captured) for _ in range(2_000)] == thrown, "repeats by seed"
 
 
-def test_twenty_thousand_malformed_messages(target: Target, reference: Reference) -> None:
+@pytest.mark.parametrize("thrown", THROWN)
+def test_thousands_of_malformed_messages(target: Target, reference: Reference, thrown: int) -> None:
     done = len(target.run.metrics)
-    throw(target.address, target.captured, THROWN // 10, seed=1)  # while it trains
+    throw(target.address, target.captured, thrown // 10, seed=1)  # while it trains
     eventually(lambda: len(target.run.metrics) > done, "steps are done under fire")
     target.hold()
     before = target.memory()
-    assert throw(target.address, target.captured, THROWN, seed=2) >= THROWN
+    assert throw(target.address, target.captured, thrown, seed=2) >= thrown
     assert target.memory() - before < FLOOD_GROWTH
     target.goes_on(reference)
     about = [e for e in target.run.events if e["kind"] == "foreign"]
@@ -105,13 +107,16 @@ def test_twenty_thousand_malformed_messages(target: Target, reference: Reference
     assert len(target.coordinator.err.splitlines()) <= 2 * MOST_LINES
 
 
-def test_a_flood_of_questions_about_checkpoints(target: Target, reference: Reference) -> None:
+@pytest.mark.parametrize("thrown", THROWN)
+def test_a_flood_of_questions_about_checkpoints(
+    target: Target, reference: Reference, thrown: int
+) -> None:
     done = len(target.run.metrics)
-    throw(target.address, [], THROWN // 10, seed=4, spoil=hostile.question)  # while it trains
+    throw(target.address, [], thrown // 10, seed=4, spoil=hostile.question)  # while it trains
     eventually(lambda: len(target.run.metrics) > done, "steps are done under fire")
     target.hold()
     before = target.memory()
-    assert throw(target.address, [], THROWN, seed=5, spoil=hostile.question) >= THROWN
+    assert throw(target.address, [], thrown, seed=5, spoil=hostile.question) >= thrown
     # And those who ask for whole files, and take nothing in.
     hoarders = [hostile.connect(target.address) for _ in range(50)]
     fetch = [messages.FetchCheckpoint("", "", n, 0, 0, None) for n in range(400)]

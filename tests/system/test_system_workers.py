@@ -32,7 +32,9 @@ def ends_alike(run: RunDir, expected: checkpoint_format.Checkpoint) -> None:
     assert [record["step"] for record in run.metrics] == list(range(1, expected.step + 1))
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    "workers", [1, 3, *(pytest.param(n, marks=pytest.mark.soak) for n in (2, 5))]
+)
 def test_any_number_of_workers_gives_the_same_bits(
     lab: Lab, reference: Reference, workers: int
 ) -> None:
@@ -45,7 +47,10 @@ def test_any_number_of_workers_gives_the_same_bits(
     assert "Traceback" not in train.out + train.err
 
 
-@pytest.mark.parametrize(("batch_size", "shard_size"), [(1, 1), (7, 4), (32, 32), (5, 1)])
+@pytest.mark.parametrize(
+    ("batch_size", "shard_size"),
+    [(7, 4), (5, 1), *(pytest.param(n, n, marks=pytest.mark.soak) for n in (1, 32))],
+)
 def test_shards_of_any_size_give_the_same_bits(
     lab: Lab, reference: Reference, batch_size: int, shard_size: int
 ) -> None:

@@ -88,7 +88,10 @@ def test_a_stalled_connection_is_worked_around(ring: Ring, reference: Reference)
     assert silent["worker"] == "one"
 
 
-@pytest.mark.parametrize("up", [True, False], ids=["upwards", "downwards"])
+@pytest.mark.parametrize(
+    "up",
+    [pytest.param(True, id="upwards"), pytest.param(False, id="downwards", marks=pytest.mark.soak)],
+)
 def test_stalled_one_way(ring: Ring, reference: Reference, up: bool) -> None:
     for proxy in ring.proxies:
         proxy.stall(up=up, down=not up)
@@ -172,7 +175,7 @@ def disk(lab: Lab) -> Iterator[SmallDisk]:
         disk.close()
 
 
-@pytest.mark.parametrize("how", ["full", "read-only"])
+@pytest.mark.parametrize("how", ["full", pytest.param("read-only", marks=pytest.mark.soak)])
 def test_training_goes_on_while_no_checkpoint_can_be_written(
     lab: Lab, disk: SmallDisk, reference: Reference, how: str
 ) -> None:

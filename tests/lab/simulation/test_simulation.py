@@ -30,7 +30,6 @@ from microgpt.optim.reduction import Shard
 from microgpt.protocol import messages
 from worker.state import WorkerState
 
-FRESH = 2000
 CODEC_SHARE = 0.02
 
 
@@ -38,12 +37,12 @@ def run(seed: int, workers: int | None = None, engine: str = STAND_IN) -> Result
     return play(make_plan(seed, workers, CODEC_SHARE), engine)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)  # of a crowded machine; ten to twenty seconds of one core
-def test_fresh_schedules_end_with_the_bits_of_the_quiet_run() -> None:
+@pytest.mark.parametrize("schedules", [200, pytest.param(2000, marks=pytest.mark.soak)])
+@pytest.mark.timeout(900)  # of a crowded machine; ten to twenty seconds of one core for the many
+def test_fresh_schedules_end_with_the_bits_of_the_quiet_run(schedules: int) -> None:
     first = random.SystemRandom().randrange(1 << 40)
-    print(f"schedules {first} to {first + FRESH - 1}")
-    for seed in range(first, first + FRESH):
+    print(f"schedules {first} to {first + schedules - 1}")
+    for seed in range(first, first + schedules):
         result = run(seed)
         assert not result.problem, f"python scripts/simulate.py --seed {seed} --trace"
 
@@ -60,8 +59,9 @@ def test_all_kinds_of_faults_are_drawn() -> None:
     assert drawn == set(FAULTS)
 
 
-def test_real_gradients() -> None:
-    for seed in range(30):
+@pytest.mark.parametrize("seeds", [range(5), pytest.param(range(5, 30), marks=pytest.mark.soak)])
+def test_real_gradients(seeds: range) -> None:
+    for seed in seeds:
         assert run(seed, engine="scalar").problem == ""
 
 

@@ -65,6 +65,20 @@ def test_who_waits_for_a_turn_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "compiles" in told
 
 
+def test_compiling_tells_of_every_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jit, "cache_directory", lambda: tmp_path)
+
+    @jit.entry
+    def halved(x: float) -> float:
+        return x / 2
+
+    told: list[str] = []
+    with Talk(told.append, "preparing", every=10.0):
+        monkeypatch.setattr(stages, "detail", told.append)
+        assert halved(3.0) == 1.5
+    assert told[:2] == ["compiling a kernel (once on this machine)", "compiling kernel 1 (halved)"]
+
+
 COLD = """
 from microgpt.support import stages
 from worker.executor import Calculator
@@ -79,8 +93,8 @@ engine.configure({"vocab_size": 27, "n_layer": 1, "n_embd": 4, "n_head": 2, "blo
 """
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.soak  # a minute of one core
+@pytest.mark.timeout(600)
 def test_compiling_tells_which_kernel_of_how_many(tmp_path: Path) -> None:
     def run() -> list[str]:
         env = {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT), "PATH": ""}
