@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-# "auto": two processes for each processor. Tests that share something stay together.
-PARALLEL := -n auto --dist loadgroup
+# "auto": two processes for each processor (tests/conftest.py).
+PARALLEL := -n auto
 
 .PHONY: help setup train test test-all lint chaos lock clean
 

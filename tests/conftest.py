@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,15 @@ def pytest_configure(config: pytest.Config) -> None:
     share_compiled_code(config)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each free process takes the next test, or all that share what is made once."""
+    from tests.scheduling import Groups
+
+    return Groups(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """How many processes ``-n auto`` means: two for each processor, because many tests wait."""
     return 2 * len(os.sched_getaffinity(0))

@@ -21,11 +21,7 @@ from microgpt.checkpoint import format as checkpoint_format
 from tests.docker import project as docker
 from tests.docker.project import Image, Project, eventually, inspect, run
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.xdist_group("docker"),  # one image for all
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 STEPS = 1000  # of a plain ``docker compose up``
 ROOT = docker.ROOT

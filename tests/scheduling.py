@@ -1,0 +1,17 @@
+"""Which process of a parallel test run takes which tests."""
+
+from __future__ import annotations
+
+from xdist.scheduler import LoadScopeScheduling
+
+#: Files whose tests share what takes long to make: all of one go to the same process, and first.
+TOGETHER = ("tests/system/test_docker.py",)
+
+
+class Groups(LoadScopeScheduling):
+    """One test at a time to whoever is free, in the order of collection."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """The name of the group of a test."""
+        file = nodeid.partition("::")[0]
+        return file if file in TOGETHER else nodeid
