@@ -8,7 +8,7 @@ from xdist.scheduler import LoadScopeScheduling
 TOGETHER = ("tests/system/test_docker.py",)
 
 
-class Groups(LoadScopeScheduling):
+class Groups(LoadScopeScheduling):  # type: ignore[misc]  # it tells no types
     """One test at a time to whoever is free, in the order of collection."""
 
     def _split_scope(self, nodeid: str) -> str:
