@@ -333,8 +333,8 @@ def test_skipped_ones_are_a_line_every_few_seconds() -> None:
 
 def test_a_vanished_folder_is_a_warning_and_comes_back(lab: Lab, reference: Reference) -> None:
     """Also: only so many files are kept, and those of before a restart are known."""
-    size = ("--steps", "160", "--batch-size", "2", "--checkpoint-every", "4", "--keep-last", "3")
-    coordinator = lab.coordinator(*TINY, *size, "--keep-every", "80", "--data", str(lab.data))
+    size = ("--steps", "480", "--batch-size", "2", "--checkpoint-every", "4", "--keep-last", "3")
+    coordinator = lab.coordinator(*TINY, *size, "--keep-every", "240", "--data", str(lab.data))
     run = lab.run_dir()
     folder = run.path / "checkpoints"
     eventually(lambda: folder.is_dir() and list(folder.glob("step-*")), "a checkpoint")
@@ -347,15 +347,16 @@ def test_a_vanished_folder_is_a_warning_and_comes_back(lab: Lab, reference: Refe
     run.happens("checkpoint_recovered")
     assert coordinator.wait() == 0, coordinator.err
     assert worker.wait() == 0
-    (warning,) = (line for line in coordinator.err.splitlines() if "skipped" not in line)
+    # Skipped ones are told apart; a busy machine may also take the worker for silent.
+    (warning,) = (line for line in coordinator.err.splitlines() if "not saved" in line)
     assert warning.startswith("warning: checkpoint of step ")
     assert "not saved: runs/it/checkpoints/step-" in warning
     assert "Not a directory" in warning
     assert coordinator.out.count("checkpoints are saved again") == 1
-    ends_alike(run, reference(160, 2))
+    ends_alike(run, reference(480, 2))
     left = sorted(folder.iterdir())
-    assert left[-1].name == "step-00000160.msgpack"
-    assert 3 <= len(left) <= 4, "step 80 may have been in the outage"
+    assert left[-1].name == "step-00000480.msgpack"
+    assert 3 <= len(left) <= 4, "step 240 may have been in the outage"
     assert all(load(path).run == load(run.newest).run for path in left)
 
 
