@@ -82,17 +82,28 @@ _WRONG = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
 
 def _hold_nothing_out(body: Any) -> Any:
     """Version 2 knows documents that are held out, and their loss."""
+    _require_absent(body, "validation")
     training = {**body["training"], "validation_fraction": 0.0}
     return {**body, "training": training, "validation": None}
 
 
 def _train_in_step(body: Any) -> Any:
     """Version 3 knows strategies, and which documents they have used up: ``sync`` all, in order."""
+    _require_absent(body, "next_document")
     training = {**body["training"], "strategy": "sync", "strategy_options": {}}
     step, batch_size = body["step"], training["batch_size"]
     if type(step) is not int or type(batch_size) is not int:  # the product could be anything
         raise ValueError("the step or the batch size is not a whole number")
     return {**body, "training": training, "next_document": step * batch_size}
+
+
+def _require_absent(body: Any, key: str) -> None:
+    """Raise ValueError if a body has what its version does not know.
+
+    The digest does not cover the version: one that is damaged must not pass for an older one.
+    """
+    if key in body:
+        raise ValueError(f"it has {key!r}, which its version does not know")
 
 
 #: What makes a body of the next version of each older one.
