@@ -14,6 +14,7 @@ import queue
 import signal
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
@@ -84,7 +85,7 @@ class EventLoop:
         self._to_cut_off: set[Peer] = set()
         self._finish: Finish | None = None
         self._broken = False  # whether something has gone wrong in here already
-        self._encoded: tuple[messages.Message | None, bytes] = (None, b"")
+        self._encoded: dict[int, bytes] = {}  # weights that are still in use, by their identity
         self._counted = (0, 0)
         self._asked: float | None = None  # when we last saw that somebody wants us to stop
         self._waited = 0.0  # seconds since then, for the disk
@@ -288,10 +289,14 @@ class EventLoop:
         self._event({"kind": note.kind, "text": note.text, **note.details})
 
     def _encode(self, message: messages.Message) -> bytes:
-        """Weights go to every worker: they are packed once."""
-        if message is not self._encoded[0]:
-            self._encoded = (message, messages.encode(message))
-        return self._encoded[1]
+        """Weights go to every worker: they are packed once, and kept as long as their version."""
+        if not isinstance(message, messages.Weights):
+            return messages.encode(message)
+        key = id(message)
+        if key not in self._encoded:
+            self._encoded[key] = messages.encode(message)
+            weakref.finalize(message, self._encoded.pop, key, None).atexit = False
+        return self._encoded[key]
 
     def _step_done(self, record: Mapping[str, Any]) -> None:
         sent, received = self._transport.bytes_sent, self._transport.bytes_received

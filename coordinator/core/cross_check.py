@@ -13,7 +13,7 @@ import numpy as np
 
 from coordinator.core.action_buffer import ActionBuffer
 from coordinator.core.events import Peer
-from coordinator.core.round_ledger import Phase, RoundLedger
+from coordinator.core.round_ledger import RoundId, RoundLedger
 from microgpt.numerics.vectors import Vector, vector_from_map
 from microgpt.optim.reduction import Shard
 from microgpt.parameters import Shapes
@@ -47,7 +47,7 @@ def take_result(
     """Enter an answer and report it if it contradicts an earlier one."""
     shard = Shard(answer.start, answer.count)
     applied = ", and the step is applied already" if ledger.complete else ""
-    where = place(ledger.phase, shard)
+    where = place(ledger.round, shard)
     other = ledger.answer(peer, shard, answer, gradient)
     if other is not None:
         names = [name(other), name(peer)]
@@ -63,7 +63,7 @@ def contradicted(ledger: RoundLedger, shard: Shard, by: str) -> Refuted:
     answered = ledger.voting and ledger.contributions[shard]
     if not (ledger.judged(shard) or answered):
         return []
-    where = place(ledger.phase, shard)
+    where = place(ledger.round, shard)
     failed = f"it failed at {where}, which {by} can compute"
     wrong = f"two others agree against its answer for {where}"
     if ledger.judged(shard):
@@ -114,14 +114,14 @@ def contradiction(ledger: RoundLedger, shard: Shard, name: Name) -> str:
         return reason
     names = " and ".join(name(given.peer) for given in ledger.contributions[shard])
     return (
-        f"{names} gave different answers for {place(ledger.phase, shard)}, and no other worker "
+        f"{names} gave different answers for {place(ledger.round, shard)}, and no other worker "
         "is there to say which is right: replace the broken one and resume"
     )
 
 
-def place(phase: Phase, shard: Shard) -> str:
+def place(round: RoundId, shard: Shard) -> str:
     """A shard, for people."""
     documents = f"documents {shard.start + 1} to {shard.start + shard.count}"
-    if phase.training:
-        return f"{documents} of step {phase.step + 1}"
-    return f"held-out {documents} after step {phase.step}"
+    if round.training:
+        return f"{documents} of step {round.step + 1}"
+    return f"held-out {documents} after step {round.step}"

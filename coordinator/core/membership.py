@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from coordinator.core.action_buffer import ActionBuffer, printable
 from coordinator.core.events import Peer
-from coordinator.core.round_ledger import Phase
+from coordinator.core.round_ledger import RoundId
 from microgpt.optim.reduction import Shard
 from microgpt.protocol import messages
 
@@ -21,7 +21,7 @@ class Worker:
     """What the coordinator knows of a worker it has welcomed.
 
     ``ready``: it has made its engine, and can be given work. ``in_flight`` are shards that it
-    computes, with their phases; also of a step that is over, as it is not idle before it has
+    computes, with their rounds; also of a round that is over, as it is not idle before it has
     answered.
     ``since`` is when it was given the newest of them, ``longest`` the time of its slowest answer.
     ``gone``: ``silent`` or ``lost`` if it is here no more, and has not said that it leaves.
@@ -40,7 +40,7 @@ class Worker:
     weights_step: int = -1
     documents: int = 0
     busy_seconds: float = 0.0
-    in_flight: set[tuple[Phase, Shard]] = field(default_factory=set)
+    in_flight: set[tuple[RoundId, Shard]] = field(default_factory=set)
     since: float = 0.0
     longest: float = 0.0
     gone: str = ""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from coordinator.core.events import Peer
 from coordinator.core.membership import Worker
-from coordinator.core.round_ledger import Phase, RoundLedger
+from coordinator.core.round_ledger import RoundId, RoundLedger
 from coordinator.core.work_order import WorkOrder
 from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import Shard
@@ -39,7 +39,7 @@ class Trial:
     """
 
     worker: Worker
-    phase: Phase
+    round: RoundId
     shard: Shard
     order: WorkOrder | None
     said: bytes | None = None
@@ -88,40 +88,40 @@ class Probation:
 
     def begin(self, worker: Worker, order: WorkOrder, shard: Shard) -> None:
         """The worker is given a trial."""
-        self._trials[worker.peer] = Trial(worker, order.phase, shard, order)
+        self._trials[worker.peer] = Trial(worker, order.round, shard, order)
 
     def forget(self, peer: Peer) -> None:
         """The worker is gone or begins again."""
         self._trials.pop(peer, None)
 
-    def awaited(self, peer: Peer, phase: Phase, shards: Iterable[Shard]) -> Trial | None:
+    def awaited(self, peer: Peer, round: RoundId, shards: Iterable[Shard]) -> Trial | None:
         """The unanswered trial of this worker, if it is one of these shards."""
         trial = self._trials.get(peer)
-        if trial and trial.said is None and trial.phase == phase and trial.shard in shards:
+        if trial and trial.said is None and trial.round == round and trial.shard in shards:
             return trial
         return None
 
-    def answered(self, trial: Trial, said: bytes, ledger: RoundLedger, now: float) -> None:
-        """A trial's answer has come; ``ledger`` is that of the phase in hand."""
+    def answered(self, trial: Trial, said: bytes, ledger: RoundLedger | None, now: float) -> None:
+        """A trial's answer has come; ``ledger`` is that of its round, if kept."""
         trial.said = said
-        if trial.phase == ledger.phase:
+        if ledger is not None:
             self._learn(trial, ledger)
         self._settle(trial, now)
 
     def decided(self, ledger: RoundLedger, now: float) -> None:
-        """Something may have got a result, or the phase is over: compare what was waiting."""
-        for trial in [t for t in self._trials.values() if t.phase == ledger.phase]:
+        """Something may have got a result, or the round is over: compare what was waiting."""
+        for trial in [t for t in self._trials.values() if t.round == ledger.round]:
             self._learn(trial, ledger)
             self._settle(trial, now)
 
     def close(self, ledger: RoundLedger, now: float) -> None:
-        """A phase is over, and its ledger will not be kept for long."""
+        """A round is over, and its ledger will not be kept for long."""
         self.decided(ledger, now)
         for trial in [*self._trials.values()]:
-            if trial.phase.step < ledger.step - JUDGEABLE_STEPS:
+            if trial.round.step < ledger.step - JUDGEABLE_STEPS:
                 trial.order = None
-            if trial.phase == ledger.phase and trial.result is None:
-                trial.worker.in_flight.discard((trial.phase, trial.shard))
+            if trial.round == ledger.round and trial.result is None:
+                trial.worker.in_flight.discard((trial.round, trial.shard))
                 self.forget(trial.worker.peer)
 
     def _learn(self, trial: Trial, ledger: RoundLedger) -> None:

@@ -19,19 +19,21 @@ import numpy as np
 
 from coordinator.core.events import Peer
 from microgpt.numerics.vectors import Vector
-from microgpt.optim.reduction import Shard, shards, tree_sum
+from microgpt.optim.reduction import Shard, shards
 from microgpt.protocol.messages import ShardResult
+from microgpt.strategies.base import Result
 
 #: Who gives the answers that are computed on this host; no peer has this name.
 JUDGE: Peer = b""
 
 
-class Phase(NamedTuple):
-    """What is computed: the validation loss after ``step`` updates, or then the step's gradient.
+class RoundId(NamedTuple):
+    """Round ``number`` (from 0) of an epoch: work with the weights after ``step`` updates.
 
-    Phases of a run follow each other in the order of these tuples.
+    ``training``: gradients are wanted, else the losses of held-out documents.
     """
 
+    number: int
     step: int
     training: bool
 
@@ -55,6 +57,10 @@ class Contribution:
         """As much, but nothing."""
         return Contribution(self.peer, bytes(len(self.losses)), np.zeros_like(self.gradient))
 
+    def result(self, shard: Shard) -> Result:
+        """As a strategy sees it."""
+        return Result(shard, np.frombuffer(self.losses, "<f8"), self.gradient)
+
     def largest(self) -> float:
         """Its largest number, whatever the sign."""
         numbers = (self.gradient, np.frombuffer(self.losses, "<f8"))
@@ -62,7 +68,7 @@ class Contribution:
 
 
 class RoundLedger:
-    """The shards of a phase, of step ``step``: queued, owed by workers, answered.
+    """The shards of round ``number``, of step ``step``: queued, owed by workers, answered.
 
     Every shard without a result is at all times in the queue or owed by a worker; ``audit`` raises
     AssertionError if that is ever untrue. Shards in ``verify`` want answers of two workers.
@@ -76,8 +82,9 @@ class RoundLedger:
         verify: Collection[Shard] = (),
         *,
         training: bool = True,
+        number: int = 0,
     ) -> None:
-        self.step, self.phase = step, Phase(step, training)
+        self.step, self.round = step, RoundId(number, step, training)
         self.all = shards(batch_size, shard_size)
         self.wanted = {shard: 2 if shard in verify else 1 for shard in self.all}
         self.assignees: dict[Shard, dict[Peer, float]] = {shard: {} for shard in self.all}
@@ -326,22 +333,21 @@ class RoundLedger:
                 return shard
         return None
 
-    def losses(self, *, judged: bool = False) -> list[float]:
-        """Losses of the batch's documents in order. Only when complete.
+    def results(self, *, judged: bool = False) -> list[Result]:
+        """What is decided, in the order of shards.
 
-        With ``judged``: 0 for all that have not been computed on this host.
+        With ``judged``: zeros for all that has not been computed on this host.
         """
-        parts = [result.losses for result in self._counted(judged)]
-        joined: list[float] = np.frombuffer(b"".join(parts), "<f8").tolist()
-        return joined
+        decided = [(shard, self._results[shard]) for shard in self.all if shard in self._results]
+        return [
+            (given if not judged or given.peer == JUDGE else given.zeroed()).result(shard)
+            for shard, given in decided
+        ]
 
-    def gradient_sum(self, *, judged: bool = False) -> Vector:
-        """Tree sum of the gradients over the batch, as ``losses``; evaluations have none."""
-        return tree_sum([result.gradient for result in self._counted(judged)])
-
-    def _counted(self, judged: bool) -> list[Contribution]:
-        results = [self._results[shard] for shard in self.all]
-        return [r if not judged or r.peer == JUDGE else r.zeroed() for r in results]
+    @property
+    def num_decided(self) -> int:
+        """How many shards have a result."""
+        return len(self._results)
 
     def largest(self) -> Shard | None:
         """The shard with the largest number among those not computed on this host, if any is left.

@@ -26,14 +26,19 @@ from coordinator.core.cross_check import (
 )
 from coordinator.core.events import Action, Event, Finish, Peer, Save, StepDone
 from coordinator.core.membership import Membership, Worker
+from coordinator.core.policy import Policy
 from coordinator.core.probation import FAILURE, Trial, digest
-from coordinator.core.round_ledger import Phase, RoundLedger
-from coordinator.core.scheduler import Policy, Scheduler
+from coordinator.core.round_ledger import RoundId, RoundLedger
+from coordinator.core.rounds import OpenRound
+from coordinator.core.scheduler import Scheduler
 from coordinator.core.work_times import WorkTimes
 from microgpt.config import TrainingConfig
 from microgpt.model import parameter_shapes
 from microgpt.optim.reduction import Shard
 from microgpt.protocol import messages
+from microgpt.strategies.base import Strategy, StrategyError
+from microgpt.strategies.driver import RoundDriver
+from microgpt.strategies.sync import Sync
 from microgpt.training import Corpus, TrainingState
 
 __all__ = ["CoordinatorState", "Policy", "Worker"]
@@ -48,7 +53,7 @@ class Case(NamedTuple):
     is about a newcomer's answer, and nothing waits for it.
     """
 
-    phase: Phase
+    round: RoundId
     shard: Shard
     reason: str
     applied: bool
@@ -59,8 +64,9 @@ class CoordinatorState:
     """The coordinator of run ``run`` in its life ``epoch``; see ``handle``.
 
     ``libm``: digest of what our C library computes, to compare workers' with.
-    ``workers`` maps peers to workers in the order in which they joined; ``training`` is the newest
-    state; ``closing`` is None while training goes on, else the outcome that is being carried out.
+    ``strategy`` (None: ``Sync``) says which rounds there are and what comes of them.
+    ``workers`` maps peers to workers in the order in which they joined; ``closing`` is None while
+    training goes on, else the outcome that is being carried out.
     ``times``: how long some worker was ready for work, by which steps are timed.
     """
 
@@ -74,8 +80,13 @@ class CoordinatorState:
         run: str,
         epoch: str,
         libm: str = "",
+        strategy: Strategy | None = None,
     ) -> None:
-        self.config, self.corpus, self.training, self.policy = config, corpus, training, policy
+        self.config, self.corpus, self.policy = config, corpus, policy
+        self._driver = RoundDriver(
+            strategy or Sync(), config, training, held_out=len(corpus.validation),
+            evaluates=lambda step: policy.evaluates(step, config.steps),
+        )  # fmt: skip
         self.run, self.epoch = run, epoch
         self.closing: Finish | None = None
         self.finished = False
@@ -85,18 +96,25 @@ class CoordinatorState:
         self.workers = self._membership.workers
         self._ready = self._membership.ready
         self._scheduler = Scheduler(config, corpus, policy, self._out, run, epoch)
+        self._rounds = self._scheduler.rounds
         self._shapes = parameter_shapes(config.model)
         self.times = WorkTimes()
         self._clock = 0.0  # what the caller's clock showed last
         self._now = 0.0  # our own time: see _advance_time
         self._case: Case | None = None  # what is being computed on this host
         self._judged_trial = -math.inf  # when a trial was last given to the judge
+        self._moved = False  # whether something has happened since work was given away
         self._saving: int | None = None  # step of the last Save that has not been reported
 
     @property
-    def ledger(self) -> RoundLedger:
-        """The books of the phase in hand."""
-        return self._scheduler.ledger
+    def training(self) -> TrainingState:
+        """The state after the last step done."""
+        return self._driver.state
+
+    @property
+    def ledgers(self) -> list[RoundLedger]:
+        """The books of the open rounds, oldest first."""
+        return [round.ledger for round in self._rounds.open.values()]
 
     @property
     def missed(self) -> list[Worker]:
@@ -117,7 +135,7 @@ class CoordinatorState:
         if self.training.step >= self.config.steps:
             self._close(Finish("done", "the run was complete already"))
         else:
-            self._scheduler.begin(self.training, 0, self.times.worked)
+            self._open_rounds()
             self._note_idle()
         return self._out.actions
 
@@ -131,6 +149,7 @@ class CoordinatorState:
         if not self.finished:
             try:
                 _HANDLERS[type(event)](self, event)
+                self._go_on()
             except Exception as error:
                 if not isinstance(event, (events.Received, events.Misbehaved)):
                     raise
@@ -149,13 +168,16 @@ class CoordinatorState:
             f"handling its {what} failed ({type(error).__name__}: {printable(str(error), 100)})"
         )
         if worker := self.workers.get(event.peer):
-            self.ledger.strike_out(event.peer)
+            for ledger in self.ledgers:
+                ledger.strike_out(event.peer)
             self._expel(worker, reason)
         else:
             self._out.note("expelled", f"a stranger is cut off: {reason}", warning=True)
             self._membership.bar(event.peer, reason)
+        self._go_on()
         if self.closing is None:
-            self.ledger.audit()
+            for ledger in self.ledgers:
+                ledger.audit()
 
     def _advance_time(self, now: float) -> None:
         """Our own time goes on by at most a heartbeat from one event to the next.
@@ -200,7 +222,7 @@ class CoordinatorState:
         elif isinstance(message, messages.Heartbeat):
             if message.ready and not worker.ready:
                 self._membership.make_ready(worker)
-                self._dispatch()
+                self._moved = True
         else:
             self._expel(worker, f"a worker does not send {type(message).__name__}")
 
@@ -222,7 +244,7 @@ class CoordinatorState:
             failure = self._scheduler.unconfirmed_failure(self._now)
             if failure is not None:
                 self._have_judged(*failure)
-            self._dispatch()  # what waited for somebody may go on without
+            self._moved = True  # what waited for somebody may go on without
 
     def _on_saved(self, event: events.Saved) -> None:
         if event.step == self._saving:
@@ -254,7 +276,7 @@ class CoordinatorState:
         if peer in self.workers:  # a message is lost, in whichever direction: begin again
             self._scheduler.release(self.workers[peer])
         self._membership.welcome(peer, hello, self._now)
-        self._dispatch()
+        self._moved = True
 
     def _expel(self, worker: Worker, reason: str) -> None:
         """Cut a worker off that breaks the protocol or computes wrongly."""
@@ -267,7 +289,7 @@ class CoordinatorState:
             return
         self._membership.remove(worker, kind, text, self._scheduler.release(worker))
         self._note_idle()
-        self._dispatch()
+        self._moved = True
 
     def _note_idle(self) -> None:
         """Say that nobody is there to work, each time that becomes true."""
@@ -278,30 +300,32 @@ class CoordinatorState:
 
     def _on_answer(self, worker: Worker, answer: messages.ShardResult) -> None:
         shard = Shard(answer.start, answer.count)
-        phase = Phase(answer.step, answer.training)
-        if (phase, shard) in worker.in_flight:
-            worker.in_flight.remove((phase, shard))
+        id = RoundId(answer.round, answer.step, answer.training)
+        if (id, shard) in worker.in_flight:
+            worker.in_flight.remove((id, shard))
             worker.longest = max(worker.longest, self._now - worker.since)
-        trial = self._scheduler.probation.awaited(worker.peer, phase, (shard,))
-        ledger = self._scheduler.ledger_of(phase)
+        trial = self._scheduler.probation.awaited(worker.peer, id, (shard,))
+        round = self._rounds.find(id)
+        asked = round is None or round.ledger.asked(shard, worker.peer)
         if trial is not None:
             self._take_trial(trial, answer)
-        elif ledger and not ledger.asked(shard, worker.peer) and ledger.tried(shard, worker.peer):
+        elif round and not asked and round.ledger.tried(shard, worker.peer):
             pass  # a trial that was given up meanwhile, or answered already
-        elif phase > self.ledger.phase or (ledger and not ledger.asked(shard, worker.peer)):
+        elif self._rounds.never_was(id) or not asked:
             self._expel(worker, "it answers what it was not asked")
-        elif ledger:
-            self._take_in(worker, ledger, answer)
-        self._dispatch()  # whatever the answer was worth, its giver is idle now
+        elif round:
+            self._take_in(worker, round, answer)
+        self._moved = True  # whatever the answer was worth, its giver is idle now
 
-    def _take_in(self, worker: Worker, ledger: RoundLedger, answer: messages.ShardResult) -> None:
+    def _take_in(self, worker: Worker, round: OpenRound, answer: messages.ShardResult) -> None:
         try:
             gradient = read_gradient(answer, self._shapes)
         except ValueError as error:
             self._expel(worker, f"its answer is malformed: {error}")
             return
-        if ledger is self.ledger and not ledger.complete:
-            self._scheduler.answered(worker, answer, self._now)
+        ledger = round.ledger
+        if self._rounds.find_open(round.id) and not ledger.complete:
+            self._scheduler.answered(worker, round, answer, self._now)
         name, shard = self._membership.name, Shard(answer.start, answer.count)
         was_decided = ledger.decided(shard)
         refuted = take_result(ledger, worker.peer, answer, gradient, name, self._out)
@@ -311,13 +335,13 @@ class CoordinatorState:
             fresh = peer == worker.peer or not was_decided
             if giver and fresh and not giver.proven and not ledger.incredible(peer):
                 self._scheduler.probation.passed(giver)
-        self._set_aside(ledger, [p for p in ledger.failures.get(shard, ()) if p != worker.peer])
+        self._set_aside(round, [p for p in ledger.failures.get(shard, ()) if p != worker.peer])
         self._scheduler.probation.decided(ledger, self._now)
         contested = ledger.first_contested()
         if contested is not None:
-            self._have_judged(contested, contradiction(ledger, contested, name), phase=ledger.phase)
+            self._have_judged(round, contested, contradiction(ledger, contested, name))
 
-    def _set_aside(self, ledger: RoundLedger, peers: list[Peer]) -> bool:
+    def _set_aside(self, round: OpenRound, peers: list[Peer]) -> bool:
         """Where proven workers can do it instead, nothing counts that these newcomers have said.
 
         They are tried again later: else each of many claims would have to be judged. Returns
@@ -325,10 +349,10 @@ class CoordinatorState:
         """
         newcomers = [self.workers[p] for p in peers if p in self.workers]
         newcomers = [worker for worker in newcomers if not worker.proven]
-        if ledger is not self.ledger or not self._somebody_is_proven():
+        if not self._rounds.find_open(round.id) or not self._somebody_is_proven():
             return False
         for worker in newcomers:
-            ledger.discard(worker.peer)
+            round.ledger.discard(worker.peer)
             self._scheduler.probation.rest(worker, self._now)
         return bool(newcomers)
 
@@ -342,59 +366,146 @@ class CoordinatorState:
             self._expel(trial.worker, f"its answer is malformed: {error}")
             return
         said = digest(answer.losses, gradient)
-        self._scheduler.probation.answered(trial, said, self.ledger, self._now)
+        round = self._rounds.find(trial.round)
+        ledger = round.ledger if round else None
+        self._scheduler.probation.answered(trial, said, ledger, self._now)
 
     def _on_failure(self, worker: Worker, failure: messages.Failure) -> None:
-        place, phase = failure.document, Phase(failure.step, failure.training)
-        in_flight = [
-            (p, s) for p, s in worker.in_flight if p == phase and 0 <= place - s.start < s.count
-        ]
-        worker.in_flight.difference_update(in_flight)
-        shards = [shard for _, shard in in_flight]
-        trial = self._scheduler.probation.awaited(worker.peer, phase, shards)
+        place, id = failure.document, RoundId(failure.round, failure.step, failure.training)
+        shards = [s for i, s in worker.in_flight if i == id and 0 <= place - s.start < s.count]
+        worker.in_flight.difference_update([(id, shard) for shard in shards])
+        self._moved = True
+        trial = self._scheduler.probation.awaited(worker.peer, id, shards)
+        round = self._rounds.find_open(id)
         if trial is not None:
-            self._scheduler.probation.answered(trial, FAILURE, self.ledger, self._now)
-        elif in_flight and self.closing is None and phase == self.ledger.phase:
+            ledger = round.ledger if round else None
+            self._scheduler.probation.answered(trial, FAILURE, ledger, self._now)
+        elif shards and round and self.closing is None:
             if not worker.proven and self._somebody_is_proven():
-                self.ledger.give_back(worker.peer, shards[0])  # a claim that proven ones check
+                round.ledger.give_back(worker.peer, shards[0])  # a claim that proven ones check
                 self._scheduler.probation.rest(worker, self._now)
-                self._dispatch()
                 return
-            reason = self._scheduler.describe(failure)
-            name = self._membership.name
-            self._refute(take_failure(self.ledger, worker.peer, shards[0], reason, self._now, name))
-        self._dispatch()
+            reason, name = self._scheduler.describe(round, failure), self._membership.name
+            refuted = take_failure(round.ledger, worker.peer, shards[0], reason, self._now, name)
+            self._refute(refuted)
 
     def _refute(self, refuted: Refuted) -> None:
-        """Cut off workers that were proved wrong; their part of this step is done again."""
+        """Cut off workers that were proved wrong; their part of open rounds is done again."""
         for peer, _ in refuted:  # all of them before anything is decided without them
-            self.ledger.discard(peer)
+            for ledger in self.ledgers:
+                ledger.discard(peer)
         for peer, reason in refuted:
             worker = self.workers.get(peer)
             if worker is not None:
                 self._expel(worker, f"{reason}; earlier steps may rest on answers of it")
 
-    # --- steps -----------------------------------------------------------------------------------
+    # --- rounds ----------------------------------------------------------------------------------
 
-    def _dispatch(self) -> None:
-        """Give work to who is idle; finish the step if it is done, and the run if it cannot be."""
-        if self.closing is not None or not self._ready:
+    def _go_on(self) -> None:
+        """Give away work, close the rounds that have enough, and open others, as far as it goes.
+
+        What has happened is in the books by now. The run ends if it cannot go on.
+        """
+        while self._moved and self.closing is None:
+            self._open_rounds()
+            if self._ready:
+                self._scheduler.dispatch(self._ready, self._now)
+            self._moved = self._close_a_round()
+            if not self._moved and self._ready:
+                self._settle_disputes()
+        self._moved = False
+
+    def _open_rounds(self) -> None:
+        """Ask the strategy for work if there is nobody working, or somebody without work."""
+        staff, idle = len(self._ready), self._scheduler.wanted(self._ready)
+        if self._rounds.open and not idle:
             return
-        self._scheduler.dispatch(self._ready, self._now)
-        if self._case and self._case.applied and self._case.phase == self.ledger.phase:
+        try:
+            opened = self._driver.begin(max(1, staff), max(1, idle))
+        except StrategyError as error:
+            self._close(Finish("failed", str(error)))
             return
-        if self.ledger.complete:  # maybe because the last missing second opinion was waived
-            self._finish_phase()
-            return
-        dispute = self._dead_end()
-        if dispute is not None:
-            self._have_judged(*dispute)
+        for each in opened:
+            self._rounds.begin(each, staff, self.times.worked)
+
+    def _close_a_round(self) -> bool:
+        """Close the oldest round that has enough results, if there is one."""
+        for round in self._rounds.open.values() if self.closing is None else ():
+            try:
+                if self._has_enough(round) and self._close_round(round):
+                    return True
+            except StrategyError as error:
+                self._close(Finish("failed", str(error)))
+                return False
+        return False
+
+    def _has_enough(self, round: OpenRound) -> bool:
+        """Whether the round can be closed now; its strategy is asked once for each result."""
+        case, ledger, number = self._case, round.ledger, round.id.number
+        if case and case.applied and case.round == round.id:
+            return False
+        if not (ledger.complete or self._driver.early) or self._driver.waits(number):
+            return False
+        if not ledger.complete and ledger.num_decided in (0, round.asked):
+            return False
+        round.asked = ledger.num_decided
+        enough = self._driver.enough(number, ledger.results())
+        if ledger.complete and not enough:
+            raise StrategyError("all results of a round are there, and are not enough for it")
+        return enough
+
+    def _close_round(self, round: OpenRound) -> bool:
+        """From the results of a round to the next state, or to an evaluation, or to the judge.
+
+        Returns whether there may be more to do at once.
+        """
+        number, results = round.id.number, round.ledger.results()
+        try:
+            closed = self._driver.close(number, results, len(self._ready))
+        except ArithmeticError as error:
+            incredible = [p for p in self.workers if round.ledger.incredible(p)]
+            if self._set_aside(round, incredible):
+                return True
+            self._suspect(round, f"{error}; a lower --learning-rate may help")
+            return False
+        self._scheduler.close(round, self._now)
+        after = closed.done or closed.to_evaluate
+        if after is not None:
+            workers = len(self._ready)
+            record = self._rounds.record(round, after, workers, self.times.worked)
+        if closed.done is None:
+            return True
+        self._out.add(StepDone(record))
+        if self._driver.complete:
+            self._close(Finish("done", f"all {closed.done.step} steps are done"))
+        elif self.policy.saves(closed.done):
+            self._save()
+        return True
+
+    def _suspect(self, round: OpenRound, reason: str) -> None:
+        """Together the results make a number infinite: have the largest one computed here."""
+        results = round.ledger.results(judged=True)
+        alone = self._driver.overflows(round.id.number, results, len(self._ready))
+        suspect = None if alone else round.ledger.largest()
+        if suspect is None:  # those that have been computed on this host are to blame: no lie
+            self._close(Finish("failed", reason))
         else:
-            self._judge_a_trial()
+            self._have_judged(round, suspect, reason, applied=True)
 
-    def _dead_end(self) -> tuple[Shard, str] | None:
+    # --- disputes --------------------------------------------------------------------------------
+
+    def _settle_disputes(self) -> None:
+        for round in self._rounds.open.values():
+            applied = self._case and self._case.applied and self._case.round == round.id
+            dispute = None if applied else self._dead_end(round.ledger)
+            if dispute is not None:
+                self._have_judged(round, *dispute)
+                return
+        self._judge_a_trial()
+
+    def _dead_end(self, ledger: RoundLedger) -> tuple[Shard, str] | None:
         """A shard that the workers cannot settle, and what they say of it."""
-        if not self.ledger.disputed:
+        if not ledger.disputed:
             return None
         staff = self._scheduler.staff(self._ready)
         rest = {} if any(w.proven for w in staff.values()) else self.workers
@@ -403,17 +514,16 @@ class CoordinatorState:
             for peer, worker in {**rest, **staff}.items()
             if not self._scheduler.stalled(worker, self._now)
         ]
-        return dead_end(self.ledger, awaited, self._membership.name)
+        return dead_end(ledger, awaited, self._membership.name)
 
     def _have_judged(
-        self, shard: Shard, reason: str, *, applied: bool = False, phase: Phase | None = None
+        self, round: OpenRound, shard: Shard, reason: str, *, applied: bool = False
     ) -> None:
-        """Have a shard computed on this host: of the phase in hand, or of the one before."""
+        """Have a shard computed on this host: of an open round, or of the one closed last."""
         if self._case is None and self.closing is None:
-            phase = phase or self.ledger.phase
-            self._case = Case(phase, shard, reason, applied)
-            self._note_case(phase, shard, reason)
-            self._out.add(self._scheduler.question(phase, shard))
+            self._case = Case(round.id, shard, reason, applied)
+            self._note_case(round.id, shard, reason)
+            self._out.add(round.order.question(shard))
 
     def _judge_a_trial(self) -> None:
         """Have the newest trial judged whose answer was not the result, now and then."""
@@ -425,27 +535,27 @@ class CoordinatorState:
             names = [self._membership.name(trial.giver), trial.worker.name]
             reason = (
                 f"{names[0]} and {names[1]} gave different answers for "
-                f"{place(trial.phase, trial.shard)}: one of them is broken"
+                f"{place(trial.round, trial.shard)}: one of them is broken"
             )
-            step = trial.phase.step
+            step = trial.round.step
             self._out.note("difference", reason, warning=True, workers=names, step=step)
-            self._case = Case(trial.phase, trial.shard, reason, False, trial)
+            self._case = Case(trial.round, trial.shard, reason, False, trial)
             self._judged_trial = self._now
-            self._note_case(trial.phase, trial.shard, reason)
+            self._note_case(trial.round, trial.shard, reason)
             self._out.add(trial.order.question(trial.shard))
 
-    def _note_case(self, phase: Phase, shard: Shard, reason: str) -> None:
-        text = f"the coordinator's host computes {place(phase, shard)} to see who is right"
+    def _note_case(self, round: RoundId, shard: Shard, reason: str) -> None:
+        text = f"the coordinator's host computes {place(round, shard)} to see who is right"
         self._out.note("judge", text, warning=True, reason=reason)
 
     def _on_judged(self, event: events.Judged) -> None:
         case, self._case = self._case, None
-        ledger = case and self._scheduler.ledger_of(case.phase)
+        round = self._rounds.find(case.round) if case else None
         if case and case.trial and self.closing is None:
             self._weigh_trial(case.trial, event)
-        elif case and ledger and self.closing is None:
-            self._weigh(case, ledger, event)
-        self._dispatch()
+        elif case and round and self.closing is None:
+            self._weigh(case, round, event)
+        self._moved = True
 
     def _weigh_trial(self, trial: Trial, event: events.Judged) -> None:
         """Part with who was wrong: the newcomer, or who is trusted."""
@@ -453,68 +563,41 @@ class CoordinatorState:
             return  # it stays on probation
         gradient = read_gradient(event.answer, self._shapes)
         verdict = digest(event.answer.losses, gradient)
-        reason = f"{place(trial.phase, trial.shard)} come to something else"
+        reason = f"{place(trial.round, trial.shard)} come to something else"
         reason = f"{reason} when computed by the coordinator"
         if trial.said != verdict:
             self._refute([(trial.worker.peer, reason)])
         else:
             self._scheduler.probation.passed(trial.worker)
         if trial.result != verdict:
-            ledger = self._scheduler.ledger_of(trial.phase)
-            if ledger is not None:
+            round = self._rounds.find(trial.round)
+            if round is not None:
+                ledger = round.ledger
                 ledger.judge(trial.shard, event.answer, gradient)
                 self._refute(contradicted(ledger, trial.shard, "the coordinator"))
             self._refute([(trial.giver, reason)])
 
-    def _weigh(self, case: Case, ledger: RoundLedger, event: events.Judged) -> None:
+    def _weigh(self, case: Case, round: OpenRound, event: events.Judged) -> None:
         """Go by what a shard has come to on this host."""
+        ledger = round.ledger
         if isinstance(event.answer, messages.ShardResult):
             ledger.judge(case.shard, event.answer, read_gradient(event.answer, self._shapes))
             self._refute(contradicted(ledger, case.shard, "the coordinator"))
-        elif ledger is not self.ledger:
+        elif self._rounds.find_open(case.round) is None:
             return  # workers have settled it meanwhile
         elif event.answer is not None:
-            self._close(Finish("failed", self._scheduler.describe(event.answer)))
+            self._close(Finish("failed", self._scheduler.describe(round, event.answer)))
         elif case.applied or not ledger.decided(case.shard):
-            self._do_without_judge(case, event.reason)
+            self._do_without_judge(case, ledger, event.reason)
 
-    def _do_without_judge(self, case: Case, why: str) -> None:
+    def _do_without_judge(self, case: Case, ledger: RoundLedger, why: str) -> None:
         """Let workers vote on what could not be computed here; end the run if that cannot help."""
-        self.ledger.let_vote()
-        self._refute(contradicted(self.ledger, case.shard, "another worker"))
-        dispute = (case.shard, case.reason) if case.applied else self._dead_end()
+        ledger.let_vote()
+        self._refute(contradicted(ledger, case.shard, "another worker"))
+        dispute = (case.shard, case.reason) if case.applied else self._dead_end(ledger)
         if dispute is not None and self.closing is None:
             reason = f"{dispute[1]} (it could not be computed here: {why})"
             self._close(Finish("failed", reason))
-
-    def _finish_phase(self) -> None:
-        ledger = self.ledger
-        try:
-            done = self._scheduler.conclude(len(self._ready), self.times.worked)
-        except ArithmeticError as error:
-            if self._set_aside(ledger, [p for p in self.workers if ledger.incredible(p)]):
-                self._dispatch()
-                return
-            reason, suspect = (
-                f"{error}; a lower --learning-rate may help",
-                self._scheduler.suspect(),
-            )
-            if suspect is None:
-                self._close(Finish("failed", reason))
-            else:
-                self._have_judged(suspect, reason, applied=True)
-            return
-        self._scheduler.probation.close(ledger, self._now)
-        if done is not None:
-            self.training = done.after
-            self._out.add(StepDone(done.record))
-            if done.after.step >= self.config.steps:
-                self._close(Finish("done", f"all {done.after.step} steps are done"))
-                return
-            if self.policy.saves(done.after):
-                self._save()
-            self._scheduler.begin(done.after, len(self._ready), self.times.worked)
-        self._dispatch()
 
     def _save(self) -> None:
         """Save the state, unless a Save of it is under way: its report would be taken for ours."""

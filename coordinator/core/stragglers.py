@@ -8,7 +8,7 @@ from collections import deque
 
 from coordinator.core.action_buffer import ActionBuffer
 from coordinator.core.membership import Worker
-from coordinator.core.round_ledger import Phase
+from coordinator.core.round_ledger import RoundId
 from microgpt.optim.reduction import Shard
 
 SLOW_FACTOR = 4.0  # a shard is a straggler after this many times the usual time of one
@@ -38,9 +38,9 @@ class Stragglers:
         self._out = out
         self._told: dict[str, tuple[float, int]] = {}  # by slow worker: when, and how often since
 
-    def patience(self, phase: Phase, shard: Shard) -> float:
+    def patience(self, round: RoundId, shard: Shard) -> float:
         """Seconds after which a shard is taking too long."""
-        times = self.times[phase.training].round_trips
+        times = self.times[round.training].round_trips
         if not times:
             return FIRST_PATIENCE
         return max(SLOW_LEAST, SLOW_FACTOR * statistics.median(times) * shard.count)

@@ -1,11 +1,11 @@
-"""What workers are told to compute in one phase: weights once, and a task for each shard."""
+"""What workers are told to compute in one round: weights once, and a task for each shard."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from coordinator.core.events import Judge
-from coordinator.core.round_ledger import Phase
+from coordinator.core.round_ledger import RoundId
 from microgpt.numerics.vectors import Vector, vector_to_map
 from microgpt.optim.reduction import Shard
 from microgpt.parameters import Shapes
@@ -13,32 +13,39 @@ from microgpt.protocol import messages
 
 
 class WorkOrder:
-    """``phase`` of run ``run`` in life ``epoch``, with its ``documents`` (token ids).
+    """``round`` of run ``run`` in life ``epoch``, with its ``documents`` (token ids).
 
-    Keeps no more than one packed copy of the weights ``params``, made when somebody needs it.
+    Keeps no more than one packed copy of the weights ``params``, made when somebody needs it, or
+    given as ``weights`` by another order with the same.
     """
 
     def __init__(
         self,
         run: str,
         epoch: str,
-        phase: Phase,
+        round: RoundId,
         documents: Sequence[Sequence[int]],
         params: Vector,
         shapes: Shapes,
         block_size: int,
+        weights: messages.Weights | None = None,
     ) -> None:
-        self.phase = phase
+        self.round = round
         self._run, self._life = run, epoch
         self._documents, self._params, self._shapes = documents, params, shapes
         self._block_size = block_size
-        self._weights: messages.Weights | None = None
+        self._weights = weights
 
     def weights(self) -> messages.Weights:
-        """The weights of the phase: one message for all."""
+        """The weights of the round: one message for all."""
         if self._weights is None:
             packed = vector_to_map(self._params, self._shapes)
-            self._weights = messages.Weights(self._run, self._life, self.phase.step, packed)
+            self._weights = messages.Weights(self._run, self._life, self.round.step, packed)
+        return self._weights
+
+    @property
+    def packed(self) -> messages.Weights | None:
+        """The message with the weights, if it has been made."""
         return self._weights
 
     def task(self, shard: Shard) -> messages.Task:
@@ -49,11 +56,12 @@ class WorkOrder:
         return messages.Task(
             self._run,
             self._life,
-            self.phase.step,
+            self.round.step,
             shard.start,
             shard.count,
             tuple(tuple(document[:last]) for document in documents),
-            self.phase.training,
+            self.round.training,
+            self.round.number,
         )
 
     def question(self, shard: Shard) -> Judge:

@@ -176,13 +176,13 @@ class World:
         """What must hold at any time."""
         if state.closing is None:
             try:
-                state.ledger.audit()
+                for ledger in state.ledgers:
+                    ledger.audit()
             except AssertionError as error:
                 self.broken(str(error))
-            for shard, assignees in state.ledger.assignees.items():
-                for peer in assignees:
-                    if peer not in state.workers:
-                        self.broken(f"{shard} is in flight at a worker that is not there")
+            owed = (owing for ledger in state.ledgers for owing in ledger.assignees.values())
+            if any(owing.keys() - state.workers.keys() for owing in owed):
+                self.broken("a shard is owed by a worker that is not there")
         places = len(self.slots) + 1
         if self.clock.pending > MAX_PENDING * places:
             self.broken(f"{self.clock.pending} things are waiting to happen")

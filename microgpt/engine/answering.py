@@ -29,7 +29,9 @@ def answer(
             losses = engine.losses(params, task.documents)
     except NonFiniteError as error:
         place, reason = task.start + error.document, error.reason[:500]
-        return Failure(task.run, task.epoch, task.step, place, reason, task.training)
+        return Failure(
+            task.run, task.epoch, task.step, place, reason, task.training, task.round
+        )  # fmt: skip
     return ShardResult(
         task.run,
         task.epoch,
@@ -40,4 +42,5 @@ def answer(
         to_bytes(losses),
         gradient,
         task.training,
+        task.round,
     )

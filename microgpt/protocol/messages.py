@@ -65,7 +65,7 @@ __all__ = [
     "encode",
 ]  # fmt: skip
 
-PROTOCOL = 3
+PROTOCOL = 4
 #: Largest message that is read at all; the transport enforces it too.
 MAX_MESSAGE_BYTES = 256 << 20
 MAX_MATRICES = 100_000  # entries of a map of parameters
@@ -125,7 +125,7 @@ class Status(Message):
 
 @dataclass(frozen=True)
 class ShardResult(Message):
-    """Losses and summed gradient of one shard of a step (counted from 0).
+    """Losses and summed gradient of one shard of a round; ``round`` and ``step`` as in the task.
 
     ``losses``: little-endian float64, one per document. ``seconds``: time the engine took.
     ``gradient`` is empty where ``training`` is False, as in the task.
@@ -138,16 +138,18 @@ class ShardResult(Message):
     losses: bytes
     gradient: Mapping[str, bytes]
     training: bool = True
+    round: int = 0
 
 
 @dataclass(frozen=True)
 class Failure(Message):
-    """A shard has no finite gradient or loss; ``document`` is its position in the batch."""
+    """A shard has no finite gradient or loss; ``document`` is its position in the round."""
 
     step: int
     document: int
     reason: str
     training: bool = True
+    round: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class Reregister(Message):
 
 @dataclass(frozen=True)
 class Weights(Message):
-    """The weights that shards of ``step`` are to be computed with."""
+    """The weights after ``step`` updates, which tasks of that ``step`` are computed with."""
 
     step: int
     weights: Mapping[str, bytes]
@@ -185,10 +187,10 @@ class Weights(Message):
 
 @dataclass(frozen=True)
 class Task(Message):
-    """One shard of a step: ``count`` documents (token ids) from position ``start`` of the batch.
+    """One shard of a round: ``count`` documents (token ids) from its position ``start`` on.
 
-    ``training`` False: the losses of held-out documents are wanted, after ``step`` updates, and no
-    gradient.
+    ``round`` is the round's number in this epoch, from 0; the weights are those after ``step``
+    updates. ``training`` False: the losses of held-out documents are wanted, and no gradient.
     """
 
     step: int
@@ -196,6 +198,7 @@ class Task(Message):
     count: int
     documents: tuple[tuple[int, ...], ...]
     training: bool = True
+    round: int = 0
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,7 @@ CHECKS: dict[str, Check] = {
     "reason": _is_text,
     "text": _is_text,
     "libm": _is_text,
+    "round": _is_count,
     "step": _is_count,
     "start": _is_count,
     "count": _is_count,

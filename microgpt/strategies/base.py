@@ -104,6 +104,9 @@ class Strategy(Protocol):
 
     A strategy is a frozen dataclass; its fields are its options (``--strategy-option KEY=VALUE``),
     of type int, float, bool or str, each with a default.
+
+    ``enough`` is asked once all documents of a round are answered; of a strategy with the class
+    attribute ``early = True``, after every result. What comes for a closed round is dropped.
     """
 
     @property

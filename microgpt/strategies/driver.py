@@ -34,13 +34,14 @@ class OpenRound:
 
 @dataclass(frozen=True)
 class Closed:
-    """What closing a round has led to: ``done`` is the state of a step that is over, else None.
+    """What closing a round has led to; nothing of both if the strategy has dropped the results.
 
-    ``dropped``: the strategy has thrown the results away.
+    ``done``: the state of a step that is over. ``to_evaluate``: the state of a step that is over
+    once its evaluation is.
     """
 
-    done: TrainingState | None
-    dropped: bool = False
+    done: TrainingState | None = None
+    to_evaluate: TrainingState | None = None
 
 
 def never(step: int) -> bool:
@@ -97,8 +98,18 @@ class RoundDriver:
         )
         return opened
 
+    def waits(self, number: int) -> bool:
+        """Whether a round cannot be closed yet, as the step before is still being evaluated."""
+        task = self.open[number].round.task
+        return self._unevaluated is not None and not isinstance(task, Losses)
+
+    @property
+    def early(self) -> bool:
+        """Whether the strategy may find a round's results enough before all of them are there."""
+        return bool(getattr(self.strategy, "early", False))
+
     def enough(self, number: int, results: Sequence[Result]) -> bool:
-        """Whether a round may be closed with these results, in the order of shards."""
+        """Whether a round that does not wait may be closed with these results, in order."""
         round = self.open[number].round
         if isinstance(round.task, Losses):
             return sum(result.shard.count for result in results) == round.count
@@ -111,24 +122,44 @@ class RoundDriver:
         the round open), StrategyError if the strategy gives no state.
         """
         round = self.open[number].round
-        if isinstance(round.task, Losses):
-            return self._close_evaluation(number, results)
-        view = self._view(workers, 0)
-        with np.errstate(over="ignore", invalid="ignore"):
-            after = self._ask("update", lambda: self.strategy.update(view, round, results))
-        if after is not None:
-            after = self._checked(replace(after, next_document=self._consumed(round)))
+        after = self._after(number, results, workers)
         del self.open[number]
+        if isinstance(round.task, Losses):
+            assert after is not None  # noqa: S101  # see _after
+            self.state, self._unevaluated = after, None
+            return Closed(after)
         if after is None:
             self.state = replace(self.state, next_document=self._consumed(round))
-            return Closed(None, dropped=True)
+            return Closed()
         if self._held_out and self._evaluates(after.step):
             self._unevaluated = after
-            return Closed(None)
+            return Closed(to_evaluate=after)
         self.state = after
         return Closed(after)
 
-    def _close_evaluation(self, number: int, results: Sequence[Result]) -> Closed:
+    def overflows(self, number: int, results: Sequence[Result], workers: int = 1) -> bool:
+        """Whether ``close`` would raise ArithmeticError; nothing is changed."""
+        try:
+            self._after(number, results, workers)
+        except ArithmeticError:
+            return True
+        return False
+
+    def _after(self, number: int, results: Sequence[Result], workers: int) -> TrainingState | None:
+        """The state that the results of a round lead to, or None if they are dropped."""
+        round = self.open[number].round
+        if isinstance(round.task, Losses):
+            return self._evaluated(results)
+        view = self._view(workers, 0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            after = self._ask("update", lambda: self.strategy.update(view, round, results))
+        if after is None:
+            return None
+        if isinstance(after, TrainingState):
+            after = replace(after, next_document=self._consumed(round))
+        return self._checked(after)
+
+    def _evaluated(self, results: Sequence[Result]) -> TrainingState:
         after = self._unevaluated
         if after is None:
             raise StrategyError("an evaluation that nobody has asked for")
@@ -136,10 +167,7 @@ class RoundDriver:
         loss = validation_loss(losses)
         if not np.isfinite(loss):
             raise ArithmeticError(f"step {after.step} makes the validation loss infinite")
-        del self.open[number]
-        self.state = replace(after, validation=Validation(after.step, loss))
-        self._unevaluated = None
-        return Closed(self.state)
+        return replace(after, validation=Validation(after.step, loss))
 
     def _consumed(self, round: Round) -> int:
         """How many documents are used up once this round is closed."""

@@ -62,7 +62,9 @@ def run(
     while not driver.complete:
         for opened in driver.begin(workers, max(0, workers - len(computed))):
             computed.append((opened, compute(opened, corpus, engine)))
-        opened, results = computed.popleft()
+        ready = next(i for i, (o, _) in enumerate(computed) if not driver.waits(o.number))
+        opened, results = computed[ready]
+        del computed[ready]
         if not driver.enough(opened.number, results):
             raise StrategyError("all results of a round are there, and are not enough for it")
         closed = driver.close(opened.number, results, workers)

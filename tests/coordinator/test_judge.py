@@ -172,7 +172,7 @@ def test_two_members_that_claim_failures_end_no_run(target: Target, reference: R
         for dealer, _ in poller.poll(100):
             message = messages.decode(dealer.recv())
             if isinstance(message, Task):
-                claim = (message.step, message.start, "because", message.training)
+                claim = (message.step, message.start, "because", message.training, message.round)
                 dealer.send(messages.encode(Failure(message.run, message.epoch, *claim)))
             refused += isinstance(message, messages.Refuse)
     target.let_go()

@@ -84,7 +84,8 @@ class Play:
         actions = self.state.handle(event, self.now)
         self._take(actions)
         if self.state.closing is None:
-            self.state.ledger.audit()
+            for ledger in self.state.ledgers:
+                ledger.audit()
         return actions
 
     def _take(self, actions: list[Action]) -> None:
@@ -121,7 +122,7 @@ class Play:
         losses = np.full(task.count, 1.0 if task.training else 2.0 + task.step).tobytes()
         place = task.step, task.start, task.count
         honest = messages.ShardResult(
-            task.run, task.epoch, *place, 0.01, losses, gradient, task.training
+            task.run, task.epoch, *place, 0.01, losses, gradient, task.training, task.round
         )
         return replace(honest, **changes)
 
@@ -136,7 +137,11 @@ class Play:
         """The judge finds that the first document of the last question cannot be computed."""
         task = self.questions[-1].task
         return self.do(
-            Judged(messages.Failure(RUN, LIFE, task.step, task.start, reason, task.training))
+            Judged(
+                messages.Failure(
+                    RUN, LIFE, task.step, task.start, reason, task.training, task.round
+                )
+            )
         )
 
     def kinds(self) -> list[str]:

@@ -90,7 +90,7 @@ def test_books_that_are_not_in_order_are_not_worked_with(monkeypatch: pytest.Mon
     play = Play(batch_size=2)
     play.joins(A, B)
     monkeypatch.setattr(coordinator.core.state, "take_result", raise_overflow)
-    play.state.ledger.queue.clear()
+    play.state.ledgers[0].queue.clear()
     monkeypatch.setattr(RoundLedger, "release", lambda *_: [])
     monkeypatch.setattr(RoundLedger, "audit", raise_overflow)
     with pytest.raises(OverflowError):

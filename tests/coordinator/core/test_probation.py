@@ -168,7 +168,7 @@ def test_a_claimed_failure_on_a_trial_delays_nothing() -> None:
     step(play, A)
     play.joins(B)
     task = play.task(B)
-    play.says(B, messages.Failure(RUN, LIFE, task.step, task.start, "because"))
+    play.says(B, messages.Failure(RUN, LIFE, task.step, task.start, "because", round=task.round))
     step(play, A)
     step(play, A)
     play.judges()

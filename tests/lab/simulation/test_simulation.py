@@ -8,7 +8,6 @@ change of the simulator gives the seeds another meaning, ``test_..._is_caught`` 
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,8 @@ import coordinator.core.round_ledger
 import coordinator.core.state
 import worker.state
 from coordinator.core import events
-from coordinator.core.round_ledger import Phase, RoundLedger
+from coordinator.core.round_ledger import RoundId, RoundLedger
+from coordinator.core.rounds import Rounds
 from coordinator.core.scheduler import Scheduler
 from coordinator.core.state import CoordinatorState
 from lab.simulation.arithmetic import STAND_IN
@@ -28,6 +28,8 @@ from lab.simulation.plan import FAULTS, make_plan
 from lab.simulation.play import Result, play
 from microgpt.optim.reduction import Shard
 from microgpt.protocol import messages
+from microgpt.strategies.base import Losses, Round
+from microgpt.strategies.driver import OpenRound, RoundDriver
 from worker.state import WorkerState
 
 CODEC_SHARE = 0.02
@@ -99,10 +101,11 @@ def test_a_late_welcome_makes_no_worker_forget_its_work() -> None:
 
 def accept_older_steps(self: CoordinatorState, worker: Any, answer: messages.ShardResult) -> None:
     shard = Shard(answer.start, answer.count)
-    worker.in_flight.discard((Phase(answer.step, answer.training), shard))
-    if self.closing is None and shard in self.ledger.assignees:
-        self._take_in(worker, self.ledger, answer)
-    self._dispatch()
+    worker.in_flight.discard((RoundId(answer.round, answer.step, answer.training), shard))
+    for round in [*self._scheduler.rounds.open.values()]:
+        if self.closing is None and shard in round.ledger.assignees:
+            self._take_in(worker, round, answer)
+    self._moved = True
 
 
 def forget_shards_of_lost_workers(self: RoundLedger, peer: bytes) -> list[Shard]:
@@ -114,30 +117,27 @@ def forget_shards_of_lost_workers(self: RoundLedger, peer: bytes) -> list[Shard]
 
 def back_up_with_anybody(self: Scheduler, workers: Any, now: float) -> None:
     idle = [worker for worker in workers.values() if not worker.in_flight]
-    for shard, assignees in self.ledger.assignees.items():
-        if len(assignees) == 1 and idle and now - next(iter(assignees.values())) > 0.25:
-            helper = idle.pop()
-            self.ledger.take_also(shard, helper.peer, now)
-            self._give(helper, shard, now)
+    for round in self.rounds.open.values():
+        for shard, assignees in round.ledger.assignees.items():
+            if len(assignees) == 1 and idle and now - next(iter(assignees.values())) > 0.25:
+                helper = idle.pop()
+                round.ledger.take_also(shard, helper.peer, now)
+                self._give(helper, round, shard, now)
 
 
 def take_every_standstill_for_silence(self: CoordinatorState, now: float) -> None:
     self._clock = self._now = now
 
 
-BEGIN = Scheduler._begin
+ADD = RoundDriver._add
 
 
-def evaluate_with_old_weights(
-    self: Scheduler, training: Any, documents: Any, workers: int, now: float
-) -> None:
-    if self._evaluated is not None:
-        training = dataclasses.replace(training, params=self._training.params)
-    BEGIN(self, training, documents, workers, now)
+def evaluate_with_old_weights(self: RoundDriver, round: Round, params: Any) -> OpenRound:
+    return ADD(self, round, self.state.params if isinstance(round.task, Losses) else params)
 
 
-def take_an_evaluation_for_training(self: Scheduler, phase: Phase) -> RoundLedger | None:
-    return self.ledger if phase.step == self.ledger.step else None
+def take_any_round_of_the_step(self: Rounds, id: RoundId) -> Any:
+    return next((round for round in self.open.values() if round.id.step == id.step), None)
 
 
 ON_RECEIVED = CoordinatorState._on_received
@@ -155,7 +155,8 @@ def ignore_who_missed_the_welcome(self: CoordinatorState, event: events.Received
 
 def trust_everybody(self: Scheduler, workers: Any, now: float) -> None:
     self.probation.staff = dict  # type: ignore[assignment]
-    self.ledger.waive_verification()
+    for round in self.rounds.open.values():
+        round.ledger.waive_verification()
     DISPATCH(self, workers, now)
 
 
@@ -168,12 +169,13 @@ BACK_UP = Scheduler.back_up_stragglers
 
 
 def help_once(self: Scheduler, workers: Any, now: float) -> None:
-    if all(len(assignees) < 2 for assignees in self.ledger.assignees.values()):
+    ledgers = [round.ledger for round in self.rounds.open.values()]
+    if all(len(owing) < 2 for ledger in ledgers for owing in ledger.assignees.values()):
         BACK_UP(self, workers, now)
 
 
 def believe_what_workers_say(
-    self: CoordinatorState, shard: Shard, reason: str, **more: Any
+    self: CoordinatorState, round: Any, shard: Shard, reason: str, **more: Any
 ) -> None:
     self._close(events.Finish("failed", reason))
 
@@ -219,10 +221,10 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
     ),
     "silence is not noticed": (COORDINATOR_HANDLERS, events.Tick, never_miss_anybody, [2, 49]),
     "an evaluation uses the weights before the step": (
-        Scheduler, "_begin", evaluate_with_old_weights, [2, 3],
+        RoundDriver, "_add", evaluate_with_old_weights, [2, 3],
     ),
     "a late answer to an evaluation counts in the step after it": (
-        Scheduler, "ledger_of", take_an_evaluation_for_training, [35, 96],
+        Rounds, "find", take_any_round_of_the_step, [35, 96],
     ),
     "different answers are not compared": (
         coordinator.core.round_ledger, "same_bits", lambda one, other: True, [39, 116],
