@@ -26,6 +26,7 @@ from microgpt.model import parameter_shapes
 from microgpt.numerics.platform_fingerprint import libm_sha256
 from microgpt.parameters import num_params
 from microgpt.sampling import generate
+from microgpt.strategies.registry import load_strategy
 from microgpt.support import cli, signals
 from microgpt.support.cli import say
 from microgpt.support.invocation import call_of
@@ -85,8 +86,9 @@ def conduct(
     epoch = os.urandom(8).hex()
     libm = libm_sha256()
     state = CoordinatorState(
-        config, run.corpus, run.state, policy, run=run.id, epoch=epoch, libm=libm
-    )
+        config, run.corpus, run.state, policy, run=run.id, epoch=epoch, libm=libm,
+        strategy=load_strategy(config.strategy, config.strategy_options),
+    )  # fmt: skip
     console = make_console(config.steps, run.state.step, settings.quiet)
     checkpoint_server = CheckpointServer(CheckpointIndex(path, run.id, epoch), transport)
     server = EventLoop(state, transport, record, console, checkpoint_server, parent)

@@ -13,7 +13,14 @@ from coordinator.checkpointing.retention import Retention
 from microgpt.config import BOUNDS, TrainingConfig
 from microgpt.model import GPTConfig
 from microgpt.optim.adam import AdamConfig
-from microgpt.strategies.registry import DEFAULT
+from microgpt.strategies.base import Strategy, StrategyError
+from microgpt.strategies.registry import (
+    DEFAULT,
+    load_strategy,
+    name_of,
+    options_of,
+    parse_options,
+)
 from microgpt.support.cli import MAX_SECONDS, Number, UserError, Whole, option
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -65,6 +72,14 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option(
         "--validation-fraction", type=Number(0.0, 1.0, most_open=True), default=0.0,
         help="Share of the documents that is held out, to see what the model makes of them.",
+    ),
+    option(
+        "--strategy", default=DEFAULT,
+        help="How results become updates: sync, or FILE.py:Class for one of your own.",
+    ),
+    option(
+        "--strategy-option", multiple=True, metavar="KEY=VALUE", show_default=False,
+        help="A field of the strategy. May be given several times.",
     ),
     option(
         "--eval-every", type=AT_LEAST_ONE, default=100,
@@ -137,6 +152,8 @@ class Settings:
     beta2: float
     eps: float
     validation_fraction: float
+    strategy: str
+    strategy_option: tuple[str, ...]
     eval_every: int
     run_dir: Path | None
     checkpoint_every: int
@@ -157,10 +174,17 @@ class Settings:
         try:
             model = GPTConfig(vocab_size, self.n_layer, self.n_embd, self.n_head, self.block_size)
             adam = AdamConfig(self.learning_rate, self.beta1, self.beta2, self.eps)
-            held_out = self.validation_fraction
-            return TrainingConfig(model, adam, self.steps, self.batch_size, self.seed, held_out)
-        except ValueError as error:
+            strategy = self.make_strategy()
+            return TrainingConfig(
+                model, adam, self.steps, self.batch_size, self.seed, self.validation_fraction,
+                name_of(strategy), options_of(strategy),
+            )  # fmt: skip
+        except (ValueError, StrategyError) as error:
             raise UserError(str(error)) from error
+
+    def make_strategy(self) -> Strategy:
+        """The strategy that the flags name. Raises StrategyError."""
+        return load_strategy(self.strategy, parse_options(self.strategy_option))
 
     def retention(self) -> Retention:
         """Which checkpoints are kept."""
@@ -178,14 +202,10 @@ def check_resumed(settings: Settings, explicit: set[str], saved: TrainingConfig)
     ``explicit`` names the flags that the user set. Raises UserError where one of them contradicts
     the checkpoint.
     """
-    if saved.strategy != DEFAULT:
-        raise UserError(
-            f"the checkpoint was trained with the strategy {saved.strategy}, which the coordinator "
-            "does not know: microgpt.train does"
-        )
+    check_same_strategy(settings, explicit, saved)
     plain = saved.to_dict()
     trained_with = {**plain, **plain["model"], **plain["adam"]}
-    for name in sorted(explicit & trained_with.keys() - {"steps"}):
+    for name in sorted(explicit & trained_with.keys() - {"steps", "strategy"}):
         if getattr(settings, name) != trained_with[name]:
             flag = "--" + name.replace("_", "-")
             raise UserError(
@@ -194,3 +214,30 @@ def check_resumed(settings: Settings, explicit: set[str], saved: TrainingConfig)
             )
     steps = settings.steps if "steps" in explicit else saved.steps
     return replace(saved, steps=steps)
+
+
+def check_same_strategy(settings: Settings, explicit: set[str], saved: TrainingConfig) -> None:
+    """Raise UserError if the flags name another strategy than the checkpoint, or a needed none.
+
+    A file is a program: one that a checkpoint names is only run if the user names it, too.
+    """
+    if "strategy" not in explicit:
+        if ":" in saved.strategy:
+            raise UserError(
+                f"the checkpoint was trained with the strategy {saved.strategy}: to run that file, "
+                f"say so with --strategy {saved.strategy}"
+            )
+        if "strategy_option" not in explicit:
+            return
+    name = settings.strategy if "strategy" in explicit else saved.strategy
+    try:
+        options = parse_options(settings.strategy_option) or saved.strategy_options
+        strategy = load_strategy(name, options)
+    except StrategyError as error:
+        raise UserError(str(error)) from error
+    given = name_of(strategy), options_of(strategy)
+    if given != (saved.strategy, dict(saved.strategy_options)):
+        raise UserError(
+            f"--strategy {given[0]} with {given[1]} contradicts the checkpoint, which was trained "
+            f"with {saved.strategy} and {dict(saved.strategy_options)}"
+        )

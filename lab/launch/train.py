@@ -81,7 +81,9 @@ def passed_on(context: click.Context) -> list[str]:
             continue
         value = context.params[name]
         flag = parameter.opts[0]
-        if parameter.is_flag:
+        if parameter.multiple:
+            arguments += [word for each in value for word in (flag, str(each))]
+        elif parameter.is_flag:
             arguments += [flag] if value else []
         else:
             arguments += [flag, "auto" if value is None else str(value)]
