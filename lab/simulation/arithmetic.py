@@ -21,6 +21,7 @@ from microgpt.optim.reduction import tree_sum
 from microgpt.parameters import to_bytes
 from microgpt.protocol import messages
 from microgpt.strategies import serial
+from microgpt.strategies.base import Strategy
 from microgpt.strategies.sync import Sync
 from microgpt.training import Corpus, TrainingState, initial_state
 from worker.state import Job
@@ -30,6 +31,7 @@ REMEMBERED = 20_000  # shards; a program that trains wrongly must not fill the m
 
 NAMES = ("ada", "bea", "cab", "dab", "abba", "ed", "bede", "dada", "ace", "ebba", "cade", "bab")
 
+SYNC = Sync()
 HELD_OUT = 0.25  # of the names, where there is an evaluation
 
 Compute = Callable[[Vector, Sequence[Sequence[int]]], ShardGradient]
@@ -43,6 +45,7 @@ class ReferenceRun:
     corpus: Corpus
     calculate: Calculator
     states: tuple[TrainingState, ...]
+    strategy: Strategy
 
 
 class Calculator:
@@ -109,7 +112,9 @@ class DocumentByDocument:
 
 
 @cache
-def reference_run(steps: int, batch_size: int, engine: str, eval_every: int = 0) -> ReferenceRun:
+def reference_run(
+    steps: int, batch_size: int, engine: str, eval_every: int = 0, strategy: Strategy = SYNC
+) -> ReferenceRun:
     """A training of this size on a tiny model, with the quiet run computed without a network.
 
     Some names are held out if ``eval_every`` is not 0.
@@ -123,10 +128,10 @@ def reference_run(steps: int, batch_size: int, engine: str, eval_every: int = 0)
     start = initial_state(config, corpus)
     one_by_one = DocumentByDocument(compute, model.block_size)
     states = serial.run(
-        Sync(), config, corpus, start, one_by_one,
+        strategy, config, corpus, start, one_by_one,
         evaluates=lambda step: step % max(1, eval_every) == 0 or step == steps,
     )  # fmt: skip
-    return ReferenceRun(config, corpus, Calculator(compute, model), (start, *states))
+    return ReferenceRun(config, corpus, Calculator(compute, model), (start, *states), strategy)
 
 
 def same_state(one: TrainingState, other: TrainingState) -> bool:

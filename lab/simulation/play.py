@@ -9,6 +9,7 @@ from lab.simulation import arithmetic, faults
 from lab.simulation.clock import InvariantViolationError
 from lab.simulation.plan import Plan
 from lab.simulation.world import Slot, World
+from microgpt.strategies.base import Strategy
 
 
 @dataclass
@@ -25,9 +26,21 @@ class Result:
     aftermath: float = 0.0
 
 
-def play(plan: Plan, engine: str, folder: Path | None = None, trace: bool = False) -> Result:
+def play(
+    plan: Plan,
+    engine: str,
+    folder: Path | None = None,
+    trace: bool = False,
+    strategy: Strategy = arithmetic.SYNC,
+) -> Result:
     """Run a schedule and say what has become of it."""
-    reference_run = arithmetic.reference_run(plan.steps, plan.batch_size, engine, plan.eval_every)
+    reference_run = arithmetic.reference_run(
+        plan.steps,
+        plan.batch_size,
+        engine,
+        plan.eval_every,
+        strategy,  # type: ignore[arg-type]  # frozen
+    )
     world = World(plan, reference_run, folder, trace)
     result = Result(plan, trace=world.clock.lines)
     try:

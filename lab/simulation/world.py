@@ -117,6 +117,7 @@ class World:
                 policy,
                 run=run,
                 epoch=f"epoch{self.epochs}",
+                strategy=reference_run.strategy,
             ),
         )
 

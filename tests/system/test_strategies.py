@@ -1,0 +1,57 @@
+"""A strategy of a user has the same bits in notebook, simulator and real processes."""
+
+from __future__ import annotations
+
+import pytest
+
+import microgpt
+from lab.simulation.arithmetic import STAND_IN
+from lab.simulation.plan import make_plan
+from lab.simulation.play import play
+from microgpt.checkpoint.format import Checkpoint, load
+from microgpt.strategies.registry import load_strategy
+from tests.processes import ROOT, Lab
+
+FILE = ROOT / "tests/strategies_of_users.py"
+MINE = f"{FILE}:EverySecond"
+OPTION = ("--strategy", MINE, "--strategy-option", "every=3")
+SIZE = ("--n-embd", "8", "--n-head", "2", "--block-size", "6", "--batch-size", "3", "--steps", "4")
+
+
+@pytest.fixture(scope="module")
+def expected() -> Checkpoint:
+    """In a notebook, which is the serial runner."""
+    return microgpt.train(
+        "embedded", steps=4, batch_size=3, n_embd=8, n_head=2, block_size=6,
+        strategy=load_strategy(MINE, {"every": 3}),
+    ).checkpoint  # fmt: skip
+
+
+def test_real_processes_run_a_strategy_of_a_file(lab: Lab, expected: Checkpoint) -> None:
+    flags = (*SIZE, "--data", "embedded", "--engine", "scalar", "--workers", "2", *OPTION)
+    train = lab.train(*flags)
+    assert train.wait() == 0, train.err
+    saved = load(lab.run_dir().newest)
+    assert saved.state_sha256 == expected.state_sha256
+    assert (saved.training, saved.next_document) == (expected.training, expected.next_document)
+    again = lab.train("--resume", str(lab.run_dir().path), "--steps", "5", "--workers", "1")
+    assert again.wait() == 1
+    assert "to run that file, say so with --strategy" in again.err
+
+
+def test_a_strategy_that_cannot_be_is_one_line(lab: Lab) -> None:
+    for flags, reason in (
+        (("--strategy", "sinc"), "did you mean sync?"),
+        (("--strategy-option", "x=1"), "has no option 'x'"),
+        (("--strategy", f"{FILE}:Nobody"), "has no class 'Nobody'"),
+    ):
+        train = lab.train(*SIZE, "--data", "embedded", *flags)
+        assert train.wait() == 1
+        assert reason in train.err
+        assert "Traceback" not in train.err
+
+
+def test_schedules_of_faults_change_no_bits_of_it() -> None:
+    for seed in range(60):
+        result = play(make_plan(seed, None, 1.0), STAND_IN, strategy=load_strategy(MINE, {}))
+        assert result.problem == ""
