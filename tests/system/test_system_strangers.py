@@ -161,6 +161,7 @@ def answers(task: messages.Task) -> dict[str, Any]:
     return {
         "run": task.run,
         "epoch": task.epoch,
+        "round": task.round,
         "step": task.step,
         "start": task.start,
         "count": task.count,
