@@ -158,7 +158,16 @@ def test_spoiled_answers_of_a_member(target: Target, reference: Reference) -> No
             hostile.spoil_gradient(rng, gradient)
             losses = bytes(8 * task.count)
             answer = messages.ShardResult(
-                task.run, task.epoch, task.step, task.start, task.count, 0.1, losses, gradient
+                task.run,
+                task.epoch,
+                task.step,
+                task.start,
+                task.count,
+                0.1,
+                losses,
+                gradient,
+                True,
+                task.round,
             )
             peer.sendall(zmtp.frame(messages.encode(answer)))
             with contextlib.suppress(ConnectionError):  # whatever comes first
