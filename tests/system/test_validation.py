@@ -142,7 +142,10 @@ def test_a_document_without_a_loss_ends_the_run_and_says_which() -> None:
     play = Play(steps=2, batch_size=1, eval_every=1, held_out=HELD_OUT)
     play.joins(A)
     play.answers(A)
-    play.says(A, messages.Failure(RUN, LIFE, 1, 0, "the loss is inf", training=False))
+    number = play.task(A).round
+    play.says(A, messages.Failure(RUN, LIFE, 1, 0, "the loss is inf", training=False, round=number))
+    for _ in range(10):
+        play.do(Tick(), after=0.3)
     assert play.finish is None, "the word of a single worker ends no run"
     play.judge_fails("the loss is inf")
     play.do(Saved(0))
