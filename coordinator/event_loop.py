@@ -23,21 +23,15 @@ from typing import Any
 from coordinator.checkpointing.checkpoint_log import CheckpointLog, Complaints
 from coordinator.checkpointing.server import CheckpointServer
 from coordinator.checkpointing.writer import CheckpointWriter
-from coordinator.core.events import (
-    Action,
+from coordinator.core.actions import Action, Finish, Judge, Note, Save, Send, StepDone
+from coordinator.core.inputs import (
     Broken,
-    Event,
-    Finish,
-    Judge,
+    Input,
     Judged,
     Misbehaved,
-    Note,
     Peer,
     Received,
-    Save,
     Saved,
-    Send,
-    StepDone,
     StopRequested,
     Tick,
 )
@@ -202,7 +196,7 @@ class EventLoop:
             text = "stopped; the disk is too slow for the checkpoint of the last steps"
             self._perform([Note("checkpoint_late", text, warning=True), Finish("stopped", text)])
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: Input) -> None:
         if isinstance(event, Received) and isinstance(event.message, messages.Question):
             self._ask(event.peer, event.message)
         elif isinstance(event, Misbehaved) and event.peer not in self._state.workers:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 
 import msgpack
 
-from coordinator.core.events import Judge, Judged
+from coordinator.core.actions import Judge
+from coordinator.core.inputs import Judged
 from microgpt.protocol import messages
 from microgpt.support.isolation import isolated
 

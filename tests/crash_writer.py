@@ -14,7 +14,8 @@ from pathlib import Path
 
 from coordinator.checkpointing.retention import Retention
 from coordinator.checkpointing.writer import CheckpointWriter
-from coordinator.core.events import Note, Save, Saved
+from coordinator.core.actions import Note, Save
+from coordinator.core.inputs import Saved
 from microgpt.checkpoint.format import Checkpoint, Validation
 from microgpt.training import TrainingState, from_checkpoint
 from tests.tiny import make_tiny

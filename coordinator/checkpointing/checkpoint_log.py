@@ -6,7 +6,8 @@ would take more of the main thread's time than the checkpoint itself.
 
 from __future__ import annotations
 
-from coordinator.core.events import Note, Saved
+from coordinator.core.actions import Note
+from coordinator.core.inputs import Saved
 
 COMPLAINT_SECONDS = 1.0  # one line about foreign bytes in this time
 SKIPPED_SECONDS = 5.0  # between two lines about skipped checkpoints

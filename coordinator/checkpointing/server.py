@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import zmq
 
 from coordinator.checkpointing.index import CheckpointIndex
-from coordinator.core.events import Peer
+from coordinator.core.inputs import Peer
 from coordinator.net.router import Transport
 from microgpt.protocol import messages
 from microgpt.protocol.messages import NoCheckpoint, Question

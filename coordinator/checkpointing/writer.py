@@ -17,7 +17,8 @@ from pathlib import Path
 
 from coordinator.checkpointing.cpu_budget import CpuBudget
 from coordinator.checkpointing.retention import Entry, Retention
-from coordinator.core.events import Note, Save, Saved
+from coordinator.core.actions import Note, Save
+from coordinator.core.inputs import Saved
 from microgpt.checkpoint.format import Checkpoint, CheckpointError, encode, load
 from microgpt.checkpoint.newest import CHECKPOINTS as CHECKPOINTS
 from microgpt.checkpoint.newest import NEWEST as NEWEST

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from coordinator.core.events import Action, Note, Peer, Send
+from coordinator.core.actions import Action, Note, Send
+from coordinator.core.inputs import Peer
 from microgpt.protocol.messages import Message
 
 #: Peers cause notes. More of one kind than this in this time (seconds) are counted and not kept,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 
 from coordinator.core.action_buffer import ActionBuffer
-from coordinator.core.events import Peer
+from coordinator.core.inputs import Peer
 from coordinator.core.round_ledger import RoundId, RoundLedger
 from microgpt.numerics.vectors import Vector, vector_from_map
 from microgpt.optim.reduction import Shard

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coordinator.core.action_buffer import ActionBuffer, printable
-from coordinator.core.events import Peer
+from coordinator.core.inputs import Peer
 from coordinator.core.round_ledger import RoundId
 from microgpt.optim.reduction import Shard
 from microgpt.protocol import messages

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from coordinator.core.events import Peer
+from coordinator.core.inputs import Peer
 from coordinator.core.membership import Worker
 from coordinator.core.round_ledger import RoundId, RoundLedger
 from coordinator.core.work_order import WorkOrder

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from coordinator.core.events import Peer
+from coordinator.core.inputs import Peer
 from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import Shard, shards
 from microgpt.protocol.messages import ShardResult

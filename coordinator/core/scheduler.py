@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from coordinator.core.action_buffer import ActionBuffer, printable
-from coordinator.core.events import Peer
+from coordinator.core.inputs import Peer
 from coordinator.core.membership import Worker
 from coordinator.core.policy import Policy
 from coordinator.core.probation import Probation

@@ -12,8 +12,9 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from coordinator.core import events
+from coordinator.core import inputs
 from coordinator.core.action_buffer import ActionBuffer, printable
+from coordinator.core.actions import Action, Finish, Save, StepDone
 from coordinator.core.cross_check import (
     Refuted,
     contradicted,
@@ -24,7 +25,7 @@ from coordinator.core.cross_check import (
     take_failure,
     take_result,
 )
-from coordinator.core.events import Action, Event, Finish, Peer, Save, StepDone
+from coordinator.core.inputs import Input, Peer
 from coordinator.core.membership import Membership, Worker
 from coordinator.core.policy import Policy
 from coordinator.core.probation import FAILURE, Trial, digest
@@ -139,7 +140,7 @@ class CoordinatorState:
             self._note_idle()
         return self._out.actions
 
-    def handle(self, event: Event, now: float) -> list[Action]:
+    def handle(self, event: Input, now: float) -> list[Action]:
         """Take in what happened at ``now`` (seconds of any steady clock); return what to do.
 
         An error in handling what a peer sent costs the peer; any other is raised.
@@ -151,19 +152,19 @@ class CoordinatorState:
                 _HANDLERS[type(event)](self, event)
                 self._go_on()
             except Exception as error:
-                if not isinstance(event, (events.Received, events.Misbehaved)):
+                if not isinstance(event, (inputs.Received, inputs.Misbehaved)):
                     raise
                 self._on_fault(event, error)
-        elif isinstance(event, events.Received) and isinstance(event.message, messages.Hello):
+        elif isinstance(event, inputs.Received) and isinstance(event.message, messages.Hello):
             self._welcome(event.peer, event.message)  # only to be sent home
         return self._out.actions
 
-    def _on_fault(self, event: events.Received | events.Misbehaved, error: Exception) -> None:
+    def _on_fault(self, event: inputs.Received | inputs.Misbehaved, error: Exception) -> None:
         """Part with a peer whose message could not be handled; what was done for others stands.
 
         Raises AssertionError if the books are not in order: nothing can be built on them.
         """
-        what = type(event.message if isinstance(event, events.Received) else event).__name__
+        what = type(event.message if isinstance(event, inputs.Received) else event).__name__
         reason = (
             f"handling its {what} failed ({type(error).__name__}: {printable(str(error), 100)})"
         )
@@ -192,7 +193,7 @@ class CoordinatorState:
 
     # --- events ----------------------------------------------------------------------------------
 
-    def _on_received(self, event: events.Received) -> None:
+    def _on_received(self, event: inputs.Received) -> None:
         message, worker = event.message, self.workers.get(event.peer)
         if isinstance(message, messages.Hello):
             self._welcome(event.peer, message)
@@ -226,15 +227,15 @@ class CoordinatorState:
         else:
             self._expel(worker, f"a worker does not send {type(message).__name__}")
 
-    def _on_misbehaved(self, event: events.Misbehaved) -> None:
+    def _on_misbehaved(self, event: inputs.Misbehaved) -> None:
         if event.peer in self.workers:
             self._expel(self.workers[event.peer], event.reason)
 
-    def _on_disconnected(self, event: events.Disconnected) -> None:
+    def _on_disconnected(self, event: inputs.Disconnected) -> None:
         if worker := self.workers.get(event.peer):
             self._remove(worker, "lost", f"{worker.name} is gone: its connection has closed")
 
-    def _on_tick(self, event: events.Tick) -> None:
+    def _on_tick(self, event: inputs.Tick) -> None:
         for worker in self._membership.silent(self._now):
             silence = self._now - worker.heard
             self._remove(worker, "silent", f"{worker.name} is silent for {silence:.1f} s")
@@ -246,7 +247,7 @@ class CoordinatorState:
                 self._have_judged(*failure)
             self._moved = True  # what waited for somebody may go on without
 
-    def _on_saved(self, event: events.Saved) -> None:
+    def _on_saved(self, event: inputs.Saved) -> None:
         if event.step == self._saving:
             self._saving = None
         if self.closing and event.step == self.training.step:
@@ -255,11 +256,11 @@ class CoordinatorState:
             self._out.add(self.closing)
             self.finished = True
 
-    def _on_stop(self, event: events.StopRequested) -> None:
+    def _on_stop(self, event: inputs.StopRequested) -> None:
         if self.closing is None:
             self._close(Finish("stopped", f"stopped after step {self.training.step}"))
 
-    def _on_broken(self, event: events.Broken) -> None:
+    def _on_broken(self, event: inputs.Broken) -> None:
         if self.closing is None:
             self._close(Finish("failed", event.reason))
 
@@ -548,7 +549,7 @@ class CoordinatorState:
         text = f"the coordinator's host computes {place(round, shard)} to see who is right"
         self._out.note("judge", text, warning=True, reason=reason)
 
-    def _on_judged(self, event: events.Judged) -> None:
+    def _on_judged(self, event: inputs.Judged) -> None:
         case, self._case = self._case, None
         round = self._rounds.find(case.round) if case else None
         if case and case.trial and self.closing is None:
@@ -557,7 +558,7 @@ class CoordinatorState:
             self._weigh(case, round, event)
         self._moved = True
 
-    def _weigh_trial(self, trial: Trial, event: events.Judged) -> None:
+    def _weigh_trial(self, trial: Trial, event: inputs.Judged) -> None:
         """Part with who was wrong: the newcomer, or who is trusted."""
         if not isinstance(event.answer, messages.ShardResult):
             return  # it stays on probation
@@ -577,7 +578,7 @@ class CoordinatorState:
                 self._refute(contradicted(ledger, trial.shard, "the coordinator"))
             self._refute([(trial.giver, reason)])
 
-    def _weigh(self, case: Case, round: OpenRound, event: events.Judged) -> None:
+    def _weigh(self, case: Case, round: OpenRound, event: inputs.Judged) -> None:
         """Go by what a shard has come to on this host."""
         ledger = round.ledger
         if isinstance(event.answer, messages.ShardResult):
@@ -614,12 +615,12 @@ class CoordinatorState:
 
 
 _HANDLERS: dict[type[Any], Callable[[CoordinatorState, Any], None]] = {
-    events.Received: CoordinatorState._on_received,
-    events.Misbehaved: CoordinatorState._on_misbehaved,
-    events.Disconnected: CoordinatorState._on_disconnected,
-    events.Tick: CoordinatorState._on_tick,
-    events.Saved: CoordinatorState._on_saved,
-    events.StopRequested: CoordinatorState._on_stop,
-    events.Broken: CoordinatorState._on_broken,
-    events.Judged: CoordinatorState._on_judged,
+    inputs.Received: CoordinatorState._on_received,
+    inputs.Misbehaved: CoordinatorState._on_misbehaved,
+    inputs.Disconnected: CoordinatorState._on_disconnected,
+    inputs.Tick: CoordinatorState._on_tick,
+    inputs.Saved: CoordinatorState._on_saved,
+    inputs.StopRequested: CoordinatorState._on_stop,
+    inputs.Broken: CoordinatorState._on_broken,
+    inputs.Judged: CoordinatorState._on_judged,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coordinator.core.events import Judge
+from coordinator.core.actions import Judge
 from coordinator.core.round_ledger import RoundId
 from microgpt.numerics.vectors import Vector, vector_to_map
 from microgpt.optim.reduction import Shard

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from coordinator.core.events import Peer
+from coordinator.core.inputs import Peer
 from microgpt.support import tcp
 
 #: Bytes that a stranger may bring unread. An honest one says Hello or asks, in less than 1 KiB.

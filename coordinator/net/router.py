@@ -16,7 +16,7 @@ from pathlib import Path
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from coordinator.core.events import Disconnected, Event, Misbehaved, Peer, Received
+from coordinator.core.inputs import Disconnected, Input, Misbehaved, Peer, Received
 from coordinator.net.allocator import few_arenas, give_back
 from coordinator.net.connections import Connections
 from coordinator.net.curve import Guard
@@ -93,7 +93,7 @@ class Transport:
         self._quiet = time.monotonic()  # when there was last nothing to read
         self._look_at = self._trim_at = 0.0
         self._flooded = False  # since memory was given back
-        self._found: deque[Event] = deque()  # by a look, and not told yet
+        self._found: deque[Input] = deque()  # by a look, and not told yet
         #: Peers whose last words are not wanted any more: cut off, or gone, and since when.
         self._ignored: dict[Peer, float] = {}
         self._claim = IpcClaim(bind)
@@ -136,7 +136,7 @@ class Transport:
             if ready or left <= step:
                 return
 
-    def receive(self) -> Iterator[Event]:
+    def receive(self) -> Iterator[Input]:
         """What has come in: at most ``BURST`` messages, then the peers whose connection is gone.
 
         In this order a peer's last words count.
@@ -278,7 +278,7 @@ class Transport:
 
     def _events(
         self, peer: Peer, frames: list[zmq.Frame], gone: Collection[Peer]
-    ) -> Iterator[Event]:
+    ) -> Iterator[Input]:
         sizes = [len(frame) for frame in frames]
         self.bytes_received += sum(sizes)
         descriptor = source(frames[-1])

@@ -11,7 +11,7 @@ from typing import Any
 from coordinator.checkpointing.index import CheckpointIndex
 from coordinator.checkpointing.server import CheckpointServer
 from coordinator.checkpointing.writer import NEWEST, CheckpointWriter, remove_leftovers
-from coordinator.core.events import Finish
+from coordinator.core.actions import Finish
 from coordinator.core.state import CoordinatorState, Policy
 from coordinator.event_loop import EventLoop
 from coordinator.net.router import MESSAGE_OVERHEAD, Transport

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from coordinator.core.events import Note
+from coordinator.core.actions import Note
 from coordinator.core.state import Worker
 from coordinator.run.pace import Pace, duration, figure
 from coordinator.run.screen import Screen

@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from coordinator import __main__ as coordinator
-from coordinator.core.events import Judged, Note, Save, Saved
+from coordinator.core.actions import Note, Save
+from coordinator.core.inputs import Judged, Saved
 from coordinator.event_loop import EventLoop
 from coordinator.run import conduct
 from lab.bench.progress import Numbers, follow

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from coordinator.checkpointing.writer import CHECKPOINTS, NEWEST, find_newest, step_path
-from coordinator.core.events import Save, Saved
+from coordinator.core.actions import Save
+from coordinator.core.inputs import Saved
 from lab.simulation.arithmetic import ReferenceRun
 from lab.simulation.clock import Clock
 from microgpt.checkpoint.format import encode

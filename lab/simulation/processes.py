@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from coordinator.core import events
+from coordinator.core import actions, inputs
 from coordinator.core.state import CoordinatorState
 from lab.simulation import byzantine
 from lab.simulation.disk import Writer
@@ -81,7 +81,7 @@ class VirtualCoordinator(Process):
     def _tick(self) -> None:
         if self.alive:
             if not self.frozen:
-                self._handle(events.Tick())
+                self._handle(inputs.Tick())
                 self.world.audit(self.state)
             self.clock.after(COORDINATOR_TICK, self._tick)
 
@@ -91,14 +91,14 @@ class VirtualCoordinator(Process):
         if damaged:
             self.trace(f"<- {connection.worker.name}: damaged bytes")
             if peer in self.state.workers:
-                self._handle(events.Misbehaved(peer, "not msgpack: damaged by the simulator"))
+                self._handle(inputs.Misbehaved(peer, "not msgpack: damaged by the simulator"))
             else:
                 refusal = messages.Refuse(self.state.run, self.state.epoch, "damaged")
-                self._send(events.Send(peer, refusal))
+                self._send(actions.Send(peer, refusal))
             return
         if self.clock.tracing:
             self.trace(f"<- {connection.worker.name}: {show(message)}")
-        self._handle(events.Received(peer, message))
+        self._handle(inputs.Received(peer, message))
 
     def lost(self, connection: Connection) -> None:
         """A connection is gone."""
@@ -107,11 +107,11 @@ class VirtualCoordinator(Process):
         elif self.world.rng.random() < 0.5:
             return  # the worker has come back before: not every transport tells of the old one
         self.trace(f"connection of {connection.worker.name} is gone")
-        self._handle(events.Disconnected(connection.peer))
+        self._handle(inputs.Disconnected(connection.peer))
 
     def stop(self) -> None:
         """SIGTERM."""
-        self._handle(events.StopRequested())
+        self._handle(inputs.StopRequested())
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -123,18 +123,18 @@ class VirtualCoordinator(Process):
             connection.tell_end(DOWN)
         self.world.coordinator_gone(killed=True)
 
-    def _judge(self, question: events.Judge, seconds: float) -> None:
+    def _judge(self, question: actions.Judge, seconds: float) -> None:
         job = worker_state.Job(question.task, question.weights.weights)
-        self._handle(events.Judged(self.world.reference_run.calculate(job, seconds)))
+        self._handle(inputs.Judged(self.world.reference_run.calculate(job, seconds)))
 
-    def _saved(self, event: events.Saved) -> None:
+    def _saved(self, event: inputs.Saved) -> None:
         if self.alive:
             self.deliver(self._handle, event)
 
-    def _handle(self, event: events.Event) -> None:
+    def _handle(self, event: inputs.Input) -> None:
         self._perform(self.state.handle, event, self.time)
 
-    def _perform(self, decide: Callable[..., list[events.Action]], *arguments: Any) -> None:
+    def _perform(self, decide: Callable[..., list[actions.Action]], *arguments: Any) -> None:
         if not self.alive:
             return
         try:
@@ -147,17 +147,17 @@ class VirtualCoordinator(Process):
         except KilledError:
             self.kill()
 
-    def _act(self, action: events.Action) -> None:
-        if isinstance(action, events.Send):
+    def _act(self, action: actions.Action) -> None:
+        if isinstance(action, actions.Send):
             self._send(action)
-        elif isinstance(action, events.Save):
+        elif isinstance(action, actions.Save):
             self._writer.submit(action)
-        elif isinstance(action, events.StepDone):
+        elif isinstance(action, actions.StepDone):
             self.world.step_done(action.record, self.state)
-        elif isinstance(action, events.Note):
+        elif isinstance(action, actions.Note):
             self.trace(f"({action.kind}) {action.text}")
             self.world.noted(action)
-        elif isinstance(action, events.Judge):
+        elif isinstance(action, actions.Judge):
             self.world.judging()
             seconds = self.world.rng.uniform(0.05, 1.0)
             self.clock.after(seconds, self.deliver, self._judge, action, seconds)
@@ -168,7 +168,7 @@ class VirtualCoordinator(Process):
                 self.clock.after(0.05, connection.tell_end, DOWN)
             self.world.coordinator_gone(killed=False, finish=action)
 
-    def _send(self, send: events.Send) -> None:
+    def _send(self, send: actions.Send) -> None:
         connection = self.connections.get(send.peer)
         if connection is not None:
             if self.clock.tracing:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any, Protocol
 
-from coordinator.core.events import Finish, Note
+from coordinator.core.actions import Finish, Note
 from coordinator.core.state import CoordinatorState
 from lab.simulation.arithmetic import ReferenceRun
 from lab.simulation.clock import Clock

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from coordinator.core.events import Finish, Note
+from coordinator.core.actions import Finish, Note
 from coordinator.core.state import CoordinatorState, Policy
 from coordinator.core.stragglers import STALLED_SECONDS
 from lab.simulation.arithmetic import ReferenceRun, same_state

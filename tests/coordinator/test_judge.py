@@ -16,7 +16,8 @@ import pytest
 import zmq
 
 import coordinator.judge
-from coordinator.core.events import Judge, Judged
+from coordinator.core.actions import Judge
+from coordinator.core.inputs import Judged
 from coordinator.judge import JudgeProcess
 from microgpt.engine import judge as judges
 from microgpt.engine import make_engine

@@ -280,7 +280,7 @@ def test_rules_are_about_modules_that_exist(project: dict[str, Module]) -> None:
         ("coordinator__core__x", "import coordinator.run.console", "imports coordinator.run"),
         ("coordinator__core__x", "import microgpt.protocol.messages", None),
         ("coordinator__net__x", "import coordinator.event_loop", "coordinator.event_loop"),
-        ("coordinator__net__x", "from coordinator.core.events import Peer", None),
+        ("coordinator__net__x", "from coordinator.core.inputs import Peer", None),
         ("microgpt__support__x", "from microgpt import model", "imports microgpt.model"),
         ("microgpt__support__x", "from microgpt.protocol.schema import LISTS", "schema.LISTS"),
         ("microgpt__support__x", "from microgpt import __version__", None),

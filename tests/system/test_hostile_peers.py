@@ -16,7 +16,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from coordinator.core.events import Disconnected, Event
+from coordinator.core.inputs import Disconnected, Input
 from coordinator.net.limits import MAX_CONNECTIONS, OWN_FILES, connection_limit
 from coordinator.net.router import Transport
 from lab.faults import hostile, zmtp
@@ -267,7 +267,7 @@ def transport() -> Iterator[Transport]:
         transport.close()
 
 
-def listen(transport: Transport, heard: list[Event], count: int) -> None:
+def listen(transport: Transport, heard: list[Input], count: int) -> None:
     """Until so many events have come."""
 
     def enough() -> bool:
@@ -283,7 +283,7 @@ def test_a_failed_handshake_is_nobody_elses_end(transport: Transport, spare: int
     address = "127.0.0.1", int(transport.endpoint.rpartition(":")[2])
     reserved = [os.dup(0) for _ in range(spare)]  # our ends take every other descriptor
     peers: list[socket.socket] = []
-    heard: list[Event] = []
+    heard: list[Input] = []
     for number in range(60):
         peer = hostile.connect(address)
         zmtp.shake_hands(peer, b"peer%d" % number)
@@ -295,7 +295,7 @@ def test_a_failed_handshake_is_nobody_elses_end(transport: Transport, spare: int
     last = hostile.connect(address)
     zmtp.shake_hands(last, b"last")
     last.sendall(zmtp.frame(b"?"))
-    after: list[Event] = []
+    after: list[Input] = []
     listen(transport, after, 1)
     assert not [event for event in after if isinstance(event, Disconnected)]
     for peer in (*peers, last):

@@ -7,7 +7,8 @@ import signal
 import numpy as np
 import pytest
 
-from coordinator.core.events import Disconnected, Finish, Saved, StopRequested, Tick
+from coordinator.core.actions import Finish
+from coordinator.core.inputs import Disconnected, Saved, StopRequested, Tick
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.protocol import messages
 from microgpt.training import Validation

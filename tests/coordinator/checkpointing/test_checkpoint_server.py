@@ -14,7 +14,7 @@ from coordinator.checkpointing import server as libraries
 from coordinator.checkpointing.index import CheckpointIndex
 from coordinator.checkpointing.server import QUESTIONS_OF_ONE, SLOTS, CheckpointServer
 from coordinator.checkpointing.writer import step_path
-from coordinator.core.events import Event, Received
+from coordinator.core.inputs import Input, Received
 from coordinator.net.router import Transport
 from lab.faults import hostile, zmtp
 from microgpt.protocol import messages
@@ -59,7 +59,7 @@ class Desk:
         self.transport = Transport("tcp://127.0.0.1:*", 1 << 24, 60.0)
         self.checkpoint_index = SlowShelf(place)
         self.checkpoint_server = CheckpointServer(self.checkpoint_index, self.transport)
-        self.others: list[Event] = []
+        self.others: list[Input] = []
         self.peers: list[Peer] = []
 
     def work(self) -> bool:

@@ -32,7 +32,8 @@ from coordinator.checkpointing.writer import (
     step_path,
     write,
 )
-from coordinator.core.events import Note, Save, Saved
+from coordinator.core.actions import Note, Save
+from coordinator.core.inputs import Saved
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.checkpoint.format import Checkpoint, CheckpointError, Validation, load
 from microgpt.data.dataset import load_dataset

@@ -23,7 +23,8 @@ from coordinator.checkpointing.writer import (
     step_path,
     write,
 )
-from coordinator.core.events import Note, Save, Saved
+from coordinator.core.actions import Note, Save
+from coordinator.core.inputs import Saved
 from microgpt.checkpoint.format import Checkpoint, CheckpointError, Validation, load
 from microgpt.training import from_checkpoint
 from tests.coordinator.checkpointing.test_checkpoint_writer import await_report

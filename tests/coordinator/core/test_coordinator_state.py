@@ -10,20 +10,14 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from coordinator.core.events import (
-    Action,
+from coordinator.core.actions import Action, Finish, Judge, Note, Save, Send, StepDone
+from coordinator.core.inputs import (
     Disconnected,
-    Event,
-    Finish,
-    Judge,
+    Input,
     Judged,
     Misbehaved,
-    Note,
     Received,
-    Save,
     Saved,
-    Send,
-    StepDone,
     StopRequested,
     Tick,
 )
@@ -79,7 +73,7 @@ class Play:
         self.questions: list[Judge] = []
         self._take(self.state.start(self.now))
 
-    def do(self, event: Event, after: float = 0.0) -> list[Action]:
+    def do(self, event: Input, after: float = 0.0) -> list[Action]:
         self.now += after
         actions = self.state.handle(event, self.now)
         self._take(actions)
@@ -293,7 +287,7 @@ def test_a_step_is_timed_while_somebody_is_ready_and_no_longer() -> None:
         (Received(A, messages.Stop(RUN, LIFE, "")), "expelled"),
     ],
 )
-def test_what_a_lost_worker_owes_goes_to_another_at_once(event: Event, kind: str) -> None:
+def test_what_a_lost_worker_owes_goes_to_another_at_once(event: Input, kind: str) -> None:
     play = Play(batch_size=2)
     play.joins(A, B)
     in_flight = play.task(A)

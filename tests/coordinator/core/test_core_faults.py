@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import coordinator.core.state
-from coordinator.core.events import Disconnected, Misbehaved, Tick
+from coordinator.core.inputs import Disconnected, Misbehaved, Tick
 from coordinator.core.membership import MISSED, MISSED_SECONDS
 from coordinator.core.round_ledger import RoundLedger
 from coordinator.core.scheduler import Scheduler
@@ -179,7 +179,7 @@ FAULTY = """
 import sys
 from coordinator.core.scheduler import Scheduler
 from coordinator.run.console import PlainConsole
-from coordinator.core.events import Broken, Tick
+from coordinator.core.inputs import Broken, Tick
 from coordinator.core.state import _HANDLERS
 from microgpt.support import cli
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from coordinator.core.action_buffer import NOTES
-from coordinator.core.events import Judged, Misbehaved, Saved, StopRequested, Tick
+from coordinator.core.inputs import Judged, Misbehaved, Saved, StopRequested, Tick
 from microgpt.numerics.vectors import vector_to_map
 from microgpt.protocol import messages
 from tests.coordinator.core.test_coordinator_state import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.core.events import Disconnected, Judged, Tick
+from coordinator.core.inputs import Disconnected, Judged, Tick
 from coordinator.core.state import TRIAL_JUDGE_SECONDS
 from microgpt.protocol import messages
 from tests.coordinator.core.test_coordinator_state import LIFE, RUN, A, B, C, Play, expected, wait

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.core.events import Note
+from coordinator.core.actions import Note
 from coordinator.core.state import Worker
 from coordinator.core.work_times import WorkTimes
 from coordinator.run.console import MAX_WORKER_LINES, LiveConsole, PlainConsole

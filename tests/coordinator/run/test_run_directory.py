@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from coordinator.checkpointing.writer import CheckpointWriter, find_newest, step_path
-from coordinator.core.events import Note, Save, Saved
+from coordinator.core.actions import Note, Save
+from coordinator.core.inputs import Saved
 from coordinator.run.directory_owner import OwnedRunDir, link_latest, new_run_dir
 from coordinator.run.run_directory import MAX_WAITING, LineFile, RunDirectory, fingerprint
 from microgpt.checkpoint import format as checkpoint_format

@@ -18,7 +18,7 @@ import pytest
 import coordinator.core.round_ledger
 import coordinator.core.state
 import worker.state
-from coordinator.core import events
+from coordinator.core import actions, inputs
 from coordinator.core.round_ledger import RoundId, RoundLedger
 from coordinator.core.rounds import Rounds
 from coordinator.core.scheduler import Scheduler
@@ -144,7 +144,7 @@ ON_RECEIVED = CoordinatorState._on_received
 DISPATCH = Scheduler.dispatch
 
 
-def ignore_who_missed_the_welcome(self: CoordinatorState, event: events.Received) -> None:
+def ignore_who_missed_the_welcome(self: CoordinatorState, event: inputs.Received) -> None:
     message, known = event.message, self.workers.get(event.peer)
     foreign = (message.run, message.epoch) != (self.run, self.epoch)
     if known and foreign and not isinstance(message, messages.Hello | messages.Goodbye):
@@ -160,7 +160,7 @@ def trust_everybody(self: Scheduler, workers: Any, now: float) -> None:
     DISPATCH(self, workers, now)
 
 
-def never_miss_anybody(self: CoordinatorState, event: events.Tick) -> None:
+def never_miss_anybody(self: CoordinatorState, event: inputs.Tick) -> None:
     if self.closing is None:
         self._scheduler.back_up_stragglers(self.workers, self._now)
 
@@ -177,7 +177,7 @@ def help_once(self: Scheduler, workers: Any, now: float) -> None:
 def believe_what_workers_say(
     self: CoordinatorState, round: Any, shard: Shard, reason: str, **more: Any
 ) -> None:
-    self._close(events.Finish("failed", reason))
+    self._close(actions.Finish("failed", reason))
 
 
 def do_nothing(*arguments: Any) -> None:
@@ -202,7 +202,7 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
         CoordinatorState, "_advance_time", take_every_standstill_for_silence, [91, 166],
     ),
     "who has missed the welcome of a new life stays deaf": (
-        COORDINATOR_HANDLERS, events.Received, ignore_who_missed_the_welcome, [1132, 1295],
+        COORDINATOR_HANDLERS, inputs.Received, ignore_who_missed_the_welcome, [1132, 1295],
     ),
     "a new connection goes unnoticed": (
         WORKER_HANDLERS, worker.state.Connected, do_nothing, [3435],
@@ -219,7 +219,7 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
     "what could end the run is believed": (
         CoordinatorState, "_have_judged", believe_what_workers_say, [143, 183],
     ),
-    "silence is not noticed": (COORDINATOR_HANDLERS, events.Tick, never_miss_anybody, [2, 49]),
+    "silence is not noticed": (COORDINATOR_HANDLERS, inputs.Tick, never_miss_anybody, [2, 49]),
     "an evaluation uses the weights before the step": (
         RoundDriver, "_add", evaluate_with_old_weights, [2, 3],
     ),

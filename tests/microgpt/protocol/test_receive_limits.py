@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from coordinator.core.events import Disconnected, Event, Received
+from coordinator.core.inputs import Disconnected, Input, Received
 from coordinator.net import router as transports
 from coordinator.net.limits import connection_limit
 from coordinator.net.router import Transport
@@ -95,8 +95,8 @@ def transport() -> Iterator[Transport]:
         transport.close()
 
 
-def hears(transport: Transport, count: int) -> list[Event]:
-    heard: list[Event] = []
+def hears(transport: Transport, count: int) -> list[Input]:
+    heard: list[Input] = []
 
     def enough() -> bool:
         transport.wait(0.01)

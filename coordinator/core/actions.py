@@ -1,0 +1,62 @@
+"""What a coordinator's core can decide to do: its actions, performed by the shell. Plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from coordinator.core.inputs import Peer
+from microgpt.protocol.messages import Message, Task, Weights
+from microgpt.training import TrainingState
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send ``message`` to ``peer`` if it is still there."""
+
+    peer: Peer
+    message: Message
+
+
+@dataclass(frozen=True)
+class Save:
+    """Write a checkpoint of ``state``. One that still waits may be skipped for a newer one."""
+
+    state: TrainingState
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """A step has been applied; ``record`` is its line of metrics."""
+
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something worth a line in the log and in events.jsonl. ``kind`` is for machines."""
+
+    kind: str
+    text: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Compute a shard on this host and report it as ``Judged``: workers cannot settle it."""
+
+    task: Task
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The run is over: ``done``, ``stopped`` or ``failed``."""
+
+    outcome: str
+    reason: str
+
+
+Action: TypeAlias = Send | Save | StepDone | Note | Judge | Finish

@@ -1,0 +1,72 @@
+"""What can happen to a coordinator's core: its inputs. Plain data, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from microgpt.protocol.messages import Failure, Message, ShardResult
+
+#: The transport's name for a connected peer.
+Peer: TypeAlias = bytes
+
+
+@dataclass(frozen=True)
+class Received:
+    """A well-formed message has come from ``peer``."""
+
+    peer: Peer
+    message: Message
+
+
+@dataclass(frozen=True)
+class Misbehaved:
+    """Bytes from ``peer`` broke the protocol."""
+
+    peer: Peer
+    reason: str
+
+
+@dataclass(frozen=True)
+class Disconnected:
+    """The connection over which ``peer`` last spoke is gone."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed. Comes several times per heartbeat."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The checkpoint of ``step`` is on disk; or, with ``error``, could not be put there."""
+
+    step: int
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class StopRequested:
+    """Somebody wants the run to end now, with its state saved."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Something in this program has gone wrong that is nobody's fault outside."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What comes out when a shard is computed on this host; None, and why, if that cannot be."""
+
+    answer: ShardResult | Failure | None
+    reason: str = ""
+
+
+Input: TypeAlias = (
+    Received | Misbehaved | Disconnected | Tick | Saved | StopRequested | Broken | Judged
+)
