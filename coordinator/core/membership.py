@@ -1,8 +1,8 @@
-"""The workers that the coordinator has welcomed, and the words by which they come and go."""
+"""The workers that the coordinator has welcomed: how they come, go and are cut off."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from coordinator.core.action_buffer import ActionBuffer, printable
@@ -57,6 +57,8 @@ class Membership:
 
     ``ready`` are those of them that can be given work. ``missed`` are workers that have gone
     without a word, and not come back under the same name: the newest few, for people to see.
+    ``release`` takes from a worker what it has in flight and returns the shards that are others'
+    now.
     """
 
     def __init__(
@@ -67,17 +69,36 @@ class Membership:
         timeout: float,
         model: Mapping[str, int],
         libm: str,
+        release: Callable[[Worker], list[Shard]],
     ) -> None:
         self.workers: dict[Peer, Worker] = {}
         self.ready: dict[Peer, Worker] = {}
         self.missed: list[Worker] = []
         self.joined = 0
         self._barred: dict[Peer, str] = {}
-        self._out, self._run, self._life = out, run, epoch
+        self._dismissed: str | None = None  # why everybody has been sent home, once that is so
+        self._out, self._run, self._epoch = out, run, epoch
         self._timeout, self._model, self._libm = float(timeout), model, libm
+        self._release = release
 
-    def welcome(self, peer: Peer, hello: messages.Hello, now: float) -> Worker:
-        """Take a worker in, or begin again with one that is in already."""
+    # --- coming ----------------------------------------------------------------------------------
+
+    def welcome(self, peer: Peer, hello: messages.Hello, now: float) -> bool:
+        """Somebody offers to work: take it in, begin again with it, or say why not.
+
+        Returns whether it has been welcomed.
+        """
+        if self._dismissed is not None:
+            self._send_home(peer, self._dismissed)
+            return False
+        if self._refuse(peer) or self._has_just_been_welcomed(peer, now):
+            return False
+        if peer in self.workers:  # a message is lost, in whichever direction: begin again
+            self._release(self.workers[peer])
+        self._take_in(peer, hello, now)
+        return True
+
+    def _take_in(self, peer: Peer, hello: messages.Hello, now: float) -> None:
         worker = self.workers.get(peer)
         if worker is None:
             self.joined += 1
@@ -95,11 +116,10 @@ class Membership:
         self.ready.pop(peer, None)
         self._out.send(
             peer,
-            messages.Welcome(self._run, self._life, worker.number, self._timeout, self._model),
+            messages.Welcome(self._run, self._epoch, worker.number, self._timeout, self._model),
         )
-        return worker
 
-    def has_just_welcomed(self, peer: Peer, now: float) -> bool:
+    def _has_just_been_welcomed(self, peer: Peer, now: float) -> bool:
         """Whether its Hello needs no answer: a welcome is on its way to it, or there."""
         worker = self.workers.get(peer)
         if worker is None or now - worker.welcomed >= HELLO_SECONDS:
@@ -119,14 +139,22 @@ class Membership:
         worker.ready = True
         self.ready[worker.peer] = worker
 
-    def forget(self, worker: Worker) -> None:
-        """Strike a worker off without a word."""
+    def reregister(self, peer: Peer) -> None:
+        """Ask somebody who is not in, or has missed that, to say Hello."""
+        self._out.send(peer, messages.Reregister(self._run, self._epoch))
+
+    # --- going -----------------------------------------------------------------------------------
+
+    def remove(self, worker: Worker, kind: str, text: str) -> None:
+        """Strike a worker off; what it has in flight is others' now. ``kind``: why, for machines.
+
+        Once all have been dismissed it leaves because it was told to: nothing is said of it.
+        """
+        freed = self._release(worker) if self._dismissed is None else []
         del self.workers[worker.peer]
         self.ready.pop(worker.peer, None)
-
-    def remove(self, worker: Worker, kind: str, text: str, freed: list[Shard]) -> None:
-        """Strike a worker off, who owed the shards ``freed``; ``kind`` is why, for machines."""
-        self.forget(worker)
+        if self._dismissed is not None:
+            return
         if kind in ("silent", "lost"):
             worker.gone = kind
             self.missed = [*self.missed, worker][-MISSED:]
@@ -134,37 +162,48 @@ class Membership:
         more = f"; its {len(freed)} unfinished shard(s) go to others" if freed else ""
         self._out.note(kind, text + more, warning=kind != "left", **details)
 
+    def remove_silent(self, now: float) -> None:
+        """Strike off workers that have not been heard of for longer than the timeout."""
+        for worker in [*self.workers.values()]:
+            silence = now - worker.heard
+            if silence > self._timeout:
+                self.remove(worker, "silent", f"{worker.name} is silent for {silence:.1f} s")
+
+    def expel(self, worker: Worker, reason: str) -> None:
+        """Cut a worker off that breaks the protocol or computes wrongly."""
+        self.bar(worker.peer, reason)
+        self.remove(worker, "expelled", f"{worker.name} is cut off: {reason}")
+
     def bar(self, peer: Peer, reason: str) -> None:
         """Refuse this peer from now on; a new process of the same machine is another peer."""
         self._barred[peer] = reason[:500]
         if len(self._barred) > REMEMBERED:
             del self._barred[next(iter(self._barred))]
-        self.refuse(peer)
+        self._refuse(peer)
 
-    def refuse(self, peer: Peer) -> bool:
+    def _refuse(self, peer: Peer) -> bool:
         """Tell a peer that it cannot take part, if that is so."""
         reason = self._barred.get(peer)
         if reason is not None:
-            self._out.send(peer, messages.Refuse(self._run, self._life, reason))
+            self._out.send(peer, messages.Refuse(self._run, self._epoch, reason))
         return reason is not None
 
-    def reregister(self, peer: Peer) -> None:
-        """Ask somebody who is not in, or has missed that, to say Hello."""
-        self._out.send(peer, messages.Reregister(self._run, self._life))
+    def dismiss(self, reason: str) -> None:
+        """There is no more work: send everybody home, and whoever comes from now on."""
+        self._dismissed = reason
+        for worker in self.workers.values():
+            self._stop(worker.peer, reason)
 
-    def stop(self, peer: Peer, reason: str) -> None:
-        """Tell a worker that there is no more work."""
-        self._out.send(peer, messages.Stop(self._run, self._life, reason))
+    def _stop(self, peer: Peer, reason: str) -> None:
+        self._out.send(peer, messages.Stop(self._run, self._epoch, reason))
 
-    def send_home(self, peer: Peer, reason: str) -> None:
+    def _send_home(self, peer: Peer, reason: str) -> None:
         """Tell somebody who comes too late; a worker obeys nobody who has not welcomed it."""
-        welcome = messages.Welcome(self._run, self._life, 0, self._timeout, self._model)
+        welcome = messages.Welcome(self._run, self._epoch, 0, self._timeout, self._model)
         self._out.send(peer, welcome)
-        self.stop(peer, reason)
+        self._stop(peer, reason)
 
-    def silent(self, now: float) -> list[Worker]:
-        """Workers that have not been heard of for longer than the timeout."""
-        return [w for w in self.workers.values() if now - w.heard > self._timeout]
+    # --- for people ------------------------------------------------------------------------------
 
     def still_missed(self, now: float) -> list[Worker]:
         """Whom we miss, but not for so long that nobody cares any more."""

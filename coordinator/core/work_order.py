@@ -13,7 +13,7 @@ from microgpt.protocol import messages
 
 
 class WorkOrder:
-    """``round`` of run ``run`` in life ``epoch``, with its ``documents`` (token ids).
+    """``round`` of run ``run`` in epoch ``epoch``, with its ``documents`` (token ids).
 
     Keeps no more than one packed copy of the weights ``params``, made when somebody needs it, or
     given as ``weights`` by another order with the same.
@@ -31,7 +31,7 @@ class WorkOrder:
         weights: messages.Weights | None = None,
     ) -> None:
         self.round = round
-        self._run, self._life = run, epoch
+        self._run, self._epoch = run, epoch
         self._documents, self._params, self._shapes = documents, params, shapes
         self._block_size = block_size
         self._weights = weights
@@ -40,7 +40,7 @@ class WorkOrder:
         """The weights of the round: one message for all."""
         if self._weights is None:
             packed = vector_to_map(self._params, self._shapes)
-            self._weights = messages.Weights(self._run, self._life, self.round.step, packed)
+            self._weights = messages.Weights(self._run, self._epoch, self.round.step, packed)
         return self._weights
 
     @property
@@ -55,7 +55,7 @@ class WorkOrder:
         documents = self._documents[shard.start : shard.start + shard.count]
         return messages.Task(
             self._run,
-            self._life,
+            self._epoch,
             self.round.step,
             shard.start,
             shard.count,

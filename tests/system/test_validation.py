@@ -13,7 +13,7 @@ from microgpt.checkpoint import format as checkpoint_format
 from microgpt.protocol import messages
 from microgpt.training import Validation
 from tests.conftest import Reference
-from tests.coordinator.core.test_coordinator_state import LIFE, RUN, A, B, C, Play
+from tests.coordinator.core.test_coordinator_state import EPOCH, RUN, A, B, C, Play
 from tests.coordinator.core.test_cross_check import ZEROS
 from tests.processes import NAMES, TINY, Lab
 from tests.system.test_system_workers import ends_alike
@@ -91,7 +91,7 @@ def test_a_slow_worker_is_helped_in_an_evaluation() -> None:
         for _ in range(10):
             play.do(Tick(), after=0.1)
             for peer in (A, B):
-                play.says(peer, messages.Heartbeat(RUN, LIFE, ready=True))
+                play.says(peer, messages.Heartbeat(RUN, EPOCH, ready=True))
     play.answers(B)
     assert "backup" in play.kinds()
     assert len(play.done) == 1
@@ -144,7 +144,9 @@ def test_a_document_without_a_loss_ends_the_run_and_says_which() -> None:
     play.joins(A)
     play.answers(A)
     number = play.task(A).round
-    play.says(A, messages.Failure(RUN, LIFE, 1, 0, "the loss is inf", training=False, round=number))
+    play.says(
+        A, messages.Failure(RUN, EPOCH, 1, 0, "the loss is inf", training=False, round=number)
+    )
     for _ in range(10):
         play.do(Tick(), after=0.3)
     assert play.finish is None, "the word of a single worker ends no run"

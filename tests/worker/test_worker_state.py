@@ -26,16 +26,16 @@ from worker.state import (
     WorkerState,
 )
 
-RUN, LIFE = "run", "epoch"
+RUN, EPOCH = "run", "epoch"
 MODEL = {"vocab_size": 5, "n_layer": 1}
-WELCOME = messages.Welcome(RUN, LIFE, 1, 2.0, MODEL)
+WELCOME = messages.Welcome(RUN, EPOCH, 1, 2.0, MODEL)
 
 
-def weights(step: int, epoch: str = LIFE) -> messages.Weights:
+def weights(step: int, epoch: str = EPOCH) -> messages.Weights:
     return messages.Weights(RUN, epoch, step, {"wte": bytes([step]) * 8})
 
 
-def task(step: int, start: int = 0, epoch: str = LIFE) -> messages.Task:
+def task(step: int, start: int = 0, epoch: str = EPOCH) -> messages.Task:
     return messages.Task(RUN, epoch, step, start, 1, ((4, 0, 4),))
 
 
@@ -91,7 +91,7 @@ def test_heartbeats_come_well_within_the_time_that_the_coordinator_gives() -> No
     beats = []
     for _ in range(100):
         for message in sent(play.do(Tick(), after=0.1)):
-            assert message == messages.Heartbeat(RUN, LIFE, ready=False)
+            assert message == messages.Heartbeat(RUN, EPOCH, ready=False)
             beats.append(play.now)
     gaps = [after - before for before, after in pairwise(beats)]
     assert max(gaps) < WELCOME.seconds / 2
@@ -100,7 +100,7 @@ def test_heartbeats_come_well_within_the_time_that_the_coordinator_gives() -> No
 def test_it_says_so_once_its_engine_is_made() -> None:
     play = Play()
     play.hears(WELCOME)
-    ready = [messages.Heartbeat(RUN, LIFE, ready=True)]
+    ready = [messages.Heartbeat(RUN, EPOCH, ready=True)]
     assert sent(play.do(Configured(MODEL))) == ready
     assert sent(play.do(Tick(), after=1.0)) == ready, "and again, as messages may be lost"
     assert sent(play.hears(messages.Welcome(RUN, "second", 1, 2.0, MODEL))) == [
@@ -110,18 +110,18 @@ def test_it_says_so_once_its_engine_is_made() -> None:
 
 def test_an_engine_for_another_model_is_not_ready() -> None:
     play = Play()
-    play.hears(WELCOME, messages.Welcome("next", LIFE, 1, 2.0, {**MODEL, "n_layer": 2}))
+    play.hears(WELCOME, messages.Welcome("next", EPOCH, 1, 2.0, {**MODEL, "n_layer": 2}))
     assert sent(play.do(Configured(MODEL))) == []
     assert sent(play.do(Configured({**MODEL, "n_layer": 2}))) == [
-        messages.Heartbeat("next", LIFE, ready=True)
+        messages.Heartbeat("next", EPOCH, ready=True)
     ]
 
 
 def test_an_engine_that_is_made_before_the_second_welcome() -> None:
     play = Play()
-    play.hears(WELCOME, messages.Reregister(RUN, LIFE))
+    play.hears(WELCOME, messages.Reregister(RUN, EPOCH))
     assert sent(play.do(Configured(MODEL))) == [], "not welcomed yet"
-    assert sent(play.hears(WELCOME)) == [messages.Heartbeat(RUN, LIFE, ready=True)]
+    assert sent(play.hears(WELCOME)) == [messages.Heartbeat(RUN, EPOCH, ready=True)]
 
 
 def test_work_is_done_in_order_and_one_at_a_time() -> None:
@@ -151,13 +151,13 @@ def test_each_task_is_computed_with_the_weights_of_its_step() -> None:
 def test_a_task_without_its_weights_begins_all_again(before: list[Any]) -> None:
     play = Play()
     play.hears(WELCOME, *before)
-    assert sent(play.hears(task(4))) == [messages.Hello(RUN, LIFE, "anna", "scalar", "digest")]
+    assert sent(play.hears(task(4))) == [messages.Hello(RUN, EPOCH, "anna", "scalar", "digest")]
 
 
 @pytest.mark.parametrize(
     "message", [weights(0, "old"), task(0, 0, "old"), messages.Stop(RUN, "old", "bye")]
 )
-def test_words_of_an_earlier_life_are_dropped(message: messages.Message) -> None:
+def test_messages_of_an_earlier_epoch_are_dropped(message: messages.Message) -> None:
     play = Play()
     play.hears(WELCOME)
     assert play.hears(message) == []
@@ -188,7 +188,7 @@ def test_another_model_makes_another_engine() -> None:
 @pytest.mark.parametrize(
     ("message", "leave"),
     [
-        (messages.Stop(RUN, LIFE, "all done"), Leave("done", "all done")),
+        (messages.Stop(RUN, EPOCH, "all done"), Leave("done", "all done")),
         (
             messages.Refuse("", "", "wrong version"),
             Leave("refused", "the coordinator refuses this worker: wrong version"),
@@ -206,7 +206,7 @@ def test_it_says_goodbye_when_asked_to_leave() -> None:
     play = Play()
     play.hears(WELCOME)
     actions = play.do(StopRequested())
-    assert sent(actions) == [messages.Goodbye(RUN, LIFE)]
+    assert sent(actions) == [messages.Goodbye(RUN, EPOCH)]
     assert isinstance(actions[-1], Leave)
     assert actions[-1].outcome == "left"
 

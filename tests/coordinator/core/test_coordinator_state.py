@@ -36,7 +36,7 @@ CORPUS = Corpus(NAMES, 42)
 MODEL = GPTConfig(CORPUS.tokenizer.vocab_size, n_embd=2, n_head=1, block_size=2)
 SHAPES = parameter_shapes(MODEL)
 A, B, C = b"A", b"B", b"C"
-RUN, LIFE = "run", "epoch"
+RUN, EPOCH = "run", "epoch"
 
 M = TypeVar("M")
 
@@ -62,7 +62,7 @@ class Play:
         self.corpus = Corpus(NAMES, 42, held_out)
         begin = initial_state(self.config, self.corpus)
         self.state = CoordinatorState(
-            self.config, self.corpus, begin, Policy(**policy), run=RUN, epoch=LIFE
+            self.config, self.corpus, begin, Policy(**policy), run=RUN, epoch=EPOCH
         )
         self.now = 100.0
         self.sent: dict[bytes, list[messages.Message]] = {}
@@ -103,7 +103,7 @@ class Play:
     def joins(self, *peers: bytes) -> None:
         for peer in peers:
             self.says(peer, messages.Hello("", "", peer.decode(), "stub", ""))
-            self.says(peer, messages.Heartbeat(RUN, LIFE, ready=True))
+            self.says(peer, messages.Heartbeat(RUN, EPOCH, ready=True))
 
     def got(self, peer: bytes, kind: type[M]) -> list[M]:
         return [message for message in self.sent.get(peer, []) if isinstance(message, kind)]
@@ -133,7 +133,7 @@ class Play:
         return self.do(
             Judged(
                 messages.Failure(
-                    RUN, LIFE, task.step, task.start, reason, task.training, task.round
+                    RUN, EPOCH, task.step, task.start, reason, task.training, task.round
                 )
             )
         )
@@ -180,7 +180,7 @@ def test_a_worker_is_welcomed_and_given_weights_before_work() -> None:
     kinds = [type(message).__name__ for message in play.sent[A]]
     assert kinds == ["Welcome", "Weights", "Task"]
     (welcome,) = play.got(A, messages.Welcome)
-    assert (welcome.run, welcome.epoch, welcome.worker) == (RUN, LIFE, 1)
+    assert (welcome.run, welcome.epoch, welcome.worker) == (RUN, EPOCH, 1)
     assert GPTConfig(**welcome.model) == MODEL
     task = play.task(A)
     assert (task.step, task.start, task.count) == (0, 0, 1)
@@ -190,13 +190,13 @@ def test_a_worker_is_welcomed_and_given_weights_before_work() -> None:
 def test_nobody_is_given_work_before_its_engine_is_made() -> None:
     play = Play(batch_size=2, shard_size=1)
     play.says(A, messages.Hello("", "", "A", "stub", ""))
-    play.says(A, messages.Heartbeat(RUN, LIFE, ready=False))
+    play.says(A, messages.Heartbeat(RUN, EPOCH, ready=False))
     assert [type(message) for message in play.sent[A]] == [messages.Welcome]
     play.joins(B)
     assert play.got(B, messages.Task) != [], "nobody waits for A"
-    play.says(A, messages.Heartbeat(RUN, LIFE, ready=True))
+    play.says(A, messages.Heartbeat(RUN, EPOCH, ready=True))
     assert len(play.got(A, messages.Task)) == 1
-    play.says(A, messages.Heartbeat(RUN, LIFE, ready=True))
+    play.says(A, messages.Heartbeat(RUN, EPOCH, ready=True))
     assert len(play.got(A, messages.Task)) == 1
     play.finishes_with(A, B)
     assert [record["workers"] for record in play.done] == [2, 2, 2]
@@ -215,9 +215,9 @@ def test_whoever_says_hello_again_is_asked_again_whether_it_is_ready() -> None:
     play = Play(batch_size=1)
     play.joins(A)
     play.now += HELLO_SECONDS
-    play.says(A, messages.Hello(RUN, LIFE, "A", "stub", ""))
+    play.says(A, messages.Hello(RUN, EPOCH, "A", "stub", ""))
     assert len(play.got(A, messages.Task)) == 1
-    play.says(A, messages.Heartbeat(RUN, LIFE, ready=True))
+    play.says(A, messages.Heartbeat(RUN, EPOCH, ready=True))
     assert len(play.got(A, messages.Task)) == 2
 
 
@@ -265,7 +265,7 @@ def test_a_step_is_timed_while_somebody_is_ready_and_no_longer() -> None:
     play.do(Tick(), after=20.0)
     play.says(A, messages.Hello("", "", "A", "stub", ""))
     play.do(Tick(), after=1.0)  # it compiles
-    play.says(A, messages.Heartbeat(RUN, LIFE, ready=True))
+    play.says(A, messages.Heartbeat(RUN, EPOCH, ready=True))
     play.now += 0.25
     play.do(Disconnected(A))
     play.do(Tick(), after=60.0)
@@ -282,9 +282,9 @@ def test_a_step_is_timed_while_somebody_is_ready_and_no_longer() -> None:
     ("event", "kind"),
     [
         (Disconnected(A), "lost"),
-        (Received(A, messages.Goodbye(RUN, LIFE)), "left"),
+        (Received(A, messages.Goodbye(RUN, EPOCH)), "left"),
         (Misbehaved(A, "nonsense"), "expelled"),
-        (Received(A, messages.Stop(RUN, LIFE, "")), "expelled"),
+        (Received(A, messages.Stop(RUN, EPOCH, "")), "expelled"),
     ],
 )
 def test_what_a_lost_worker_owes_goes_to_another_at_once(event: Input, kind: str) -> None:
@@ -308,11 +308,11 @@ def test_silence() -> None:
     play.joins(A, B)
     for _ in range(9):
         play.do(Tick(), after=0.1)
-        play.says(B, messages.Heartbeat(RUN, LIFE, ready=True))
+        play.says(B, messages.Heartbeat(RUN, EPOCH, ready=True))
     assert "silent" not in play.kinds()
     for _ in range(3):
         play.do(Tick(), after=0.1)
-        play.says(B, messages.Heartbeat(RUN, LIFE, ready=True))
+        play.says(B, messages.Heartbeat(RUN, EPOCH, ready=True))
     assert play.kinds().count("silent") == 1
     assert list(play.state.workers) == [B]
 
@@ -339,9 +339,9 @@ def test_all_gone() -> None:
 
 def test_strangers_are_asked_for_their_name() -> None:
     play = Play()
-    play.says(C, messages.Heartbeat(RUN, LIFE, ready=True))
+    play.says(C, messages.Heartbeat(RUN, EPOCH, ready=True))
     assert [type(m) for m in play.sent[C]] == [messages.Reregister]
-    play.says(B, messages.Goodbye(RUN, LIFE))
+    play.says(B, messages.Goodbye(RUN, EPOCH))
     assert B not in play.sent, "who leaves is not held up"
 
 
@@ -368,7 +368,7 @@ def test_an_answer_of_a_step_that_is_over_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"run": "other"}, {"epoch": "earlier"}])
-def test_words_of_an_earlier_life_are_dropped(changes: dict[str, str]) -> None:
+def test_messages_of_an_earlier_epoch_are_dropped(changes: dict[str, str]) -> None:
     play = Play(batch_size=1)
     play.joins(A)
     assert play.answers(A, **changes) == []
@@ -473,7 +473,7 @@ def test_a_complete_run_ends_at_once() -> None:
 def test_a_document_without_a_gradient_ends_the_run_and_says_which() -> None:
     play = Play()
     play.joins(A)
-    play.says(A, messages.Failure(RUN, LIFE, 0, 0, "because"))
+    play.says(A, messages.Failure(RUN, EPOCH, 0, 0, "because"))
     assert play.state.closing is None, "what a worker says is computed first"
     play.judge_fails("the loss is inf")
     play.do(Saved(0))
@@ -492,7 +492,7 @@ def test_a_slow_worker_is_helped_and_the_first_answer_counts() -> None:
     for _ in range(30):
         play.do(Tick(), after=0.1)
         for peer in (A, B):
-            play.says(peer, messages.Heartbeat(RUN, LIFE, ready=True))
+            play.says(peer, messages.Heartbeat(RUN, EPOCH, ready=True))
     assert play.kinds().count("backup") == 1
     assert play.task(B).start == slow.start
     play.answers(B)
@@ -506,7 +506,7 @@ def wait(play: Play, seconds: float, *peers: bytes) -> None:
     for _ in range(round(seconds / 0.25)):
         play.do(Tick(), after=0.25)
         for peer in peers:
-            play.says(peer, messages.Heartbeat(RUN, LIFE, ready=True))
+            play.says(peer, messages.Heartbeat(RUN, EPOCH, ready=True))
 
 
 def test_the_first_shard_of_all_is_waited_for_a_second_and_not_for_ever() -> None:
@@ -562,7 +562,7 @@ def test_an_opinion_that_lazy_workers_owe_is_not_waited_for_for_ever() -> None:
 def test_a_failure_that_lazy_workers_do_not_confirm_is_judged() -> None:
     play = Play(batch_size=1, steps=1)
     play.joins(A, B)
-    play.says(A, messages.Failure(RUN, LIFE, 0, 0, "the loss is nan"))
+    play.says(A, messages.Failure(RUN, EPOCH, 0, 0, "the loss is nan"))
     wait(play, 0.75, A, B)
     assert play.questions == []
     wait(play, 0.5, A, B)
@@ -606,7 +606,7 @@ def test_two_opinions_that_differ_are_reported_with_both_names() -> None:
 def test_names_from_outside_cannot_command_a_terminal() -> None:
     play = Play()
     play.says(A, messages.Hello("", "", "evil\x1b[2J\n" + "x" * 500, "en\x07gine", ""))
-    play.says(A, messages.Status(RUN, LIFE, "look\x1b]0;title\x07"))
+    play.says(A, messages.Status(RUN, EPOCH, "look\x1b]0;title\x07"))
     for note in play.notes:
         assert note.text.isprintable()
         assert len(note.text) < 300

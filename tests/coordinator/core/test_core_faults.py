@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-import coordinator.core.state
+import coordinator.core.results
 from coordinator.core.inputs import Disconnected, Misbehaved, Tick
-from coordinator.core.membership import MISSED, MISSED_SECONDS
+from coordinator.core.membership import MISSED, MISSED_SECONDS, Membership
+from coordinator.core.results import Results
 from coordinator.core.round_ledger import RoundLedger
 from coordinator.core.scheduler import Scheduler
-from coordinator.core.state import CoordinatorState
 from microgpt.checkpoint.format import load
 from microgpt.numerics.vectors import vector_to_map
 from microgpt.protocol import messages
 from tests.conftest import Reference
 from tests.coordinator.core.test_coordinator_state import (
-    LIFE,
+    EPOCH,
     RUN,
     SHAPES,
     A,
@@ -43,12 +43,12 @@ def raise_overflow(*arguments: Any, **more: Any) -> Any:
 @pytest.mark.parametrize(
     ("where", "what"),
     [
-        (coordinator.core.state, "read_gradient"),
-        (coordinator.core.state, "take_result"),
+        (coordinator.core.results, "read_gradient"),
+        (coordinator.core.results, "take_result"),
         (Scheduler, "answered"),
         (RoundLedger, "answer"),
         (RoundLedger, "_decide"),
-        (CoordinatorState, "_take_in"),
+        (Results, "_enter"),
     ],
 )
 def test_an_error_in_handling_an_answer_costs_its_giver(
@@ -79,17 +79,17 @@ def test_an_error_about_a_stranger_costs_the_stranger(monkeypatch: pytest.Monkey
     play = Play(batch_size=1, steps=1)
     play.joins(A)
     with monkeypatch.context() as patched:
-        patched.setattr(CoordinatorState, "_welcome", raise_overflow)
+        patched.setattr(Membership, "welcome", raise_overflow)
         play.says(B, messages.Hello("", "", "B", "stub", ""))
     assert [type(m) for m in play.sent[B]] == [messages.Refuse]
     play.finishes_with(A)
     assert play.state.training.params.tobytes() == expected(play.config)
 
 
-def test_books_that_are_not_in_order_are_not_worked_with(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ledger_that_is_not_in_order_is_not_worked_with(monkeypatch: pytest.MonkeyPatch) -> None:
     play = Play(batch_size=2)
     play.joins(A, B)
-    monkeypatch.setattr(coordinator.core.state, "take_result", raise_overflow)
+    monkeypatch.setattr(coordinator.core.results, "take_result", raise_overflow)
     play.state.ledgers[0].queue.clear()
     monkeypatch.setattr(RoundLedger, "release", lambda *_: [])
     monkeypatch.setattr(RoundLedger, "audit", raise_overflow)
@@ -115,7 +115,7 @@ def test_a_third_late_answer_that_contradicts_two_breaks_nothing() -> None:
         for _ in range(20):
             play.do(Tick(), after=0.2)
             for other in (A, B, C):
-                play.says(other, messages.Heartbeat(RUN, LIFE, ready=True))
+                play.says(other, messages.Heartbeat(RUN, EPOCH, ready=True))
             if play.got(peer, messages.Task):
                 break
         assert play.task(peer).start == old.start
@@ -140,7 +140,7 @@ def test_a_silent_worker_is_missed_until_it_is_back() -> None:
     play.answers(A)
     for _ in range(6):
         play.do(Tick(), after=0.2)
-        play.says(B, messages.Heartbeat(RUN, LIFE, ready=True))
+        play.says(B, messages.Heartbeat(RUN, EPOCH, ready=True))
     (missed,) = play.state.missed
     assert (missed.name, missed.engine, missed.gone, missed.documents) == ("A", "stub", "silent", 1)
     assert 1.0 < play.state.silence(missed) < 1.5
@@ -156,7 +156,7 @@ def test_a_silent_worker_is_missed_until_it_is_back() -> None:
 def test_who_leaves_or_is_cut_off_is_not_missed() -> None:
     play = Play()
     play.joins(A, B)
-    play.says(A, messages.Goodbye(RUN, LIFE))
+    play.says(A, messages.Goodbye(RUN, EPOCH))
     play.do(Misbehaved(B, "nonsense"))
     assert play.state.missed == []
 
@@ -200,11 +200,11 @@ cli.run(main, args=sys.argv[1:])
 CASES = {
     "ticks": "Scheduler.back_up_stragglers = fail",
     "console": "PlainConsole.step = later(PlainConsole.step)",
-    "books": "_HANDLERS[Tick] = _HANDLERS[Broken] = fail",
+    "ledgers": "_HANDLERS[Tick] = _HANDLERS[Broken] = fail",
 }
 
 
-@pytest.mark.parametrize("case", ["ticks", "console", "books"])
+@pytest.mark.parametrize("case", ["ticks", "console", "ledgers"])
 def test_an_unexpected_error_saves_and_says_where(case: str, lab: Lab) -> None:
     program = FAULTY.replace("CASE", CASES[case])
     size = (*TINY, "--steps", "200", "--batch-size", "4", "--data", str(lab.data))

@@ -9,7 +9,7 @@ from coordinator.core.inputs import Judged, Misbehaved, Saved, StopRequested, Ti
 from microgpt.numerics.vectors import vector_to_map
 from microgpt.protocol import messages
 from tests.coordinator.core.test_coordinator_state import (
-    LIFE,
+    EPOCH,
     RUN,
     SHAPES,
     A,
@@ -26,7 +26,7 @@ NAN_LOSS = "the loss is nan"
 
 def fails(play: Play, peer: bytes) -> None:
     task = play.task(peer)
-    play.says(peer, messages.Failure(RUN, LIFE, task.step, task.start, NAN_LOSS))
+    play.says(peer, messages.Failure(RUN, EPOCH, task.step, task.start, NAN_LOSS))
 
 
 def test_a_failure_alone_does_not_end_the_run_when_another_can_compute() -> None:
@@ -104,7 +104,7 @@ def test_a_failure_counts_when_the_second_worker_is_gone() -> None:
     play = Play(batch_size=1, steps=1)
     play.joins(A, B)
     fails(play, A)
-    play.says(B, messages.Goodbye(RUN, LIFE))
+    play.says(B, messages.Goodbye(RUN, EPOCH))
     play.judge_fails(NAN_LOSS)
     assert play.state.closing is not None
     assert NAN_LOSS in play.state.closing.reason
@@ -124,7 +124,7 @@ def test_a_failure_at_what_nobody_asked_is_nothing() -> None:
     play = Play(batch_size=2, steps=1)
     play.joins(A, B)
     for step, document in ((0, 1), (0, 99), (7, 0)):
-        play.says(A, messages.Failure(RUN, LIFE, step, document, NAN_LOSS))
+        play.says(A, messages.Failure(RUN, EPOCH, step, document, NAN_LOSS))
     assert play.state.closing is None
     assert list(play.state.workers) == [A, B]
 
@@ -222,11 +222,11 @@ def test_a_late_answer_of_a_worker_that_was_given_up_counts() -> None:
 def test_who_has_missed_the_welcome_is_asked_again_after_a_while() -> None:
     play = Play()
     play.joins(A)
-    play.says(A, messages.Heartbeat(RUN, "another life", ready=True))
+    play.says(A, messages.Heartbeat(RUN, "another epoch", ready=True))
     assert play.got(A, messages.Reregister) == [], "the welcome may be under way"
     for _ in range(5):
         play.do(Tick(), after=0.2)
-    play.says(A, messages.Heartbeat(RUN, "another life", ready=True))
+    play.says(A, messages.Heartbeat(RUN, "another epoch", ready=True))
     assert len(play.got(A, messages.Reregister)) == 1
 
 
@@ -307,7 +307,7 @@ def test_joining_and_leaving_forever_fills_no_disk() -> None:
     play = Play()
     for _ in range(3 * NOTES):
         play.joins(A)
-        play.says(A, messages.Goodbye(RUN, LIFE))
+        play.says(A, messages.Goodbye(RUN, EPOCH))
     assert play.kinds().count("joined") == NOTES
     play.do(Tick())
     for _ in range(60):

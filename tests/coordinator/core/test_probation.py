@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from coordinator.core.inputs import Disconnected, Judged, Tick
-from coordinator.core.state import TRIAL_JUDGE_SECONDS
+from coordinator.core.judging import TRIAL_JUDGE_SECONDS
 from microgpt.protocol import messages
-from tests.coordinator.core.test_coordinator_state import LIFE, RUN, A, B, C, Play, expected, wait
+from tests.coordinator.core.test_coordinator_state import EPOCH, RUN, A, B, C, Play, expected, wait
 from tests.coordinator.core.test_cross_check import ZEROS
 
 STEPS = 12
@@ -168,7 +168,7 @@ def test_a_claimed_failure_on_a_trial_delays_nothing() -> None:
     step(play, A)
     play.joins(B)
     task = play.task(B)
-    play.says(B, messages.Failure(RUN, LIFE, task.step, task.start, "because", round=task.round))
+    play.says(B, messages.Failure(RUN, EPOCH, task.step, task.start, "because", round=task.round))
     step(play, A)
     step(play, A)
     play.judges()
@@ -184,7 +184,7 @@ def test_newcomers_cannot_keep_judges_busy() -> None:
         play.joins(liar)
         play.answers(liar, gradient=ZEROS)
         step(play, A)
-        if play.state._case is not None:
+        if play.state._judging.case is not None:
             play.do(Judged(None, "no memory"))
     assert len(play.questions) == 1
     liars = [b"liar %d" % number for number in range(40)]

@@ -18,7 +18,9 @@ import pytest
 import coordinator.core.round_ledger
 import coordinator.core.state
 import worker.state
-from coordinator.core import actions, inputs
+from coordinator.core import inputs
+from coordinator.core.judging import Judging
+from coordinator.core.results import Results
 from coordinator.core.round_ledger import RoundId, RoundLedger
 from coordinator.core.rounds import Rounds
 from coordinator.core.scheduler import Scheduler
@@ -99,13 +101,14 @@ def test_a_late_welcome_makes_no_worker_forget_its_work() -> None:
 # The simulator can fail: mutants
 
 
-def accept_older_steps(self: CoordinatorState, worker: Any, answer: messages.ShardResult) -> None:
+def accept_older_steps(
+    self: Results, worker: Any, answer: messages.ShardResult, now: float
+) -> None:
     shard = Shard(answer.start, answer.count)
     worker.in_flight.discard((RoundId(answer.round, answer.step, answer.training), shard))
-    for round in [*self._scheduler.rounds.open.values()]:
-        if self.closing is None and shard in round.ledger.assignees:
-            self._take_in(worker, round, answer)
-    self._moved = True
+    for round in [*self._rounds.open.values()]:
+        if self._ending.closing is None and shard in round.ledger.assignees:
+            self._enter(worker, round, answer, now)
 
 
 def forget_shards_of_lost_workers(self: RoundLedger, peer: bytes) -> list[Shard]:
@@ -126,7 +129,7 @@ def back_up_with_anybody(self: Scheduler, workers: Any, now: float) -> None:
 
 
 def take_every_standstill_for_silence(self: CoordinatorState, now: float) -> None:
-    self._clock = self._now = now
+    self._clock.start(now)
 
 
 ADD = RoundDriver._add
@@ -144,13 +147,13 @@ ON_RECEIVED = CoordinatorState._on_received
 DISPATCH = Scheduler.dispatch
 
 
-def ignore_who_missed_the_welcome(self: CoordinatorState, event: inputs.Received) -> None:
+def ignore_who_missed_the_welcome(self: CoordinatorState, event: inputs.Received) -> bool:
     message, known = event.message, self.workers.get(event.peer)
     foreign = (message.run, message.epoch) != (self.run, self.epoch)
     if known and foreign and not isinstance(message, messages.Hello | messages.Goodbye):
-        known.heard = self._now
-    else:
-        ON_RECEIVED(self, event)
+        known.heard = self._clock.now
+        return False
+    return ON_RECEIVED(self, event)
 
 
 def trust_everybody(self: Scheduler, workers: Any, now: float) -> None:
@@ -160,9 +163,10 @@ def trust_everybody(self: Scheduler, workers: Any, now: float) -> None:
     DISPATCH(self, workers, now)
 
 
-def never_miss_anybody(self: CoordinatorState, event: inputs.Tick) -> None:
+def never_miss_anybody(self: CoordinatorState, event: inputs.Tick) -> bool:
     if self.closing is None:
-        self._scheduler.back_up_stragglers(self.workers, self._now)
+        self._scheduler.back_up_stragglers(self.workers, self._clock.now)
+    return False
 
 
 BACK_UP = Scheduler.back_up_stragglers
@@ -175,9 +179,9 @@ def help_once(self: Scheduler, workers: Any, now: float) -> None:
 
 
 def believe_what_workers_say(
-    self: CoordinatorState, round: Any, shard: Shard, reason: str, **more: Any
+    self: Judging, round: Any, shard: Shard, reason: str, **more: Any
 ) -> None:
-    self._close(actions.Finish("failed", reason))
+    self._ending.close("failed", reason)
 
 
 def do_nothing(*arguments: Any) -> None:
@@ -190,7 +194,7 @@ WORKER_HANDLERS = worker.state._HANDLERS
 #: (what is replaced, where; by what; seeds of schedules of which at least one catches it)
 MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
     "answers of an older step are accepted": (
-        CoordinatorState, "_on_answer", accept_older_steps, [14, 24, 45],
+        Results, "take_result", accept_older_steps, [14, 24, 45],
     ),
     "a lost worker's shards are forgotten": (
         RoundLedger, "release", forget_shards_of_lost_workers, [2, 3],
@@ -201,7 +205,7 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
     "a coordinator that thaws throws everybody out": (
         CoordinatorState, "_advance_time", take_every_standstill_for_silence, [91, 166],
     ),
-    "who has missed the welcome of a new life stays deaf": (
+    "who has missed the welcome of a new epoch stays deaf": (
         COORDINATOR_HANDLERS, inputs.Received, ignore_who_missed_the_welcome, [1132, 1295],
     ),
     "a new connection goes unnoticed": (
@@ -217,7 +221,7 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
         Scheduler, "stalled", lambda self, worker, now: False, [18, 196],
     ),
     "what could end the run is believed": (
-        CoordinatorState, "_have_judged", believe_what_workers_say, [143, 183],
+        Judging, "ask", believe_what_workers_say, [143, 183],
     ),
     "silence is not noticed": (COORDINATOR_HANDLERS, inputs.Tick, never_miss_anybody, [2, 49]),
     "an evaluation uses the weights before the step": (

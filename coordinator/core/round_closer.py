@@ -1,0 +1,109 @@
+"""Which rounds have enough results, and what comes of them: the way to the next state."""
+
+from __future__ import annotations
+
+from coordinator.core.action_buffer import ActionBuffer
+from coordinator.core.actions import StepDone
+from coordinator.core.ending import Ending
+from coordinator.core.judging import Judging
+from coordinator.core.membership import Membership
+from coordinator.core.policy import Policy
+from coordinator.core.results import Results
+from coordinator.core.rounds import OpenRound
+from coordinator.core.scheduler import Scheduler
+from coordinator.core.work_times import WorkTimes
+from microgpt.strategies.base import StrategyError
+from microgpt.strategies.driver import RoundDriver
+
+
+class RoundCloser:
+    """Closes rounds by handing their results to the strategy, which updates the state."""
+
+    def __init__(
+        self,
+        out: ActionBuffer,
+        driver: RoundDriver,
+        policy: Policy,
+        times: WorkTimes,
+        membership: Membership,
+        scheduler: Scheduler,
+        results: Results,
+        judging: Judging,
+        ending: Ending,
+    ) -> None:
+        self._out, self._driver, self._policy, self._times = out, driver, policy, times
+        self._membership, self._scheduler, self._results = membership, scheduler, results
+        self._judging, self._ending = judging, ending
+        self._rounds = scheduler.rounds
+
+    def close_rounds(self, now: float) -> bool:
+        """Close the rounds that have enough results, oldest first. Raises StrategyError.
+
+        Returns whether that has made other work possible.
+        """
+        changed = False
+        while self._close_one(now):
+            changed = True
+        return changed
+
+    def _close_one(self, now: float) -> bool:
+        for round in self._rounds.open.values():
+            if self._ending.closing is not None:
+                return False
+            if self._has_enough(round) and self._close(round, now):
+                return True
+        return False
+
+    def _has_enough(self, round: OpenRound) -> bool:
+        """Whether the round can be closed now; its strategy is asked once for each result."""
+        ledger, number = round.ledger, round.id.number
+        if self._judging.holds_up(round):
+            return False
+        if not (ledger.complete or self._driver.early) or self._driver.waits(number):
+            return False
+        if not ledger.complete and ledger.num_decided in (0, round.asked):
+            return False
+        round.asked = ledger.num_decided
+        enough = self._driver.enough(number, ledger.results())
+        if ledger.complete and not enough:
+            raise StrategyError("all results of a round are there, and are not enough for it")
+        return enough
+
+    def _close(self, round: OpenRound, now: float) -> bool:
+        """From the results of a round to the next state, or to an evaluation, or to the judge.
+
+        Returns whether there may be more to do at once.
+        """
+        number, results = round.id.number, round.ledger.results()
+        workers = len(self._membership.ready)
+        try:
+            closed = self._driver.close(number, results, workers)
+        except ArithmeticError as error:
+            incredible = [p for p in self._membership.workers if round.ledger.incredible(p)]
+            if self._results.set_aside(round, incredible, now):
+                return True
+            self._suspect(round, f"{error}; a lower --learning-rate may help")
+            return False
+        self._scheduler.close(round, now)
+        after = closed.done or closed.to_evaluate
+        if after is not None:
+            record = self._rounds.record(round, after, workers, self._times.worked)
+        if closed.done is None:
+            return True
+        self._out.add(StepDone(record))
+        if self._driver.complete:
+            self._ending.close("done", f"all {closed.done.step} steps are done")
+        elif self._policy.saves(closed.done):
+            self._ending.save()
+        return True
+
+    def _suspect(self, round: OpenRound, reason: str) -> None:
+        """Together the results make a number infinite: have the largest one computed here."""
+        results = round.ledger.results(judged=True)
+        workers = len(self._membership.ready)
+        alone = self._driver.overflows(round.id.number, results, workers)
+        suspect = None if alone else round.ledger.largest()
+        if suspect is None:  # those that have been computed on this host are to blame: no lie
+            self._ending.close("failed", reason)
+        else:
+            self._judging.ask(round, suspect, reason, applied=True)
