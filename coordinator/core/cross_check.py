@@ -12,13 +12,16 @@ from collections.abc import Callable, Collection
 import numpy as np
 
 from coordinator.core.action_buffer import ActionBuffer
+from coordinator.core.in_flight import RoundId
 from coordinator.core.inputs import Peer
-from coordinator.core.round_ledger import RoundId, RoundLedger
+from coordinator.core.round_ledger import RoundLedger
 from microgpt.numerics.vectors import Vector, vector_from_map
 from microgpt.optim.reduction import Shard
 from microgpt.parameters import Shapes
 from microgpt.protocol import messages
 
+#: No gradient or loss of a training that goes well is as large.
+INCREDIBLE = 1e30
 #: Workers that were proved wrong, with the reason.
 Refuted = list[tuple[Peer, str]]
 #: The name of a worker, for people.
@@ -54,7 +57,7 @@ def take_result(
         text = (
             f"{names[0]} and {names[1]} gave different answers for {where}: one of them is broken"
         )
-        out.note("difference", text + applied, warning=True, workers=names, step=ledger.step)
+        out.note("difference", text + applied, warning=True, workers=names, step=ledger.round.step)
     return contradicted(ledger, shard, name(peer))
 
 
@@ -70,8 +73,38 @@ def contradicted(ledger: RoundLedger, shard: Shard, by: str) -> Refuted:
         wrong = f"{where} come to something else when computed by the coordinator"
     return [
         *((peer, failed) for peer in ledger.failures.get(shard, ())),
-        *((peer, wrong) for peer in ledger.outvoted(shard)),
+        *((peer, wrong) for peer in outvoted(ledger, shard)),
     ]
+
+
+def outvoted(ledger: RoundLedger, shard: Shard) -> list[Peer]:
+    """Workers whose answers for the shard are not its result."""
+    result = ledger.result(shard)
+    given = ledger.contributions[shard] if result is not None else []
+    return [c.peer for c in given if result is not None and not c.same_bits(result)]
+
+
+def supporters(ledger: RoundLedger, shard: Shard) -> list[Peer]:
+    """Workers whose answers for the shard are its result."""
+    result = ledger.result(shard)
+    given = ledger.contributions[shard] if result is not None else []
+    return [c.peer for c in given if result is not None and c.same_bits(result)]
+
+
+def incredible(ledger: RoundLedger, peer: Peer) -> bool:
+    """Whether the worker has answered numbers so large that they prove nothing."""
+    answers = (c for given in ledger.contributions.values() for c in given if c.peer == peer)
+    return any(answer.largest() > INCREDIBLE for answer in answers)
+
+
+def largest(ledger: RoundLedger) -> Shard | None:
+    """The shard with the largest number among those not computed on this host, if any is left.
+
+    The ledger is complete.
+    """
+    results = {shard: ledger.result(shard) for shard in ledger.all if not ledger.judged(shard)}
+    sizes = {shard: result.largest() for shard, result in results.items() if result}
+    return max(sizes, key=lambda shard: sizes[shard], default=None)
 
 
 def take_failure(

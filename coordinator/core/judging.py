@@ -11,10 +11,11 @@ from typing import NamedTuple
 from coordinator.core.action_buffer import ActionBuffer
 from coordinator.core.cross_check import Refuted, contradicted, dead_end, place, read_gradient
 from coordinator.core.ending import Ending
+from coordinator.core.in_flight import RoundId
 from coordinator.core.inputs import Judged
 from coordinator.core.membership import Membership
 from coordinator.core.probation import Trial, digest
-from coordinator.core.round_ledger import RoundId, RoundLedger
+from coordinator.core.round_ledger import RoundLedger
 from coordinator.core.rounds import OpenRound
 from coordinator.core.scheduler import Scheduler
 from microgpt.optim.reduction import Shard
@@ -87,7 +88,7 @@ class Judging:
         awaited = [
             peer
             for peer, worker in {**rest, **staff}.items()
-            if not self._scheduler.stalled(worker, now)
+            if not self._scheduler.stragglers.stalled(worker, now)
         ]
         return dead_end(ledger, awaited, self._membership.name)
 
@@ -156,7 +157,7 @@ class Judging:
         elif self._scheduler.rounds.find_open(case.round) is None:
             return  # workers have settled it meanwhile
         elif event.answer is not None:
-            self._ending.close("failed", self._scheduler.describe(round, event.answer))
+            self._ending.close("failed", self._scheduler.rounds.describe(round, event.answer))
         elif case.applied or not ledger.decided(case.shard):
             self._do_without_judge(case, ledger, event.reason, now)
 

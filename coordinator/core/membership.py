@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from coordinator.core.action_buffer import ActionBuffer, printable
+from coordinator.core.in_flight import InFlight, Work
 from coordinator.core.inputs import Peer
-from coordinator.core.round_ledger import RoundId
 from microgpt.optim.reduction import Shard
 from microgpt.protocol import messages
 
@@ -20,10 +20,9 @@ MISSED, MISSED_SECONDS = 16, 300.0  # workers, and for how long
 class Worker:
     """What the coordinator knows of a worker it has welcomed.
 
-    ``ready``: it has made its engine, and can be given work. ``in_flight`` are shards that it
-    computes, with their rounds; also of a round that is over, as it is not idle before it has
-    answered.
-    ``since`` is when it was given the newest of them, ``longest`` the time of its slowest answer.
+    ``in_flight`` is what it has been given and not answered, with the time when it was given:
+    ``InFlight``'s view. ``ready``: it has made its engine, and can be given work. ``longest``: the
+    time of its slowest answer.
     ``gone``: ``silent`` or ``lost`` if it is here no more, and has not said that it leaves.
     ``proven``: it may be given work that a step waits for, else so many answers are ``to_pass``;
     it has fallen back to that at ``fell_at``, with so many (``falls``). After an answer that was
@@ -35,13 +34,12 @@ class Worker:
     name: str
     engine: str
     heard: float
+    in_flight: Mapping[Work, float]
     welcomed: float = 0.0
     ready: bool = False
     weights_step: int = -1
     documents: int = 0
     busy_seconds: float = 0.0
-    in_flight: set[tuple[RoundId, Shard]] = field(default_factory=set)
-    since: float = 0.0
     longest: float = 0.0
     gone: str = ""
     proven: bool = False
@@ -69,6 +67,7 @@ class Membership:
         timeout: float,
         model: Mapping[str, int],
         libm: str,
+        in_flight: InFlight,
         release: Callable[[Worker], list[Shard]],
     ) -> None:
         self.workers: dict[Peer, Worker] = {}
@@ -79,7 +78,7 @@ class Membership:
         self._dismissed: str | None = None  # why everybody has been sent home, once that is so
         self._out, self._run, self._epoch = out, run, epoch
         self._timeout, self._model, self._libm = float(timeout), model, libm
-        self._release = release
+        self._in_flight, self._release = in_flight, release
 
     # --- coming ----------------------------------------------------------------------------------
 
@@ -103,7 +102,8 @@ class Membership:
         if worker is None:
             self.joined += 1
             name = printable(hello.name, 40) or f"worker {self.joined}"
-            worker = Worker(peer, self.joined, name, printable(hello.engine, 20), now)
+            engine = printable(hello.engine, 20)
+            worker = Worker(peer, self.joined, name, engine, now, self._in_flight.of(peer))
             self.workers[peer] = worker
             self.missed = [other for other in self.missed if other.name != name]
             text = f"{worker.name} has joined ({worker.engine} engine)"
@@ -151,6 +151,7 @@ class Membership:
         Once all have been dismissed it leaves because it was told to: nothing is said of it.
         """
         freed = self._release(worker) if self._dismissed is None else []
+        self._in_flight.forget(worker.peer)
         del self.workers[worker.peer]
         self.ready.pop(worker.peer, None)
         if self._dismissed is not None:

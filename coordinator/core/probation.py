@@ -11,9 +11,10 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from coordinator.core.in_flight import InFlight, RoundId, Work
 from coordinator.core.inputs import Peer
 from coordinator.core.membership import Worker
-from coordinator.core.round_ledger import RoundId, RoundLedger
+from coordinator.core.round_ledger import RoundLedger
 from coordinator.core.work_order import WorkOrder
 from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import Shard
@@ -50,7 +51,8 @@ class Trial:
 class Probation:
     """Trials by their workers' peers. ``doubts``: those whose answer was not the shard's result."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_flight: InFlight) -> None:
+        self._in_flight = in_flight
         self._trials: dict[Peer, Trial] = {}
         self.doubts: list[Trial] = []
 
@@ -86,8 +88,9 @@ class Probation:
         idle = not worker.in_flight and worker.peer not in self._trials
         return idle and not worker.proven and now >= worker.rests_until
 
-    def begin(self, worker: Worker, order: WorkOrder, shard: Shard) -> None:
+    def begin(self, worker: Worker, order: WorkOrder, shard: Shard, now: float) -> None:
         """The worker is given a trial."""
+        self._in_flight.begin(worker.peer, Work(order.round, shard, trial=True), now)
         self._trials[worker.peer] = Trial(worker, order.round, shard, order)
 
     def forget(self, peer: Peer) -> None:
@@ -118,11 +121,12 @@ class Probation:
         """A round is over, and its ledger will not be kept for long."""
         self.decided(ledger, now)
         for trial in [*self._trials.values()]:
-            if trial.round.step < ledger.step - JUDGEABLE_STEPS:
+            if trial.round.step < ledger.round.step - JUDGEABLE_STEPS:
                 trial.order = None
             if trial.round == ledger.round and trial.result is None:
-                trial.worker.in_flight.discard((trial.round, trial.shard))
-                self.forget(trial.worker.peer)
+                peer = trial.worker.peer
+                self._in_flight.end(peer, Work(trial.round, trial.shard, trial=True))
+                self.forget(peer)
 
     def _learn(self, trial: Trial, ledger: RoundLedger) -> None:
         if trial.result is None and (result := ledger.result(trial.shard)) is not None:

@@ -9,13 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from coordinator.core.action_buffer import ActionBuffer
-from coordinator.core.cross_check import contradiction, read_gradient, take_failure, take_result
+from coordinator.core.cross_check import (
+    contradiction,
+    incredible,
+    read_gradient,
+    supporters,
+    take_failure,
+    take_result,
+)
 from coordinator.core.ending import Ending
+from coordinator.core.in_flight import RoundId, Work
 from coordinator.core.inputs import Peer
 from coordinator.core.judging import Judging
 from coordinator.core.membership import Membership, Worker
 from coordinator.core.probation import FAILURE, Trial, digest
-from coordinator.core.round_ledger import RoundId
 from coordinator.core.rounds import OpenRound
 from coordinator.core.scheduler import Scheduler
 from microgpt.optim.reduction import Shard
@@ -38,18 +45,20 @@ class Results:
         self._out, self._membership, self._scheduler = out, membership, scheduler
         self._judging, self._ending, self._shapes = judging, ending, shapes
         self._rounds, self._probation = scheduler.rounds, scheduler.probation
+        self._in_flight, self._stragglers = scheduler.in_flight, scheduler.stragglers
 
     def take_result(self, worker: Worker, answer: messages.ShardResult, now: float) -> None:
         """A worker has computed a shard, or claims so."""
         shard = Shard(answer.start, answer.count)
         id = RoundId(answer.round, answer.step, answer.training)
-        if (id, shard) in worker.in_flight:
-            worker.in_flight.remove((id, shard))
-            worker.longest = max(worker.longest, now - worker.since)
         trial = self._probation.awaited(worker.peer, id, (shard,))
+        work = Work(id, shard, trial is not None)
+        if work in worker.in_flight:
+            worker.longest = max(worker.longest, now - worker.in_flight[work])
         round = self._rounds.find(id)
         asked = round is None or round.ledger.asked(shard, worker.peer)
         if trial is not None:
+            self._in_flight.end(worker.peer, work)
             self._take_trial(trial, answer, now)
         elif round and not asked and round.ledger.tried(shard, worker.peer):
             pass  # a trial that was given up meanwhile, or answered already
@@ -57,6 +66,8 @@ class Results:
             self._membership.expel(worker, "it answers what it was not asked")
         elif round:
             self._enter(worker, round, answer, now)
+        else:  # too late for anything but to say that the worker is idle
+            self._in_flight.end(worker.peer, work)
 
     def _enter(
         self, worker: Worker, round: OpenRound, answer: messages.ShardResult, now: float
@@ -69,15 +80,15 @@ class Results:
             return
         ledger = round.ledger
         if self._rounds.find_open(round.id) and not ledger.complete:
-            self._scheduler.answered(worker, round, answer, now)
+            self._stragglers.answered(worker, round, answer, now)
         name, shard = self._membership.name, Shard(answer.start, answer.count)
         was_decided = ledger.decided(shard)
         refuted = take_result(ledger, worker.peer, answer, gradient, name, self._out)
         self._judging.refute(refuted)
-        for peer in ledger.supporters(shard):
+        for peer in supporters(ledger, shard):
             giver = self._membership.workers.get(peer)
             fresh = peer == worker.peer or not was_decided
-            if giver and fresh and not giver.proven and not ledger.incredible(peer):
+            if giver and fresh and not giver.proven and not incredible(ledger, peer):
                 self._probation.passed(giver)
         failed = ledger.failures.get(shard, ())
         self.set_aside(round, (peer for peer in failed if peer != worker.peer), now)
@@ -99,10 +110,13 @@ class Results:
     def take_failure(self, worker: Worker, failure: messages.Failure, now: float) -> None:
         """A worker says that a document of a shard cannot be computed."""
         place, id = failure.document, RoundId(failure.round, failure.step, failure.training)
-        shards = [s for i, s in worker.in_flight if i == id and 0 <= place - s.start < s.count]
-        worker.in_flight.difference_update([(id, shard) for shard in shards])
+        works = [work for work in worker.in_flight if work.round == id]
+        works = [w for w in works if 0 <= place - w.shard.start < w.shard.count]
+        shards = [work.shard for work in works]
         trial = self._probation.awaited(worker.peer, id, shards)
         round = self._rounds.find_open(id)
+        for work in works if trial or not round else ():
+            self._in_flight.end(worker.peer, work)
         if trial is not None:
             self._probation.answered(trial, FAILURE, round.ledger if round else None, now)
         elif shards and round and self._ending.closing is None:
@@ -110,7 +124,7 @@ class Results:
                 round.ledger.give_back(worker.peer, shards[0])  # a claim that proven ones check
                 self._probation.rest(worker, now)
                 return
-            reason, name = self._scheduler.describe(round, failure), self._membership.name
+            reason, name = self._rounds.describe(round, failure), self._membership.name
             refuted = take_failure(round.ledger, worker.peer, shards[0], reason, now, name)
             self._judging.refute(refuted)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coordinator.core.action_buffer import ActionBuffer
 from coordinator.core.actions import StepDone
+from coordinator.core.cross_check import incredible, largest
 from coordinator.core.ending import Ending
 from coordinator.core.judging import Judging
 from coordinator.core.membership import Membership
@@ -79,8 +80,8 @@ class RoundCloser:
         try:
             closed = self._driver.close(number, results, workers)
         except ArithmeticError as error:
-            incredible = [p for p in self._membership.workers if round.ledger.incredible(p)]
-            if self._results.set_aside(round, incredible, now):
+            suspects = [p for p in self._membership.workers if incredible(round.ledger, p)]
+            if self._results.set_aside(round, suspects, now):
                 return True
             self._suspect(round, f"{error}; a lower --learning-rate may help")
             return False
@@ -102,7 +103,7 @@ class RoundCloser:
         results = round.ledger.results(judged=True)
         workers = len(self._membership.ready)
         alone = self._driver.overflows(round.id.number, results, workers)
-        suspect = None if alone else round.ledger.largest()
+        suspect = None if alone else largest(round.ledger)
         if suspect is None:  # those that have been computed on this host are to blame: no lie
             self._ending.close("failed", reason)
         else:

@@ -1,4 +1,4 @@
-"""The rounds under way: their documents, books and work orders, and what is measured of them."""
+"""The rounds under way: their documents, ledgers and work orders, and what is measured of them."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from coordinator.core.action_buffer import printable
+from coordinator.core.in_flight import InFlight, RoundId
 from coordinator.core.policy import Policy
-from coordinator.core.round_ledger import RoundId, RoundLedger
+from coordinator.core.round_ledger import RoundLedger
 from coordinator.core.sharding import (
     assume_seconds,
     choose_shard_size,
     choose_verified,
     largest_shard,
 )
-from coordinator.core.stragglers import Times
 from coordinator.core.work_order import WorkOrder
+from coordinator.core.work_times import ShardTimes
 from microgpt.config import TrainingConfig
 from microgpt.model import parameter_shapes
 from microgpt.optim.reduction import shards
+from microgpt.protocol import messages
 from microgpt.strategies import driver
 from microgpt.strategies.base import Gradient
 from microgpt.training import Corpus, TrainingState, count_tokens, rate
@@ -27,7 +30,7 @@ from microgpt.training import Corpus, TrainingState, count_tokens, rate
 
 @dataclass
 class OpenRound:
-    """A round under way: what the driver has opened, with its books and work orders.
+    """A round under way: what the driver has opened, with its ledger and work order.
 
     ``documents`` are token ids. ``began`` is when it was opened, ``cut_for`` the number of workers
     that it was cut into shards for, ``asked`` about how many results the strategy was asked last.
@@ -58,13 +61,14 @@ class Rounds:
         config: TrainingConfig,
         corpus: Corpus,
         policy: Policy,
-        times: Mapping[bool, Times],
+        times: Mapping[bool, ShardTimes],
+        in_flight: InFlight,
         run: str,
         epoch: str,
     ) -> None:
         self.open: dict[int, OpenRound] = {}
         self._config, self._corpus, self._policy, self._times = config, corpus, policy, times
-        self._run, self._epoch = run, epoch
+        self._in_flight, self._run, self._epoch = in_flight, run, epoch
         self._shapes = parameter_shapes(config.model)
         self._largest = max(1, largest_shard(config, corpus.longest))
         self._closed: OpenRound | None = None  # the last one
@@ -109,12 +113,11 @@ class Rounds:
         verified = choose_verified(
             shards(round.count, size), round.version, self._policy.verify_fraction
         )
-        return RoundLedger(
-            round.version, round.count, size, verified, training=training, number=opened.number
-        )
+        id = RoundId(opened.number, round.version, training)
+        return RoundLedger(id, round.count, size, self._in_flight, verified)
 
     def close(self, round: OpenRound) -> None:
-        """A round is over. Its books are kept for late answers until the next one is."""
+        """A round is over. Its ledger is kept for late answers until the next one is."""
         del self.open[round.id.number]
         self._closed = round
 
@@ -133,6 +136,19 @@ class Rounds:
         """Whether no such round has ever been opened, as far as is known."""
         same = self.open.get(id.number)
         return id.number >= self._next_number or (same is not None and same.id != id)
+
+    def describe(self, round: OpenRound, failure: messages.Failure) -> str:
+        """A failure at a document of a round, for people."""
+        document = self._corpus.tokenizer.decode(round.documents[failure.document])
+        place = (
+            f"step {failure.step + 1}, document {failure.document + 1} of the batch"
+            if failure.training
+            else f"after step {failure.step}, held-out document {failure.document + 1}"
+        )
+        return (
+            f"{place} ({document[:40]!r}): {printable(failure.reason, 200)}; "
+            "a lower --learning-rate may help"
+        )
 
     def record(
         self, round: OpenRound, after: TrainingState, workers: int, now: float

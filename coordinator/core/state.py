@@ -71,8 +71,9 @@ class CoordinatorState:
         shapes, model = parameter_shapes(config.model), config.model.to_dict()
         scheduler = self._scheduler = Scheduler(config, corpus, policy, out, run, epoch)
         members = self._membership = Membership(
-            out, run, epoch, policy.worker_timeout, model, libm, scheduler.release
-        )
+            out, run, epoch, policy.worker_timeout, model, libm, scheduler.in_flight,
+            scheduler.release,
+        )  # fmt: skip
         self.workers, self._ready = members.workers, members.ready
         ending = self._ending = Ending(out, members, self._driver)
         judging = self._judging = Judging(out, members, scheduler, ending, shapes)
@@ -259,12 +260,12 @@ class CoordinatorState:
         return worker is not None
 
     def _on_tick(self, event: inputs.Tick) -> bool:
-        now = self._clock.now
+        stragglers, now = self._scheduler.stragglers, self._clock.now
         self._membership.remove_silent(now)
         if self.closing is None:
-            self._scheduler.back_up_stragglers(self._ready, now)
-            self._scheduler.demote_late(self._ready, now)
-            failure = self._scheduler.unconfirmed_failure(now)
+            stragglers.back_up(self._ready, now)
+            stragglers.demote_late(self._ready, now)
+            failure = stragglers.unconfirmed_failure(now)
             if failure is not None:
                 self._judging.ask(*failure)
         return True  # what waited for somebody may go on without

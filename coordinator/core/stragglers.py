@@ -1,61 +1,160 @@
-"""How long shards take, when one takes too long, and what is said about that."""
+"""Slow workers: when a shard takes too long, who helps, and what is said about that."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections import deque
+from collections.abc import Callable, Mapping
 
 from coordinator.core.action_buffer import ActionBuffer
+from coordinator.core.in_flight import RoundId
+from coordinator.core.inputs import Peer
 from coordinator.core.membership import Worker
-from coordinator.core.round_ledger import RoundId
+from coordinator.core.probation import Probation
+from coordinator.core.rounds import OpenRound, Rounds
+from coordinator.core.work_times import ShardTimes
 from microgpt.optim.reduction import Shard
+from microgpt.protocol import messages
 
 SLOW_FACTOR = 4.0  # a shard is a straggler after this many times the usual time of one
 SLOW_LEAST = 0.1  # seconds below which nobody is called a straggler
 FIRST_PATIENCE = 1.0  # seconds, as long as no time of a shard is known
-#: Seconds, times its slowest answer and times our patience after which a worker that still owes a
-#: shard is not waited for, where all others have given their opinion.
+MOST_DOUBLINGS = 6  # of the patience with a shard that many have taken and nobody answers
+LATE_FACTOR = 4.0  # times our patience, after which a proven worker has to prove itself again
+#: Seconds, times its slowest answer and times our patience after which a worker that still has a
+#: shard in flight is not waited for, where all others have answered.
 STALLED_SECONDS, STALLED_FACTOR = 30.0, 4.0
 TELL_SECONDS = 10.0  # between two lines about one slow worker
 FORGOTTEN = 600.0  # seconds after which a slow worker is news again
-REMEMBERED_TIMES = 64
-
-
-class Times:
-    """How long documents took, seconds each: in the engine, and from order to answer."""
-
-    def __init__(self) -> None:
-        self.engine: deque[float] = deque(maxlen=REMEMBERED_TIMES)
-        self.round_trips: deque[float] = deque(maxlen=REMEMBERED_TIMES)
 
 
 class Stragglers:
-    """Judges workers by ``times``: those of training (True), and of evaluation (False)."""
+    """Judges workers by ``times``: those of training (True), and of evaluation (False).
 
-    def __init__(self, out: ActionBuffer) -> None:
-        self.times = {True: Times(), False: Times()}
-        self._out = out
+    ``send`` sends a worker the work that a ledger has just handed to it.
+    """
+
+    def __init__(
+        self,
+        out: ActionBuffer,
+        times: Mapping[bool, ShardTimes],
+        rounds: Rounds,
+        probation: Probation,
+        send: Callable[[Worker, OpenRound, Shard], None],
+    ) -> None:
+        self._out, self._times = out, times
+        self._rounds, self._probation, self._send = rounds, probation, send
         self._told: dict[str, tuple[float, int]] = {}  # by slow worker: when, and how often since
+
+    # --- how long is too long --------------------------------------------------------------------
+
+    def answered(
+        self, worker: Worker, round: OpenRound, answer: messages.ShardResult, now: float
+    ) -> None:
+        """Remember how long a shard of an open round took. Before the ledger is told."""
+        worker.documents += answer.count
+        worker.busy_seconds += answer.seconds
+        times = self._times[answer.training]
+        times.engine.append(answer.seconds / answer.count)
+        since = round.ledger.assignees(Shard(answer.start, answer.count)).get(worker.peer)
+        if since is not None:
+            times.round_trips.append((now - since) / answer.count)
 
     def patience(self, round: RoundId, shard: Shard) -> float:
         """Seconds after which a shard is taking too long."""
-        times = self.times[round.training].round_trips
+        times = self._times[round.training].round_trips
         if not times:
             return FIRST_PATIENCE
         return max(SLOW_LEAST, SLOW_FACTOR * statistics.median(times) * shard.count)
 
     def stalled(self, worker: Worker, now: float) -> bool:
-        """Whether a worker owes something for so long that nobody waits for it any more."""
-        passed = now - worker.since
+        """Whether a worker has not answered for so long that nobody waits for it any more."""
+        if not worker.in_flight:
+            return False
+        passed = now - max(worker.in_flight.values())
         if passed <= max(STALLED_SECONDS, STALLED_FACTOR * worker.longest):
             return False  # most of the time
-        patience = max(
-            (self.patience(*in_flight) for in_flight in worker.in_flight), default=math.inf
-        )
-        return passed > STALLED_FACTOR * patience
+        return passed > STALLED_FACTOR * self._patience_with(worker)
 
-    def tell(self, helper: str, slow: str, now: float) -> None:
+    def _patience_with(self, worker: Worker) -> float:
+        return max(self.patience(work.round, work.shard) for work in worker.in_flight)
+
+    # --- what is done about it -------------------------------------------------------------------
+
+    def back_up(self, workers: Mapping[Peer, Worker], now: float) -> None:
+        """Let idle workers compute what slow ones have in flight; whoever answers first wins.
+
+        A shard goes to one more after a while, and after twice that time to another one, so that
+        everybody who works gets it in the end, however many there are who do not.
+        """
+        # Those first who have answered most: a worker that has taken work and done none is last.
+        # Who is not proven helps last, and late: when none of those who are could.
+        staff = self._probation.staff(workers)
+        idle = [worker for worker in workers.values() if not worker.in_flight]
+        idle.sort(key=lambda worker: (worker.peer in staff, worker.documents), reverse=True)
+        for round in self._rounds.open.values():
+            for shard in round.ledger.all if idle else ():
+                self._back_up(round, shard, idle, staff, workers, now)
+
+    def _back_up(
+        self,
+        round: OpenRound,
+        shard: Shard,
+        idle: list[Worker],
+        staff: Mapping[Peer, Worker],
+        workers: Mapping[Peer, Worker],
+        now: float,
+    ) -> None:
+        ledger = round.ledger
+        assignees = ledger.assignees(shard)
+        if not assignees or ledger.decided(shard) or ledger.contested(shard):
+            return
+        surplus = min(max(0, ledger.surplus(shard)), MOST_DOUBLINGS)
+        patience = self.patience(round.id, shard) * 2**surplus
+        passed = now - max(assignees.values())
+        if passed <= patience:
+            return
+        fit = (w for w in idle if w.peer in staff or passed > LATE_FACTOR * patience)
+        helper = next((w for w in fit if not ledger.involved(shard, w.peer)), None)
+        if helper is not None:
+            idle.remove(helper)
+            if helper.peer not in staff:
+                ledger.reinstate_verification((shard,))
+            slow = workers.get(next(iter(assignees)))
+            self._tell(helper.name, slow.name if slow else "another worker", now)
+            ledger.take_also(shard, helper.peer, now)
+            self._send(helper, round, shard)
+
+    def demote_late(self, workers: Mapping[Peer, Worker], now: float) -> None:
+        """Put proven workers on probation that others have had to stand in for."""
+        proven = [worker for worker in workers.values() if worker.proven]
+        late = [worker for worker in proven if self._is_late(worker, now)]
+        for worker in late if len(late) < len(proven) else ():
+            self._probation.fall(worker, now)
+
+    def _is_late(self, worker: Worker, now: float) -> bool:
+        if not worker.in_flight:
+            return False
+        for work in worker.in_flight:
+            round = self._rounds.find_open(work.round)
+            if round is None or round.ledger.decided(work.shard):
+                continue
+            if len(round.ledger.assignees(work.shard)) < 2:
+                return False
+        passed = now - max(worker.in_flight.values())
+        return passed > LATE_FACTOR * self._patience_with(worker)
+
+    def unconfirmed_failure(self, now: float) -> tuple[OpenRound, Shard, str] | None:
+        """A shard that a worker has failed at and that nobody else has answered in time."""
+        for round in self._rounds.open.values():
+            ledger = round.ledger
+            for shard, reasons in ledger.failures.items():
+                until = ledger.failed_at[shard] + self.patience(round.id, shard)
+                if reasons and now > until and not ledger.decided(shard):
+                    return round, shard, next(iter(reasons.values()))
+        return None
+
+    def _tell(self, helper: str, slow: str, now: float) -> None:
         """Of a shard that is computed by a second worker.
 
         The first time at once, then how often it was in the time since the last line.

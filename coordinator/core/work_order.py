@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coordinator.core.actions import Judge
-from coordinator.core.round_ledger import RoundId
+from coordinator.core.in_flight import RoundId
 from microgpt.numerics.vectors import Vector, vector_to_map
 from microgpt.optim.reduction import Shard
 from microgpt.parameters import Shapes

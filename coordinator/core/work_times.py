@@ -1,8 +1,19 @@
-"""Where the time of a run goes: waiting for the first worker, working, and waiting in between."""
+"""What time is spent on: by the run (working, or waiting for workers), and by single shards."""
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+
+REMEMBERED_TIMES = 64
+
+
+class ShardTimes:
+    """How long documents took lately, seconds each: in the engine, and from order to answer."""
+
+    def __init__(self) -> None:
+        self.engine: deque[float] = deque(maxlen=REMEMBERED_TIMES)
+        self.round_trips: deque[float] = deque(maxlen=REMEMBERED_TIMES)
 
 
 @dataclass

@@ -181,9 +181,11 @@ class World:
                     ledger.audit()
             except AssertionError as error:
                 self.broken(str(error))
-            owed = (owing for ledger in state.ledgers for owing in ledger.assignees.values())
-            if any(owing.keys() - state.workers.keys() for owing in owed):
-                self.broken("a shard is owed by a worker that is not there")
+            for ledger in state.ledgers:
+                if any(
+                    ledger.assignees(shard).keys() - state.workers.keys() for shard in ledger.all
+                ):
+                    self.broken("a shard is in flight at a worker that is not there")
         places = len(self.slots) + 1
         if self.clock.pending > MAX_PENDING * places:
             self.broken(f"{self.clock.pending} things are waiting to happen")

@@ -169,7 +169,7 @@ def test_long_computations_are_not_taken_for_silence(lab: Lab) -> None:
     assert run.kinds().count("joined") == 1
 
 
-def test_two_opinions_on_every_shard_give_the_same_bits(lab: Lab, reference: Reference) -> None:
+def test_two_results_for_every_shard_give_the_same_bits(lab: Lab, reference: Reference) -> None:
     more = ("--workers", "2", "--engine", "scalar", "--verify-fraction", "1")
     train = lab.train(*flags(lab, STEPS, *more))
     assert train.wait() == 0

@@ -287,7 +287,7 @@ def test_a_step_is_timed_while_somebody_is_ready_and_no_longer() -> None:
         (Received(A, messages.Stop(RUN, EPOCH, "")), "expelled"),
     ],
 )
-def test_what_a_lost_worker_owes_goes_to_another_at_once(event: Input, kind: str) -> None:
+def test_what_a_lost_worker_has_in_flight_goes_to_another_at_once(event: Input, kind: str) -> None:
     play = Play(batch_size=2)
     play.joins(A, B)
     in_flight = play.task(A)
@@ -544,7 +544,7 @@ def test_a_verified_shard_that_two_lazy_workers_have_goes_to_others() -> None:
     assert play.state.closing == Finish("done", "all 1 steps are done")
 
 
-def test_an_opinion_that_lazy_workers_owe_is_not_waited_for_for_ever() -> None:
+def test_a_second_result_of_lazy_workers_is_not_waited_for_for_ever() -> None:
     play = Play(batch_size=1, steps=3, verify_fraction=1.0)
     play.joins(A, B, C)
     play.answers(C) if play.got(C, messages.Task) else play.answers(A)
@@ -588,7 +588,7 @@ def test_a_slow_worker_is_told_of_once_and_then_counted() -> None:
     assert "that A is slow with (and " in backups[1]
 
 
-def test_two_opinions_that_differ_are_reported_with_both_names() -> None:
+def test_two_results_that_differ_are_reported_with_both_names() -> None:
     play = Play(batch_size=1, steps=2, verify_fraction=1.0)
     play.joins(A, B, C)
     play.answers(A)  # it was alone when the step began, but is not any more
@@ -597,7 +597,7 @@ def test_two_opinions_that_differ_are_reported_with_both_names() -> None:
     assert note.warning
     assert "A and B gave different answers for documents 1 to 1 of step 1" in note.text
     assert len(play.done) == 0, "nothing doubtful is trained on"
-    assert play.got(C, messages.Task) == [], "that is no matter of opinions"
+    assert play.got(C, messages.Task) == [], "that is not put to a vote"
     play.judges()
     assert len(play.done) == 1
     assert list(play.state.workers) == [A, C]

@@ -15,7 +15,7 @@ from coordinator.core.inputs import Disconnected, Misbehaved, Tick
 from coordinator.core.membership import MISSED, MISSED_SECONDS, Membership
 from coordinator.core.results import Results
 from coordinator.core.round_ledger import RoundLedger
-from coordinator.core.scheduler import Scheduler
+from coordinator.core.stragglers import Stragglers
 from microgpt.checkpoint.format import load
 from microgpt.numerics.vectors import vector_to_map
 from microgpt.protocol import messages
@@ -45,7 +45,7 @@ def raise_overflow(*arguments: Any, **more: Any) -> Any:
     [
         (coordinator.core.results, "read_gradient"),
         (coordinator.core.results, "take_result"),
-        (Scheduler, "answered"),
+        (Stragglers, "answered"),
         (RoundLedger, "answer"),
         (RoundLedger, "_decide"),
         (Results, "_enter"),
@@ -90,7 +90,8 @@ def test_a_ledger_that_is_not_in_order_is_not_worked_with(monkeypatch: pytest.Mo
     play = Play(batch_size=2)
     play.joins(A, B)
     monkeypatch.setattr(coordinator.core.results, "take_result", raise_overflow)
-    play.state.ledgers[0].queue.clear()
+    for shard in play.state.ledgers[0].all:
+        play.state.ledgers[0].queue.put(shard, 0)
     monkeypatch.setattr(RoundLedger, "release", lambda *_: [])
     monkeypatch.setattr(RoundLedger, "audit", raise_overflow)
     with pytest.raises(OverflowError):
@@ -99,7 +100,7 @@ def test_a_ledger_that_is_not_in_order_is_not_worked_with(monkeypatch: pytest.Mo
 
 def test_an_error_that_no_peer_has_caused_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     play = Play()
-    monkeypatch.setattr(Scheduler, "back_up_stragglers", raise_overflow)
+    monkeypatch.setattr(Stragglers, "back_up", raise_overflow)
     with pytest.raises(OverflowError):
         play.do(Tick())
 
@@ -125,7 +126,7 @@ def test_a_third_late_answer_that_contradicts_two_breaks_nothing() -> None:
     wrong = vector_to_map(0.0 * pretend([[0]]), SHAPES)
     play.says(B, play.answer(old, gradient=wrong))
     play.says(C, play.answer(old))
-    assert list(play.state.workers) == [A, B, C], "that is no matter of opinions"
+    assert list(play.state.workers) == [A, B, C], "that is not put to a vote"
     play.judges()
     assert "expelled" in play.kinds()
     assert list(play.state.workers) == [A, C]
@@ -177,7 +178,7 @@ def test_few_are_missed_and_not_for_ever() -> None:
 
 FAULTY = """
 import sys
-from coordinator.core.scheduler import Scheduler
+from coordinator.core.stragglers import Stragglers
 from coordinator.run.console import PlainConsole
 from coordinator.core.inputs import Broken, Tick
 from coordinator.core.state import _HANDLERS
@@ -198,7 +199,7 @@ from coordinator.__main__ import main
 cli.run(main, args=sys.argv[1:])
 """
 CASES = {
-    "ticks": "Scheduler.back_up_stragglers = fail",
+    "ticks": "Stragglers.back_up = fail",
     "console": "PlainConsole.step = later(PlainConsole.step)",
     "ledgers": "_HANDLERS[Tick] = _HANDLERS[Broken] = fail",
 }

@@ -182,7 +182,7 @@ def test_lies_of_a_step_in_hand_are_done_again() -> None:
     play = Play(batch_size=2, steps=1, verify_fraction=1.0, shard_size=1)
     play.joins(A)
     play.answers(A, gradient=ZEROS)
-    play.joins(B, C)  # each gives a second opinion on the first document, or on the second
+    play.joins(B, C)  # each computes the first document again, or the second
     play.answers(next(p for p in (B, C) if play.got(p, messages.Task)))
     play.judges()
     play.finishes_with(B, C)

@@ -15,16 +15,18 @@ from typing import Any
 
 import pytest
 
-import coordinator.core.round_ledger
 import coordinator.core.state
 import worker.state
 from coordinator.core import inputs
+from coordinator.core.contribution import Contribution
+from coordinator.core.in_flight import RoundId, Work
 from coordinator.core.judging import Judging
 from coordinator.core.results import Results
-from coordinator.core.round_ledger import RoundId, RoundLedger
+from coordinator.core.round_ledger import RoundLedger
 from coordinator.core.rounds import Rounds
 from coordinator.core.scheduler import Scheduler
 from coordinator.core.state import CoordinatorState
+from coordinator.core.stragglers import Stragglers
 from lab.simulation.arithmetic import STAND_IN
 from lab.simulation.plan import FAULTS, make_plan
 from lab.simulation.play import Result, play
@@ -105,27 +107,29 @@ def accept_older_steps(
     self: Results, worker: Any, answer: messages.ShardResult, now: float
 ) -> None:
     shard = Shard(answer.start, answer.count)
-    worker.in_flight.discard((RoundId(answer.round, answer.step, answer.training), shard))
+    work = Work(RoundId(answer.round, answer.step, answer.training), shard)
+    self._in_flight.end(worker.peer, work)
     for round in [*self._rounds.open.values()]:
-        if self._ending.closing is None and shard in round.ledger.assignees:
+        if self._ending.closing is None and shard in round.ledger.all:
             self._enter(worker, round, answer, now)
 
 
 def forget_shards_of_lost_workers(self: RoundLedger, peer: bytes) -> list[Shard]:
-    freed = self.in_flight_of(peer)
+    freed = [shard for shard in self.all if peer in self.assignees(shard)]
     for shard in freed:
-        del self.assignees[shard][peer]
+        self._in_flight.end(peer, Work(self.round, shard))
     return freed
 
 
-def back_up_with_anybody(self: Scheduler, workers: Any, now: float) -> None:
+def back_up_with_anybody(self: Stragglers, workers: Any, now: float) -> None:
     idle = [worker for worker in workers.values() if not worker.in_flight]
-    for round in self.rounds.open.values():
-        for shard, assignees in round.ledger.assignees.items():
+    for round in self._rounds.open.values():
+        for shard in round.ledger.all:
+            assignees = round.ledger.assignees(shard)
             if len(assignees) == 1 and idle and now - next(iter(assignees.values())) > 0.25:
                 helper = idle.pop()
                 round.ledger.take_also(shard, helper.peer, now)
-                self._give(helper, round, shard, now)
+                self._send(helper, round, shard)
 
 
 def take_every_standstill_for_silence(self: CoordinatorState, now: float) -> None:
@@ -165,16 +169,16 @@ def trust_everybody(self: Scheduler, workers: Any, now: float) -> None:
 
 def never_miss_anybody(self: CoordinatorState, event: inputs.Tick) -> bool:
     if self.closing is None:
-        self._scheduler.back_up_stragglers(self.workers, self._clock.now)
+        self._scheduler.stragglers.back_up(self.workers, self._clock.now)
     return False
 
 
-BACK_UP = Scheduler.back_up_stragglers
+BACK_UP = Stragglers.back_up
 
 
-def help_once(self: Scheduler, workers: Any, now: float) -> None:
-    ledgers = [round.ledger for round in self.rounds.open.values()]
-    if all(len(owing) < 2 for ledger in ledgers for owing in ledger.assignees.values()):
+def help_once(self: Stragglers, workers: Any, now: float) -> None:
+    ledgers = [round.ledger for round in self._rounds.open.values()]
+    if all(len(ledger.assignees(shard)) < 2 for ledger in ledgers for shard in ledger.all):
         BACK_UP(self, workers, now)
 
 
@@ -200,7 +204,7 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
         RoundLedger, "release", forget_shards_of_lost_workers, [2, 3],
     ),
     "a straggler is helped by a worker that has answered": (
-        Scheduler, "back_up_stragglers", back_up_with_anybody, [1, 2, 3],
+        Stragglers, "back_up", back_up_with_anybody, [1, 2, 3],
     ),
     "a coordinator that thaws throws everybody out": (
         CoordinatorState, "_advance_time", take_every_standstill_for_silence, [91, 166],
@@ -215,10 +219,10 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
         Scheduler, "dispatch", trust_everybody, [127, 368],
     ),
     "a shard that two lazy workers have is given to nobody else": (
-        Scheduler, "back_up_stragglers", help_once, [18, 281],
+        Stragglers, "back_up", help_once, [18, 281],
     ),
     "a shard that lazy workers should verify is waited for": (
-        Scheduler, "stalled", lambda self, worker, now: False, [18, 196],
+        Stragglers, "stalled", lambda self, worker, now: False, [18, 196],
     ),
     "what could end the run is believed": (
         Judging, "ask", believe_what_workers_say, [143, 183],
@@ -231,7 +235,7 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
         Rounds, "find", take_any_round_of_the_step, [35, 96],
     ),
     "different answers are not compared": (
-        coordinator.core.round_ledger, "same_bits", lambda one, other: True, [39, 116],
+        Contribution, "same_bits", lambda one, other: True, [39, 116],
     ),
 }  # fmt: skip
 

@@ -1,0 +1,45 @@
+"""The shards of a round that somebody must still be given, in their order."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+
+from microgpt.optim.reduction import Shard
+
+
+class ShardQueue:
+    """Each shard stands in it as often as it needs a further worker."""
+
+    def __init__(self, shards: Iterable[Shard]) -> None:
+        self._queue = deque(shards)
+        self._times = Counter(self._queue)
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def __iter__(self) -> Iterator[Shard]:
+        return iter(self._queue)
+
+    def __contains__(self, shard: Shard) -> bool:
+        return self._times[shard] > 0
+
+    def take(self, place: int) -> Shard:
+        """Take out what stands at a place."""
+        shard = self._queue[place]
+        del self._queue[place]
+        self._times[shard] -= 1
+        return shard
+
+    def put(self, shard: Shard, times: int) -> None:
+        """Let a shard stand in it so often; what comes back comes first."""
+        for _ in range(self._times[shard], times):
+            self._queue.appendleft(shard)
+        for _ in range(times, self._times[shard]):
+            self._queue.remove(shard)
+        self._times[shard] = times
+
+    def audit(self) -> None:
+        """Raise AssertionError if the queue and its counts differ."""
+        if +self._times != Counter(self._queue):
+            raise AssertionError("the queue and its counts differ")
