@@ -61,7 +61,7 @@ class WorkOrder:
             shard.count,
             tuple(tuple(document[:last]) for document in documents),
             self.round.training,
-            self.round.number,
+            round=self.round.number,
         )
 
     def question(self, shard: Shard) -> Judge:

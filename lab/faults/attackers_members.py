@@ -73,7 +73,7 @@ class Member:
         losses = struct.pack("<d", LOSS) * task.count
         return ShardResult(
             task.run, task.epoch, task.step, task.start, task.count, 0.001, losses,
-            gradient if task.training else {}, task.training, task.round,
+            gradient if task.training else {}, task.training, round=task.round,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -102,7 +102,9 @@ def gang_of(lie: Lie, size: int = GANG) -> Attack:
 
 def _claims_failure(rng: random.Random, member: Member, task: Task) -> Iterable[messages.Message]:
     place = task.start + rng.randrange(task.count)
-    yield Failure(task.run, task.epoch, task.step, place, "because", task.training, task.round)
+    yield Failure(
+        task.run, task.epoch, task.step, place, "because", task.training, round=task.round
+    )
 
 
 def _says_nothing(rng: random.Random, member: Member, task: Task) -> Iterable[messages.Message]:

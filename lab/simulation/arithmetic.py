@@ -76,7 +76,7 @@ class Calculator:
             gradient = {**gradient, "wte": bytes([first[0] ^ 1]) + first[1:]}
         place = task.step, task.start, task.count
         return messages.ShardResult(
-            task.run, task.epoch, *place, seconds, losses, gradient, task.training, task.round
+            task.run, task.epoch, *place, seconds, losses, gradient, task.training, round=task.round
         )
 
 

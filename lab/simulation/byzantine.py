@@ -25,7 +25,7 @@ def answer(
     if lie == "failure":
         task = job.task
         place = task.step, task.start + task.count - 1, "no reason"
-        return messages.Failure(task.run, task.epoch, *place, task.training, task.round)
+        return messages.Failure(task.run, task.epoch, *place, task.training, round=task.round)
     return exaggerate(computed) if lie == "huge" else computed
 
 

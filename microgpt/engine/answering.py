@@ -30,7 +30,7 @@ def answer(
     except NonFiniteError as error:
         place, reason = task.start + error.document, error.reason[:500]
         return Failure(
-            task.run, task.epoch, task.step, place, reason, task.training, task.round
+            task.run, task.epoch, task.step, place, reason, task.training, round=task.round
         )  # fmt: skip
     return ShardResult(
         task.run,
@@ -42,5 +42,5 @@ def answer(
         to_bytes(losses),
         gradient,
         task.training,
-        task.round,
+        round=task.round,
     )

@@ -15,7 +15,7 @@ Longer than 300 lines because the whole protocol stands in one place, a few line
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 import msgpack
@@ -138,7 +138,7 @@ class ShardResult(Message):
     losses: bytes
     gradient: Mapping[str, bytes]
     training: bool = True
-    round: int = 0
+    round: int = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Failure(Message):
     document: int
     reason: str
     training: bool = True
-    round: int = 0
+    round: int = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class Task(Message):
     count: int
     documents: tuple[tuple[int, ...], ...]
     training: bool = True
-    round: int = 0
+    round: int = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -337,7 +337,7 @@ def _build(plain: dict[Any, Any]) -> Message:
     names = _FIELDS[kind]
     if plain.keys() != set(names):
         raise ProtocolError(f"a message '{name}' with missing or unknown fields")
-    for field in names:
-        if not CHECKS[field](plain[field]):
-            raise ProtocolError(f"a message '{name}' whose field '{field}' has a wrong value")
+    for key in names:
+        if not CHECKS[key](plain[key]):
+            raise ProtocolError(f"a message '{name}' whose field '{key}' has a wrong value")
     return kind(**plain)

@@ -40,7 +40,7 @@ SHAPES = parameter_shapes(MODEL)
 PARAMS = np.array(init_parameters(SHAPES, CORPUS.rng))
 WEIGHTS = Weights("run", "epoch", 3, vector_to_map(PARAMS, SHAPES))
 DOCUMENTS = tuple(tuple(document) for document in CORPUS.batch(3, 4))
-TASK = Task("run", "epoch", 3, 4, 4, DOCUMENTS)
+TASK = Task("run", "epoch", 3, 4, 4, DOCUMENTS, round=0)
 
 
 def request(weights: Weights, task: Task) -> bytes:
@@ -173,8 +173,9 @@ def test_two_members_that_claim_failures_end_no_run(target: Target, reference: R
         for dealer, _ in poller.poll(100):
             message = messages.decode(dealer.recv())
             if isinstance(message, Task):
-                claim = (message.step, message.start, "because", message.training, message.round)
-                dealer.send(messages.encode(Failure(message.run, message.epoch, *claim)))
+                claim = (message.step, message.start, "because", message.training)
+                failure = Failure(message.run, message.epoch, *claim, round=message.round)
+                dealer.send(messages.encode(failure))
             refused += isinstance(message, messages.Refuse)
     target.let_go()
     goes_on(target, reference)

@@ -174,7 +174,7 @@ def test_spoiled_answers_of_a_member(target: Target, reference: Reference) -> No
                 losses,
                 gradient,
                 True,
-                task.round,
+                round=task.round,
             )
             peer.sendall(zmtp.frame(messages.encode(answer)))
             with contextlib.suppress(ConnectionError):  # whatever comes first

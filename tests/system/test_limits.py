@@ -97,7 +97,7 @@ def test_the_longest_line_and_a_longer_one() -> None:
         "line 3 of 'in memory' has 1,048,575 characters, and a document at most 1,048,574: put one "
         "document on each line"
     )
-    task = messages.Task("r", "l", 0, 0, 1, (tuple([1_114_111] * (MAX_CHARACTERS + 2)),))
+    task = messages.Task("r", "l", 0, 0, 1, (tuple([1_114_111] * (MAX_CHARACTERS + 2)),), round=0)
     assert messages.decode(messages.encode(task)) == task
 
 

@@ -117,8 +117,8 @@ def test_foreign_and_mutated_messages(target: Target, reference: Reference) -> N
         messages.Heartbeat("run", "epoch", ready=True),
         messages.Status("run", "epoch", "text"),
         messages.Goodbye("run", "epoch"),
-        messages.ShardResult("run", "epoch", 3, 0, 2, 0.1, bytes(16), {"wte": bytes(8)}),
-        messages.Task("run", "epoch", 1, 0, 1, ((1, 2),)),
+        messages.ShardResult("run", "epoch", 3, 0, 2, 0.1, bytes(16), {"wte": bytes(8)}, round=0),
+        messages.Task("run", "epoch", 1, 0, 1, ((1, 2),), round=0),
     ]
     dealers = [target.dealer() for _ in range(5)]
     for frame in FOREIGN * 5:

@@ -36,12 +36,12 @@ def weights(step: int, epoch: str = EPOCH) -> messages.Weights:
 
 
 def task(step: int, start: int = 0, epoch: str = EPOCH) -> messages.Task:
-    return messages.Task(RUN, epoch, step, start, 1, ((4, 0, 4),))
+    return messages.Task(RUN, epoch, step, start, 1, ((4, 0, 4),), round=2)
 
 
 def answer(to: messages.Task) -> messages.ShardResult:
     return messages.ShardResult(
-        to.run, to.epoch, to.step, to.start, 1, 0.1, bytes(8), {"wte": bytes(8)}
+        to.run, to.epoch, to.step, to.start, 1, 0.1, bytes(8), {"wte": bytes(8)}, round=to.round
     )
 
 

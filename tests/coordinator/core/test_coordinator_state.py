@@ -116,7 +116,7 @@ class Play:
         losses = np.full(task.count, 1.0 if task.training else 2.0 + task.step).tobytes()
         place = task.step, task.start, task.count
         honest = messages.ShardResult(
-            task.run, task.epoch, *place, 0.01, losses, gradient, task.training, task.round
+            task.run, task.epoch, *place, 0.01, losses, gradient, task.training, round=task.round
         )
         return replace(honest, **changes)
 
@@ -133,7 +133,7 @@ class Play:
         return self.do(
             Judged(
                 messages.Failure(
-                    RUN, EPOCH, task.step, task.start, reason, task.training, task.round
+                    RUN, EPOCH, task.step, task.start, reason, task.training, round=task.round
                 )
             )
         )
@@ -473,7 +473,7 @@ def test_a_complete_run_ends_at_once() -> None:
 def test_a_document_without_a_gradient_ends_the_run_and_says_which() -> None:
     play = Play()
     play.joins(A)
-    play.says(A, messages.Failure(RUN, EPOCH, 0, 0, "because"))
+    play.says(A, messages.Failure(RUN, EPOCH, 0, 0, "because", round=0))
     assert play.state.closing is None, "what a worker says is computed first"
     play.judge_fails("the loss is inf")
     play.do(Saved(0))
@@ -562,7 +562,7 @@ def test_a_second_result_of_lazy_workers_is_not_waited_for_for_ever() -> None:
 def test_a_failure_that_lazy_workers_do_not_confirm_is_judged() -> None:
     play = Play(batch_size=1, steps=1)
     play.joins(A, B)
-    play.says(A, messages.Failure(RUN, EPOCH, 0, 0, "the loss is nan"))
+    play.says(A, messages.Failure(RUN, EPOCH, 0, 0, "the loss is nan", round=0))
     wait(play, 0.75, A, B)
     assert play.questions == []
     wait(play, 0.5, A, B)

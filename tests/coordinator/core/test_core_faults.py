@@ -228,13 +228,13 @@ def test_an_unexpected_error_saves_and_says_where(case: str, lab: Lab) -> None:
 
 
 def test_seconds_that_overflow_are_refused_when_they_are_decoded() -> None:
-    task = messages.Task("run", "epoch", 0, 0, 1, ((1, 2),))
+    task = messages.Task("run", "epoch", 0, 0, 1, ((1, 2),), round=0)
     for seconds in (1e-312, 5e-324, 1e-13, 1.1e7, 1e308, float("inf"), float("nan"), -1.0):
-        answer = messages.ShardResult(task.run, task.epoch, 0, 0, 1, seconds, bytes(8), {})
+        answer = messages.ShardResult(task.run, task.epoch, 0, 0, 1, seconds, bytes(8), {}, round=0)
         with pytest.raises(messages.ProtocolError, match="'seconds'"):
             messages.decode(messages.encode(answer))
     for seconds in (0.0, 1e-12, 1e-9, 1e7):
-        answer = messages.ShardResult(task.run, task.epoch, 0, 0, 1, seconds, bytes(8), {})
+        answer = messages.ShardResult(task.run, task.epoch, 0, 0, 1, seconds, bytes(8), {}, round=0)
         assert messages.decode(messages.encode(answer)) == answer
 
 

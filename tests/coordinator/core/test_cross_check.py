@@ -26,7 +26,8 @@ NAN_LOSS = "the loss is nan"
 
 def fails(play: Play, peer: bytes) -> None:
     task = play.task(peer)
-    play.says(peer, messages.Failure(RUN, EPOCH, task.step, task.start, NAN_LOSS))
+    failure = messages.Failure(RUN, EPOCH, task.step, task.start, NAN_LOSS, round=task.round)
+    play.says(peer, failure)
 
 
 def test_a_failure_alone_does_not_end_the_run_when_another_can_compute() -> None:
@@ -124,7 +125,7 @@ def test_a_failure_at_what_nobody_asked_is_nothing() -> None:
     play = Play(batch_size=2, steps=1)
     play.joins(A, B)
     for step, document in ((0, 1), (0, 99), (7, 0)):
-        play.says(A, messages.Failure(RUN, EPOCH, step, document, NAN_LOSS))
+        play.says(A, messages.Failure(RUN, EPOCH, step, document, NAN_LOSS, round=0))
     assert play.state.closing is None
     assert list(play.state.workers) == [A, B]
 

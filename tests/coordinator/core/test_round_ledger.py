@@ -30,7 +30,7 @@ def answer(shard: Shard, value: float | None = None) -> tuple[ShardResult, Any]:
     gradient = tree_sum(list(part.reshape(-1, 1))) if value is None else np.array([value])
     losses = part.tobytes()
     message = ShardResult(
-        "", "", 0, shard.start, shard.count, 0.0, losses, {"w": gradient.tobytes()}
+        "", "", 0, shard.start, shard.count, 0.0, losses, {"w": gradient.tobytes()}, round=0
     )
     return message, gradient
 

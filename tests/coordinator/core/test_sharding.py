@@ -79,11 +79,13 @@ def test_the_largest_shards_fit_into_messages() -> None:
             config = TrainingConfig(GPTConfig(1 << 17, block_size=block_size))
             size = largest_shard(config, longest)
             document = ((1 << 17) - 1,) * min(longest, block_size + 1)
-            task = Task("r" * 16, "l" * 16, 1 << 62, 1 << 62, size, (document,) * 2)
+            task = Task("r" * 16, "l" * 16, 1 << 62, 1 << 62, size, (document,) * 2, round=1 << 62)
             one = len(encode(replace(task, documents=(document,) * 3))) - len(encode(task))
             assert len(encode(task)) + (size - 2) * one <= MAX_MESSAGE_BYTES
     losses = bytes(8 * LARGEST)
-    answer = ShardResult("r" * 16, "l" * 16, 1 << 62, 1 << 62, LARGEST, 1.0, losses, {})
+    answer = ShardResult(
+        "r" * 16, "l" * 16, 1 << 62, 1 << 62, LARGEST, 1.0, losses, {}, round=1 << 62
+    )
     assert len(encode(answer)) <= MESSAGE_OVERHEAD, "all but the gradient"
 
 

@@ -89,12 +89,12 @@ def test_a_late_welcome_makes_no_worker_forget_its_work() -> None:
     state = WorkerState("w", "virtual")
     state.start(0.0)
     welcome = messages.Welcome("run", "epoch", 1, 1.0, {"vocab_size": 2})
-    tasks = [messages.Task("run", "epoch", 0, start, 1, ((1, 0, 1),)) for start in (0, 1)]
+    tasks = [messages.Task("run", "epoch", 0, start, 1, ((1, 0, 1),), round=0) for start in (0, 1)]
     said = [welcome, messages.Weights("run", "epoch", 0, {}), *tasks, welcome]
     for message in said:
         state.handle(worker.state.Received(message), 0.0)
     assert state.computing is not None
-    answer = messages.Failure("run", "epoch", 0, 0, "")
+    answer = messages.Failure("run", "epoch", 0, 0, "", round=0)
     state.handle(worker.state.Computed(state.computing, answer), 0.1)
     assert state.computing is not None
     assert state.computing.task == tasks[1]

@@ -43,13 +43,15 @@ EXAMPLES: list[Message] = [
     Hello("", "", "w\u00f6rker", "scalar", "5ha"),
     Heartbeat("run", "epoch", ready=True),
     Status("run", "epoch", "compiling"),
-    ShardResult("run", "epoch", 7, 4, 2, 0.25, bytes(16), {"wte": bytes(8), "wpe": b"12345678"}),
-    Failure("run", "epoch", 7, 5, "the loss is inf"),
+    ShardResult(
+        "run", "epoch", 7, 4, 2, 0.25, bytes(16), {"wte": bytes(8), "wpe": b"12345678"}, round=3
+    ),
+    Failure("run", "epoch", 7, 5, "the loss is inf", round=3),
     Goodbye("run", "epoch"),
     Welcome("run", "epoch", 3, 1.5, {"vocab_size": 27, "n_embd": 16}),
     Reregister("run", "epoch"),
     Weights("run", "epoch", 7, {"wte": bytes(80)}),
-    Task("run", "epoch", 7, 4, 2, ((26, 0, 1, 26), (26, 26))),
+    Task("run", "epoch", 7, 4, 2, ((26, 0, 1, 26), (26, 26)), round=3),
     Refuse("run", "epoch", "no"),
     Stop("run", "epoch", "done"),
     ListCheckpoints("", "", 1),
