@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,10 @@ from tests.processes import NAMES, TINY, Lab
 from tests.sharing import folder_of_the_run, once, share_compiled_code
 
 Reference = Callable[..., Checkpoint]
+
+# Test modules and a thousand short processes: each would compile its Python anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
