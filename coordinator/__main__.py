@@ -18,8 +18,8 @@ from typing import Any
 
 import click
 
-from coordinator.net.curve import require_safe_bind
 from coordinator.net.private_socket import private_parent, remove_abandoned
+from coordinator.net.safe_bind import require_safe_bind
 from coordinator.run.conduct import conduct, open_transport
 from coordinator.run.config import DEFAULT_BIND, Settings, coordinator_options
 from coordinator.run.directory_owner import OwnedRunDir, RunDirectoryError, check_free, find_run_dir

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
@@ -19,12 +20,14 @@ from microgpt.checkpoint.format import Validation as Validation
 from microgpt.config import TrainingConfig, checked_fraction
 from microgpt.model import num_positions, parameter_shapes
 from microgpt.numerics.vectors import Vector, vector_from_bytes, vector_to_bytes
+from microgpt.optim import adam
 from microgpt.optim.adam import AdamState, learning_rate
-from microgpt.optim.adam_compiled import update
 from microgpt.optim.reduction import tree_sum
 from microgpt.parameters import init_parameters
 from microgpt.tokenizer import Tokenizer
 
+#: Weights times steps up to which loading compiled code would take longer than all of plain Adam.
+PLAIN_ADAM = 300_000
 RECENT_LOSSES = 100  # kept in the state for a running mean that survives a restart
 
 
@@ -140,14 +143,32 @@ def advance(
     """
     gradient = (1 / config.batch_size) * gradient_sum
     loss = (1 / config.batch_size) * tree_sum(losses)
-    before = AdamState(state.m, state.v)  # type: ignore[arg-type]  # vectors are sequences
-    params, after = update(config.adam, state.params, gradient, before, state.step, config.steps)
-    m, v = np.asarray(after.m), np.asarray(after.v)
+    params, m, v = _adam(config, state, gradient)
     recent = (*state.losses, loss)[-RECENT_LOSSES:]
     used = state.next_document + config.batch_size
     return TrainingState(
         state.step + 1, params, m, v, state.rng_state, recent, state.validation, used
     )
+
+
+def _adam(
+    config: TrainingConfig, state: TrainingState, gradient: Vector
+) -> tuple[Vector, Vector, Vector]:
+    """New weights, m and v: with compiled code, or without it where there is little to do."""
+    if len(gradient) * config.steps <= PLAIN_ADAM:
+        params, g, m, v = (x.tolist() for x in (state.params, gradient, state.m, state.v))
+        with suppress(OverflowError):  # compiled code goes on with infinity instead
+            plain, after = adam.update(
+                config.adam, params, g, AdamState(m, v), state.step, config.steps
+            )
+            return np.array(plain), np.array(after.m), np.array(after.v)
+    from microgpt.optim import adam_compiled
+
+    before = AdamState(state.m, state.v)  # type: ignore[arg-type]  # vectors are sequences
+    new, after = adam_compiled.update(
+        config.adam, state.params, gradient, before, state.step, config.steps
+    )
+    return new, np.asarray(after.m), np.asarray(after.v)
 
 
 def rate(config: TrainingConfig, step: int) -> float:

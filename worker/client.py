@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from microgpt.protocol import messages
 from microgpt.protocol.addresses import FORMS, check_address
+from microgpt.protocol.monitor import news_of
 from microgpt.protocol.receive_limit import ReceiveLimit, TooMuchError
 from microgpt.support import signals
 from microgpt.support.cli import UserError, printable, say
@@ -179,19 +179,19 @@ class Client:
         Raises UserError if the coordinator's keys and ours do not go together.
         """
         while self._monitor.poll(0):
-            news = recv_monitor_message(self._monitor)
-            if news["event"] == zmq.EVENT_CONNECTED:
-                self._limit.connected(news["value"])
+            event, value = news_of(self._monitor.recv_multipart())
+            if event == zmq.EVENT_CONNECTED:
+                self._limit.connected(value)
                 continue
-            if news["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 yield Connected()
                 continue
-            if news["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH and self._keys is not None:
+            if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH and self._keys is not None:
                 raise UserError(
                     "the coordinator does not know this worker: "
                     f"copy {self._keys.public_file} into the folder workers/ of its keys"
                 )
-            if news["value"] == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+            if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
                 wants = "wants keys: give" if self._keys is None else "has no keys: leave out"
                 raise UserError(f"the coordinator {wants} --curve DIR")
 

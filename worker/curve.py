@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
-import zmq.auth
 
 from microgpt.protocol.keys import (
     COORDINATOR,
@@ -38,6 +37,8 @@ class Keys:
 
 def load_keys(directory: Path) -> Keys:
     """The keys in a folder; the worker's own pair is made where it is missing. Raises UserError."""
+    import zmq.auth  # takes time, and most runs have no keys
+
     public_file, secret_file = (directory / (WORKER + end) for end in (PUBLIC, SECRET))
     try:
         if not secret_file.exists():

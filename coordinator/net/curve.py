@@ -1,18 +1,18 @@
-"""Who may connect: loopback without keys, all else with CURVE and a list of known workers."""
+"""CURVE with a list of known workers.
+
+Loads asyncio, as ``zmq.auth`` does: to be imported where a run has keys.
+"""
 
 from __future__ import annotations
 
-import ipaddress
 import shutil
 import tempfile
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
-from microgpt.protocol.addresses import check_address
 from microgpt.protocol.keys import (
     ALLOWED,
     COORDINATOR,
@@ -27,33 +27,6 @@ from microgpt.protocol.keys import (
     place,
 )
 from microgpt.support.cli import UserError
-
-
-def is_local(bind: str) -> bool:
-    """Whether only this machine can reach the address."""
-    if bind.startswith(("ipc://", "inproc://")):
-        return True
-    try:
-        host = urlsplit(bind).hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # "*", or the name of a host or of an interface
-
-
-def require_safe_bind(bind: str, curve: Path | None, insecure: bool) -> None:
-    """Raise UserError if this is no address to listen at.
-
-    Or if strangers on the network could reach the coordinator there without a key.
-    """
-    try:
-        check_address(bind, binding=True)
-    except ValueError as error:
-        raise UserError(f"--bind {error}") from error
-    if not is_local(bind) and curve is None and not insecure:
-        raise UserError(
-            f"--bind {bind} can be reached from other machines and nothing is encrypted: "
-            "give --curve DIR (keys are made there), or --insecure if the network is trusted"
-        )
 
 
 def make_keys(directory: Path) -> None:

@@ -14,17 +14,16 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from coordinator.core.inputs import Disconnected, Input, Misbehaved, Peer, Received
 from coordinator.net.allocator import few_arenas, give_back
 from coordinator.net.connections import Connections
-from coordinator.net.curve import Guard
 from coordinator.net.door import Door
 from coordinator.net.ipc_socket import IpcClaim
 from coordinator.net.limits import connection_limit
 from coordinator.net.outgoing import Outgoing
 from microgpt.protocol import messages
+from microgpt.protocol.monitor import news_of
 from microgpt.support import tcp
 from microgpt.support.cli import UserError
 
@@ -67,8 +66,11 @@ class Transport:
         self._context = zmq.Context()
         tcp.unguessable_start()
         self._router = self._context.socket(zmq.ROUTER)
-        self._guard = None if curve is None else Guard(self._context, curve)
-        if self._guard is not None:
+        self._guard = None
+        if curve is not None:
+            from coordinator.net.curve import Guard
+
+            self._guard = Guard(self._context, curve)
             self._guard.protect(self._router)
         # Never RCVHWM with strangers, and never heartbeats with ROUTER_HANDOVER: libzmq ends the
         # process where a connection breaks that it has stopped reading from, if there is another
@@ -229,11 +231,10 @@ class Transport:
         for _ in range(NEWS_BURST):
             if not self._monitor.poll(0):
                 break
-            news = recv_monitor_message(self._monitor)
-            descriptor = news["value"]
-            if news["event"] == zmq.EVENT_ACCEPTED:
+            event, descriptor = news_of(self._monitor.recv_multipart())
+            if event == zmq.EVENT_ACCEPTED:
                 self._accepted(descriptor)
-            elif news["event"] == zmq.EVENT_LISTENING:
+            elif event == zmq.EVENT_LISTENING:
                 self._door.listens(descriptor)
             elif (peer := self._connections.closed(descriptor)) is not None:
                 gone[peer] = None

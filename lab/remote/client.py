@@ -9,16 +9,15 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from lab.terminal import UserError, visible
 from microgpt.protocol import messages
 from microgpt.protocol.addresses import check_address
 from microgpt.protocol.keys import COORDINATOR, PUBLIC, has_coordinator
 from microgpt.protocol.messages import MAX_LISTED, MAX_PART, Message, Question, Reply
+from microgpt.protocol.monitor import news_of
 from microgpt.protocol.receive_limit import ReceiveLimit, TooMuchError
 from microgpt.support.cli import UserError as ProjectError
 from worker.curve import Keys, load_keys
@@ -168,10 +167,9 @@ class CheckpointClient:
         """Whether the connection has lasted. Raises UserError if our keys cannot make one."""
         lasted = True
         while self._monitor.poll(0):
-            news: dict[str, Any] = recv_monitor_message(self._monitor)  # type: ignore[assignment]
-            event = news["event"]
+            event, value = news_of(self._monitor.recv_multipart())
             if event == zmq.EVENT_CONNECTED:
-                self._limit.connected(news["value"])
+                self._limit.connected(value)
                 continue
             self._connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             lasted = lasted and self._connected
@@ -180,7 +178,7 @@ class CheckpointClient:
                     "the coordinator does not know this key: "
                     f"copy {self._keys.public_file} into the folder workers/ of its keys"
                 )
-            if news["value"] == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+            if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
                 wants = "wants keys: give" if self._keys is None else "has no keys: leave out"
                 raise UserError(f"the coordinator {wants} --curve DIR")
         return lasted

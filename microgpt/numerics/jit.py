@@ -5,7 +5,7 @@ a folder named after the sources of every kernel, because numba itself notices c
 only. Where nothing can be written, code is compiled for this process alone. Processes that start
 at once on a cold cache take turns: the first compiles, the others load what it compiled.
 
-This module must not import ``microgpt.engine``: the coordinator uses it for ``fast_adam``.
+This module must not import ``microgpt.engine``: the coordinator uses it for ``adam_compiled``.
 """
 
 from __future__ import annotations

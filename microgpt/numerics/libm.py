@@ -10,7 +10,7 @@ This is true of glibc from 2.28 on. With another C library, or without fused mul
 processor, every lane is left to the C library. Exponents are always run-time numbers, because
 numba rewrites constant ones into multiplications, which have other bits.
 
-This module must not import ``microgpt.engine``: the coordinator uses it for ``fast_adam``.
+This module must not import ``microgpt.engine``: the coordinator uses it for ``adam_compiled``.
 """
 
 from __future__ import annotations

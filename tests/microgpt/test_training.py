@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from microgpt import training
 from microgpt.checkpoint.format import Validation
 from microgpt.config import TrainingConfig
 from microgpt.engine.scalar import ScalarEngine
 from microgpt.model import GPTConfig
 from microgpt.optim.reduction import tree_sum
 from microgpt.training import (
+    PLAIN_ADAM,
     Corpus,
     advance,
     from_checkpoint,
@@ -138,3 +140,25 @@ def test_a_step_and_a_checkpoint_keep_the_validation() -> None:
     assert from_checkpoint(saved).validation == after.validation
     without = to_checkpoint(config, replace(after, validation=None), corpus.tokenizer, {}, "")
     assert saved.state_sha256 == without.state_sha256, "it decides nothing"
+
+
+@pytest.mark.parametrize("largest", [1.0, 1e200], ids=["usual", "with squares beyond binary64"])
+def test_short_and_long_runs_take_the_same_steps(
+    monkeypatch: pytest.MonkeyPatch, largest: float
+) -> None:
+    """Whether Adam is compiled depends on how much it has to do, and decides nothing."""
+    config = TrainingConfig(MODEL, steps=3, batch_size=2)
+    rng, start = random.Random(5), initial_state(config, Corpus(NAMES, 42))
+    assert len(start.params) * config.steps < PLAIN_ADAM
+    gradients = [start.params * rng.uniform(0.5, 2.0) for _ in range(config.steps)]
+    gradients[1][3] = largest
+
+    def run(limit: int) -> list[bytes]:
+        monkeypatch.setattr(training, "PLAIN_ADAM", limit)
+        state, seen = start, []
+        for gradient in gradients:
+            state = advance(config, state, gradient, [1.0, 2.0])
+            seen += [state.params.tobytes(), state.m.tobytes(), state.v.tobytes()]
+        return seen
+
+    assert run(PLAIN_ADAM) == run(0)

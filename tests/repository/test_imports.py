@@ -6,11 +6,13 @@ text that breaks it; files that do not exist yet are simply not there to complai
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
+from tests.processes import ROOT
 from tests.repository.import_reader import (
     PACKAGES,
     Module,
@@ -425,3 +427,14 @@ def test_an_import_circle_is_reported(sources: dict[str, str], names: str) -> No
 def test_a_module_in_its_package_is_no_circle() -> None:
     sources = {"lab": "from lab import a", "lab__a": "import lab.b", "lab__b": "from . import c"}
     assert circle(project_of(**sources, lab__c="")) == []
+
+
+@pytest.mark.parametrize(
+    "module", ["coordinator.__main__", "worker.__main__", "lab.launch.train", "lab.command_line"]
+)
+def test_what_every_process_loads_is_little(module: str) -> None:
+    """Compiler and event loop of others take longer to load than all of ours."""
+    script = f"import sys, {module}; print(*{{'numba', 'asyncio', 'requests'}} & {{*sys.modules}})"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import zmq.auth
 
-from coordinator.net.curve import AllowList, is_local, make_keys
+from coordinator.net.curve import AllowList, make_keys
+from coordinator.net.safe_bind import is_local
 from lab.launch.supervisor import reachable
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.protocol.keys import check_private
