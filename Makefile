@@ -54,4 +54,4 @@ lock:
 		requirements.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .compiled .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -17,6 +17,7 @@ from tests.processes import NAMES, TINY, Lab
 from tests.sharing import folder_of_the_run, once, share_compiled_code
 
 Reference = Callable[..., Checkpoint]
+LONG = 100  # documents that the scalar engine computes in a second, as long as the other one loads
 
 # Test modules and a thousand short processes: each would compile its Python anew.
 sys.dont_write_bytecode = False
@@ -24,8 +25,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Share compiled code among the processes of this run; test modules are imported later."""
-    share_compiled_code(config)
+    """Share compiled code among all processes and runs; test modules are imported later."""
+    share_compiled_code()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -47,18 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the processes of this test run share compiled code."""
-    folder = folder_of_the_run(tmp_path_factory.getbasetemp()) / "compiled"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
 @pytest.fixture
-def lab(tmp_path: Path, compiled: Path) -> Iterator[Lab]:
+def lab(tmp_path: Path) -> Iterator[Lab]:
     """A directory with processes in it, all gone after the test."""
-    lab = Lab(tmp_path, compiled)
+    lab = Lab(tmp_path)
     try:
         yield lab
     finally:
@@ -69,11 +62,12 @@ def lab(tmp_path: Path, compiled: Path) -> Iterator[Lab]:
 def reference() -> Reference:
     """``reference(steps, batch_size)``: the checkpoint of a tiny run, computed in this process.
 
-    No coordinator, worker or message has a part in it: what they make is compared with this.
+    No coordinator, worker or message has a part in it: what they make is compared with this. Long
+    ones are computed by the other engine than that of the tests' workers, which takes less time.
     """
     # Not at the top: numba must not be imported before it is known where compiled code is kept.
     from microgpt.config import TrainingConfig
-    from microgpt.engine.scalar import ScalarEngine
+    from microgpt.engine import make_engine
     from microgpt.model import GPTConfig
     from microgpt.strategies import serial
     from microgpt.strategies.sync import Sync
@@ -91,7 +85,8 @@ def reference() -> Reference:
         config = TrainingConfig(
             model, steps=steps, batch_size=batch_size, validation_fraction=validation_fraction
         )
-        start, engine = initial_state(config, corpus), ScalarEngine(model)
+        engine = make_engine("tape" if steps * batch_size > LONG else "scalar", model)
+        start = initial_state(config, corpus)
         states = serial.run(
             Sync(), config, corpus, start, engine, evaluates=lambda step: step == steps
         )
@@ -102,7 +97,7 @@ def reference() -> Reference:
 
 
 @pytest.fixture(scope="session")
-def saved_run(tmp_path_factory: pytest.TempPathFactory, compiled: Path) -> Path:
+def saved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a complete run of 5 steps with batches of 4; look, do not touch."""
     folder = folder_of_the_run(tmp_path_factory.getbasetemp())
     place = folder / "saved"
@@ -110,13 +105,13 @@ def saved_run(tmp_path_factory: pytest.TempPathFactory, compiled: Path) -> Path:
         if ours:
             shutil.rmtree(place, ignore_errors=True)  # of one that has failed
             place.mkdir()
-            train_a_little(place, compiled)
+            train_a_little(place)
     return place / "runs" / "it"
 
 
-def train_a_little(place: Path, compiled: Path) -> None:
+def train_a_little(place: Path) -> None:
     """Make a complete run."""
-    lab = Lab(place, compiled)
+    lab = Lab(place)
     try:
         size = ("--steps", "5", "--batch-size", "4", "--workers", "1", "--engine", "scalar")
         train = lab.train(*TINY, *size, "--data", str(lab.data))

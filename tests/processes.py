@@ -154,7 +154,7 @@ def session_members(session: int) -> list[int]:
 class Lab:
     """A directory in which processes run; see ``start``."""
 
-    def __init__(self, place: Path, compiled: Path) -> None:
+    def __init__(self, place: Path) -> None:
         self.place = place
         self.data = place / "names.txt"
         self.data.write_text("\n".join(NAMES) + "\n")
@@ -162,7 +162,6 @@ class Lab:
         self.env = {
             **kept,
             "MICROGPT_CACHE_DIR": str(place / "cache"),
-            "NUMBA_CACHE_DIR": str(compiled),
             "PYTHONPATH": str(ROOT),
             "TERM": "xterm-256color",
             "COLUMNS": "100",

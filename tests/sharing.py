@@ -1,19 +1,22 @@
-"""What the processes of one test run share: a folder, compiled code, and a saved run.
+"""What the processes of one test run share: a folder, and a saved run; and all runs: compiled code.
 
 pytest-xdist gives every process a folder in that of the run. What lies in the run's own folder is
 everybody's; it is made by whoever needs it first, while the others wait at a lock. Two test runs at
-once have two folders, and so share nothing.
+once have two folders. Compiled code lies in the clone, in a folder named after a digest of the
+sources, and processes take turns at making it (microgpt/numerics/jit.py); make clean removes it.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+COMPILED = Path(__file__).resolve().parent.parent / ".compiled"
+KEPT_SOURCES = 3  # compiled code of so many versions of the sources
 
 
 def is_one_of_many() -> bool:
@@ -26,15 +29,20 @@ def folder_of_the_run(own: Path) -> Path:
     return own.parent if is_one_of_many() else own
 
 
-def share_compiled_code(config: pytest.Config) -> None:
-    """Let the engine in this process keep its compiled code where all processes of the run do.
+def share_compiled_code() -> None:
+    """Let the engine in this process, and all that it starts, keep compiled code in ``COMPILED``.
 
-    To be called before numba is imported, which reads the variable then. A process alone keeps it
-    in the user's cache, as the programs do.
+    To be called before numba is imported, which reads the variable then.
     """
-    if is_one_of_many() and config.option.basetemp:
-        folder = folder_of_the_run(Path(config.option.basetemp)) / "compiled"
-        os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    try:
+        COMPILED.mkdir(exist_ok=True)
+    except OSError:
+        return  # a clone that cannot be written to: the user's cache serves
+    os.environ["NUMBA_CACHE_DIR"] = str(COMPILED)
+    if not is_one_of_many():
+        newest = sorted(COMPILED.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+        for folder in newest[KEPT_SOURCES:]:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

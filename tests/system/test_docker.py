@@ -63,11 +63,10 @@ def new_project(image: Image, tmp_path: Path) -> Iterator[NewProject]:
 
 
 @pytest.fixture(scope="module")
-def calm(image: Image, compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def calm(image: Image, tmp_path_factory: pytest.TempPathFactory) -> str:
     """``state_sha256`` of the same run without Docker."""
     place = tmp_path_factory.mktemp("calm")
     env = {key: text for key, text in os.environ.items() if not key.startswith("MICROGPT_")}
-    env["NUMBA_CACHE_DIR"] = str(compiled)
     flags = ["--steps", str(STEPS), "--data", "embedded", "--quiet", "--run-dir", str(place)]
     script = str(ROOT / "scripts" / "train.py")
     done = subprocess.run([sys.executable, script, *flags], capture_output=True, text=True, env=env)

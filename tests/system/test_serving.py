@@ -64,8 +64,8 @@ class Serving:
 
 
 @pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory, compiled: Path) -> Iterator[Serving]:
-    lab = Lab(tmp_path_factory.mktemp("serving"), compiled)
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    lab = Lab(tmp_path_factory.mktemp("serving"))
     try:
         yield Serving(lab)
     finally:

@@ -151,13 +151,11 @@ def test_a_name_that_is_too_long(lab: Lab, program: str) -> None:
     assert not (lab.place / "runs").exists()
 
 
-def test_a_current_folder_whose_name_is_not_utf_8(
-    tmp_path: Path, compiled: Path, reference: Reference
-) -> None:
+def test_a_current_folder_whose_name_is_not_utf_8(tmp_path: Path, reference: Reference) -> None:
     """Nobody has typed that name: a run in it is like any other."""
     place = tmp_path / os.fsdecode(b"f\xfcr")
     place.mkdir()
-    lab = Lab(place, compiled)
+    lab = Lab(place)
     lab.env["MICROGPT_CACHE_DIR"] = str(tmp_path / "cache")
     try:
         size = ("--steps", "3", "--batch-size", "2")

@@ -334,8 +334,8 @@ def test_skipped_ones_are_a_line_every_few_seconds() -> None:
 
 def test_a_vanished_folder_is_a_warning_and_comes_back(lab: Lab, reference: Reference) -> None:
     """Also: only so many files are kept, and those of before a restart are known."""
-    size = ("--steps", "480", "--batch-size", "2", "--checkpoint-every", "4", "--keep-last", "3")
-    coordinator = lab.coordinator(*TINY, *size, "--keep-every", "240", "--data", str(lab.data))
+    size = ("--steps", "240", "--batch-size", "2", "--checkpoint-every", "4", "--keep-last", "3")
+    coordinator = lab.coordinator(*TINY, *size, "--keep-every", "120", "--data", str(lab.data))
     run = lab.run_dir()
     folder = run.path / "checkpoints"
     eventually(lambda: folder.is_dir() and list(folder.glob("step-*")), "a checkpoint")
@@ -354,10 +354,10 @@ def test_a_vanished_folder_is_a_warning_and_comes_back(lab: Lab, reference: Refe
     assert "not saved: runs/it/checkpoints/step-" in warning
     assert "Not a directory" in warning
     assert coordinator.out.count("checkpoints are saved again") == 1
-    ends_alike(run, reference(480, 2))
+    ends_alike(run, reference(240, 2))
     left = sorted(folder.iterdir())
-    assert left[-1].name == "step-00000480.msgpack"
-    assert 3 <= len(left) <= 4, "step 240 may have been in the outage"
+    assert left[-1].name == "step-00000240.msgpack"
+    assert 3 <= len(left) <= 4, "step 120 may have been in the outage"
     assert all(load(path).run == load(run.newest).run for path in left)
 
 

