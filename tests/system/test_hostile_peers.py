@@ -28,7 +28,7 @@ from tests.processes import TINY, Lab, Process, RunDir, eventually
 from tests.system.test_system_workers import ends_alike
 
 pytestmark = pytest.mark.timeout(300)
-STEPS, SMALL = 40, 8
+STEPS, SMALL = 40, 4
 #: Messages of a flood; those of the second only in make test-all.
 THROWN = [2_000, pytest.param(20_000, marks=pytest.mark.soak)]
 MOST_LINES = 100  # about foreign messages, however many there are

@@ -21,7 +21,8 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 def endless(lab: Lab, *more: str) -> list[str]:
-    return [*TINY, "--steps", "1000000", "--data", str(lab.data), "--engine", "scalar", *more]
+    size = ("--steps", "1000000", "--batch-size", "4")
+    return [*TINY, *size, "--data", str(lab.data), "--engine", "scalar", *more]
 
 
 def has_begun(process: Process) -> None:

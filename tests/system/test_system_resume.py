@@ -22,7 +22,7 @@ from tests.system.test_system_workers import ends_alike, find_child, signal_proc
 
 pytestmark = pytest.mark.timeout(300)
 STEPS = 40
-SMALL = 8
+SMALL = 4
 
 
 def flags(lab: Lab, *more: str) -> list[str]:

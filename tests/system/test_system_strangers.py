@@ -19,7 +19,7 @@ from tests.processes import TINY, Lab, Process, eventually
 from tests.system.test_system_workers import ends_alike
 
 pytestmark = pytest.mark.timeout(300)
-STEPS, SMALL = 40, 8
+STEPS, SMALL = 40, 4
 
 
 class Target:

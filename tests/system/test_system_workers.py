@@ -21,7 +21,8 @@ SMALL = 8
 
 
 def flags(lab: Lab, steps: int, *more: str) -> list[str]:
-    return [*TINY, "--steps", str(steps), "--data", str(lab.data), *more]
+    size = ("--steps", str(steps), "--batch-size", "12")
+    return [*TINY, *size, "--data", str(lab.data), *more]
 
 
 def ends_alike(run: RunDir, expected: checkpoint_format.Checkpoint) -> None:
@@ -41,7 +42,7 @@ def test_any_number_of_workers_gives_the_same_bits(
     train = lab.train(*flags(lab, STEPS, "--workers", str(workers), "--engine", "scalar"))
     assert train.wait() == 0, train.err
     run = lab.run_dir()
-    ends_alike(run, reference(STEPS))
+    ends_alike(run, reference(STEPS, 12))
     # Five workers on few cores: the last of them may come when all is done.
     assert run.kinds().count("joined") == workers or workers > 2
     assert "Traceback" not in train.out + train.err
@@ -136,7 +137,7 @@ def test_a_worker_may_be_there_before_the_coordinator(lab: Lab, reference: Refer
     coordinator = lab.coordinator(*flags(lab, STEPS), "--bind", address)
     assert coordinator.wait() == 0
     assert worker.wait() == 0
-    ends_alike(lab.run_dir(), reference(STEPS))
+    ends_alike(lab.run_dir(), reference(STEPS, 12))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -173,7 +174,7 @@ def test_two_results_for_every_shard_give_the_same_bits(lab: Lab, reference: Ref
     more = ("--workers", "2", "--engine", "scalar", "--verify-fraction", "1")
     train = lab.train(*flags(lab, STEPS, *more))
     assert train.wait() == 0
-    ends_alike(lab.run_dir(), reference(STEPS))
+    ends_alike(lab.run_dir(), reference(STEPS, 12))
     assert "difference" not in lab.run_dir().kinds()
 
 
