@@ -18,6 +18,7 @@ from typing import Any
 from microgpt.checkpoint.format import Checkpoint, CheckpointError, load, save
 from microgpt.checkpoint.newest import load_newest
 from microgpt.config import TrainingConfig
+from microgpt.data.corpus import Corpus
 from microgpt.data.dataset import load_dataset
 from microgpt.data.documents import Dataset, from_documents
 from microgpt.engine import ENGINES, make_engine
@@ -30,7 +31,7 @@ from microgpt.strategies import serial
 from microgpt.strategies.base import Strategy
 from microgpt.strategies.registry import DEFAULT, load_strategy, name_of, options_of
 from microgpt.support.progress import Progress
-from microgpt.training import Corpus, Validation, initial_state, to_checkpoint
+from microgpt.training import Validation, initial_state, to_checkpoint
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,4 +1,4 @@
-"""The arithmetic of a training run, step by step: which documents, and what their gradient does.
+"""The arithmetic of a training run, step by step: what the gradient of a batch does.
 
 Pure: whoever computes the gradients (one engine in this process, or workers on many hosts) gets
 the same states from here. Arrays are never changed in place, so a state is a snapshot for free.
@@ -7,17 +7,16 @@ the same states from here. Arrays are never changed in place, so a state is a sn
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from fractions import Fraction
-from itertools import count
 
 import numpy as np
 
 from microgpt.checkpoint.format import Checkpoint, RngState
 from microgpt.checkpoint.format import Validation as Validation
-from microgpt.config import TrainingConfig, checked_fraction
+from microgpt.config import TrainingConfig
+from microgpt.data.corpus import Corpus
 from microgpt.model import num_positions, parameter_shapes
 from microgpt.numerics.vectors import Vector, vector_from_bytes, vector_to_bytes
 from microgpt.optim import adam
@@ -47,76 +46,6 @@ class TrainingState:
     losses: tuple[float, ...] = ()
     validation: Validation | None = None
     next_document: int = 0
-
-
-class Corpus:
-    """The documents of a run in the order of the seed, as token ids (BOS at both ends).
-
-    The last of them are held out as ``validation``; batches are made of the ``num_training`` before
-    those. The alphabet is that of all; ``longest``: tokens of the longest.
-    ``progress(done, total)`` is called all the while. Raises ValueError if none is left to train
-    on.
-    """
-
-    def __init__(
-        self,
-        documents: Sequence[str],
-        seed: int,
-        validation_fraction: float = 0.0,
-        progress: Callable[[float, float], None] = lambda done, total: None,
-    ) -> None:
-        passes = _told(2 * len(documents), progress)  # each is gone through twice
-        self.tokenizer = Tokenizer.from_documents(passes(documents))
-        self.rng = random.Random(seed)
-        shuffled = list(documents)
-        self.rng.shuffle(shuffled)
-        encoded = [self.tokenizer.encode(document) for document in passes(shuffled)]
-        self.num_training = len(encoded) - num_held_out(len(encoded), validation_fraction)
-        self.longest = max(map(len, encoded))
-        self._documents = encoded[: self.num_training]
-        self.validation = encoded[self.num_training :]
-
-    def __len__(self) -> int:
-        return self.num_training + len(self.validation)
-
-    def documents(self, first: int, count: int) -> list[list[int]]:
-        """``count`` documents from place ``first`` of their endless repetition, in order."""
-        return [self._documents[i % self.num_training] for i in range(first, first + count)]
-
-    def batch(self, step: int, batch_size: int) -> list[list[int]]:
-        """Documents of step ``step`` (from 0), in the order in which they are summed."""
-        return self.documents(step * batch_size, batch_size)
-
-
-def _told(
-    total: int, progress: Callable[[float, float], None]
-) -> Callable[[Iterable[str]], Iterator[str]]:
-    """What passes documents on and tells how many of ``total`` have been, whoever takes them."""
-    done = count()
-
-    def passes(documents: Iterable[str]) -> Iterator[str]:
-        for document in documents:
-            progress(next(done), total)
-            yield document
-
-    return passes
-
-
-def num_held_out(count: int, fraction: float) -> int:
-    """How many of ``count`` documents are held out: the fraction of them rounded down, at least 1.
-
-    The fraction counts as it is written: 0.3 of 10 documents are 3, although the binary64 next to
-    0.3 lies below it. None for a fraction of 0. Raises ValueError if nothing would be left.
-    """
-    fraction = checked_fraction(fraction)
-    if fraction == 0.0:
-        return 0
-    held_out = max(1, int(count * Fraction(repr(fraction))))
-    if held_out >= count:
-        raise ValueError(
-            "there is one document: holding it out for validation leaves none to train on"
-        )
-    return held_out
 
 
 def validation_loss(losses: Sequence[float]) -> float:

@@ -67,11 +67,12 @@ def reference() -> Reference:
     """
     # Not at the top: numba must not be imported before it is known where compiled code is kept.
     from microgpt.config import TrainingConfig
+    from microgpt.data.corpus import Corpus
     from microgpt.engine import make_engine
     from microgpt.model import GPTConfig
     from microgpt.strategies import serial
     from microgpt.strategies.sync import Sync
-    from microgpt.training import Corpus, initial_state, to_checkpoint
+    from microgpt.training import initial_state, to_checkpoint
 
     @cache
     def compute(

@@ -20,12 +20,13 @@ from coordinator.core.sharding import (
 from coordinator.core.work_order import WorkOrder
 from coordinator.core.work_times import ShardTimes
 from microgpt.config import TrainingConfig
+from microgpt.data.corpus import Corpus
 from microgpt.model import parameter_shapes
 from microgpt.optim.reduction import shards
 from microgpt.protocol import messages
 from microgpt.strategies import driver
 from microgpt.strategies.base import Gradient
-from microgpt.training import Corpus, TrainingState, count_tokens, rate
+from microgpt.training import TrainingState, count_tokens, rate
 
 
 @dataclass

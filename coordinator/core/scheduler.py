@@ -14,8 +14,8 @@ from coordinator.core.rounds import OpenRound, Rounds
 from coordinator.core.stragglers import Stragglers
 from coordinator.core.work_times import ShardTimes
 from microgpt.config import TrainingConfig
+from microgpt.data.corpus import Corpus
 from microgpt.optim.reduction import Shard
-from microgpt.training import Corpus
 
 
 class Scheduler:

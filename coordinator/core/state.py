@@ -28,12 +28,13 @@ from coordinator.core.round_ledger import RoundLedger
 from coordinator.core.scheduler import Scheduler
 from coordinator.core.work_times import WorkTimes
 from microgpt.config import TrainingConfig
+from microgpt.data.corpus import Corpus
 from microgpt.model import parameter_shapes
 from microgpt.protocol import messages
 from microgpt.strategies.base import Strategy, StrategyError
 from microgpt.strategies.driver import RoundDriver
 from microgpt.strategies.sync import Sync
-from microgpt.training import Corpus, TrainingState
+from microgpt.training import TrainingState
 
 __all__ = ["CoordinatorState", "Policy", "Worker"]
 

@@ -14,18 +14,12 @@ from coordinator.run.config import Settings, check_resumed
 from coordinator.run.directory_owner import check_free, find_run_dir, holds_checkpoints
 from microgpt.checkpoint.format import Checkpoint, load
 from microgpt.config import TrainingConfig
+from microgpt.data.corpus import Corpus
 from microgpt.data.dataset import check_lasting, check_named, load_dataset
 from microgpt.data.documents import Dataset
 from microgpt.support.cli import UserError, say
 from microgpt.support.progress import Progress
-from microgpt.training import (
-    Corpus,
-    TrainingState,
-    advance,
-    from_checkpoint,
-    initial_state,
-    to_checkpoint,
-)
+from microgpt.training import TrainingState, advance, from_checkpoint, initial_state, to_checkpoint
 
 
 @dataclass(frozen=True)

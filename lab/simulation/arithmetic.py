@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 
 from microgpt.config import TrainingConfig
+from microgpt.data.corpus import Corpus
 from microgpt.engine import make_engine
 from microgpt.engine.base import ShardGradient
 from microgpt.model import GPTConfig, parameter_shapes
@@ -23,7 +24,7 @@ from microgpt.protocol import messages
 from microgpt.strategies import serial
 from microgpt.strategies.base import Strategy
 from microgpt.strategies.sync import Sync
-from microgpt.training import Corpus, TrainingState, initial_state
+from microgpt.training import TrainingState, initial_state
 from worker.state import Job
 
 STAND_IN = "stand-in"

@@ -9,11 +9,12 @@ from typing import Protocol
 import numpy as np
 
 from microgpt.config import TrainingConfig
+from microgpt.data.corpus import Corpus
 from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import shards
 from microgpt.strategies.base import Losses, Result, Strategy, StrategyError
 from microgpt.strategies.driver import OpenRound, RoundDriver, never
-from microgpt.training import Corpus, TrainingState
+from microgpt.training import TrainingState
 
 
 class Gradients(Protocol):

@@ -19,6 +19,7 @@ import coordinator.judge
 from coordinator.core.actions import Judge
 from coordinator.core.inputs import Judged
 from coordinator.judge import JudgeProcess
+from microgpt.data.corpus import Corpus
 from microgpt.engine import judge as judges
 from microgpt.engine import make_engine
 from microgpt.model import GPTConfig, parameter_shapes
@@ -26,7 +27,6 @@ from microgpt.numerics.vectors import vector_from_map, vector_to_map
 from microgpt.parameters import init_parameters, num_params, to_bytes
 from microgpt.protocol import messages
 from microgpt.protocol.messages import Failure, ShardResult, Task, Weights
-from microgpt.training import Corpus
 from tests.conftest import Reference
 from tests.processes import NAMES, Lab, eventually, session_members
 from tests.system.test_system_strangers import SMALL, STEPS, Target, answers

@@ -13,6 +13,7 @@ import pytest
 
 import microgpt
 from microgpt.checkpoint.format import CheckpointError
+from microgpt.data.corpus import Corpus
 from microgpt.data.documents import DatasetError
 from microgpt.engine import ENGINES
 from microgpt.engine.scalar import ScalarEngine
@@ -21,7 +22,6 @@ from microgpt.model import GPTConfig
 from microgpt.parameters import from_bytes
 from microgpt.sampling import generate
 from microgpt.strategies.base import StrategyError
-from microgpt.training import Corpus
 from tests.strategies_of_users import EverySecond
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,16 +14,15 @@ from hypothesis import strategies as st
 from microgpt import training
 from microgpt.checkpoint.format import Validation
 from microgpt.config import TrainingConfig
+from microgpt.data.corpus import Corpus, num_held_out
 from microgpt.engine.scalar import ScalarEngine
 from microgpt.model import GPTConfig
 from microgpt.optim.reduction import tree_sum
 from microgpt.training import (
     PLAIN_ADAM,
-    Corpus,
     advance,
     from_checkpoint,
     initial_state,
-    num_held_out,
     to_checkpoint,
     validation_loss,
 )

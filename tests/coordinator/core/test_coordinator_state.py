@@ -25,11 +25,12 @@ from coordinator.core.membership import HELLO_SECONDS
 from coordinator.core.state import CoordinatorState, Policy
 from coordinator.core.work_times import WorkTimes
 from microgpt.config import TrainingConfig
+from microgpt.data.corpus import Corpus
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.numerics.vectors import vector_to_map
 from microgpt.parameters import num_params
 from microgpt.protocol import messages
-from microgpt.training import Corpus, advance, initial_state
+from microgpt.training import advance, initial_state
 from tests.processes import NAMES
 
 CORPUS = Corpus(NAMES, 42)

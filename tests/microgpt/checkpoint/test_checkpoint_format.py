@@ -19,11 +19,12 @@ from microgpt.checkpoint import format as checkpoint_format
 from microgpt.checkpoint.container import BEGINNING
 from microgpt.checkpoint.export import FORMATS
 from microgpt.checkpoint.format import Checkpoint, CheckpointError, Problem, Validation
+from microgpt.data.corpus import Corpus
 from microgpt.engine.scalar import ScalarEngine
 from microgpt.parameters import from_bytes
 from microgpt.strategies import serial
 from microgpt.strategies.sync import Sync
-from microgpt.training import Corpus, from_checkpoint, to_checkpoint
+from microgpt.training import from_checkpoint, to_checkpoint
 from tests.processes import ROOT
 from tests.tiny import make_tiny
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from microgpt.config import TrainingConfig
+from microgpt.data.corpus import Corpus
 from microgpt.engine.scalar import ScalarEngine
 from microgpt.model import GPTConfig
 from microgpt.optim.reduction import tree_sum
@@ -18,14 +19,7 @@ from microgpt.strategies import serial
 from microgpt.strategies.base import Promise, Result, Round, Strategy, StrategyError, View
 from microgpt.strategies.registry import load_strategy, options_of, parse_options
 from microgpt.strategies.sync import Sync
-from microgpt.training import (
-    Corpus,
-    TrainingState,
-    Validation,
-    advance,
-    initial_state,
-    validation_loss,
-)
+from microgpt.training import TrainingState, Validation, advance, initial_state, validation_loss
 from tests.processes import NAMES
 
 STEPS, BATCH = 5, 6

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from microgpt.data.corpus import Corpus
 from microgpt.support.progress import Progress, show_seconds
-from microgpt.training import Corpus
 
 
 class Clock:
