@@ -207,7 +207,7 @@ class RoundDriver:
             return call()
         except (StrategyError, FloatingPointError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             trace = error.__traceback__
             while trace is not None and trace.tb_next is not None:
                 trace = trace.tb_next

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import microgpt
@@ -37,6 +39,42 @@ def test_real_processes_run_a_strategy_of_a_file(lab: Lab, expected: Checkpoint)
     again = lab.train("--resume", str(lab.run_dir().path), "--steps", "5", "--workers", "1")
     assert again.wait() == 1
     assert "to run that file, say so with --strategy" in again.err
+    named = ("--resume", str(lab.run_dir().path), "--steps", "5", "--strategy", MINE)
+    other = lab.train(*named, "--strategy-option", "every=2")
+    assert other.wait() == 1
+    assert "contradicts the checkpoint" in other.err
+    further = lab.train(*named, "--workers", "1", "--engine", "scalar")
+    assert further.wait() == 0, further.err
+    saved = load(lab.run_dir().newest)
+    assert (saved.step, saved.training.strategy_options) == (5, {"every": 3})
+
+
+@pytest.mark.parametrize("method", ["open", "enough", "update"])
+def test_an_error_of_a_strategy_is_one_line_and_nothing_is_lost(
+    method: str, lab: Lab, tmp_path: Path
+) -> None:
+    switch = tmp_path / "switch"
+    switch.touch()
+    mine = ["--strategy", f"{FILE}:BreaksAt"]
+    for option in (f"method={method}", "step=2", f"switch={switch}"):
+        mine += ["--strategy-option", option]
+    flags = (*SIZE, "--data", "embedded", "--engine", "scalar", "--workers", "2")
+    train = lab.train(*flags, *mine)
+    assert train.wait() == 1
+    (line,) = (line for line in train.err.splitlines() if line.startswith("error: "))
+    assert f"strategy BreaksAt: {method} raises KeyError: 'on purpose' (line " in line
+    assert "(the state before is saved in runs/it/checkpoint.msgpack)" in line
+    assert "Traceback" not in train.out + train.err
+    assert load(lab.run_dir().newest).step == 2
+    switch.unlink()
+    more = ("--resume", "runs/it", "--engine", "scalar", "--workers", "1")
+    again = lab.train(*more, *mine)
+    assert again.wait() == 0, again.err
+    sync = microgpt.train(
+        "embedded", steps=4, batch_size=3, n_embd=8, n_head=2, block_size=6
+    ).checkpoint  # fmt: skip
+    saved = load(lab.run_dir().newest)
+    assert (saved.step, saved.weights, saved.losses) == (4, sync.weights, sync.losses)
 
 
 def test_a_strategy_that_cannot_be_is_one_line(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_the_next_step_needs_no_weights_that_the_evaluation_has_sent() -> None:
     assert [weights.step for weights in play.got(A, messages.Weights)] == [0, 1, 2]
 
 
-def in_evaluation(**policy: float) -> Play:
+def in_evaluation(**policy: Any) -> Play:
     """A run whose first step waits for its evaluation, by A and B."""
     play = Play(steps=3, batch_size=2, eval_every=1, held_out=HELD_OUT, **policy)
     play.joins(A, B)

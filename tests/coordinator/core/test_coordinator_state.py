@@ -30,6 +30,7 @@ from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.numerics.vectors import vector_to_map
 from microgpt.parameters import num_params
 from microgpt.protocol import messages
+from microgpt.strategies.base import Strategy
 from microgpt.training import advance, initial_state
 from tests.processes import NAMES
 
@@ -54,7 +55,13 @@ class Play:
     """A state, the actions of the last event, and all that was sent to each peer."""
 
     def __init__(
-        self, *, steps: int = 3, batch_size: int = 4, held_out: float = 0.0, **policy: Any
+        self,
+        *,
+        steps: int = 3,
+        batch_size: int = 4,
+        held_out: float = 0.0,
+        strategy: Strategy | None = None,
+        **policy: Any,
     ) -> None:
         self.config = TrainingConfig(
             MODEL, steps=steps, batch_size=batch_size, validation_fraction=held_out
@@ -63,8 +70,9 @@ class Play:
         self.corpus = Corpus(NAMES, 42, held_out)
         begin = initial_state(self.config, self.corpus)
         self.state = CoordinatorState(
-            self.config, self.corpus, begin, Policy(**policy), run=RUN, epoch=EPOCH
-        )
+            self.config, self.corpus, begin, Policy(**policy),
+            run=RUN, epoch=EPOCH, strategy=strategy,
+        )  # fmt: skip
         self.now = 100.0
         self.sent: dict[bytes, list[messages.Message]] = {}
         self.notes: list[Note] = []

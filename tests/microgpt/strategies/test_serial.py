@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,11 +15,12 @@ from microgpt.engine.scalar import ScalarEngine
 from microgpt.model import GPTConfig
 from microgpt.optim.reduction import tree_sum
 from microgpt.strategies import serial
-from microgpt.strategies.base import Promise, Result, Round, Strategy, StrategyError, View
+from microgpt.strategies.base import Result, Round, Strategy, StrategyError, View
 from microgpt.strategies.registry import load_strategy, options_of, parse_options
 from microgpt.strategies.sync import Sync
 from microgpt.training import TrainingState, Validation, advance, initial_state, validation_loss
 from tests.processes import NAMES
+from tests.strategies_of_users import OneEach
 
 STEPS, BATCH = 5, 6
 
@@ -34,26 +34,6 @@ class Cut(Sync):
     def open(self, view: View) -> Sequence[Round]:
         rounds = super().open(view)
         return [Round(r.version, r.first, r.count, r.task, self.size) for r in rounds]
-
-
-@dataclass(frozen=True)
-class OneEach:
-    """A round for each idle worker; what is older than ``bound`` updates is dropped."""
-
-    bound: int = 1
-    promise: ClassVar[Promise] = Promise.REPLAYABLE
-
-    def open(self, view: View) -> Sequence[Round]:
-        size, first = view.config.batch_size, view.next_document
-        return [Round(view.state.step, first + i * size, size) for i in range(view.idle)]
-
-    def enough(self, round: Round, results: Sequence[Result]) -> bool:
-        return sum(result.shard.count for result in results) == round.count
-
-    def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
-        if view.state.step - round.version > self.bound:
-            return None
-        return Sync().update(view, round, results)
 
 
 def setting(held_out: float = 0.0) -> tuple[TrainingConfig, Corpus, ScalarEngine]:
