@@ -2,19 +2,15 @@
 
 Polls, decodes, hands events to ``CoordinatorState`` and performs the actions it returns. Makes no
 decisions of its own.
-
-Longer than 300 lines because each action and each report has its few lines here.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import queue
 import signal
 import time
 import traceback
-import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
@@ -37,6 +33,7 @@ from coordinator.core.inputs import (
 )
 from coordinator.core.state import CoordinatorState
 from coordinator.judge import JudgeProcess
+from coordinator.net.encoder import Encoder
 from coordinator.net.router import Transport
 from coordinator.run.console import Console
 from coordinator.run.run_directory import RunDirectory
@@ -45,10 +42,8 @@ from microgpt.support import signals
 
 TICK_SECONDS = 0.05
 LAST_LOOK_SECONDS = 1.5  # for who asks every second whether there is a newer checkpoint
-SLOW_END_SECONDS = 5.0  # after which we say that the disk is waited for
 FAREWELL_SECONDS = 0.5  # for workers to hear that they may go
 RESCUE_SECONDS = 10.0  # for the last checkpoint when nothing else can be relied on any more
-SAVE_SECONDS = 1.3  # for the last checkpoint to reach a slow disk after Ctrl-C
 
 
 class EventLoop:
@@ -74,15 +69,13 @@ class EventLoop:
         self._judge = JudgeProcess(state.config.model.to_dict(), self._judged)
         self._reports = CheckpointLog()
         self._unsaved: Save | None = None
-        self._ending = 0.0  # when training was over; infinity if we have said so
         self._signal = 0
         self._to_cut_off: set[Peer] = set()
         self._finish: Finish | None = None
         self._broken = False  # whether something has gone wrong in here already
-        self._encoded: dict[int, bytes] = {}  # weights that are still in use, by their identity
+        self._encoder = Encoder()
         self._counted = (0, 0)
-        self._asked: float | None = None  # when we last saw that somebody wants us to stop
-        self._waited = 0.0  # seconds since then, for the disk
+        self._stop_requested = False
         self._complaints = Complaints()
 
     def report(self, event: Saved | Note) -> None:
@@ -134,7 +127,6 @@ class EventLoop:
             self._cut_off()
             self._handle(Tick())
             self._tell_of_checkpoints()
-            self._tell_of_slow_end(self._ticked)
 
     def _give_up(self, error: Exception) -> None:
         """End the run with its state saved; at the second error without looking left or right."""
@@ -185,16 +177,10 @@ class EventLoop:
         self._transport.wake()
 
     def _stop_if_asked(self) -> None:
-        if not self._signal and not (self._parent and os.getppid() != self._parent):
-            return
-        now = time.monotonic()
-        if self._asked is not None:  # when we do not get to run, that is no fault of the disk
-            self._waited += min(now - self._asked, 2 * TICK_SECONDS)
-        self._asked = now
-        self._handle(StopRequested())
-        if self._finish is None and self._waited > SAVE_SECONDS:
-            text = "stopped; the disk is too slow for the checkpoint of the last steps"
-            self._perform([Note("checkpoint_late", text, warning=True), Finish("stopped", text)])
+        asked = self._signal or (self._parent and os.getppid() != self._parent)
+        if asked and not self._stop_requested:
+            self._stop_requested = True
+            self._handle(StopRequested())
 
     def _handle(self, event: Input) -> None:
         if isinstance(event, Received) and isinstance(event.message, messages.Question):
@@ -224,27 +210,16 @@ class EventLoop:
         if isinstance(report, Note):
             self._tell(report)
             return
-        if isinstance(report, Judged):
-            self._handle(report)
-            return
-        for note in self._reports.saved(report):
-            self._tell(note)
-        if self._state.closing is not None:
-            self._tell_of_checkpoints(last=True)
+        if isinstance(report, Saved):
+            for note in self._reports.saved(report):
+                self._tell(note)
+            if self._state.closing is not None:
+                self._tell_of_checkpoints(last=True)
         self._handle(report)
 
     def _tell_of_checkpoints(self, last: bool = False) -> None:
         for note in self._reports.lines(time.monotonic(), last=last):
             self._tell(note)
-
-    def _tell_of_slow_end(self, now: float) -> None:
-        """Training is over, and nothing is seen to happen: say once what is waited for."""
-        if self._state.closing is not None:
-            self._ending = self._ending or now
-            if now - self._ending > SLOW_END_SECONDS:
-                self._ending = math.inf
-                text = "the disk is slow: waiting for the last checkpoint; Ctrl-C ends this"
-                self._tell(Note("checkpoint_waited_for", text, warning=True))
 
     def _cut_off(self) -> None:
         """Close on those who broke the protocol up to a tick ago: they have heard why by now.
@@ -265,7 +240,7 @@ class EventLoop:
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
             if isinstance(action, Send):
-                self._transport.send(action.peer, self._encode(action.message))
+                self._transport.send(action.peer, self._encoder.encode(action.message))
             elif isinstance(action, StepDone):
                 self._step_done(action.record)
             elif isinstance(action, Note):
@@ -281,16 +256,6 @@ class EventLoop:
     def _tell(self, note: Note) -> None:
         self._console.note(note)
         self._event({"kind": note.kind, "text": note.text, **note.details})
-
-    def _encode(self, message: messages.Message) -> bytes:
-        """Weights go to every worker: they are packed once, and kept as long as their version."""
-        if not isinstance(message, messages.Weights):
-            return messages.encode(message)
-        key = id(message)
-        if key not in self._encoded:
-            self._encoded[key] = messages.encode(message)
-            weakref.finalize(message, self._encoded.pop, key, None).atexit = False
-        return self._encoded[key]
 
     def _step_done(self, record: Mapping[str, Any]) -> None:
         sent, received = self._transport.bytes_sent, self._transport.bytes_received

@@ -1,4 +1,7 @@
-"""How a run ends: everybody is sent home, the state is saved, and then it is finished."""
+"""How a run ends: everybody is sent home, the state is saved, and then it is finished.
+
+A disk is waited for, but not for long by somebody who has asked for the end.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,10 @@ from coordinator.core.action_buffer import ActionBuffer
 from coordinator.core.actions import Finish, Save
 from coordinator.core.membership import Membership
 from microgpt.strategies.driver import RoundDriver
+
+SLOW_END_SECONDS = 5.0  # after which we say that the disk is waited for
+SAVE_SECONDS = 1.3  # for the last checkpoint to reach a slow disk after somebody has asked to stop
+MOST_TICK_SECONDS = 0.25  # that count: if we do not get to run, that is no fault of the disk
 
 
 class Ending:
@@ -20,6 +27,10 @@ class Ending:
         self.finished = False
         self._out, self._membership, self._driver = out, membership, driver
         self._saving: int | None = None  # step of the last Save that has not been reported
+        self._ticked = 0.0  # when we last waited for the last checkpoint
+        self._waited = 0.0  # seconds since the end has begun
+        self._stop_asked_at: float | None = None  # how long we had waited then
+        self._told_slow = False
 
     def save(self) -> None:
         """Save the state, unless a Save of it is under way: its report would be taken for ours."""
@@ -37,6 +48,30 @@ class Ending:
             self.closing = Finish(outcome, reason)
             self._membership.dismiss(reason)
             self.save()
+
+    def stop(self) -> None:
+        """Somebody wants the run to end now."""
+        if self._stop_asked_at is None:
+            self._stop_asked_at = self._waited
+        self.close("stopped", f"stopped after step {self._driver.state.step}")
+
+    def tick(self, now: float) -> None:
+        """Time has passed: do not wait for a slow disk without an end, or without a word."""
+        passed, self._ticked = min(now - self._ticked, MOST_TICK_SECONDS), now
+        if self.closing is None:
+            return
+        self._waited += passed
+        asked_at = self._stop_asked_at
+        if asked_at is not None and self._waited - asked_at > SAVE_SECONDS:
+            text = "stopped; the disk is too slow for the checkpoint of the last steps"
+            self._out.note("checkpoint_late", text, warning=True)
+            self.closing = Finish("stopped", text)
+            self._out.add(self.closing)
+            self.finished = True
+        elif self._waited > SLOW_END_SECONDS and not self._told_slow:
+            self._told_slow = True
+            text = "the disk is slow: waiting for the last checkpoint; Ctrl-C ends this"
+            self._out.note("checkpoint_waited_for", text, warning=True)
 
     def saved(self, event: inputs.Saved) -> None:
         """A checkpoint is on disk, or could not be put there."""

@@ -266,9 +266,9 @@ class CoordinatorState:
         if self.closing is None:
             stragglers.back_up(self._ready, now)
             stragglers.demote_late(self._ready, now)
-            failure = stragglers.unconfirmed_failure(now)
-            if failure is not None:
+            if failure := stragglers.unconfirmed_failure(now):
                 self._judging.ask(*failure)
+        self._ending.tick(now)
         return True  # what waited for somebody may go on without
 
     def _on_judged(self, event: inputs.Judged) -> bool:
@@ -280,7 +280,7 @@ class CoordinatorState:
         return False
 
     def _on_stop(self, event: inputs.StopRequested) -> bool:
-        self._ending.close("stopped", f"stopped after step {self.training.step}")
+        self._ending.stop()
         return False
 
     def _on_broken(self, event: inputs.Broken) -> bool:

@@ -163,6 +163,7 @@ class VirtualCoordinator(Process):
             self.clock.after(seconds, self.deliver, self._judge, action, seconds)
         else:
             self.alive = False
+            self._writer.kill()
             self.trace(f"finishes: {action.outcome}, {action.reason}")
             for connection in list(self.connections.values()):
                 self.clock.after(0.05, connection.tell_end, DOWN)

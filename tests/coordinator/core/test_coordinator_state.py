@@ -447,6 +447,35 @@ def test_stop_saves_before_it_ends() -> None:
     assert play.do(Tick()) == []
 
 
+def test_who_stops_a_run_does_not_wait_for_a_slow_disk() -> None:
+    play = Play()
+    play.joins(A)
+    play.do(StopRequested())
+    play.do(Tick(), after=60.0)
+    assert play.finish is None, "that we did not get to run is no fault of the disk"
+    wait(play, 0.75)
+    assert play.finish is None
+    wait(play, 0.5)
+    text = "stopped; the disk is too slow for the checkpoint of the last steps"
+    assert play.finish == Finish("stopped", text)
+    assert play.do(Saved(0)) == []
+
+
+def test_whoever_waits_for_a_slow_disk_is_told_once() -> None:
+    play = Play(batch_size=1, steps=1)
+    play.joins(A)
+    play.answers(A)
+    wait(play, 20.0)
+    told = [note.text for note in play.notes if note.kind == "checkpoint_waited_for"]
+    assert told == ["the disk is slow: waiting for the last checkpoint; Ctrl-C ends this"]
+    assert play.finish is None
+    play.do(StopRequested())
+    wait(play, 1.0)
+    assert play.finish is None
+    play.do(Saved(1))
+    assert play.finish == Finish("done", "all 1 steps are done")
+
+
 def test_a_checkpoint_that_fails_stops_nothing_and_at_the_end_is_an_error() -> None:
     play = Play(batch_size=1, checkpoint_every=1)
     play.joins(A)
