@@ -1,13 +1,7 @@
-"""The coordinator's socket: who is connected, what they say, and the limits they are held to.
-
-Longer than 300 lines because one socket has one owner.
-"""
+"""The coordinator's socket: who is connected, what they say, and the limits they are held to."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import socket
 import time
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -17,29 +11,20 @@ import zmq
 
 from coordinator.core.inputs import Disconnected, Input, Misbehaved, Peer, Received
 from coordinator.net.allocator import few_arenas, give_back
+from coordinator.net.bound_socket import BoundSocket
 from coordinator.net.connections import Connections
 from coordinator.net.door import Door
-from coordinator.net.ipc_socket import IpcClaim
+from coordinator.net.ignored_peers import IgnoredPeers
 from coordinator.net.limits import connection_limit
 from coordinator.net.outgoing import Outgoing
 from microgpt.protocol import messages
 from microgpt.protocol.monitor import news_of
 from microgpt.support import tcp
-from microgpt.support.cli import UserError
 
 BURST = 1000  # messages taken in before the clock is looked at again
 NEWS_BURST = 1000  # connections opened or closed, likewise
 LINGER_SECONDS = 0.5  # for the last words to workers
 MESSAGE_OVERHEAD = 1 << 20  # bytes that a message may have beyond the gradient in it
-#: Seconds of silence, seconds between probes and how many before a connection counts as broken.
-KEEPALIVE = {
-    zmq.TCP_KEEPALIVE: 1,
-    zmq.TCP_KEEPALIVE_IDLE: 5,
-    zmq.TCP_KEEPALIVE_INTVL: 5,
-    zmq.TCP_KEEPALIVE_CNT: 3,
-    zmq.TCP_MAXRT: 20_000,  # milliseconds for what has been sent to be confirmed
-}
-MAX_QUEUED = 64  # messages to one peer, where the system does not count what arrives
 MEMBERS_LOOK_SECONDS = 0.05  # from one look at all connections to the next
 LOOK_SECONDS = (
     0.005  # the same while a stranger is connected: a message without an end wakes nobody
@@ -47,46 +32,20 @@ LOOK_SECONDS = (
 SOON_SECONDS = 0.003  # while one brings more than it has said
 LOOK_SHARE = 4  # times as long as a look takes there is none
 FLOOD_SECONDS = 0.1  # without a moment of quiet: then others have to wait at the door
-IGNORED_SECONDS = 5.0  # for the last words of who is gone to have come
 TRIM_SECONDS = 1.0  # at least, from giving memory back to doing so again
 
 
 class Transport:
     """The ROUTER socket that workers connect to, and the news of their connections.
 
-    ``timeout``: seconds of silence after which a connection is dropped. ``curve``: the folder of
-    keys, None for no encryption. Raises UserError if ``bind`` is no address or in use, or if a key
-    cannot be used.
+    ``curve``: the folder of keys, None for no encryption. Raises UserError if ``bind`` is no
+    address or in use, or if a key cannot be used.
     """
 
-    def __init__(
-        self, bind: str, max_message_bytes: int, timeout: float, curve: Path | None = None
-    ) -> None:
+    def __init__(self, bind: str, max_message_bytes: int, curve: Path | None = None) -> None:
         few_arenas()  # before libzmq starts its thread
-        self._context = zmq.Context()
-        tcp.unguessable_start()
-        self._router = self._context.socket(zmq.ROUTER)
-        self._guard = None
-        if curve is not None:
-            from coordinator.net.curve import Guard
-
-            self._guard = Guard(self._context, curve)
-            self._guard.protect(self._router)
-        # Never RCVHWM with strangers, and never heartbeats with ROUTER_HANDOVER: libzmq ends the
-        # process where a connection breaks that it has stopped reading from, if there is another
-        # sign of life to send. Without handover, what comes under a name in use is kept for ever.
-        self._router.setsockopt(zmq.RCVHWM, 0)
-        self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self._router.setsockopt(zmq.LINGER, 0)
-        self._router.setsockopt(zmq.SNDHWM, MAX_QUEUED)
-        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # sending to nobody is an error
-        self._router.setsockopt(zmq.MAXMSGSIZE, max_message_bytes)
-        for option, value in KEEPALIVE.items():  # the system's own signs of life
-            self._router.setsockopt(option, value)
-        # A failed handshake ends in "disconnected" as well, and only that names the descriptor.
-        self._monitor = self._router.get_monitor_socket(
-            zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_LISTENING
-        )
+        self._socket = BoundSocket(bind, max_message_bytes, curve)
+        self._router, self.endpoint = self._socket.router, self._socket.endpoint
         encrypted = curve is not None
         self._max_connections = connection_limit()
         self._connections = Connections(max_message_bytes, encrypted=encrypted)
@@ -96,33 +55,13 @@ class Transport:
         self._look_at = self._trim_at = 0.0
         self._flooded = False  # since memory was given back
         self._found: deque[Input] = deque()  # by a look, and not told yet
-        #: Peers whose last words are not wanted any more: cut off, or gone, and since when.
-        self._ignored: dict[Peer, float] = {}
-        self._claim = IpcClaim(bind)
-        try:
-            self._claim.take()
-            self._router.bind(bind)
-            self._claim.bound()
-        except (zmq.ZMQError, OSError) as error:
-            self._close_sockets(linger=0)
-            taken = error.errno == errno.EADDRINUSE
-            reason = "is in use already" if taken else f"fails: {error.strerror}"
-            raise UserError(f"--bind {bind} {reason}; choose another address") from error
-        self.endpoint = self._router.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        self._ignored = IgnoredPeers()
         self.bytes_sent = 0
         self.bytes_received = 0
-        # Another thread or a signal wakes the poll by a byte on this pair.
-        self._waker, self._woken = socket.socketpair()
-        self._waker.setblocking(False)
-        self._woken.setblocking(False)
-        self._poller = zmq.Poller()
-        for source in (self._router, self._monitor, self._woken):
-            self._poller.register(source, zmq.POLLIN)
 
     def wake(self) -> None:
         """Let ``wait`` return now. May be called from any thread."""
-        with contextlib.suppress(OSError):  # closed, or so many bytes wait that one more is nothing
-            self._waker.send(b"x")
+        self._socket.wake()
 
     def wait(self, seconds: float) -> None:
         """Until something can be read, ``wake`` is called or the time is up."""
@@ -131,11 +70,7 @@ class Transport:
             self._look_around()
             left = 0.0 if self._found else until - time.monotonic()
             step = max(0.0, min(left, self._look_at - time.monotonic()))
-            ready = dict(self._poller.poll(int(step * 1000 + 0.5)))
-            if self._woken.fileno() in ready:
-                with contextlib.suppress(BlockingIOError):
-                    self._woken.recv(4096)
-            if ready or left <= step:
+            if self._socket.poll(step) or left <= step:
                 return
 
     def receive(self) -> Iterator[Input]:
@@ -161,19 +96,15 @@ class Transport:
         while self._found:
             yield self._found.popleft()
         for peer in gone:
-            self._ignore(peer)
+            self._ignored.add(peer)
             yield Disconnected(peer)
-
-    def _ignore(self, peer: Peer) -> None:
-        self._ignored.pop(peer, None)
-        self._ignored[peer] = time.monotonic()
 
     def _is_ignored(self, peer: Peer, frames: list[zmq.Frame]) -> bool:
         """Whether these are last words. Those that come over a new connection are its first."""
         if peer not in self._ignored:
             return False
         if self._connections.welcomes(source(frames[-1]), peer):
-            del self._ignored[peer]
+            self._ignored.remove(peer)
             return False
         return True
 
@@ -202,7 +133,8 @@ class Transport:
         if began - self._quiet > FLOOD_SECONDS:
             self._flooded = True
             self._door.shut()
-            self._forget(began)
+            self._connections.pass_time(began)  # a flood may last: there is no quiet moment
+            self._ignored.pass_time(began)
         self._door.tend(full=full)
         self._flooded = self._flooded or bool(cut)
         if self._flooded and began > self._trim_at:
@@ -216,22 +148,13 @@ class Transport:
             pause = LOOK_SECONDS
         self._look_at = now + max(pause, LOOK_SHARE * (now - began))
 
-    def _forget(self, now: float) -> None:
-        """A flood may last: what a quiet moment would let us forget goes by time."""
-        self._connections.pass_time(now)
-        while self._ignored:
-            peer = next(iter(self._ignored))
-            if now - self._ignored[peer] < IGNORED_SECONDS:
-                break
-            del self._ignored[peer]
-
     def _read_news(self) -> dict[Peer, None]:
         """Enter opened and closed connections; gives the peers that are gone."""
         gone: dict[Peer, None] = {}
         for _ in range(NEWS_BURST):
-            if not self._monitor.poll(0):
+            if not self._socket.monitor.poll(0):
                 break
-            event, descriptor = news_of(self._monitor.recv_multipart())
+            event, descriptor = news_of(self._socket.monitor.recv_multipart())
             if event == zmq.EVENT_ACCEPTED:
                 self._accepted(descriptor)
             elif event == zmq.EVENT_LISTENING:
@@ -274,7 +197,7 @@ class Transport:
         connection = self._connections.open[descriptor]
         tcp.abort(descriptor, connection.address)
         if connection.peer is not None and descriptor not in self._connections.superseded:
-            self._ignore(connection.peer)
+            self._ignored.add(connection.peer)
         connection.cut = True
 
     def _events(
@@ -290,7 +213,7 @@ class Transport:
                 self._abort(before)
                 yield Disconnected(peer)
             if peer not in self._connections.by_peer:  # it has gone before we heard anything
-                self._ignore(peer)
+                self._ignored.add(peer)
                 return
             if reason:
                 yield self._cut(descriptor, reason)
@@ -348,7 +271,7 @@ class Transport:
         """Send what is queued, for a moment, and close.
 
         All is sent before the socket is closed: one that is being closed takes nothing in, and
-        must not be so while anybody is connected (see RCVHWM above).
+        must not be so while anybody is connected (see ``BoundSocket``).
         """
         self._door.shut(for_good=True)
         until = time.monotonic() + LINGER_SECONDS
@@ -357,22 +280,13 @@ class Transport:
             for _ in self.receive():
                 pass
         local = not self.endpoint.startswith("tcp://")  # nobody counts there, or could attack
-        self._router.disable_monitor()
-        self._close_sockets(linger=int(LINGER_SECONDS * 1000) if local else 0)
-        self._waker.close()
-        self._woken.close()
+        self._socket.close(LINGER_SECONDS if local else 0.0)
 
     def _unsent(self) -> bool:
         return any(
             connection.queued and self._outgoing.waiting(descriptor, connection)
             for descriptor, connection in self._connections.open.items()
         )
-
-    def _close_sockets(self, linger: int) -> None:
-        if self._guard is not None:
-            self._guard.close()
-        self._context.destroy(linger=linger)
-        self._claim.release()
 
 
 def source(frame: zmq.Frame) -> int:

@@ -40,7 +40,7 @@ CLOSE_SECONDS = 0.2  # for a disk that is not waited for any more
 def open_transport(run: Run, settings: Settings) -> Transport:
     """The socket, before anything of the run is written. Raises UserError."""
     largest = 8 * num_params(parameter_shapes(run.config.model)) + MESSAGE_OVERHEAD
-    return Transport(settings.bind, largest, settings.worker_timeout, settings.curve)
+    return Transport(settings.bind, largest, settings.curve)
 
 
 def conduct(

@@ -260,7 +260,7 @@ def send_forever(peer: socket.socket) -> None:
 
 @pytest.fixture
 def transport() -> Iterator[Transport]:
-    transport = Transport("tcp://127.0.0.1:*", 1 << 20, 1.5)
+    transport = Transport("tcp://127.0.0.1:*", 1 << 20)
     try:
         yield transport
     finally:

@@ -56,7 +56,7 @@ class Desk:
     def __init__(self, place: Path) -> None:
         (place / "checkpoints").mkdir()
         step_path(place, 1).write_bytes(FILE)
-        self.transport = Transport("tcp://127.0.0.1:*", 1 << 24, 60.0)
+        self.transport = Transport("tcp://127.0.0.1:*", 1 << 24)
         self.checkpoint_index = SlowShelf(place)
         self.checkpoint_server = CheckpointServer(self.checkpoint_index, self.transport)
         self.others: list[Input] = []

@@ -34,7 +34,7 @@ RECEIVER = """
 import sys, time
 from coordinator.net.limits import connection_limit
 from coordinator.net.router import Transport
-transport = Transport("tcp://127.0.0.1:*", 1 << 20, 1.5)
+transport = Transport("tcp://127.0.0.1:*", 1 << 20)
 print(transport.endpoint, flush=True)
 sys.stdin.close()
 until = time.monotonic() + float(sys.argv[1])
@@ -88,7 +88,7 @@ def test_no_flood_that_breaks_off_ends_the_process(lab: Lab, same: bool) -> None
 
 @pytest.fixture
 def transport() -> Iterator[Transport]:
-    transport = Transport("tcp://127.0.0.1:*", 1 << 20, 1.5)
+    transport = Transport("tcp://127.0.0.1:*", 1 << 20)
     try:
         yield transport
     finally:

@@ -1,0 +1,105 @@
+"""Opening the coordinator's ROUTER socket: its options, its address, and what wakes who waits."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from pathlib import Path
+
+import zmq
+
+from coordinator.net.ipc_socket import IpcClaim
+from microgpt.support import tcp
+from microgpt.support.cli import UserError
+
+#: Seconds of silence, seconds between probes and how many before a connection counts as broken.
+KEEPALIVE = {
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 5,
+    zmq.TCP_KEEPALIVE_INTVL: 5,
+    zmq.TCP_KEEPALIVE_CNT: 3,
+    zmq.TCP_MAXRT: 20_000,  # milliseconds for what has been sent to be confirmed
+}
+MAX_QUEUED = 64  # messages to one peer, where the system does not count what arrives
+
+
+class BoundSocket:
+    """``router`` listens at ``endpoint``; ``monitor`` tells of its connections.
+
+    ``curve``: the folder of keys, None for no encryption. Raises UserError if ``bind`` is no
+    address or in use, or if a key cannot be used.
+    """
+
+    def __init__(self, bind: str, max_message_bytes: int, curve: Path | None) -> None:
+        self._context = zmq.Context()
+        tcp.unguessable_start()
+        self.router = self._context.socket(zmq.ROUTER)
+        self._guard = None
+        if curve is not None:
+            from coordinator.net.curve import Guard
+
+            self._guard = Guard(self._context, curve)
+            self._guard.protect(self.router)
+        # Never RCVHWM with strangers, and never heartbeats with ROUTER_HANDOVER: libzmq ends the
+        # process where a connection breaks that it has stopped reading from, if there is another
+        # sign of life to send. Without handover, what comes under a name in use is kept for ever.
+        self.router.setsockopt(zmq.RCVHWM, 0)
+        self.router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self.router.setsockopt(zmq.LINGER, 0)
+        self.router.setsockopt(zmq.SNDHWM, MAX_QUEUED)
+        self.router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # sending to nobody is an error
+        self.router.setsockopt(zmq.MAXMSGSIZE, max_message_bytes)
+        for option, value in KEEPALIVE.items():  # the system's own signs of life
+            self.router.setsockopt(option, value)
+        # A failed handshake ends in "disconnected" as well, and only that names the descriptor.
+        self.monitor = self.router.get_monitor_socket(
+            zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_LISTENING
+        )
+        self._claim = IpcClaim(bind)
+        self._bind(bind)
+        self.endpoint = self.router.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        # Another thread or a signal wakes the poll by a byte on this pair.
+        self._waker, self._woken = socket.socketpair()
+        self._waker.setblocking(False)
+        self._woken.setblocking(False)
+        self._poller = zmq.Poller()
+        for source in (self.router, self.monitor, self._woken):
+            self._poller.register(source, zmq.POLLIN)
+
+    def _bind(self, bind: str) -> None:
+        try:
+            self._claim.take()
+            self.router.bind(bind)
+            self._claim.bound()
+        except (zmq.ZMQError, OSError) as error:
+            self._destroy(linger=0)
+            taken = error.errno == errno.EADDRINUSE
+            reason = "is in use already" if taken else f"fails: {error.strerror}"
+            raise UserError(f"--bind {bind} {reason}; choose another address") from error
+
+    def wake(self) -> None:
+        """Let ``poll`` return now. May be called from any thread."""
+        with contextlib.suppress(OSError):  # closed, or so many bytes wait that one more is nothing
+            self._waker.send(b"x")
+
+    def poll(self, seconds: float) -> bool:
+        """Wait until something can be read or ``wake`` is called; whether that came in time."""
+        ready = dict(self._poller.poll(int(seconds * 1000 + 0.5)))
+        if self._woken.fileno() in ready:
+            with contextlib.suppress(BlockingIOError):
+                self._woken.recv(4096)
+        return bool(ready)
+
+    def close(self, linger: float) -> None:
+        """Close, after so many seconds at most for what is queued."""
+        self.router.disable_monitor()
+        self._destroy(int(linger * 1000))
+        self._waker.close()
+        self._woken.close()
+
+    def _destroy(self, linger: int) -> None:
+        if self._guard is not None:
+            self._guard.close()
+        self._context.destroy(linger=linger)
+        self._claim.release()
