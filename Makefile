@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 # "auto": two processes for each processor (tests/conftest.py).
 PARALLEL := -n auto
+MAKEFLAGS += --jobs=2 --output-sync=target
 
-.PHONY: help setup train test test-all lint chaos lock clean
+.PHONY: help setup train test test-all lint kernels chaos lock clean
 
 help:
 	@echo "make train [ARGS=\"--workers 4\"]  train on this machine"
@@ -35,14 +36,19 @@ $(STAMP): requirements.lock
 train: setup
 	@$(BIN)/python scripts/train.py $(ARGS)
 
-test: lint
+test: lint kernels
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not soak" $(ARGS)
 
-test-all: lint
+test-all: lint kernels
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/mypy
+
+# Beside lint, on another processor: nearly every test process would wait for it.
+kernels: setup
+	@NUMBA_CACHE_DIR=$(CURDIR)/.compiled $(BIN)/python -c \
+		"import microgpt; microgpt.train('embedded', steps=100)" > /dev/null
 
 chaos: setup
 	@$(BIN)/python scripts/chaos.py $(ARGS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import re
@@ -34,6 +36,8 @@ BUILT = (
     "Dockerfile", ".dockerignore", "pyproject.toml", "requirements.lock", "LICENSE",
     "scripts", "coordinator", "worker", "lab", "microgpt",
 )  # fmt: skip
+BUILDS = "microgpt-test-image"
+KEPT_IMAGES = 4
 PATIENCE = 120.0  # seconds, of a busy machine
 
 
@@ -62,14 +66,14 @@ def _answers(command: tuple[str, ...]) -> bool:
 
 
 class Image:
-    """The project's image, built for one test run from the working tree.
+    """The project's image, built from the working tree unless that was done before.
 
     ``MICROGPT_TEST_BASE_IMAGE`` names a base to build on, such as python:3.12-slim; without it, and
-    if that is not here, a stand-in is made. What pip has installed is kept for the next time.
+    if that is not here, a stand-in is made. The image, and what pip has installed, are kept for the
+    next time; of earlier ones the last few, as another test run may be at work with one.
     """
 
     def __init__(self, directory: Path) -> None:
-        self.name = f"microgpt-test:{uuid.uuid4().hex[:12]}"
         real = os.environ.get("MICROGPT_TEST_BASE_IMAGE", "python:3.12-slim")
         here = run("docker", "image", "ls", "--quiet", real).strip()
         base, build = (real, real) if here else images()
@@ -77,19 +81,36 @@ class Image:
             _copy(ROOT / name, directory / name)
         self.arguments = {"BASE_IMAGE": base, "BUILD_IMAGE": build, "PIP_INDEX_URL": ""}
         arguments = [f"--build-arg={name}={value}" for name, value in self.arguments.items()]
+        self.name = f"{BUILDS}:{digest(directory, *arguments)}"
         kept = f"microgpt-test-packages:{build.rpartition(':')[2]}"
         with taking_turns():  # else two test runs would install, and name, the same at once
-            packages = ("--target", "packages", "-t", kept, str(directory))
-            run("docker", "build", "--force-rm", *arguments, *packages)
             began = time.monotonic()
-            run("docker", "build", "--force-rm", *arguments, "-t", self.name, str(directory))
+            if not exists(self.name):
+                packages = ("--target", "packages", "-t", kept, str(directory))
+                run("docker", "build", "--force-rm", *arguments, *packages)
+                began = time.monotonic()
+                run("docker", "build", "--force-rm", *arguments, "-t", self.name, str(directory))
             self.seconds = time.monotonic() - began
+            remove_old()
         self.size = int(run("docker", "image", "inspect", "-f", "{{.Size}}", self.name))
         self.base_size = int(run("docker", "image", "inspect", "-f", "{{.Size}}", base))
 
-    def remove(self) -> None:
-        """Leave no image of this test run."""
-        run("docker", "image", "rm", "--force", self.name)
+
+def digest(directory: Path, *more: str) -> str:
+    """Of all files in a directory, their names, permissions to execute, and some more words."""
+    found = hashlib.sha256(repr(more).encode())
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        about = (str(path.relative_to(directory)), os.access(path, os.X_OK))
+        found.update(repr((about, hashlib.sha256(path.read_bytes()).digest())).encode())
+    return found.hexdigest()[:12]
+
+
+def remove_old() -> None:
+    """Remove images that earlier versions of the sources were built into, but the last few."""
+    names = run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", BUILDS).split()
+    for name in names[KEPT_IMAGES:]:  # the newest come first
+        with contextlib.suppress(RuntimeError):  # it is in use
+            run("docker", "image", "rm", name)
 
 
 class Project:

@@ -29,17 +29,14 @@ NewProject = Callable[..., Project]
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     """The project's image. Skips where there is no Docker."""
     if reason := docker.missing():
         pytest.skip(f"Docker is not tested here: {reason}")
     built = Image(tmp_path_factory.mktemp("image"))
     sizes = f"{built.size / 1e6:.0f} MB, {built.base_size / 1e6:.0f} MB of them the base's"
     print(f"image: {sizes}; built in {built.seconds:.0f} s after the packages")
-    try:
-        yield built
-    finally:
-        built.remove()
+    return built
 
 
 @pytest.fixture

@@ -291,7 +291,7 @@ def test_coordinator_of_a_complete_run_sends_workers_home(lab: Lab) -> None:
     lab.worker(lab.run_dir().endpoint())
     assert first.wait() == 0
     (lab.run_dir().path / "endpoint").unlink()
-    again = lab.coordinator(*run, "--resume", "auto", "--linger", "20")
+    again = lab.coordinator(*run, "--resume", "auto", "--linger", "60")
     worker = lab.worker(lab.run_dir().endpoint())
     assert worker.wait() == 0
     assert "the run was complete already" in worker.out
