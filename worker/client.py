@@ -15,6 +15,7 @@ import zmq
 
 from microgpt.protocol import messages
 from microgpt.protocol.addresses import FORMS, check_address
+from microgpt.protocol.greeting import differs
 from microgpt.protocol.monitor import news_of
 from microgpt.protocol.receive_limit import ReceiveLimit, TooMuchError
 from microgpt.support import signals
@@ -44,6 +45,7 @@ NEWS = (
     | zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
 CONNECTION_TIMEOUT_MS = 2000  # a connection without a sign of life is made anew
 MAX_UNREAD = messages.MAX_MESSAGE_BYTES + (1 << 20)  # bytes
@@ -74,7 +76,7 @@ class Client:
             check_address(connect)
         except ValueError as error:
             raise UserError(f"--connect {error}") from error
-        self._ready = ready
+        self._ready, self._address = ready, connect
         self._state, self._quiet, self._parent = state, quiet, parent
         self._patience = patience
         self._alone_since: float | None = None
@@ -191,7 +193,10 @@ class Client:
                     "the coordinator does not know this worker: "
                     f"copy {self._keys.public_file} into the folder workers/ of its keys"
                 )
-            if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+            if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH or (
+                event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+                and differs(self._address, encrypted=self._keys is not None)
+            ):
                 wants = "wants keys: give" if self._keys is None else "has no keys: leave out"
                 raise UserError(f"the coordinator {wants} --curve DIR")
 

@@ -15,6 +15,7 @@ import zmq
 from lab.terminal import UserError, visible
 from microgpt.protocol import messages
 from microgpt.protocol.addresses import check_address
+from microgpt.protocol.greeting import differs
 from microgpt.protocol.keys import COORDINATOR, PUBLIC, has_coordinator
 from microgpt.protocol.messages import MAX_LISTED, MAX_PART, Message, Question, Reply
 from microgpt.protocol.monitor import news_of
@@ -33,6 +34,7 @@ NEWS = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_CONNECTED
 )
@@ -178,7 +180,10 @@ class CheckpointClient:
                     "the coordinator does not know this key: "
                     f"copy {self._keys.public_file} into the folder workers/ of its keys"
                 )
-            if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+            if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH or (
+                event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+                and differs(self.address, encrypted=self._keys is not None)
+            ):
                 wants = "wants keys: give" if self._keys is None else "has no keys: leave out"
                 raise UserError(f"the coordinator {wants} --curve DIR")
         return lasted
