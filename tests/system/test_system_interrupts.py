@@ -48,8 +48,18 @@ def leaves(process: Process, since: float, code: int) -> None:
     assert "Exception" not in shown, shown
 
 
-@pytest.mark.parametrize("number", CODES)
-@pytest.mark.parametrize("to", ["all", "train", "coordinator"])
+@pytest.mark.parametrize(
+    ("number", "to"),
+    [
+        *((number, "all") for number in CODES),
+        *((signal.SIGTERM, to) for to in ("train", "coordinator")),
+        *(
+            pytest.param(number, to, marks=pytest.mark.soak)
+            for number in (signal.SIGINT, signal.SIGHUP)
+            for to in ("train", "coordinator")
+        ),
+    ],
+)
 def test_a_training_stops_and_saves(lab: Lab, number: signal.Signals, to: str) -> None:
     train = lab.train(*endless(lab, "--workers", "2"))
     run = lab.run_dir()
@@ -71,9 +81,9 @@ def test_a_training_stops_and_saves(lab: Lab, number: signal.Signals, to: str) -
 
 def test_many_workers_cost_no_steps(lab: Lab) -> None:
     """However busy the machine is with them, the coordinator is waited for."""
-    train = lab.train(*endless(lab, "--workers", "16", "--checkpoint-every", "1000000"))
+    train = lab.train(*endless(lab, "--workers", "10", "--checkpoint-every", "1000000"))
     run = lab.run_dir()
-    run.happens("joined", 16)
+    run.happens("joined", 10)
     run.reaches(len(run.metrics) + 5)
     train.send_group(signal.SIGINT)
     train.send_group(signal.SIGINT)
@@ -113,7 +123,9 @@ def test_nohup_outlives_the_terminal(lab: Lab) -> None:
     leaves(train, since, 143)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    "seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(3, 8))]
+)
 def test_ctrl_c_at_a_random_moment(lab: Lab, seed: int) -> None:
     moment = random.Random(seed)
     train = lab.train(*endless(lab, "--workers", "2"))

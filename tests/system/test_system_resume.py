@@ -88,7 +88,14 @@ def go_on(lab: Lab, run: RunDir, *resume: str) -> str:
     return coordinator.out
 
 
-@pytest.mark.parametrize("where", ["", "checkpoint.msgpack", "checkpoints/step-00000005.msgpack"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "",
+        "checkpoints/step-00000005.msgpack",
+        pytest.param("checkpoint.msgpack", marks=pytest.mark.soak),
+    ],
+)
 def test_resumed_by_hand(lab: Lab, cut_off: RunDir, reference: Reference, where: str) -> None:
     # Also a half line, as a killed process may leave one.
     with open(cut_off.path / "metrics.jsonl", "a") as file:

@@ -190,7 +190,12 @@ def spoiled(fields: dict[str, Any], weights: dict[str, bytes], how: str) -> mess
 
 
 @pytest.mark.parametrize(
-    "how", ["nan", "infinite loss", "short", "unknown name", "missing name", "losses"]
+    "how",
+    ["nan", "short", "unknown name"]
+    + [
+        pytest.param(how, marks=pytest.mark.soak)
+        for how in ("infinite loss", "missing name", "losses")
+    ],
 )
 def test_a_worker_whose_answers_are_spoiled_is_cut_off(
     target: Target, reference: Reference, how: str
@@ -211,7 +216,11 @@ def test_a_worker_whose_answers_are_spoiled_is_cut_off(
 
 @pytest.mark.parametrize(
     "change",
-    [{"step": 0}, {"step": 1 << 40}, {"start": 1}, {"run": "other"}, {"epoch": "other"}],
+    [{"step": 0}, {"start": 1}, {"epoch": "other"}]
+    + [
+        pytest.param(other, marks=pytest.mark.soak)
+        for other in ({"step": 1 << 40}, {"run": "other"})
+    ],
     ids=str,
 )
 def test_answers_to_what_was_not_asked_are_dropped(

@@ -179,7 +179,7 @@ def test_each_evaluation_may_make_a_checkpoint(save_evaluated: bool, saves: list
 
 # With real processes
 
-VALIDATED = (*TINY, "--batch-size", "8", "--validation-fraction", "0.25", "--eval-every", "4")
+VALIDATED = (*TINY, "--batch-size", "4", "--validation-fraction", "0.25", "--eval-every", "4")
 
 
 def test_workers_of_any_number_and_engine_find_the_same_loss(
@@ -191,7 +191,7 @@ def test_workers_of_any_number_and_engine_find_the_same_loss(
         train = lab.train(*flags, run=f"runs/{name}")
         assert train.wait() == 0, train.err
         run = lab.run_dir(f"runs/{name}")
-        expected = reference(10, 8, NAMES, 0.25)
+        expected = reference(10, 4, NAMES, 0.25)
         ends_alike(run, expected)
         assert checkpoint_format.load(run.newest).validation == expected.validation
         found.append(
@@ -217,7 +217,7 @@ def test_a_run_that_is_resumed_goes_on_with_the_same_documents(
     assert "--validation-fraction 0.5 contradicts the checkpoint" in train.err
     train = lab.train(*resumed, "--eval-every", "4", run="")
     assert train.wait() == 0, train.err
-    expected = reference(40, 8, NAMES, 0.25)
+    expected = reference(40, 4, NAMES, 0.25)
     ends_alike(run, expected)
     assert checkpoint_format.load(run.newest).validation == expected.validation
     evaluated = [record["step"] for record in run.metrics if "validation_loss" in record]

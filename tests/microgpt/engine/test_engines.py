@@ -60,17 +60,22 @@ def test_engines_are_made_by_name() -> None:
         make_engine("abacus", SHAPE)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    configurations(),
-    st.sampled_from(sorted(VARIANTS)),
-    st.integers(1, 19),
-    st.integers(0, 2**32),
-    st.sampled_from([0.0, 0.1, 1.0, 8.0]),
-)
-def test_same_bits_for_any_model_and_documents(
-    config: GPTConfig, name: str, count: int, seed: int, scale: float
-) -> None:
+@pytest.mark.parametrize("examples", [15, pytest.param(100, marks=pytest.mark.soak)])
+def test_same_bits_for_any_model_and_documents(examples: int) -> None:
+    tried = settings(
+        max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    given_any = given(
+        configurations(),
+        st.sampled_from(sorted(VARIANTS)),
+        st.integers(1, 19),
+        st.integers(0, 2**32),
+        st.sampled_from([0.0, 0.1, 1.0, 8.0]),
+    )
+    tried(given_any(same_bits))()
+
+
+def same_bits(config: GPTConfig, name: str, count: int, seed: int, scale: float) -> None:
     variant = VARIANTS[name]
     shapes = variant.shapes(config)
     documents = random_documents(config, count, seed)
