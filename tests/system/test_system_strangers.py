@@ -252,9 +252,10 @@ def test_somebody_who_takes_work_and_never_answers(lab: Lab, reference: Referenc
 
 def test_crowds_that_join_and_leave(target: Target, reference: Reference) -> None:
     for _ in range(3):
-        target.pace()
-        crowd = [target.dealer() for _ in range(100)]
-        for number, dealer in enumerate(crowd):
+        crowd = []
+        for number in range(100):
+            target.pace()
+            crowd.append(dealer := target.dealer())
             dealer.send(messages.encode(messages.Hello("", "", f"crowd {number}", "scalar", "")))
         target.receive(crowd[-1], messages.Welcome)
         for dealer in crowd:
