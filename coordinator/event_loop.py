@@ -11,15 +11,21 @@ import queue
 import signal
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from coordinator.checkpointing.checkpoint_log import CheckpointLog, Complaints
 from coordinator.checkpointing.server import CheckpointServer
 from coordinator.checkpointing.writer import CheckpointWriter
-from coordinator.core.actions import Action, Finish, Judge, Note, Save, Send, StepDone
+from coordinator.core.actions import Action, Finish, Judge, RecordStep, Save, Send
+from coordinator.core.events import (
+    Event,
+    EventBase,
+    Fault,
+    Finished,
+    Outcome,
+)
 from coordinator.core.inputs import (
     Broken,
     Input,
@@ -36,6 +42,7 @@ from coordinator.judge import JudgeProcess
 from coordinator.net.encoder import Encoder
 from coordinator.net.router import Transport
 from coordinator.run.console import Console
+from coordinator.run.reporter import Reporter
 from coordinator.run.run_directory import RunDirectory
 from microgpt.protocol import messages
 from microgpt.support import signals
@@ -65,7 +72,7 @@ class EventLoop:
         transport.let_in(state.workers)
         self._state, self._transport = state, transport
         self._record, self._console, self._checkpoint_server = record, console, checkpoint_server
-        self._reported: queue.SimpleQueue[Saved | Note | Judged] = queue.SimpleQueue()
+        self._reported: queue.SimpleQueue[Saved | Event | Judged] = queue.SimpleQueue()
         self._judge = JudgeProcess(state.config.model.to_dict(), self._judged)
         self._reports = CheckpointLog()
         self._unsaved: Save | None = None
@@ -74,15 +81,15 @@ class EventLoop:
         self._finish: Finish | None = None
         self._broken = False  # whether something has gone wrong in here already
         self._encoder = Encoder()
-        self._counted = (0, 0)
         self._stop_requested = False
         self._complaints = Complaints()
+        self._reporter = Reporter(state, console, record)
 
-    def report(self, event: Saved | Note) -> None:
+    def report(self, report: Saved | Event) -> None:
         """The checkpoint writer's report. May be called from any thread."""
-        if isinstance(event, Saved) and not event.error:
-            self._checkpoint_server.saved(event.step)
-        self._reported.put(event)
+        if isinstance(report, Saved) and not report.error:
+            self._checkpoint_server.saved(report.step)
+        self._reported.put(report)
         if self._state.closing is not None:  # else it has time until something else wakes us
             self._transport.wake()
 
@@ -96,7 +103,8 @@ class EventLoop:
             signal.signal(number, self._on_signal)
         self._writer = writer
         self._ticked = time.monotonic()
-        self._do(lambda: self._perform(self._state.start(self._ticked)))
+        self._reporter.begin(self._ticked)
+        self._do(lambda: self._perform(self._state.start(self._ticked), self._ticked))
         while self._finish is None:
             self._do(self._turn)
         finish = self._finish
@@ -115,6 +123,7 @@ class EventLoop:
         """Take in what has happened since the last time, or wait a moment for it."""
         self._console.refresh(self._state.workers.values(), self._state.missed)
         self._hand_over()
+        self._record.settle()
         self._transport.wait(TICK_SECONDS)
         for event in self._transport.receive():
             self._handle(event)
@@ -137,8 +146,8 @@ class EventLoop:
         reason = f"a fault of this program ({where}): {type(error).__name__}: {error}"
         if not self._broken:
             self._broken = True
-            details = {"traceback": "".join(traceback.format_exception(error))}
-            self._do(lambda: self._event({"kind": "fault", "text": reason, **details}))
+            fault = Fault(reason, "".join(traceback.format_exception(error)))
+            self._do(lambda: self._reporter.record(fault, time.monotonic()))
             self._do(lambda: self._handle(Broken(reason)))
             return
         self._finish = Finish("failed", reason)
@@ -188,7 +197,8 @@ class EventLoop:
         elif isinstance(event, Misbehaved) and event.peer not in self._state.workers:
             self._complain(event)
         else:
-            self._perform(self._state.handle(event, time.monotonic()))
+            now = time.monotonic()
+            self._perform(self._state.handle(event, now), now)
         if isinstance(event, Misbehaved):
             self._to_cut_off.add(event.peer)
 
@@ -205,21 +215,22 @@ class EventLoop:
         self._reported.put(event)
         self._transport.wake()
 
-    def _hear(self, report: Saved | Note | Judged) -> None:
+    def _hear(self, report: Saved | Event | Judged) -> None:
         """Something of the checkpoint writer or the judge."""
-        if isinstance(report, Note):
-            self._tell(report)
+        if isinstance(report, EventBase):
+            self._reporter.tell(report, time.monotonic())
             return
         if isinstance(report, Saved):
-            for note in self._reports.saved(report):
-                self._tell(note)
+            for event in self._reports.saved(report):
+                self._reporter.tell(event, time.monotonic())
             if self._state.closing is not None:
                 self._tell_of_checkpoints(last=True)
         self._handle(report)
 
     def _tell_of_checkpoints(self, last: bool = False) -> None:
-        for note in self._reports.lines(time.monotonic(), last=last):
-            self._tell(note)
+        now = time.monotonic()
+        for event in self._reports.due(now, last=last):
+            self._reporter.tell(event, now)
 
     def _cut_off(self) -> None:
         """Close on those who broke the protocol up to a tick ago: they have heard why by now.
@@ -234,39 +245,27 @@ class EventLoop:
         """Refuse a stranger who does not speak the protocol, and say so now and then."""
         refusal = messages.Refuse(self._state.run, self._state.epoch, event.reason[:500])
         self._transport.send(event.peer, messages.encode(refusal))
-        if note := self._complaints.note(event.reason, time.monotonic()):
-            self._perform([note])
+        now = time.monotonic()
+        if told := self._complaints.tell(event.reason, now):
+            self._reporter.tell(told, now)
 
-    def _perform(self, actions: list[Action]) -> None:
+    def _perform(self, actions: list[Action], now: float) -> None:
+        """Carry out what was decided at ``now``, seconds of the steady clock."""
         for action in actions:
             if isinstance(action, Send):
                 self._transport.send(action.peer, self._encoder.encode(action.message))
-            elif isinstance(action, StepDone):
-                self._step_done(action.record)
-            elif isinstance(action, Note):
-                self._tell(action)
+            elif isinstance(action, EventBase):
+                self._reporter.tell(action, now)
+            elif isinstance(action, RecordStep):
+                sent, received = self._transport.bytes_sent, self._transport.bytes_received
+                self._reporter.step(action.record, sent, received)
             elif isinstance(action, Save):
                 self._save(action)
             elif isinstance(action, Judge):
                 self._judge.ask(action)
             else:
                 self._finish = action
-                self._event({"kind": "finished", "outcome": action.outcome, "text": action.reason})
-
-    def _tell(self, note: Note) -> None:
-        self._console.note(note)
-        self._event({"kind": note.kind, "text": note.text, **note.details})
-
-    def _step_done(self, record: Mapping[str, Any]) -> None:
-        sent, received = self._transport.bytes_sent, self._transport.bytes_received
-        full = {
-            **record,
-            "bytes_sent": sent - self._counted[0],
-            "bytes_received": received - self._counted[1],
-        }
-        self._counted = (sent, received)
-        self._record.step(full)
-        self._console.step(full)
+                self._reporter.record(Finished(Outcome(action.outcome), action.reason), now)
 
     def _save(self, save: Save) -> None:
         """Keep a state for the writer until there is nothing else to do, for it and for us.
@@ -295,6 +294,3 @@ class EventLoop:
         skipped = self._writer.submit(save)
         if skipped is not None and skipped != save.state.step:
             self._reports.skipped(skipped, rested=False)
-
-    def _event(self, event: Mapping[str, Any]) -> None:
-        self._record.event({"time": time.time(), "step": self._state.training.step, **event})

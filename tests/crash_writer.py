@@ -14,7 +14,8 @@ from pathlib import Path
 
 from coordinator.checkpointing.retention import Retention
 from coordinator.checkpointing.writer import CheckpointWriter
-from coordinator.core.actions import Note, Save
+from coordinator.core.actions import Save
+from coordinator.core.events import Event
 from coordinator.core.inputs import Saved
 from microgpt.checkpoint.format import Checkpoint, Validation
 from microgpt.training import TrainingState, from_checkpoint
@@ -37,7 +38,7 @@ def write_on(run_dir: Path, step: int) -> None:
         loss = Validation(state.step, 1.0 + state.step * 37 % 101)
         return replace(base, step=state.step, validation=loss)
 
-    def report(event: Saved | Note) -> None:
+    def report(event: Saved | Event) -> None:
         if not isinstance(event, Saved) or event.error:
             os._exit(1)
         os.write(1, b"%d\n" % event.step)

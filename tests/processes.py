@@ -19,6 +19,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from coordinator.core.event_json import kind_of
+from coordinator.core.events import EventBase, Recorded
+from lab.event_reader import read_events
+
 ROOT = Path(__file__).resolve().parent.parent
 #: A model that the scalar engine computes in milliseconds.
 TINY = ("--n-embd", "4", "--n-head", "2", "--block-size", "4")
@@ -34,6 +38,7 @@ LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
 
 T = TypeVar("T")
+E = TypeVar("E", bound=EventBase)
 
 
 def eventually(condition: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
@@ -247,13 +252,18 @@ class RunDir:
         return self.lines("metrics.jsonl")
 
     @property
-    def events(self) -> list[dict[str, Any]]:
-        """One record per thing that happened."""
-        return self.lines("events.jsonl")
+    def recorded(self) -> list[Recorded]:
+        """What happened, and when."""
+        return read_events(self.path)
+
+    def events(self, event_type: type[E]) -> list[E]:
+        """What happened of one kind."""
+        told = (recorded.event for recorded in self.recorded)
+        return [event for event in told if isinstance(event, event_type)]
 
     def kinds(self) -> list[str]:
         """What kinds of things happened."""
-        return [event["kind"] for event in self.events]
+        return [kind_of(recorded.event) for recorded in self.recorded]
 
     def endpoint(self) -> str:
         """The address of its coordinator, as soon as there is one."""

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from coordinator.checkpointing.cpu_budget import CpuBudget
 from coordinator.checkpointing.retention import Entry, Retention
-from coordinator.core.actions import Note, Save
+from coordinator.core.actions import Save
+from coordinator.core.events import CheckpointsVanished, DeletionFailed, DeletionRecovered, Event
 from coordinator.core.inputs import Saved
 from microgpt.checkpoint.format import Checkpoint, CheckpointError, encode, load
 from microgpt.checkpoint.newest import CHECKPOINTS as CHECKPOINTS
@@ -161,14 +162,14 @@ class CheckpointWriter:
     that counts, not who holds the interpreter.
 
     ``to_checkpoint`` turns a state into a checkpoint; ``report`` is called from the thread, with a
-    Saved for each write and with a Note where deleting fails, once until it works again.
+    Saved for each write and with an event where deleting fails, once until it works again.
     """
 
     def __init__(
         self,
         run_dir: Path,
         to_checkpoint: Callable[[TrainingState], Checkpoint],
-        report: Callable[[Saved | Note], None],
+        report: Callable[[Saved | Event], None],
         retention: Retention = KEEP_ALL,
     ) -> None:
         self._run_dir, self._to_checkpoint, self._report = run_dir, to_checkpoint, report
@@ -251,8 +252,7 @@ class CheckpointWriter:
         self._writes = True
         self._report(Saved(state.step))
         if vanished:
-            text = f"{folder} had vanished; it is made anew, with the checkpoint of step "
-            self._report(Note("checkpoints_vanished", f"{text}{state.step}", {}, warning=True))
+            self._report(CheckpointsVanished(str(folder), state.step))
         if not self._retention.keeps_all:
             self._prune(checkpoint)
 
@@ -261,10 +261,9 @@ class CheckpointWriter:
             self._pruner.prune(checkpoint)
         except Exception as error:  # whatever it is: this thread has to write the next one
             if self._deletes:
-                text = f"no old checkpoints are deleted: {error}"
-                self._report(Note("retention_failed", text, {"step": checkpoint.step}, True))
+                self._report(DeletionFailed(checkpoint.step, str(error)))
             self._deletes = False
             return
         if not self._deletes:
-            self._report(Note("retention", "old checkpoints are deleted again"))
+            self._report(DeletionRecovered(checkpoint.step))
         self._deletes = True

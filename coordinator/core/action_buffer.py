@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
 
-from coordinator.core.actions import Action, Note, Send
+from coordinator.core.actions import Action, Send
+from coordinator.core.event_json import kind_of
+from coordinator.core.events import Event, EventBase, LeftOut, Level
 from coordinator.core.inputs import Peer
 from microgpt.protocol.messages import Message
 
-#: Peers cause notes. More of one kind than this in this time (seconds) are counted and not kept,
+#: Peers cause events. More of one kind than this in this time (seconds) are counted and not told,
 #: so that nobody fills the disk by joining and leaving forever.
-NOTES, NOTES_OVER = 500, 10.0
+MOST_OF_A_KIND, COUNTED_OVER = 500, 10.0
 
 
 class ActionBuffer:
-    """``actions`` since the last ``begin``, in the order in which they are to be performed."""
+    """``actions`` since the last ``begin``, in the order in which they are to be performed.
 
-    def __init__(self) -> None:
+    ``full``: whether events of shards, rounds and steps are wanted, by the ``level``.
+    """
+
+    def __init__(self, level: Level = Level.SUMMARY) -> None:
+        self.full = level is Level.FULL
         self.actions: list[Action] = []
         self._now = 0.0
-        self._counts: dict[str, int] = {}
+        self._counts: Counter[type[EventBase]] = Counter()
         self._counting_since = 0.0
 
     def begin(self, now: float) -> None:
@@ -34,17 +40,24 @@ class ActionBuffer:
         """Send a message."""
         self.actions.append(Send(peer, message))
 
-    def note(self, kind: str, text: str, *, warning: bool = False, **details: Any) -> None:
-        """Write a line, unless there have been too many of its kind just now."""
-        if self._now - self._counting_since > NOTES_OVER:
-            left_out = {k: n - NOTES for k, n in self._counts.items() if n > NOTES}
-            self._counts, self._counting_since = {}, self._now
-            if left_out:
-                told = ", ".join(f"{number} of kind {k}" for k, number in left_out.items())
-                self.actions.append(Note("left_out", f"lines left out: {told}", left_out, True))
-        count = self._counts[kind] = self._counts.get(kind, 0) + 1
-        if count <= NOTES:
-            self.actions.append(Note(kind, text, details, warning))
+    def tell(self, event: Event) -> None:
+        """Tell of an event, unless peers have caused too many of its kind just now.
+
+        Ask ``full`` first where an event is of that level: it need not be made otherwise.
+        """
+        if not event.bounded or self._may_tell(event):
+            self.actions.append(event)
+
+    def _may_tell(self, event: Event) -> bool:
+        kind = type(event)
+        if self._now - self._counting_since > COUNTED_OVER:
+            counts, self._counts = self._counts, Counter()
+            self._counting_since = self._now
+            for told, number in counts.items():
+                if number > MOST_OF_A_KIND:
+                    self.actions.append(LeftOut(kind_of(told), number - MOST_OF_A_KIND))
+        self._counts[kind] += 1
+        return self._counts[kind] <= MOST_OF_A_KIND
 
 
 def printable(text: str, length: int) -> str:

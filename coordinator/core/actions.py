@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from coordinator.core.events import Event
 from coordinator.core.inputs import Peer
 from microgpt.protocol.messages import Message, Task, Weights
 from microgpt.training import TrainingState
@@ -27,20 +28,10 @@ class Save:
 
 
 @dataclass(frozen=True)
-class StepDone:
+class RecordStep:
     """A step has been applied; ``record`` is its line of metrics."""
 
     record: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Note:
-    """Something worth a line in the log and in events.jsonl. ``kind`` is for machines."""
-
-    kind: str
-    text: str
-    details: Mapping[str, Any] = field(default_factory=dict)
-    warning: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,4 +50,4 @@ class Finish:
     reason: str
 
 
-Action: TypeAlias = Send | Save | StepDone | Note | Judge | Finish
+Action: TypeAlias = Send | Save | RecordStep | Judge | Finish | Event

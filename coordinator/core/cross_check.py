@@ -11,7 +11,9 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
+from coordinator.core import event_text
 from coordinator.core.action_buffer import ActionBuffer
+from coordinator.core.events import Difference
 from coordinator.core.in_flight import RoundId
 from coordinator.core.inputs import Peer
 from coordinator.core.round_ledger import RoundLedger
@@ -49,15 +51,11 @@ def take_result(
 ) -> Refuted:
     """Enter an answer and report it if it contradicts an earlier one."""
     shard = Shard(answer.start, answer.count)
-    applied = ", and the step is applied already" if ledger.complete else ""
-    where = place(ledger.round, shard)
+    applied = ledger.complete
     other = ledger.answer(peer, shard, answer, gradient)
     if other is not None:
-        names = [name(other), name(peer)]
-        text = (
-            f"{names[0]} and {names[1]} gave different answers for {where}: one of them is broken"
-        )
-        out.note("difference", text + applied, warning=True, workers=names, step=ledger.round.step)
+        names = name(other), name(peer)
+        out.tell(Difference(*ledger.round.shard_fields(shard), names, applied))
     return contradicted(ledger, shard, name(peer))
 
 
@@ -154,7 +152,5 @@ def contradiction(ledger: RoundLedger, shard: Shard, name: Name) -> str:
 
 def place(round: RoundId, shard: Shard) -> str:
     """A shard, for people."""
-    documents = f"documents {shard.start + 1} to {shard.start + shard.count}"
-    if round.training:
-        return f"{documents} of step {round.step + 1}"
-    return f"held-out {documents} after step {round.step}"
+    evaluation = not round.training
+    return event_text.place(round.step, shard.start, shard.count, evaluation=evaluation)

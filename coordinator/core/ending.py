@@ -8,6 +8,8 @@ from __future__ import annotations
 from coordinator.core import inputs
 from coordinator.core.action_buffer import ActionBuffer
 from coordinator.core.actions import Finish, Save
+from coordinator.core.event_text import describe
+from coordinator.core.events import CheckpointAwaited, CheckpointGivenUp, Closing, Outcome
 from coordinator.core.membership import Membership
 from microgpt.strategies.driver import RoundDriver
 
@@ -46,6 +48,7 @@ class Ending:
         """
         if self.closing is None:
             self.closing = Finish(outcome, reason)
+            self._out.tell(Closing(Outcome(outcome), reason))
             self._membership.dismiss(reason)
             self.save()
 
@@ -63,15 +66,14 @@ class Ending:
         self._waited += passed
         asked_at = self._stop_asked_at
         if asked_at is not None and self._waited - asked_at > SAVE_SECONDS:
-            text = "stopped; the disk is too slow for the checkpoint of the last steps"
-            self._out.note("checkpoint_late", text, warning=True)
-            self.closing = Finish("stopped", text)
+            given_up = CheckpointGivenUp()
+            self._out.tell(given_up)
+            self.closing = Finish("stopped", describe(given_up))
             self._out.add(self.closing)
             self.finished = True
         elif self._waited > SLOW_END_SECONDS and not self._told_slow:
             self._told_slow = True
-            text = "the disk is slow: waiting for the last checkpoint; Ctrl-C ends this"
-            self._out.note("checkpoint_waited_for", text, warning=True)
+            self._out.tell(CheckpointAwaited())
 
     def saved(self, event: inputs.Saved) -> None:
         """A checkpoint is on disk, or could not be put there."""

@@ -19,6 +19,10 @@ class RoundId(NamedTuple):
     step: int
     training: bool
 
+    def shard_fields(self, shard: Shard) -> tuple[int, int, int, int, bool]:
+        """The first fields of an event about a shard of the round."""
+        return self.number, self.step, shard.start, shard.count, not self.training
+
 
 class Work(NamedTuple):
     """A shard of a round; as a ``trial`` nothing waits for it (see ``probation``)."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from coordinator.core.action_buffer import ActionBuffer
+from coordinator.core.action_buffer import ActionBuffer, printable
 from coordinator.core.cross_check import Refuted, contradicted, dead_end, place, read_gradient
 from coordinator.core.ending import Ending
+from coordinator.core.event_text import describe
+from coordinator.core.events import Cause, Difference, JudgeAnswered, JudgeAsked, Verdict
 from coordinator.core.in_flight import RoundId
 from coordinator.core.inputs import Judged
 from coordinator.core.membership import Membership
@@ -99,30 +101,26 @@ class Judging:
         trial = doubts[-1] if doubts else None
         doubts.clear()
         if free and trial and trial.order and trial.worker.peer in self._membership.workers:
-            names = [self._membership.name(trial.giver), trial.worker.name]
-            reason = (
-                f"{names[0]} and {names[1]} gave different answers for "
-                f"{place(trial.round, trial.shard)}: one of them is broken"
-            )
-            step = trial.round.step
-            self._out.note("difference", reason, warning=True, workers=names, step=step)
+            names = self._membership.name(trial.giver), trial.worker.name
+            differ = Difference(*trial.round.shard_fields(trial.shard), names, False)
+            self._out.tell(differ)
             self._trial_judged = now
-            self._begin(Case(trial.round, trial.shard, reason, False, trial))
+            self._begin(Case(trial.round, trial.shard, describe(differ), False, trial))
             self._out.add(trial.order.question(trial.shard))
 
     def _begin(self, case: Case) -> None:
         self.case = case
-        text = (
-            f"the coordinator's host computes {place(case.round, case.shard)} to see who is right"
-        )
-        self._out.note("judge", text, warning=True, reason=case.reason)
+        self._out.tell(JudgeAsked(*case.round.shard_fields(case.shard), case.reason))
 
     # --- going by the verdict --------------------------------------------------------------------
 
     def take_verdict(self, event: Judged, now: float) -> None:
         """Go by what a shard has come to on this host, or do without."""
         case, self.case = self.case, None
-        if case is None or self._ending.closing is not None:
+        if case is None:
+            return
+        self._out.tell(JudgeAnswered(*case.round.shard_fields(case.shard), *outcome_of(event)))
+        if self._ending.closing is not None:
             return
         round = self._scheduler.rounds.find(case.round)
         if case.trial:
@@ -178,4 +176,14 @@ class Judging:
         for peer, reason in refuted:
             worker = self._membership.workers.get(peer)
             if worker is not None:
-                self._membership.expel(worker, f"{reason}; earlier steps may rest on answers of it")
+                more = f"{reason}; earlier steps may rest on answers of it"
+                self._membership.expel(worker, Cause.WRONG, more)
+
+
+def outcome_of(event: Judged) -> tuple[Verdict, str]:
+    """What the judge has found, and why it has found nothing."""
+    if event.answer is None:
+        return Verdict.UNAVAILABLE, event.reason
+    if isinstance(event.answer, messages.Failure):
+        return Verdict.IMPOSSIBLE, printable(event.answer.reason, 200)
+    return Verdict.COMPUTED, ""

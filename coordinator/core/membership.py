@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from coordinator.core.action_buffer import ActionBuffer, printable
+from coordinator.core.event_json import kind_of
+from coordinator.core.events import (
+    Cause,
+    Expelled,
+    Joined,
+    Left,
+    Lost,
+    OtherPlatform,
+    Ready,
+    Silent,
+)
 from coordinator.core.in_flight import InFlight, Work
 from coordinator.core.inputs import Peer
 from microgpt.optim.reduction import Shard
@@ -106,10 +118,9 @@ class Membership:
             worker = Worker(peer, self.joined, name, engine, now, self._in_flight.of(peer))
             self.workers[peer] = worker
             self.missed = [other for other in self.missed if other.name != name]
-            text = f"{worker.name} has joined ({worker.engine} engine)"
-            self._out.note("joined", text, worker=worker.name, engine=worker.engine)
+            self._out.tell(Joined(worker.number, worker.name, worker.engine))
             if hello.libm != self._libm:
-                self._warn_of_other_bits(worker)
+                self._out.tell(OtherPlatform(worker.number, worker.name))
         worker.heard = worker.welcomed = now
         worker.weights_step = -1
         worker.ready = False
@@ -127,17 +138,11 @@ class Membership:
         worker.heard = now
         return True
 
-    def _warn_of_other_bits(self, worker: Worker) -> None:
-        text = (
-            f"{worker.name} has another C library or processor, which computes exp, log or powers "
-            "to other bits: from here on the run's last bits depend on who computes what"
-        )
-        self._out.note("platform", text, warning=True, worker=worker.name)
-
     def make_ready(self, worker: Worker) -> None:
         """The worker can be given work from now on."""
         worker.ready = True
         self.ready[worker.peer] = worker
+        self._out.tell(Ready(worker.number, worker.name))
 
     def reregister(self, peer: Peer) -> None:
         """Ask somebody who is not in, or has missed that, to say Hello."""
@@ -145,9 +150,12 @@ class Membership:
 
     # --- going -----------------------------------------------------------------------------------
 
-    def remove(self, worker: Worker, kind: str, text: str) -> None:
-        """Strike a worker off; what it has in flight is others' now. ``kind``: why, for machines.
+    def remove(
+        self, worker: Worker, why: Callable[[int, str, int], Left | Lost | Silent | Expelled]
+    ) -> None:
+        """Strike a worker off; what it has in flight is others' now.
 
+        ``why`` makes the event: of its number, its name, and how many shards it had in flight.
         Once all have been dismissed it leaves because it was told to: nothing is said of it.
         """
         freed = self._release(worker) if self._dismissed is None else []
@@ -156,24 +164,23 @@ class Membership:
         self.ready.pop(worker.peer, None)
         if self._dismissed is not None:
             return
-        if kind in ("silent", "lost"):
-            worker.gone = kind
+        event = why(worker.number, worker.name, len(freed))
+        if isinstance(event, Silent | Lost):
+            worker.gone = kind_of(event)
             self.missed = [*self.missed, worker][-MISSED:]
-        details = {"worker": worker.name, "shards": [[s.start, s.count] for s in freed]}
-        more = f"; its {len(freed)} unfinished shard(s) go to others" if freed else ""
-        self._out.note(kind, text + more, warning=kind != "left", **details)
+        self._out.tell(event)
 
     def remove_silent(self, now: float) -> None:
         """Strike off workers that have not been heard of for longer than the timeout."""
         for worker in [*self.workers.values()]:
             silence = now - worker.heard
             if silence > self._timeout:
-                self.remove(worker, "silent", f"{worker.name} is silent for {silence:.1f} s")
+                self.remove(worker, partial(Silent, seconds=silence))
 
-    def expel(self, worker: Worker, reason: str) -> None:
+    def expel(self, worker: Worker, cause: Cause, reason: str) -> None:
         """Cut a worker off that breaks the protocol or computes wrongly."""
         self.bar(worker.peer, reason)
-        self.remove(worker, "expelled", f"{worker.name} is cut off: {reason}")
+        self.remove(worker, partial(Expelled, cause=cause, reason=reason))
 
     def bar(self, peer: Peer, reason: str) -> None:
         """Refuse this peer from now on; a new process of the same machine is another peer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from coordinator.core.events import Level
 from microgpt.training import TrainingState
 
 
@@ -14,7 +15,7 @@ class Policy:
     ``shard_size`` None means: chosen anew for each step from the number of workers. Times are in
     seconds. ``verify_fraction`` of the shards are computed by two workers and compared. Held-out
     documents are evaluated after every ``eval_every`` steps, and after the last one;
-    ``save_evaluated``: each time that makes a checkpoint.
+    ``save_evaluated``: each time that makes a checkpoint. ``events``: how much is told of the run.
     """
 
     shard_size: int | None = None
@@ -23,6 +24,7 @@ class Policy:
     verify_fraction: float = 0.0
     eval_every: int = 100
     save_evaluated: bool = False
+    events: Level = Level.SUMMARY
 
     def evaluates(self, step: int, steps: int) -> bool:
         """Whether held-out documents are evaluated after ``step`` of ``steps`` updates."""

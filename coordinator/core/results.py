@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from coordinator.core.action_buffer import ActionBuffer
+from coordinator.core.action_buffer import ActionBuffer, printable
 from coordinator.core.cross_check import (
     contradiction,
     incredible,
@@ -18,6 +18,7 @@ from coordinator.core.cross_check import (
     take_result,
 )
 from coordinator.core.ending import Ending
+from coordinator.core.events import Answered, Cause, Dropped, DropReason, Failed
 from coordinator.core.in_flight import RoundId, Work
 from coordinator.core.inputs import Peer
 from coordinator.core.judging import Judging
@@ -25,6 +26,7 @@ from coordinator.core.membership import Membership, Worker
 from coordinator.core.probation import FAILURE, Trial, digest
 from coordinator.core.rounds import OpenRound
 from coordinator.core.scheduler import Scheduler
+from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import Shard
 from microgpt.parameters import Shapes
 from microgpt.protocol import messages
@@ -58,27 +60,27 @@ class Results:
         round = self._rounds.find(id)
         asked = round is None or round.ledger.asked(shard, worker.peer)
         if trial is not None:
-            self._in_flight.end(worker.peer, work)
-            self._take_trial(trial, answer, now)
+            self._take_trial(trial, work, answer, now)
         elif round and not asked and round.ledger.tried(shard, worker.peer):
-            pass  # a trial that was given up meanwhile, or answered already
+            self._tell_dropped(worker, answer, DropReason.GIVEN_UP)
         elif self._rounds.never_was(id) or not asked:
-            self._membership.expel(worker, "it answers what it was not asked")
+            self._tell_dropped(worker, answer, DropReason.NOT_ASKED)
+            self._membership.expel(worker, Cause.NOT_ASKED, "it answers what it was not asked")
         elif round:
             self._enter(worker, round, answer, now)
         else:  # too late for anything but to say that the worker is idle
             self._in_flight.end(worker.peer, work)
+            self._tell_dropped(worker, answer, DropReason.LATE)
 
     def _enter(
         self, worker: Worker, round: OpenRound, answer: messages.ShardResult, now: float
     ) -> None:
         """From the message into the ledger of its round, and what that shows about workers."""
-        try:
-            gradient = read_gradient(answer, self._shapes)
-        except ValueError as error:
-            self._membership.expel(worker, f"its answer is malformed: {error}")
+        gradient = self._gradient(worker, answer)
+        if gradient is None:
             return
         ledger = round.ledger
+        self._tell_entered(worker, round, answer, now)
         if self._rounds.find_open(round.id) and not ledger.complete:
             self._stragglers.answered(worker, round, answer, now)
         name, shard = self._membership.name, Shard(answer.start, answer.count)
@@ -97,12 +99,25 @@ class Results:
         if contested is not None:
             self._judging.ask(round, contested, contradiction(ledger, contested, name))
 
-    def _take_trial(self, trial: Trial, answer: messages.ShardResult, now: float) -> None:
+    def _gradient(self, worker: Worker, answer: messages.ShardResult) -> Vector | None:
+        """The gradient of an answer; None, and the worker is cut off, if it is malformed."""
         try:
-            gradient = read_gradient(answer, self._shapes)
+            return read_gradient(answer, self._shapes)
         except ValueError as error:
-            self._membership.expel(trial.worker, f"its answer is malformed: {error}")
+            self._tell_dropped(worker, answer, DropReason.MALFORMED)
+            self._membership.expel(worker, Cause.MALFORMED, f"its answer is malformed: {error}")
+            return None
+
+    def _take_trial(
+        self, trial: Trial, work: Work, answer: messages.ShardResult, now: float
+    ) -> None:
+        worker = trial.worker
+        waited = now - worker.in_flight.get(work, now)
+        self._in_flight.end(worker.peer, work)
+        gradient = self._gradient(worker, answer)
+        if gradient is None:
             return
+        self._tell_answered(worker, work, answer, waited)
         said = digest(answer.losses, gradient)
         round = self._rounds.find(trial.round)
         self._probation.answered(trial, said, round.ledger if round else None, now)
@@ -113,6 +128,9 @@ class Results:
         works = [work for work in worker.in_flight if work.round == id]
         works = [w for w in works if 0 <= place - w.shard.start < w.shard.count]
         shards = [work.shard for work in works]
+        if shards and self._out.full:
+            who, why = (worker.number, worker.name), printable(failure.reason, 200)
+            self._out.tell(Failed(*id.shard_fields(shards[0]), *who, why))
         trial = self._probation.awaited(worker.peer, id, shards)
         round = self._rounds.find_open(id)
         for work in works if trial or not round else ():
@@ -127,6 +145,45 @@ class Results:
             reason, name = self._rounds.describe(round, failure), self._membership.name
             refuted = take_failure(round.ledger, worker.peer, shards[0], reason, now, name)
             self._judging.refute(refuted)
+
+    def ignore(self, worker: Worker, message: messages.Message) -> None:
+        """A worker has sent something for another epoch or run."""
+        if isinstance(message, messages.ShardResult):
+            self._tell_dropped(worker, message, DropReason.OTHER_EPOCH)
+
+    # --- telling ---------------------------------------------------------------------------------
+
+    def _tell_dropped(
+        self, worker: Worker, answer: messages.ShardResult, reason: DropReason
+    ) -> None:
+        if self._out.full:
+            id = RoundId(answer.round, answer.step, answer.training)
+            where = id.shard_fields(Shard(answer.start, answer.count))
+            self._out.tell(Dropped(*where, worker.number, worker.name, reason))
+
+    def _tell_entered(
+        self, worker: Worker, round: OpenRound, answer: messages.ShardResult, now: float
+    ) -> None:
+        """An answer is about to be entered; or to be compared only, if it is not needed."""
+        if not self._out.full:
+            return
+        work = Work(round.id, Shard(answer.start, answer.count))
+        since = worker.in_flight.get(work)
+        if self._rounds.find_open(round.id) is None:
+            self._tell_dropped(worker, answer, DropReason.LATE)
+        elif since is None or round.ledger.decided(work.shard):
+            self._tell_dropped(worker, answer, DropReason.SURPLUS)
+        else:
+            self._tell_answered(worker, work, answer, now - since)
+
+    def _tell_answered(
+        self, worker: Worker, work: Work, answer: messages.ShardResult, waited: float
+    ) -> None:
+        if self._out.full:
+            where, who = work.round.shard_fields(work.shard), (worker.number, worker.name)
+            self._out.tell(Answered(*where, *who, work.trial, answer.seconds, waited))
+
+    # --- trust -----------------------------------------------------------------------------------
 
     def set_aside(self, round: OpenRound, peers: Iterable[Peer], now: float) -> bool:
         """Where proven workers can do it instead, nothing counts that these newcomers have said.

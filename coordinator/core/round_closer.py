@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from coordinator.core.action_buffer import ActionBuffer
-from coordinator.core.actions import StepDone
+from coordinator.core.actions import RecordStep
 from coordinator.core.cross_check import incredible, largest
 from coordinator.core.ending import Ending
+from coordinator.core.events import Evaluated, RoundClosed, RoundOutcome, StepDone
 from coordinator.core.judging import Judging
 from coordinator.core.membership import Membership
 from coordinator.core.policy import Policy
@@ -15,6 +19,7 @@ from coordinator.core.scheduler import Scheduler
 from coordinator.core.work_times import WorkTimes
 from microgpt.strategies.base import StrategyError
 from microgpt.strategies.driver import RoundDriver
+from microgpt.training import TrainingState
 
 
 class RoundCloser:
@@ -89,14 +94,34 @@ class RoundCloser:
         after = closed.done or closed.to_evaluate
         if after is not None:
             record = self._rounds.record(round, after, workers, self._times.worked)
+        self._tell_closed(round, dropped=after is None)
         if closed.done is None:
             return True
-        self._out.add(StepDone(record))
+        self._tell_done(round, closed.done, record)
+        self._out.add(RecordStep(record))
         if self._driver.complete:
             self._ending.close("done", f"all {closed.done.step} steps are done")
         elif self._policy.saves(closed.done):
             self._ending.save()
         return True
+
+    def _tell_closed(self, round: OpenRound, *, dropped: bool) -> None:
+        if self._out.full:
+            id, ledger = round.id, round.ledger
+            outcome = RoundOutcome.APPLIED if id.training else RoundOutcome.EVALUATED
+            outcome = RoundOutcome.DROPPED if dropped else outcome
+            shards, results = len(ledger.all), ledger.num_decided
+            self._out.tell(
+                RoundClosed(id.number, id.step, not id.training, shards, results, outcome)
+            )
+
+    def _tell_done(self, round: OpenRound, state: TrainingState, record: Mapping[str, Any]) -> None:
+        if not round.id.training:
+            loss, seconds = record["validation_loss"], record["validation_seconds"]
+            self._out.tell(Evaluated(state.step, loss, seconds))
+        if self._out.full:
+            loss, seconds = record["loss"], record["seconds"]
+            self._out.tell(StepDone(state.step, loss, seconds, record["workers"]))
 
     def _suspect(self, round: OpenRound, reason: str) -> None:
         """Together the results make a number infinite: have the largest one computed here."""

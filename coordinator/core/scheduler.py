@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from coordinator.core.action_buffer import ActionBuffer
+from coordinator.core.events import Assigned, Purpose, RoundOpened, Unverified
 from coordinator.core.in_flight import InFlight
 from coordinator.core.inputs import Peer
 from coordinator.core.membership import Worker
@@ -16,6 +17,8 @@ from coordinator.core.work_times import ShardTimes
 from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
 from microgpt.optim.reduction import Shard
+from microgpt.strategies import driver
+from microgpt.strategies.base import Losses
 
 
 class Scheduler:
@@ -41,6 +44,14 @@ class Scheduler:
         self.probation = Probation(self.in_flight)
         self.stragglers = Stragglers(out, times, self.rounds, self.probation, self._send)
         self._waived = False
+
+    def begin(self, opened: driver.OpenRound, workers: int, worked: float) -> None:
+        """A round is opened, with so many workers there, after ``worked`` seconds of work."""
+        self.rounds.begin(opened, workers, worked)
+        if self._out.full:
+            round, evaluation = opened.round, isinstance(opened.round.task, Losses)
+            where = opened.number, round.version, evaluation
+            self._out.tell(RoundOpened(*where, round.first, round.count))
 
     def staff(self, workers: Mapping[Peer, Worker]) -> dict[Peer, Worker]:
         """Those of the workers who get work that a step waits for."""
@@ -69,7 +80,7 @@ class Scheduler:
             if not worker.in_flight:
                 shard = ledger.take(worker.peer, now)
                 if shard is not None:
-                    self._send(worker, round, shard)
+                    self._send(worker, round, shard, Purpose.WORK)
                 if not ledger.queue:
                     break
 
@@ -85,8 +96,7 @@ class Scheduler:
         stuck = alone and not working[0].in_flight and bool(unfinished)
         waived = [r for r in unfinished if r.ledger.waive_verification()] if stuck else []
         if waived and not self._waived:
-            text = "only one worker answers: nothing is verified until another does"
-            self._out.note("unverified", text, warning=True)
+            self._out.tell(Unverified())
         self._waived = alone and (self._waived or stuck)
 
     def _try_out(self, workers: Iterable[Worker], staff: Mapping[Peer, Worker], now: float) -> None:
@@ -103,15 +113,18 @@ class Scheduler:
             for worker in newcomers:
                 self.probation.begin(worker, round.order, shard, now)
                 ledger.note_trial(shard, worker.peer)
-                self._send(worker, round, shard)
+                self._send(worker, round, shard, Purpose.TRIAL)
             return
 
-    def _send(self, worker: Worker, round: OpenRound, shard: Shard) -> None:
+    def _send(self, worker: Worker, round: OpenRound, shard: Shard, purpose: Purpose) -> None:
         """The weights, if the worker does not have them, and the task."""
         if worker.weights_step != round.id.step:
             self._out.send(worker.peer, round.order.weights())
             worker.weights_step = round.id.step
         self._out.send(worker.peer, round.order.task(shard))
+        if self._out.full:
+            where = round.id.shard_fields(shard)
+            self._out.tell(Assigned(*where, worker.number, worker.name, purpose))
 
     def release(self, worker: Worker) -> list[Shard]:
         """The worker has nothing in flight any more; gives back the shards that others must do."""

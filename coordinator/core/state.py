@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from coordinator.core import inputs
+from coordinator.core import events, inputs
 from coordinator.core.action_buffer import ActionBuffer, printable
 from coordinator.core.actions import Action, Finish
 from coordinator.core.clock import Clock
@@ -68,7 +68,7 @@ class CoordinatorState:
             strategy or Sync(), config, training, held_out=len(corpus.validation),
             evaluates=lambda step: policy.evaluates(step, config.steps),
         )  # fmt: skip
-        out = self._out = ActionBuffer()
+        out = self._out = ActionBuffer(policy.events)
         shapes, model = parameter_shapes(config.model), config.model.to_dict()
         scheduler = self._scheduler = Scheduler(config, corpus, policy, out, run, epoch)
         members = self._membership = Membership(
@@ -164,9 +164,9 @@ class CoordinatorState:
         if worker := self.workers.get(event.peer):
             for ledger in self.ledgers:
                 ledger.strike_out(event.peer)
-            self._membership.expel(worker, reason)
+            self._membership.expel(worker, events.Cause.FAULT, reason)
         else:
-            self._out.note("expelled", f"a stranger is cut off: {reason}", warning=True)
+            self._out.tell(events.Expelled(0, "", 0, events.Cause.FAULT, reason))
             self._membership.bar(event.peer, reason)
         self._go_on()
         if self.closing is None:
@@ -196,16 +196,15 @@ class CoordinatorState:
 
     def _open_rounds(self) -> None:
         """Ask the strategy for work if there is nobody working, or somebody without work."""
-        rounds, staff = self._scheduler.rounds, len(self._ready)
-        idle = self._scheduler.wanted(self._ready)
-        if not rounds.open or idle:
+        staff, idle = len(self._ready), self._scheduler.wanted(self._ready)
+        if not self._scheduler.rounds.open or idle:
             for opened in self._driver.begin(max(1, staff), max(1, idle)):
-                rounds.begin(opened, staff, self.times.worked)
+                self._scheduler.begin(opened, staff, self.times.worked)
 
     def _tell_idle(self) -> None:
         """Say that nobody is there to work, each time that becomes true."""
         if not self.workers and not self._told_idle:
-            self._out.note("waiting", f"waiting for workers at step {self.training.step + 1}")
+            self._out.tell(events.Waiting(self.training.step))
         self._told_idle = not self.workers
 
     # --- events: each returns whether there may be something to do on account of it --------------
@@ -219,7 +218,7 @@ class CoordinatorState:
                 self._membership.reregister(event.peer)
             return False
         if isinstance(message, messages.Goodbye):
-            self._membership.remove(worker, "left", f"{worker.name} has left")
+            self._membership.remove(worker, events.Left)
             return True
         worker.heard = now
         if (message.run, message.epoch) != (self.run, self.epoch):
@@ -227,6 +226,7 @@ class CoordinatorState:
             # because it never did.
             if now - worker.welcomed > self.policy.worker_timeout / 2:
                 self._membership.reregister(event.peer)
+            self._results.ignore(worker, message)
             return False
         return self._on_message(worker, message)
 
@@ -242,22 +242,22 @@ class CoordinatorState:
                 return False
             self._membership.make_ready(worker)
         elif isinstance(message, messages.Status):
-            text = f"{worker.name}: {printable(message.text, 200)}"
-            self._out.note("status", text, worker=worker.name)
+            said = printable(message.text, 200)
+            self._out.tell(events.Status(worker.number, worker.name, said))
             return False
         else:
-            self._membership.expel(worker, f"a worker does not send {type(message).__name__}")
+            what = f"a worker does not send {type(message).__name__}"
+            self._membership.expel(worker, events.Cause.PROTOCOL, what)
         return True
 
     def _on_misbehaved(self, event: inputs.Misbehaved) -> bool:
         if worker := self.workers.get(event.peer):
-            self._membership.expel(worker, event.reason)
+            self._membership.expel(worker, events.Cause.PROTOCOL, event.reason)
         return worker is not None
 
     def _on_disconnected(self, event: inputs.Disconnected) -> bool:
         if worker := self.workers.get(event.peer):
-            text = f"{worker.name} is gone: its connection has closed"
-            self._membership.remove(worker, "lost", text)
+            self._membership.remove(worker, events.Lost)
         return worker is not None
 
     def _on_tick(self, event: inputs.Tick) -> bool:

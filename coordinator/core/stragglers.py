@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Mapping
 
 from coordinator.core.action_buffer import ActionBuffer
+from coordinator.core.events import BackedUp, Purpose
 from coordinator.core.in_flight import RoundId
 from coordinator.core.inputs import Peer
 from coordinator.core.membership import Worker
@@ -40,7 +41,7 @@ class Stragglers:
         times: Mapping[bool, ShardTimes],
         rounds: Rounds,
         probation: Probation,
-        send: Callable[[Worker, OpenRound, Shard], None],
+        send: Callable[[Worker, OpenRound, Shard, Purpose], None],
     ) -> None:
         self._out, self._times = out, times
         self._rounds, self._probation, self._send = rounds, probation, send
@@ -121,9 +122,9 @@ class Stragglers:
             if helper.peer not in staff:
                 ledger.reinstate_verification((shard,))
             slow = workers.get(next(iter(assignees)))
-            self._tell(helper.name, slow.name if slow else "another worker", now)
+            self._tell(helper, slow, now)
             ledger.take_also(shard, helper.peer, now)
-            self._send(helper, round, shard)
+            self._send(helper, round, shard, Purpose.BACKUP)
 
     def demote_late(self, workers: Mapping[Peer, Worker], now: float) -> None:
         """Put proven workers on probation that others have had to stand in for."""
@@ -154,17 +155,17 @@ class Stragglers:
                     return round, shard, next(iter(reasons.values()))
         return None
 
-    def _tell(self, helper: str, slow: str, now: float) -> None:
+    def _tell(self, helper: Worker, slow: Worker | None, now: float) -> None:
         """Of a shard that is computed by a second worker.
 
         The first time at once, then how often it was in the time since the last line.
         """
-        told_at, untold = self._told.get(slow, (-math.inf, 0))
+        name = slow.name if slow else "another worker"
+        told_at, untold = self._told.get(name, (-math.inf, 0))
         if now - told_at < TELL_SECONDS:
-            self._told[slow] = told_at, untold + 1
+            self._told[name] = told_at, untold + 1
             return
-        others = f" (and {untold} others in the meantime)" if untold else ""
-        text = f"{helper} also computes a shard that {slow} is slow with{others}"
-        self._out.note("backup", text, worker=helper, slow=slow, untold=untold)
-        recent = {name: told for name, told in self._told.items() if now - told[0] < FORGOTTEN}
-        self._told = {**recent, slow: (now, 0)}
+        number = slow.number if slow else 0
+        self._out.tell(BackedUp(helper.number, helper.name, number, name, untold))
+        recent = {each: told for each, told in self._told.items() if now - told[0] < FORGOTTEN}
+        self._told = {**recent, name: (now, 0)}

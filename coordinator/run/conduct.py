@@ -12,6 +12,7 @@ from coordinator.checkpointing.index import CheckpointIndex
 from coordinator.checkpointing.server import CheckpointServer
 from coordinator.checkpointing.writer import NEWEST, CheckpointWriter, remove_leftovers
 from coordinator.core.actions import Finish
+from coordinator.core.events import Level
 from coordinator.core.state import CoordinatorState, Policy
 from coordinator.event_loop import EventLoop
 from coordinator.net.router import MESSAGE_OVERHEAD, Transport
@@ -82,6 +83,7 @@ def conduct(
         settings.verify_fraction,
         settings.eval_every,
         save_evaluated=settings.keep_best is not None,
+        events=Level(settings.events),
     )
     epoch = os.urandom(8).hex()
     libm = libm_sha256()

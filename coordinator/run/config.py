@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from coordinator.checkpointing.retention import Retention
+from coordinator.core.events import Level
 from microgpt.config import BOUNDS, TrainingConfig
 from microgpt.model import GPTConfig
 from microgpt.optim.adam import AdamConfig
@@ -123,6 +124,10 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Encrypt, and let in known workers only: folder of the keys, made on first use.",
     ),
     option("--insecure", is_flag=True, help="Bind to a network without --curve all the same."),
+    option(
+        "--events", type=click.Choice([level.value for level in Level]), default="summary",
+        help="What events.jsonl tells: of the run and its workers, or of each shard, too.",
+    ),
     option("--quiet", is_flag=True, help="No line per step."),
 )  # fmt: skip
 
@@ -166,6 +171,7 @@ class Settings:
     verify_fraction: float
     curve: Path | None
     insecure: bool
+    events: str
     quiet: bool
     bind: str
 

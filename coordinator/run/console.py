@@ -14,7 +14,19 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from coordinator.core.actions import Note
+from coordinator.core.event_text import describe
+from coordinator.core.events import (
+    CheckpointSaved,
+    Closing,
+    Evaluated,
+    EventBase,
+    Finished,
+    JudgeAnswered,
+    Level,
+    Ready,
+    Started,
+    Status,
+)
 from coordinator.core.state import Worker
 from coordinator.run.pace import Pace, duration, figure
 from coordinator.run.screen import Screen
@@ -27,6 +39,8 @@ RATE_OVER = 5.0  # seconds of the shown rates
 ETA_OVER = 30.0  # seconds that the remaining time is judged by
 PAUSE_SECONDS = 1.0  # a worker without work for less is at work, as people see it
 MAX_WORKER_LINES = 16
+#: Seen in other ways: in the table of workers, in a step's line, in the last lines.
+UNTOLD = (Started, Ready, Evaluated, JudgeAnswered, CheckpointSaved, Closing, Finished)
 
 
 class Console(Protocol):
@@ -35,7 +49,7 @@ class Console(Protocol):
     def step(self, record: Mapping[str, Any]) -> None:
         """A step is done."""
 
-    def note(self, note: Note) -> None:
+    def tell(self, event: EventBase) -> None:
         """Something happened."""
 
     def refresh(self, workers: Collection[Worker], missed: Collection[Worker] = ()) -> None:
@@ -43,6 +57,11 @@ class Console(Protocol):
 
     def close(self) -> None:
         """Give the terminal back."""
+
+
+def is_news(event: EventBase) -> bool:
+    """Whether people hear of an event that is no warning; of others they see what comes of them."""
+    return event.recorded_at is Level.SUMMARY and not isinstance(event, UNTOLD)
 
 
 def make_console(total_steps: int, first_step: int, quiet: bool) -> Console:
@@ -69,12 +88,12 @@ class PlainConsole:
             more = f" | validation loss {record['validation_loss']:.4f}" if validated else ""
             say(f"step {step:{width}d} / {self._total:{width}d} | loss {record['loss']:.4f}{more}")
 
-    def note(self, note: Note) -> None:
+    def tell(self, event: EventBase) -> None:
         """See ``Console``."""
-        if note.warning:
-            say(f"warning: {printable(note.text)}", error=True)
-        elif not self._quiet and note.kind != "checkpoint":
-            say(printable(note.text))
+        if event.warning:
+            say(f"warning: {printable(describe(event))}", error=True)
+        elif not self._quiet and is_news(event):
+            say(printable(describe(event)))
 
     def refresh(self, workers: Collection[Worker], missed: Collection[Worker] = ()) -> None:
         """Nothing to do: lines stay."""
@@ -98,7 +117,7 @@ class LiveConsole:
         self._steps, self._documents = Pace(ETA_OVER), Pace(RATE_OVER)
         self._rates: Mapping[int, float] = {}
         self._counts: dict[int, tuple[int, float]] = {}  # documents of workers, and since when
-        self._doing: dict[str, str] = {}  # what workers do that are not ready, by their names
+        self._doing: dict[int, str] = {}  # what workers do that are not ready, by their numbers
         self._gone: dict[int, float] = {}  # when missed workers were first missed, by their numbers
         self._worked, self._looked = 0.0, time.monotonic()
         self._unready_since = self._looked
@@ -112,14 +131,14 @@ class LiveConsole:
             loss = f"[bold]{record['validation_loss']:.4f}[/]"
             self._validation = f"validation loss {loss} at step {record['step']:,}"
 
-    def note(self, note: Note) -> None:
+    def tell(self, event: EventBase) -> None:
         """See ``Console``."""
-        if note.kind == "status":
-            name = str(note.details["worker"])
-            self._doing[name] = printable(note.text).removeprefix(f"{name}: ")
-        elif note.warning or note.kind != "checkpoint":
-            heading = "[yellow]warning:[/] " if note.warning else ""
-            self._screen.say(self._styled(heading + escape(printable(note.text)), soft_wrap=True))
+        if isinstance(event, Status):
+            self._doing[event.worker] = printable(event.text)
+        elif event.warning or is_news(event):
+            heading = "[yellow]warning:[/] " if event.warning else ""
+            text = escape(printable(describe(event)))
+            self._screen.say(self._styled(heading + text, soft_wrap=True))
 
     def refresh(self, workers: Collection[Worker], missed: Collection[Worker] = ()) -> None:
         """See ``Console``."""
@@ -211,7 +230,7 @@ class LiveConsole:
             since = now
         self._counts[worker.number] = (worker.documents, since)
         if worker.ready:
-            self._doing.pop(worker.name, None)
+            self._doing.pop(worker.number, None)
         if worker.in_flight or now - since < PAUSE_SECONDS:
             return "computing"
-        return "idle" if worker.ready else self._doing.get(worker.name, "starting")
+        return "idle" if worker.ready else self._doing.get(worker.number, "starting")

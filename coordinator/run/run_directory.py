@@ -1,7 +1,7 @@
 """The run directory: what a run writes down beside its checkpoints.
 
 ``config.json`` says what ran, ``metrics.jsonl`` has one line per step, ``events.jsonl`` one line
-per thing that happened, ``endpoint`` the address that workers connect to.
+per event (``docs/events.md``), ``endpoint`` the address that workers connect to.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from coordinator.core.events import Recorded
 from coordinator.run.directory_owner import CONFIG, OwnedRunDir, cannot_write
+from coordinator.run.event_log import EventLog
+from coordinator.run.line_file import LineFile, encoded
 from microgpt.numerics.platform_fingerprint import libm_sha256
 from microgpt.support.cli import say
 
 PACKAGES = ("msgpack", "numba", "numpy", "pyzmq", "rich")
-MAX_WAITING = 1 << 20  # bytes of lines that a full disk does not take
 
 
 def fingerprint() -> dict[str, Any]:
@@ -47,45 +49,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-class LineFile:
-    """One JSON object per line, appended. A full disk costs a warning, not the training.
-
-    What cannot be written waits in memory, up to a limit, and is written once there is room.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115  # closed by close()
-        self._waiting = b""
-        self._failing = False
-
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Add a line; it is in the file when this returns, if there is room."""
-        if len(self._waiting) < MAX_WAITING:
-            self._waiting += encoded(json.dumps(record, ensure_ascii=False)) + b"\n"
-        try:
-            self._write()
-        except OSError as error:
-            if not self._failing:
-                say(f"warning: {self._path} cannot be written: {error.strerror}", error=True)
-            self._failing = True
-        else:
-            if self._failing:
-                say(f"{self._path} is written again")
-            self._failing = False
-
-    def close(self) -> None:
-        """Write what waits, if there is room now, and close."""
-        with contextlib.suppress(OSError):
-            self._write()
-        self._file.close()
-
-    def _write(self) -> None:
-        while self._waiting:
-            written = self._file.write(self._waiting)
-            self._waiting = self._waiting[written:]
-
-
 class RunDirectory:
     """Opens the files of a run directory for appending, and creates what is missing.
 
@@ -104,7 +67,7 @@ class RunDirectory:
             checkpoints.mkdir(exist_ok=True)
             self._note(CONFIG, json.dumps(config, indent=2, ensure_ascii=False))
             cut_metrics(metrics, keep_steps)
-            self._metrics, self._events = LineFile(metrics), LineFile(events)
+            self._metrics, self._events = LineFile(metrics), EventLog(events)
         except OSError as error:
             raise cannot_write(self._path, error) from error
 
@@ -112,9 +75,13 @@ class RunDirectory:
         """Append a line to the metrics; it is in the file when this returns."""
         self._metrics.append(record)
 
-    def event(self, record: Mapping[str, Any]) -> None:
-        """Append a line to the events."""
-        self._events.append(record)
+    def event(self, recorded: Recorded) -> None:
+        """Append a line to the events; it is in the file within a fraction of a second."""
+        self._events.add(recorded)
+
+    def settle(self) -> None:
+        """Do a little of what is to be done. For moments in which nothing else is."""
+        self._events.settle()
 
     def endpoint(self, address: str) -> None:
         """Write down the address that workers connect to. Raises RunDirError."""
@@ -139,11 +106,6 @@ class RunDirectory:
                 raise
             if path.read_bytes() != data:
                 say(f"warning: {path} cannot be written: {error.strerror}", error=True)
-
-
-def encoded(text: str) -> bytes:
-    """JSON text in UTF-8. A file name that is not UTF-8 is escaped, and read as it was."""
-    return text.encode(errors="backslashreplace")
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -22,11 +22,13 @@ from rich.console import Console
 from rich.table import Table
 
 from coordinator import __main__ as coordinator
-from coordinator.core.actions import Note, Save
+from coordinator.core.actions import Save
+from coordinator.core.events import CheckpointSaved, CheckpointSkipped, Event
 from coordinator.core.inputs import Judged, Saved
 from coordinator.event_loop import EventLoop
 from coordinator.run import conduct
 from lab.bench.progress import Numbers, follow
+from lab.event_reader import read_events
 from microgpt.support import cli
 from microgpt.support.isolation import isolated
 from microgpt.support.progress import Progress
@@ -159,9 +161,9 @@ def measure(workers: int, kind: str, steps: int, tell: Callable[[float], None]) 
 def read(workers: int, kind: str, run_dir: Path, times: Times | None) -> Result:
     """What a run has written down."""
     steps = [json.loads(line)["seconds"] for line in (run_dir / "metrics.jsonl").open()]
-    events = [json.loads(line) for line in (run_dir / "events.jsonl").open()]
-    skipped = [event["skipped"] for event in events if event["kind"] == "checkpoint_skipped"]
-    saved = sum(event["saved"] for event in events if event["kind"] == "checkpoint")
+    events = [recorded.event for recorded in read_events(run_dir)]
+    skipped = [event.skipped for event in events if isinstance(event, CheckpointSkipped)]
+    saved = sum(event.number for event in events if isinstance(event, CheckpointSaved))
     step = statistics.fmean(steps[int(len(steps) * WARM_UP) :])
     return Result(workers, kind, step, sum(steps), saved, max(skipped, default=0), times)
 
@@ -184,7 +186,7 @@ class TimedServer(EventLoop):
             with self._stop_watch():
                 super()._hand_over()
 
-    def _hear(self, report: Saved | Note | Judged) -> None:
+    def _hear(self, report: Saved | Event | Judged) -> None:
         with self._stop_watch():
             super()._hear(report)
 

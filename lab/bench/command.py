@@ -1,4 +1,4 @@
-"""Measure: ``python scripts/bench.py engine``, ``coordination`` or ``checkpoints``."""
+"""Measure: ``python scripts/bench.py engine``, ``coordination``, ``checkpoints``, ``events``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import click
 from lab.bench.checkpoints import checkpoints
 from lab.bench.coordination import coordination
 from lab.bench.engine import engine
+from lab.bench.events import events
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,3 +18,4 @@ def main() -> None:
 main.add_command(checkpoints)
 main.add_command(coordination)
 main.add_command(engine)
+main.add_command(events)

@@ -10,15 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordinator.core.events import Expelled, Joined, Left, Lost, Silent, Started
+from lab.event_reader import EventReader
 from lab.faults.fleet import Fleet, Plan
 from lab.faults.proxy import Observer
-from lab.faults.watch import Watch, read_lines
-from lab.faults.wire_observer import ObservationError
+from lab.faults.watch import Watch
 from microgpt.checkpoint.format import load
 
 LOOK_SECONDS = 0.005
 PATIENCE = 300.0  # for what a fleet must do: kernels may have to be compiled first
 ENDLESS = 10**8
+
+
+class ObservationError(Exception):
+    """What was to be measured did not happen."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ class Running:
     ) -> None:
         self.fleet = Fleet(plan, observers=observers, direct=direct)
         self.watch = Watch(plan.run_dir)
-        self._events = plan.run_dir / "events.jsonl"
+        self._events = EventReader(plan.run_dir)
+        self._members: set[str] = set()
 
     def __enter__(self) -> Running:
         self.fleet.start()
@@ -105,20 +111,17 @@ class Running:
 
     def all_work(self) -> None:
         """Until every worker is a member again."""
-        wanted = len(self.fleet.workers)
+        self.until(lambda: self._count_members() == len(self.fleet.workers))
 
-        def settled() -> bool:
-            lines = read_lines(self._events)
-            starts = [i for i, line in enumerate(lines) if line["kind"] == "waiting"]
-            there: set[str] = set()
-            for line in lines[starts[0] if starts else 0 :]:
-                if line["kind"] == "joined":
-                    there.add(line["worker"])
-                elif line["kind"] in ("lost", "silent", "left", "expelled"):
-                    there.discard(line["worker"])
-            return len(there) == wanted
-
-        self.until(settled)
+    def _count_members(self) -> int:
+        for event in (recorded.event for recorded in self._events.read()):
+            if isinstance(event, Started):
+                self._members.clear()
+            elif isinstance(event, Joined):
+                self._members.add(event.name)
+            elif isinstance(event, Left | Lost | Silent | Expelled):
+                self._members.discard(event.name)
+        return len(self._members)
 
     def end(self) -> str:
         """Let the run end; returns its digest."""

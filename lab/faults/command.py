@@ -23,14 +23,13 @@ import click
 from rich.console import Console
 
 from lab.faults import faulty_run, report, strangers
-from lab.faults.bench import Row, Setting
+from lab.faults.bench import ObservationError, Row, Setting
 from lab.faults.fleet import FleetError, Plan
 from lab.faults.injector import targets_of
 from lab.faults.machine import Network, NotAllowedError, seclude, why_no_disk, why_no_network
 from lab.faults.measure import MEASURES, expected
 from lab.faults.schedule import schedule
 from lab.faults.timetable import Timetable
-from lab.faults.wire_observer import ObservationError
 from microgpt.data.dataset import load_dataset
 from microgpt.data.documents import DatasetError
 from microgpt.engine import ENGINES

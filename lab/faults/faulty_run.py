@@ -10,8 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from coordinator.core.event_json import kind_of
+from coordinator.core.event_text import describe
+from coordinator.core.events import Difference, Expelled, Foreign
+from lab.event_reader import read_events
 from lab.faults.fleet import Fleet, FleetError, Plan
 from lab.faults.injector import FaultInjector, InjectedFault
 from lab.faults.machine import Network, SmallDisk
@@ -164,7 +168,7 @@ def _outcome(
         watch.done - watch.step,
         watch.last - first,
         tuple(Survived(kind, tuple(times)) for kind, times in pauses.items()),
-        Counter(event["kind"] for event in read_lines(plan.run_dir / "events.jsonl")),
+        Counter(kind_of(recorded.event) for recorded in read_events(plan.run_dir)),
         {member.name: len(member.starts) - 1 for member in fleet.members},
         () if stopped else tuple(complaints(plan)),
     )
@@ -175,10 +179,9 @@ def complaints(plan: Plan) -> Iterator[str]:
     steps = [line["step"] for line in read_lines(plan.run_dir / "metrics.jsonl")]
     if steps != list(range(1, len(steps) + 1)):
         yield "the record of steps has a gap or a repetition"
-    events: list[dict[str, Any]] = read_lines(plan.run_dir / "events.jsonl")
-    for event in events:
-        if event["kind"] in ("difference", "expelled", "foreign"):
-            yield f"in the events: {event['text']}"
+    for event in (recorded.event for recorded in read_events(plan.run_dir)):
+        if isinstance(event, Difference | Expelled | Foreign):
+            yield f"in the events: {describe(event)}"
     for log in sorted((plan.run_dir / "logs").iterdir()):
         for line in log.read_text(errors="replace").splitlines():
             if line.startswith("Traceback") or "Assertion failed" in line:

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coordinator.core.events import Closing, Finished, Outcome, Started
+from lab.event_reader import read_events
 from lab.faults.machine import INSIDE, Network
 from lab.faults.proxy import Observer, Proxy
 from microgpt.support.isolation import isolated
@@ -168,7 +170,20 @@ class Fleet:
 
     def _is_failed_save(self, member: Member, code: int) -> bool:
         """Whether the coordinator ended because a disk took its last checkpoint amiss."""
-        return member is self.coordinator and code == 1 and "checkpoint" in member.last_line()
+        if member is not self.coordinator or code != 1:
+            return False
+        ends = [
+            recorded.event
+            for recorded in read_events(self.plan.run_dir)
+            if isinstance(recorded.event, Started | Closing | Finished)
+        ]
+        return (
+            len(ends) > 1
+            and isinstance(ends[-2], Closing)
+            and ends[-2].outcome is not Outcome.FAILED
+            and isinstance(ends[-1], Finished)
+            and ends[-1].outcome is Outcome.FAILED
+        )
 
     def finish(self) -> None:
         """Let the workers of a complete run leave. Raises FleetError if one does not end well."""

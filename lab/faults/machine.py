@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import shutil
 import subprocess
 import time
@@ -155,3 +156,8 @@ def why_no_disk(scratch: Path) -> str:
     except NotAllowedError as error:
         return f"no mounting: {error}"
     return ""
+
+
+def memory(pid: int) -> int:
+    """Resident bytes of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()

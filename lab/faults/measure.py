@@ -9,44 +9,55 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from lab.faults.bench import LOOK_SECONDS, Row, Running, Setting, freezer, spread
+from lab.faults.bench import (
+    LOOK_SECONDS,
+    ObservationError,
+    Row,
+    Running,
+    Setting,
+    freezer,
+    spread,
+)
 from lab.faults.fleet import Plan
 from lab.faults.hostile import Capture, throw
+from lab.faults.in_flight import InFlight
 from lab.faults.injector import thaw
-from lab.faults.wire_observer import ObservationError, WireObserver, memory
+from lab.faults.machine import memory
 
 TINY = ("--n-embd", "4", "--n-head", "2", "--block-size", "4", "--batch-size", "4")
 
 
 def handed_over(setting: Setting) -> Iterator[Row]:
     """Shards of a killed, a frozen and a cut-off worker go to another one."""
-    wire = WireObserver()
-    with Running(setting.plan("handed-over", 4), wire.observer) as run:
+    plan = setting.plan("handed-over", 4, "--events", "full")
+    in_flight = InFlight(plan.run_dir)
+    times: dict[str, list[float | None]] = {"killed": [], "frozen": [], "cut off": []}
+    with Running(plan) as run:
         fleet = run.fleet
         run.reach(20)
-        run.until(lambda: wire.at_work(4))
-        times: dict[str, list[float | None]] = {"killed": [], "frozen": [], "cut off": []}
+        run.until(lambda: in_flight.at_work(4))
         for turn in range(setting.times(20)):
-            victim, proxy = turn % 4, fleet.proxies[turn % 4]
-            process = fleet.workers[victim].alive
+            victim, proxy = fleet.workers[turn % 4], fleet.proxies[turn % 4]
+            process = victim.alive
             if process is None:
-                raise ObservationError(f"{fleet.workers[victim].name} is not there")
-            times["killed"].append(wire.strike(victim, process.kill))
-            wire.gone(victim)
-            run.until(lambda: wire.at_work(4))
-            process = fleet.workers[victim].alive
+                raise ObservationError(f"{victim.name} is not there")
+            times["killed"].append(in_flight.strike(victim.name, process.kill, run.until))
+            in_flight.harmed(victim.name)
+            run.until(lambda: in_flight.at_work(4))
+            process = victim.alive
             if process is None or turn % 3:
                 continue
-            times["frozen"].append(wire.strike(victim, freezer(process.pid)))
+            freeze = freezer(process.pid)
+            times["frozen"].append(in_flight.strike(victim.name, freeze, run.until))
             run.rest(3.0)
-            wire.gone(victim)
+            in_flight.harmed(victim.name)
             thaw(process)
-            run.until(lambda: wire.at_work(4))
-            times["cut off"].append(wire.strike(victim, proxy.stall))
+            run.until(lambda: in_flight.at_work(4))
+            times["cut off"].append(in_flight.strike(victim.name, proxy.stall, run.until))
             run.rest(3.0)
-            wire.gone(victim)
+            in_flight.harmed(victim.name)
             proxy.calm()
-            run.until(lambda: wire.at_work(4))
+            run.until(lambda: in_flight.at_work(4))
     for how, goal in (("killed", 0.05), ("frozen", 2.0), ("cut off", 2.0)):
         what = f"shard of a {how} worker handed to another"
         seconds = [time for time in times[how] if time is not None]

@@ -19,8 +19,8 @@ from pathlib import Path
 from lab.faults import attack
 from lab.faults.attackers import Target
 from lab.faults.fleet import FleetError, Member, free_port
+from lab.faults.machine import memory
 from lab.faults.proxy import Proxy
-from lab.faults.wire_observer import memory
 from microgpt.support.isolation import isolated
 
 HOST = "127.0.0.1"

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from coordinator.core import actions, inputs
+from coordinator.core.event_json import kind_of
+from coordinator.core.event_text import describe
+from coordinator.core.events import EventBase
 from coordinator.core.state import CoordinatorState
 from lab.simulation import byzantine
 from lab.simulation.disk import Writer
@@ -139,7 +142,7 @@ class VirtualCoordinator(Process):
             return
         try:
             for action in decide(*arguments):
-                if self.fuse is not None:
+                if self.fuse is not None and not isinstance(action, EventBase):
                     self.fuse -= 1
                     if self.fuse < 0:
                         raise KilledError
@@ -152,11 +155,11 @@ class VirtualCoordinator(Process):
             self._send(action)
         elif isinstance(action, actions.Save):
             self._writer.submit(action)
-        elif isinstance(action, actions.StepDone):
+        elif isinstance(action, actions.RecordStep):
             self.world.step_done(action.record, self.state)
-        elif isinstance(action, actions.Note):
-            self.trace(f"({action.kind}) {action.text}")
-            self.world.noted(action)
+        elif isinstance(action, EventBase):
+            self.trace(f"({kind_of(action)}) {describe(action)}")
+            self.world.told(action)
         elif isinstance(action, actions.Judge):
             self.world.judging()
             seconds = self.world.rng.uniform(0.05, 1.0)

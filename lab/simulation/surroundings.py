@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any, Protocol
 
-from coordinator.core.actions import Finish, Note
+from coordinator.core.actions import Finish
+from coordinator.core.events import EventBase
 from coordinator.core.state import CoordinatorState
 from lab.simulation.arithmetic import ReferenceRun
 from lab.simulation.clock import Clock
@@ -43,8 +44,8 @@ class Surroundings(Protocol):
     def judging(self) -> None:
         """A shard is about to be computed on the coordinator's host."""
 
-    def noted(self, note: Note) -> None:
-        """The coordinator has written a line."""
+    def told(self, event: EventBase) -> None:
+        """The coordinator tells of something."""
 
     def audit(self, state: CoordinatorState) -> None:
         """Check what must hold at any time."""

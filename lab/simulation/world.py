@@ -7,12 +7,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from coordinator.core.actions import Finish, Note
+from coordinator.core.actions import Finish
+from coordinator.core.event_text import describe
+from coordinator.core.events import Closing, Difference, EventBase, Expelled, Level, Outcome, Silent
 from coordinator.core.state import CoordinatorState, Policy
 from coordinator.core.stragglers import STALLED_SECONDS
 from lab.simulation.arithmetic import ReferenceRun, same_state
 from lab.simulation.clock import Clock, InvariantViolationError
 from lab.simulation.disk import Disk
+from lab.simulation.event_audit import EventAudit
 from lab.simulation.network import Connection, Host, Network, WorkerEnd
 from lab.simulation.plan import Plan
 from lab.simulation.processes import VirtualCoordinator, VirtualWorker
@@ -86,6 +89,8 @@ class World:
         self.jumps = 0  # standstills of the coordinator; many at once do look like silence
         self.slots = [Slot(self, number + 1, is_byzantine=False) for number in range(plan.slots)]
         self._differences = 0
+        self._closing: Outcome | None = None  # how the epoch that ends was to end
+        self._event_audit = EventAudit(0)
 
     # --- a run -----------------------------------------------------------------------------------
 
@@ -95,8 +100,10 @@ class World:
             return
         plan, reference_run = self.plan, self.reference_run
         self.epochs += 1
+        self._closing = None
         state = self.disk.newest()
         training = state or reference_run.states[0]
+        self._event_audit = EventAudit(training.step)
         self.clock.trace("coordinator", f"starts epoch {self.epochs} after step {training.step}")
         self.metrics = [line for line in self.metrics if line["step"] <= training.step]
         policy = Policy(
@@ -106,6 +113,7 @@ class World:
             plan.verify_fraction,
             max(1, plan.eval_every),
             plan.save_evaluated,
+            Level.FULL,
         )
         run = "run" if state else f"run{self.epochs}"
         self.coordinator = VirtualCoordinator(
@@ -129,7 +137,7 @@ class World:
             if finish.outcome == "done":
                 self.outcome = finish
                 return
-            if finish.outcome == "failed" and "last checkpoint" in finish.reason:
+            if self._closing is not Outcome.FAILED:  # the disk has not taken the last checkpoint
                 excused = True
             if finish.outcome == "failed" and not excused:
                 self.broken(f"the run has failed: {finish.reason}")
@@ -159,19 +167,23 @@ class World:
         if self.plan.byzantine is None:
             self.broken("honest workers have a shard judged")
 
-    def noted(self, note: Note) -> None:
-        """Look for lines that must not appear."""
-        if note.kind == "difference":
+    def told(self, event: EventBase) -> None:
+        """Look for events that must not be."""
+        if wrong := self._event_audit.take(event):
+            self.broken(wrong)
+        if isinstance(event, Closing):
+            self._closing = event.outcome
+        elif isinstance(event, Difference):
             self._differences += 1
             if self.plan.byzantine is None:
-                self.broken(f"honest workers are said to differ: {note.text}")
-        elif note.kind in ("silent", "expelled"):
-            slot = next(slot for slot in self.slots if slot.name == note.details["worker"])
+                self.broken(f"honest workers are said to differ: {describe(event)}")
+        elif isinstance(event, Silent | Expelled):
+            slot = next(slot for slot in self.slots if slot.name == event.name)
             excused = slot.harmed or self.jumps >= 3
-            if note.kind == "expelled":
+            if isinstance(event, Expelled):
                 excused = slot.garbles or slot.is_byzantine
             if not excused:
-                self.broken(f"a worker is given up without a cause: {note.text}")
+                self.broken(f"a worker is given up without a cause: {describe(event)}")
 
     def audit(self, state: CoordinatorState) -> None:
         """What must hold at any time."""

@@ -17,6 +17,7 @@ import zmq
 
 import coordinator.judge
 from coordinator.core.actions import Judge
+from coordinator.core.events import Cause, Expelled
 from coordinator.core.inputs import Judged
 from coordinator.judge import JudgeProcess
 from microgpt.data.corpus import Corpus
@@ -179,7 +180,7 @@ def test_two_members_that_claim_failures_end_no_run(target: Target, reference: R
             refused += isinstance(message, messages.Refuse)
     target.let_go()
     goes_on(target, reference)
-    assert "judge" in target.run.kinds()
+    assert "judge_asked" in target.run.kinds()
 
 
 def test_a_gradient_that_makes_weights_infinite_ends_no_run(
@@ -192,6 +193,6 @@ def test_a_gradient_that_makes_weights_infinite_ends_no_run(
     gradient = {name: number * (len(part) // 8) for name, part in weights.weights.items()}
     dealer.send(messages.encode(ShardResult(gradient=gradient, **answers(task))))
     goes_on(target, reference)
-    (expelled,) = (e for e in target.run.events if e["kind"] == "expelled")
-    assert expelled["worker"] == "evil"
-    assert "computed by the coordinator" in expelled["text"]
+    (expelled,) = target.run.events(Expelled)
+    assert (expelled.name, expelled.cause) == ("evil", Cause.WRONG)
+    assert "computed by the coordinator" in expelled.reason

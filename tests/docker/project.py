@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from coordinator.core.events import Recorded
+from lab.event_reader import read_events
 from tests.docker.standin import ROOT, exists, images, run, taking_turns
 
 __all__ = [
@@ -192,6 +194,10 @@ class Project:
         path = self.run_dir / name
         text = path.read_text() if path.exists() else ""
         return [json.loads(line) for line in text.splitlines(True) if line.endswith("\n")]
+
+    def recorded(self) -> list[Recorded]:
+        """What has happened, and when."""
+        return read_events(self.run_dir)
 
     def step(self) -> int:
         """The last step that is done."""

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.core.event_json import kind_of
+from coordinator.core.events import Joined
 from microgpt.checkpoint import format as checkpoint_format
 from tests.docker import project as docker
 from tests.docker.project import Image, Project, eventually, inspect, run
@@ -90,7 +92,7 @@ def test_up_trains_to_the_end_and_up_again_says_so(
     log = project.succeed("up", timeout=300)
     total = time.time() - began
     steps = project.lines("metrics.jsonl")
-    joined = next(e["time"] for e in project.lines("events.jsonl") if e["kind"] == "joined")
+    joined = next(each.time for each in project.recorded() if isinstance(each.event, Joined))
     first_step = joined + steps[0]["seconds"] - began  # a step begins when somebody has come
     print(f"up: the first step is done after {first_step:.1f} s, all is after {total:.1f} s")
 
@@ -245,7 +247,7 @@ def test_faults_of_containers_change_nothing(new_project: NewProject, calm: str)
     assert project.step() < STEPS, "the run is over before the faults are"
     crash(coordinator)
     eventually(
-        lambda: len([e for e in project.lines("events.jsonl") if e["kind"] == "joined"]) >= 5,
+        lambda: sum(isinstance(each.event, Joined) for each in project.recorded()) >= 5,
         "both workers are back",
         project.logs,
     )
@@ -269,7 +271,7 @@ def go_on(project: Project) -> None:
 
 def noted(project: Project, kind: str) -> None:
     eventually(
-        lambda: any(e["kind"] == kind for e in project.lines("events.jsonl")), kind, project.logs
+        lambda: any(kind_of(each.event) == kind for each in project.recorded()), kind, project.logs
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
+from coordinator.core.events import Difference, Foreign
 from coordinator.core.inputs import Disconnected, Input
 from coordinator.net.limits import MAX_CONNECTIONS, OWN_FILES, connection_limit
 from coordinator.net.router import Transport
@@ -102,7 +103,7 @@ def test_thousands_of_malformed_messages(target: Target, reference: Reference, t
     assert throw(target.address, target.captured, thrown, seed=2) >= thrown
     assert target.memory() - before < FLOOD_GROWTH
     target.goes_on(reference)
-    about = [e for e in target.run.events if e["kind"] == "foreign"]
+    about = target.run.events(Foreign)
     assert 0 < len(about) <= MOST_LINES
     assert len(target.coordinator.err.splitlines()) <= 2 * MOST_LINES
 
@@ -345,8 +346,7 @@ def test_two_answers_that_differ_in_a_bit_are_reported_with_both_names(lab: Lab)
     lab.start(sys.executable, "-c", LIAR, *connect, "--name", "liar", name="liar")
     lab.worker(run.endpoint(), "--name", "honest")
     run.happens("difference")
-    report = next(event for event in run.events if event["kind"] == "difference")
-    assert set(report["workers"]) == {"liar", "honest"}
+    assert set(run.events(Difference)[0].names) == {"liar", "honest"}
     coordinator.says("one of them is broken")
     coordinator.send(signal.SIGTERM)
     coordinator.wait()

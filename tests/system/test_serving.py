@@ -46,7 +46,7 @@ class Serving:
         self.run.happens("silent")  # all that it has said is dealt with
         self.newest = len(self.run.metrics) // 2 * 2
         assert self.newest < STEPS, "the worker was held too late"
-        self.run.happens("checkpoint", 1 + self.newest // 2)
+        self.run.happens("checkpoint_saved", 1 + self.newest // 2)
 
     def file(self, step: int) -> Path:
         return step_path(self.run.path, step)
@@ -221,7 +221,7 @@ def test_only_known_keys_see_an_encrypted_run(lab: Lab) -> None:
     coordinator = lab.coordinator("--curve", "keys", *TINY, "--data", str(lab.data))
     run: RunDir = lab.run_dir()
     address = run.endpoint()
-    run.happens("checkpoint")
+    run.happens("checkpoint_saved")
     for name in ("stranger", "other"):
         (lab.place / name).mkdir()
         shutil.copy(lab.place / "keys" / "coordinator.key", lab.place / name)

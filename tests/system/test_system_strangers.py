@@ -13,6 +13,7 @@ import msgpack
 import pytest
 import zmq
 
+from coordinator.core.events import Expelled
 from microgpt.protocol import messages
 from tests.conftest import Reference
 from tests.processes import TINY, Lab, Process, eventually
@@ -209,8 +210,8 @@ def test_a_worker_whose_answers_are_spoiled_is_cut_off(
     dealer.send(messages.encode(answer))
     target.run.happens("expelled")
     trains_on(target, reference)
-    (expelled,) = (e for e in target.run.events if e["kind"] == "expelled")
-    assert expelled["worker"] == "stranger"
+    (expelled,) = target.run.events(Expelled)
+    assert expelled.name == "stranger"
     assert "\x1b" not in target.coordinator.out + target.coordinator.err
 
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from coordinator.core.events import Joined, Lost, Waiting
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.engine import ENGINES
 from tests.conftest import Reference
@@ -84,8 +85,7 @@ def test_a_killed_worker_and_one_that_joins_leave_no_trace_in_the_bits(
     assert coordinator.wait() == 0
     ends_alike(run, reference(LONG, SMALL))
     assert workers[1].wait() == 0, "a worker ends with the run, and well"
-    lost = next(event for event in run.events if event["kind"] == "lost")
-    assert lost["worker"] == "one"
+    assert run.events(Lost)[0].name == "one"
 
 
 def test_a_stopped_worker_loses_its_shards_and_comes_back(lab: Lab, reference: Reference) -> None:
@@ -122,9 +122,8 @@ def test_with_no_worker_left_the_coordinator_waits_and_says_so(
         worker.send(signal.SIGTERM)
         assert worker.wait(2.0) == 143
     run.happens("waiting", 2)  # the first was before anybody had come
-    waiting = run.events[-1]
+    assert run.events(Waiting)[-1].version == len(run.metrics)
     coordinator.says(f"waiting for workers at step {len(run.metrics) + 1}")
-    assert waiting["kind"] == "waiting"
     lab.worker(run.endpoint())
     assert coordinator.wait() == 0
     ends_alike(run, reference(LONG, SMALL))
@@ -150,7 +149,7 @@ def test_engines_may_be_mixed(lab: Lab, reference: Reference, engine: str) -> No
     mixed = [lab.worker(address, "--engine", engine), lab.worker(address, "--engine", ENGINES[-1])]
     assert coordinator.wait(80) == 0, [worker.out + worker.err for worker in mixed]
     ends_alike(run, reference(LONG, SMALL))
-    joined = {event["engine"] for event in run.events if event["kind"] == "joined"}
+    joined = {event.engine for event in run.events(Joined)}
     assert joined <= {engine, ENGINES[-1]}
 
 

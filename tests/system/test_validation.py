@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from coordinator.core.actions import Finish
+from coordinator.core.event_text import describe
+from coordinator.core.events import Difference
 from coordinator.core.inputs import Disconnected, Saved, StopRequested, Tick
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.protocol import messages
@@ -94,7 +96,7 @@ def test_a_slow_worker_is_helped_in_an_evaluation() -> None:
             for peer in (A, B):
                 play.says(peer, messages.Heartbeat(RUN, EPOCH, ready=True))
     play.answers(B)
-    assert "backup" in play.kinds()
+    assert "backed_up" in play.kinds()
     assert len(play.done) == 1
 
 
@@ -135,9 +137,10 @@ def test_different_losses_are_reported() -> None:
     play.answers(A, losses=np.full(task.count, 9.0).tobytes())
     while "difference" not in play.kinds():
         play.answers(B)
-    (note,) = (note for note in play.notes if note.kind == "difference")
-    assert "held-out documents" in note.text
-    assert "after step 1" in note.text
+    (told,) = play.events(Difference)
+    assert (told.version, told.evaluation) == (1, True)
+    assert "held-out documents" in describe(told)
+    assert "after step 1" in describe(told)
 
 
 def test_a_document_without_a_loss_ends_the_run_and_says_which() -> None:

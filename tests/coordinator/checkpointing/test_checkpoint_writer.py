@@ -32,7 +32,16 @@ from coordinator.checkpointing.writer import (
     step_path,
     write,
 )
-from coordinator.core.actions import Note, Save
+from coordinator.core.actions import Save
+from coordinator.core.event_text import describe
+from coordinator.core.events import (
+    CheckpointFailed,
+    CheckpointRecovered,
+    CheckpointSaved,
+    CheckpointSkipped,
+    CheckpointsVanished,
+    Event,
+)
 from coordinator.core.inputs import Saved
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.checkpoint.format import Checkpoint, CheckpointError, Validation, load
@@ -56,7 +65,7 @@ def convert(state: TrainingState) -> Checkpoint:
     return replace(BASE, step=state.step)
 
 
-def await_report(done: list[Saved | Note], step: int) -> None:
+def await_report(done: list[Saved | Event], step: int) -> None:
     def there() -> bool:
         return any(isinstance(report, Saved) and report.step == step for report in done)
 
@@ -91,7 +100,7 @@ def test_the_bytes_are_written_once(tmp_path: Path) -> None:
 def test_a_run_that_keeps_no_older_checkpoint_has_the_newest_twice(
     tmp_path: Path, rules: Retention, copied: bool
 ) -> None:
-    done: list[Saved | Note] = []
+    done: list[Saved | Event] = []
     writer = CheckpointWriter(tmp_path, convert, done.append, rules)
     for step in (1, 2):
         writer.submit(save(step))
@@ -154,7 +163,7 @@ def test_a_leftover_link_is_in_nobodys_way(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_vanishes_is_made_anew_and_told_of(tmp_path: Path) -> None:
-    done: list[Saved | Note] = []
+    done: list[Saved | Event] = []
     writer = CheckpointWriter(tmp_path / "runs" / "it", convert, done.append)
     for step in (1, 2, 3):
         writer.submit(save(step))
@@ -162,10 +171,12 @@ def test_a_folder_that_vanishes_is_made_anew_and_told_of(tmp_path: Path) -> None
         if step == 1:
             shutil.rmtree(tmp_path / "runs")
     writer.close(30.0)
-    (note,) = (report for report in done if isinstance(report, Note))
-    assert note.warning
-    assert note.text.endswith("checkpoints had vanished; it is made anew, with the checkpoint of "
-                              "step 2")  # fmt: skip
+    (told,) = (report for report in done if not isinstance(report, Saved))
+    assert told == CheckpointsVanished(str(tmp_path / "runs" / "it" / "checkpoints"), 2)
+    assert told.warning
+    assert describe(told).endswith(
+        "checkpoints had vanished; it is made anew, with the checkpoint of step 2"
+    )
     assert find_newest(tmp_path / "runs" / "it").checkpoint.step == 3  # type: ignore[union-attr]
 
 
@@ -189,7 +200,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 def test_a_hanging_disk_costs_checkpoints_and_neither_time_nor_memory(
     tmp_path: Path, gate: threading.Event
 ) -> None:
-    done: list[Saved | Note] = []
+    done: list[Saved | Event] = []
     writer = CheckpointWriter(tmp_path, convert, done.append)
     assert writer.submit(save(0)) is None
     eventually(lambda: list(tmp_path.rglob(".step-*")), "the writer hangs in its first file")
@@ -207,7 +218,7 @@ def test_a_hanging_disk_costs_checkpoints_and_neither_time_nor_memory(
 def test_what_retention_wants_is_not_skipped_for_any_newer_one(
     tmp_path: Path, gate: threading.Event
 ) -> None:
-    done: list[Saved | Note] = []
+    done: list[Saved | Event] = []
     rules = Retention(keep_last=9, keep_every=500, keep_best=1)
     writer = CheckpointWriter(tmp_path, lambda state: made(state.step), done.append, rules)
     writer.submit(save(0))
@@ -226,7 +237,7 @@ def test_the_writer_takes_a_small_share_of_the_time(
 ) -> None:
     monkeypatch.setattr(checkpoint_writer, "SHARE", 1e-9)
     monkeypatch.setattr(checkpoint_writer, "LONGEST_REST", 600.0)
-    done: list[Saved | Note] = []
+    done: list[Saved | Event] = []
     writer = CheckpointWriter(tmp_path, convert, done.append)
     last = 0
     while not writer.resting:  # until what is saved up is used
@@ -249,7 +260,7 @@ def test_the_writer_takes_a_small_share_of_the_time(
 
 def test_a_writer_that_breaks_says_so_and_goes_on(tmp_path: Path) -> None:
     """The end of a run waits for its report, so there must be one."""
-    done: list[Saved | Note] = []
+    done: list[Saved | Event] = []
 
     def break_once(state: TrainingState) -> Checkpoint:
         if state.step == 1:
@@ -279,54 +290,53 @@ def test_a_budget() -> None:
 # What is said
 
 
-def told(notes: list[Note]) -> list[str]:
-    return [note.kind for note in notes]
-
-
 def test_an_outage_is_one_warning_and_one_line_when_it_is_over() -> None:
     reports = CheckpointLog()
     assert reports.saved(Saved(0)) == []
     (warning,) = reports.saved(Saved(10, "it is full"))
-    assert (warning.kind, warning.warning) == ("checkpoint_failed", True)
-    assert warning.text.startswith("checkpoint of step 10 not saved: it is full;")
+    assert warning == CheckpointFailed(10, "it is full")
+    assert warning.warning
+    assert describe(warning).startswith("checkpoint of step 10 not saved: it is full;")
     for step in range(20, 1000, 10):
         assert reports.saved(Saved(step, "it is full")) == []
     (over,) = reports.saved(Saved(1000))
-    assert (over.kind, over.warning) == ("checkpoint_recovered", False)
-    assert over.text == "checkpoints are saved again: that of step 1000 is, 99 before are not"
-    assert told(reports.saved(Saved(1010, "it is full"))) == ["checkpoint_failed"], "the next"
+    assert over == CheckpointRecovered(1000, 99)
+    assert not over.warning
+    text = "checkpoints are saved again: that of step 1000 is, 99 before are not"
+    assert describe(over) == text
+    assert reports.saved(Saved(1010, "it is full")) == [CheckpointFailed(1010, "it is full")]
 
 
 def test_saved_ones_are_told_in_bunches() -> None:
     reports = CheckpointLog()
-    assert reports.lines(0.0) == []
+    assert reports.due(0.0) == []
     for step in (5, 6, 7):
         reports.saved(Saved(step))
-    (note,) = reports.lines(0.1)
-    assert (note.text, note.details) == (
-        "3 checkpoints of steps 5 to 7 saved", {"step": 7, "saved": 3},
-    )  # fmt: skip
-    assert reports.lines(0.2) == []
+    (told,) = reports.due(0.1)
+    assert told == CheckpointSaved(number=3, first=5, version=7)
+    assert describe(told) == "3 checkpoints of steps 5 to 7 saved"
+    assert reports.due(0.2) == []
     reports.saved(Saved(8))
-    assert [note.text for note in reports.lines(0.3)] == ["checkpoint of step 8 saved"]
+    assert [describe(event) for event in reports.due(0.3)] == ["checkpoint of step 8 saved"]
 
 
-def test_skipped_ones_are_a_line_every_few_seconds() -> None:
-    reports, lines = CheckpointLog(), []
+def test_skipped_ones_are_told_every_few_seconds() -> None:
+    reports, told = CheckpointLog(), list[Event]()
     for step in range(10_000):  # 1000 a second
         reports.skipped(step, rested=False)
-        lines += reports.lines(step / 1000)
-    lines += reports.lines(10.0, last=True)
-    assert reports.lines(99.0, last=True) == []
-    assert [line.details["skipped"] for line in lines] == [1, 1 + 1000 * SKIPPED_SECONDS, 10_000]
-    assert all(line.warning for line in lines)
-    assert lines[0].text == (
+        told += reports.due(step / 1000)
+    told += reports.due(10.0, last=True)
+    assert reports.due(99.0, last=True) == []
+    middle = 1 + int(1000 * SKIPPED_SECONDS)
+    assert told == [CheckpointSkipped(number, number - 1, False) for number in (1, middle, 10_000)]
+    assert all(event.warning for event in told)
+    assert describe(told[0]) == (
         "the disk is slower than training: 1 checkpoint skipped so far for newer ones, the last "
         "that of step 0"
     )
     reports.skipped(10_000, rested=True)
-    (line,) = reports.lines(99.0)
-    assert line.text.startswith("so many checkpoints would slow the training down: 10001 ")
+    (last,) = reports.due(99.0)
+    assert describe(last).startswith("so many checkpoints would slow the training down: 10001 ")
 
 
 # A real coordinator
@@ -382,10 +392,9 @@ def test_a_slow_disk_slows_no_training_and_fills_no_log(lab: Lab, reference: Ref
     lab.worker(run.endpoint())
     assert coordinator.wait() == 0, coordinator.err
     ends_alike(run, reference(120, 2))
-    seconds = run.events[-1]["time"] - run.events[0]["time"]
-    saved = sum(event["saved"] for event in run.events if event["kind"] == "checkpoint")
-    (*_, last) = (event for event in run.events if event["kind"] == "checkpoint_skipped")
-    assert saved + last["skipped"] == 121, "every one is accounted for"
+    seconds = run.recorded[-1].time - run.recorded[0].time
+    saved = sum(event.number for event in run.events(CheckpointSaved))
+    assert saved + run.events(CheckpointSkipped)[-1].skipped == 121, "every one is accounted for"
     assert saved <= seconds / 0.15 + 2
     lines = coordinator.err.splitlines()
     assert len(lines) <= seconds / SKIPPED_SECONDS + 2

@@ -23,7 +23,9 @@ from coordinator.checkpointing.writer import (
     step_path,
     write,
 )
-from coordinator.core.actions import Note, Save
+from coordinator.core.actions import Save
+from coordinator.core.event_text import describe
+from coordinator.core.events import DeletionFailed, DeletionRecovered, Event
 from coordinator.core.inputs import Saved
 from microgpt.checkpoint.format import Checkpoint, CheckpointError, Validation, load
 from microgpt.training import from_checkpoint
@@ -233,7 +235,7 @@ def test_a_run_with_all_rules_keeps_what_they_say(tmp_path: Path) -> None:
     loss = {step: rng.choice([1.0, 1.25, 1.5, 2.0]) for step in range(0, 200, 10)}
     present: dict[int, Checkpoint] = {}
     for first, last in ((0, 60), (60, 100), (40, 160)):
-        reported: list[Saved | Note] = []
+        reported: list[Saved | Event] = []
         writer = CheckpointWriter(
             tmp_path, lambda state: made(state.step, loss.get(state.step)), reported.append, rules
         )
@@ -266,7 +268,7 @@ def test_files_that_cannot_be_deleted_are_one_warning(
         unlink(path, **more)
 
     monkeypatch.setattr(os, "unlink", refuse)
-    reported: list[Saved | Note] = []
+    reported: list[Saved | Event] = []
     writer = CheckpointWriter(
         tmp_path, lambda state: made(state.step), reported.append, Retention(keep_last=1)
     )
@@ -277,8 +279,10 @@ def test_files_that_cannot_be_deleted_are_one_warning(
         writer.submit(Save(from_checkpoint(made(step))))
         await_report(reported, step)
     writer.close(30.0)
-    first, last = (report for report in reported if isinstance(report, Note))
+    first, last = (report for report in reported if not isinstance(report, Saved))
+    assert isinstance(first, DeletionFailed)
     assert first.warning
-    assert "step-00000000.msgpack cannot be deleted: Read-only file system" in first.text
-    assert (last.warning, last.text) == (False, "old checkpoints are deleted again")
+    assert "step-00000000.msgpack cannot be deleted: Read-only file system" in first.reason
+    assert last == DeletionRecovered(5)
+    assert describe(last) == "old checkpoints are deleted again"
     assert steps(tmp_path) == [5]

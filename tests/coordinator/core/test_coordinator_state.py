@@ -10,7 +10,21 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from coordinator.core.actions import Action, Finish, Judge, Note, Save, Send, StepDone
+from coordinator.core.actions import Action, Finish, Judge, RecordStep, Save, Send
+from coordinator.core.event_json import kind_of
+from coordinator.core.event_text import describe
+from coordinator.core.events import (
+    BackedUp,
+    Cause,
+    CheckpointAwaited,
+    Closing,
+    Difference,
+    EventBase,
+    Expelled,
+    Left,
+    Lost,
+    OtherPlatform,
+)
 from coordinator.core.inputs import (
     Disconnected,
     Input,
@@ -41,6 +55,7 @@ A, B, C = b"A", b"B", b"C"
 RUN, EPOCH = "run", "epoch"
 
 M = TypeVar("M")
+E = TypeVar("E", bound=EventBase)
 
 
 def pretend(documents: Sequence[Sequence[int]]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -75,7 +90,7 @@ class Play:
         )  # fmt: skip
         self.now = 100.0
         self.sent: dict[bytes, list[messages.Message]] = {}
-        self.notes: list[Note] = []
+        self.told: list[EventBase] = []
         self.done: list[dict[str, Any]] = []
         self.saves: list[int] = []
         self.finish: Finish | None = None
@@ -95,9 +110,9 @@ class Play:
         for action in actions:
             if isinstance(action, Send):
                 self.sent.setdefault(action.peer, []).append(action.message)
-            elif isinstance(action, Note):
-                self.notes.append(action)
-            elif isinstance(action, StepDone):
+            elif isinstance(action, EventBase):
+                self.told.append(action)
+            elif isinstance(action, RecordStep):
                 self.done.append(dict(action.record))
             elif isinstance(action, Save):
                 self.saves.append(action.state.step)
@@ -148,7 +163,10 @@ class Play:
         )
 
     def kinds(self) -> list[str]:
-        return [note.kind for note in self.notes]
+        return [kind_of(event) for event in self.told]
+
+    def events(self, event_type: type[E]) -> list[E]:
+        return [event for event in self.told if isinstance(event, event_type)]
 
     def finishes_with(self, *peers: bytes) -> None:
         """Let the workers answer whatever they are asked until the run is over."""
@@ -179,7 +197,7 @@ def expected(config: TrainingConfig) -> bytes:
 def test_it_begins_by_saving_and_says_that_nobody_is_there() -> None:
     play = Play()
     assert play.saves == [0]
-    assert play.notes[0].text == "waiting for workers at step 1"
+    assert describe(play.told[0]) == "waiting for workers at step 1"
     assert play.sent == {}
 
 
@@ -215,9 +233,10 @@ def test_a_worker_whose_c_library_differs_is_loudly_named_once() -> None:
     play = Play()
     for _ in range(2):
         play.says(B, messages.Hello("", "", "B", "stub", "another digest"))
-    (note,) = (note for note in play.notes if note.kind == "platform")
-    assert note.warning
-    assert note.text.startswith("B has another C library or processor")
+    (told,) = play.events(OtherPlatform)
+    assert told == OtherPlatform(1, "B")
+    assert told.warning
+    assert describe(told).startswith("B has another C library or processor")
 
 
 def test_whoever_says_hello_again_is_asked_again_whether_it_is_ready() -> None:
@@ -288,15 +307,20 @@ def test_a_step_is_timed_while_somebody_is_ready_and_no_longer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "kind"),
+    ("event", "told"),
     [
-        (Disconnected(A), "lost"),
-        (Received(A, messages.Goodbye(RUN, EPOCH)), "left"),
-        (Misbehaved(A, "nonsense"), "expelled"),
-        (Received(A, messages.Stop(RUN, EPOCH, "")), "expelled"),
+        (Disconnected(A), Lost(1, "A", 1)),
+        (Received(A, messages.Goodbye(RUN, EPOCH)), Left(1, "A", 1)),
+        (Misbehaved(A, "nonsense"), Expelled(1, "A", 1, Cause.PROTOCOL, "nonsense")),
+        (
+            Received(A, messages.Stop(RUN, EPOCH, "")),
+            Expelled(1, "A", 1, Cause.PROTOCOL, "a worker does not send Stop"),
+        ),
     ],
 )
-def test_what_a_lost_worker_has_in_flight_goes_to_another_at_once(event: Input, kind: str) -> None:
+def test_what_a_lost_worker_has_in_flight_goes_to_another_at_once(
+    event: Input, told: EventBase
+) -> None:
     play = Play(batch_size=2)
     play.joins(A, B)
     in_flight = play.task(A)
@@ -306,8 +330,8 @@ def test_what_a_lost_worker_has_in_flight_goes_to_another_at_once(event: Input, 
     again = play.task(B)
     assert len(play.got(B, messages.Task)) == before + 1
     assert (again.start, again.documents) == (in_flight.start, in_flight.documents)
-    assert kind in play.kinds()
-    assert play.notes[-1].warning == (kind != "left")
+    assert play.told[-1] == told
+    assert told.warning == (not isinstance(told, Left))
     play.finishes_with(B)
     assert play.state.training.params.tobytes() == expected(play.config)
 
@@ -337,7 +361,7 @@ def test_all_gone() -> None:
     play = Play()
     play.joins(A)
     play.do(Disconnected(A))
-    assert play.notes[-1].text == "waiting for workers at step 1"
+    assert describe(play.told[-1]) == "waiting for workers at step 1"
     for _ in range(50):
         play.do(Tick(), after=0.1)
     assert play.kinds().count("waiting") == 2, "once each time that it becomes true"
@@ -466,8 +490,9 @@ def test_whoever_waits_for_a_slow_disk_is_told_once() -> None:
     play.joins(A)
     play.answers(A)
     wait(play, 20.0)
-    told = [note.text for note in play.notes if note.kind == "checkpoint_waited_for"]
-    assert told == ["the disk is slow: waiting for the last checkpoint; Ctrl-C ends this"]
+    (told,) = play.events(CheckpointAwaited)
+    text = "the disk is slow: waiting for the last checkpoint; Ctrl-C ends this"
+    assert describe(told) == text
     assert play.finish is None
     play.do(StopRequested())
     wait(play, 1.0)
@@ -503,7 +528,7 @@ def test_a_complete_run_ends_at_once() -> None:
     again = CoordinatorState(
         play.config, CORPUS, play.state.training, Policy(), run=RUN, epoch="next"
     )
-    assert [type(action) for action in again.start(0.0)] == [Save]
+    assert [type(action) for action in again.start(0.0)] == [Save, Closing]
     (finish,) = again.handle(Saved(1), 0.1)
     assert finish == Finish("done", "the run was complete already")
 
@@ -531,7 +556,7 @@ def test_a_slow_worker_is_helped_and_the_first_answer_counts() -> None:
         play.do(Tick(), after=0.1)
         for peer in (A, B):
             play.says(peer, messages.Heartbeat(RUN, EPOCH, ready=True))
-    assert play.kinds().count("backup") == 1
+    assert play.kinds().count("backed_up") == 1
     assert play.task(B).start == slow.start
     play.answers(B)
     play.do(Saved(1))
@@ -620,10 +645,11 @@ def test_a_slow_worker_is_told_of_once_and_then_counted() -> None:
         wait(play, 0.25, A, B, C)
         if play.state.closing is None and play.state.workers[A].in_flight:
             play.answers(A)
-    backups = [note.text for note in play.notes if note.kind == "backup"]
+    backups = play.events(BackedUp)
     assert 2 <= len(backups) <= 3, "of twenty seconds"
-    assert backups[0].endswith("also computes a shard that A is slow with")
-    assert "that A is slow with (and " in backups[1]
+    assert {(event.slow, event.slow_name) for event in backups} == {(1, "A")}
+    assert backups[0].others == 0 < backups[1].others
+    assert "that A is slow with (and " in describe(backups[1])
 
 
 def test_two_results_that_differ_are_reported_with_both_names() -> None:
@@ -631,9 +657,10 @@ def test_two_results_that_differ_are_reported_with_both_names() -> None:
     play.joins(A, B, C)
     play.answers(A)  # it was alone when the step began, but is not any more
     play.answers(B, gradient=ZEROS)
-    (note,) = (note for note in play.notes if note.kind == "difference")
-    assert note.warning
-    assert "A and B gave different answers for documents 1 to 1 of step 1" in note.text
+    (told,) = play.events(Difference)
+    assert told == Difference(0, 0, 0, 1, False, ("A", "B"), applied=False)
+    assert told.warning
+    assert "A and B gave different answers for documents 1 to 1 of step 1" in describe(told)
     assert len(play.done) == 0, "nothing doubtful is trained on"
     assert play.got(C, messages.Task) == [], "that is not put to a vote"
     play.judges()
@@ -645,6 +672,6 @@ def test_names_from_outside_cannot_command_a_terminal() -> None:
     play = Play()
     play.says(A, messages.Hello("", "", "evil\x1b[2J\n" + "x" * 500, "en\x07gine", ""))
     play.says(A, messages.Status(RUN, EPOCH, "look\x1b]0;title\x07"))
-    for note in play.notes:
-        assert note.text.isprintable()
-        assert len(note.text) < 300
+    for event in play.told:
+        assert describe(event).isprintable()
+        assert len(describe(event)) < 300

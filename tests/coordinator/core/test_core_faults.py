@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 import coordinator.core.results
+from coordinator.core.event_text import describe
+from coordinator.core.events import Cause, Expelled, Fault
 from coordinator.core.inputs import Disconnected, Misbehaved, Tick
 from coordinator.core.membership import MISSED, MISSED_SECONDS, Membership
 from coordinator.core.results import Results
@@ -67,9 +69,10 @@ def test_an_error_in_handling_an_answer_costs_its_giver(
     monkeypatch.setattr(where, what, once)
     play.answers(A)
     assert list(play.state.workers) == [B]
-    (note,) = (note for note in play.notes if note.kind == "expelled")
-    assert "A is cut off: handling its ShardResult failed (OverflowError: cannot" in note.text
-    assert note.warning
+    (told,) = play.events(Expelled)
+    assert (told.worker, told.cause) == (1, Cause.FAULT)
+    assert "A is cut off: handling its ShardResult failed (OverflowError: cannot" in describe(told)
+    assert told.warning
     assert [type(m) for m in play.sent[A]][-1] is messages.Refuse
     play.finishes_with(B)
     assert play.state.training.params.tobytes() == expected(play.config)
@@ -222,7 +225,8 @@ def test_an_unexpected_error_saves_and_says_where(case: str, lab: Lab) -> None:
     assert "Traceback" not in coordinator.out + coordinator.err
     done = len(run.metrics)
     assert load(run.newest).step == done
-    assert any("Traceback" in event.get("traceback", "") for event in run.events)
+    (fault,) = run.events(Fault)
+    assert fault.traceback.endswith("Faulty: on purpose\n")
     if case == "console":
         assert done == 5
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from coordinator.core.action_buffer import NOTES
+from coordinator.core.action_buffer import MOST_OF_A_KIND
+from coordinator.core.event_text import describe
+from coordinator.core.events import Cause, Difference, Expelled, LeftOut
 from coordinator.core.inputs import Judged, Misbehaved, Saved, StopRequested, Tick
 from microgpt.numerics.vectors import vector_to_map
 from microgpt.protocol import messages
@@ -53,7 +55,7 @@ def test_failures_of_two_workers_end_the_run_if_the_judge_finds_the_same() -> No
     assert play.questions == [], "another worker is asked first"
     fails(play, B)
     assert play.state.closing is None
-    assert play.kinds().count("judge") == 1
+    assert play.kinds().count("judge_asked") == 1
     play.judge_fails("the loss is inf")
     assert play.state.closing is not None
     assert play.state.closing.outcome == "failed"
@@ -96,8 +98,9 @@ def test_a_verdict_shows_who_has_lied_with_failures_and_with_numbers() -> None:
     play.judges()
     assert play.state.workers == {}
     assert len(play.done) == 1, "with what the judge has computed"
-    texts = [note.text for note in play.notes if note.kind == "expelled"]
-    assert "come to something else when computed by the coordinator" in texts[-1]
+    last = play.events(Expelled)[-1]
+    assert last.cause is Cause.WRONG
+    assert "come to something else when computed by the coordinator" in last.reason
     assert play.state.closing is None
 
 
@@ -165,15 +168,14 @@ def test_a_lie_that_comes_to_light_too_late_is_reported_and_judged() -> None:
     play.answers(B)
     play.answers(B)
     play.do(Tick(), after=0.2)
-    assert play.kinds().count("backup") == 1, "A is slow with its next shard"
+    assert play.kinds().count("backed_up") == 1, "A is slow with its next shard"
     assert play.task(B) == play.task(A)
     play.answers(A, gradient=ZEROS)
     assert len(play.done) == 2, "the first answer wins where nothing is verified"
     play.answers(B)
-    assert play.kinds().count("difference") == 1, "late, but said"
-    assert "the step is applied already" in next(
-        note.text for note in play.notes if note.kind == "difference"
-    )
+    (told,) = play.events(Difference)
+    assert told.applied, "late, but said"
+    assert describe(told).endswith("the step is applied already")
     assert play.questions[-1].task.step == 1
     play.judges()
     assert list(play.state.workers) == [B]
@@ -306,17 +308,19 @@ def test_an_invented_loss_of_held_out_documents() -> None:
 
 def test_joining_and_leaving_forever_fills_no_disk() -> None:
     play = Play()
-    for _ in range(3 * NOTES):
+    for _ in range(3 * MOST_OF_A_KIND):
         play.joins(A)
         play.says(A, messages.Goodbye(RUN, EPOCH))
-    assert play.kinds().count("joined") == NOTES
+    assert play.kinds().count("joined") == MOST_OF_A_KIND
     play.do(Tick())
     for _ in range(60):
         play.do(Tick(), after=0.2)
     play.joins(A)
-    (left_out,) = (note for note in play.notes if note.kind == "left_out")
-    assert left_out.details["joined"] == 2 * NOTES
-    assert play.kinds().count("joined") == NOTES + 1
+    left_out = {event.left_out: event.number for event in play.events(LeftOut)}
+    assert left_out == dict.fromkeys(("joined", "ready", "left", "waiting"), 2 * MOST_OF_A_KIND) | {
+        "waiting": 2 * MOST_OF_A_KIND + 1
+    }
+    assert play.kinds().count("joined") == MOST_OF_A_KIND + 1
     assert len(play.state.workers) == 1
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.core.actions import Note
+from coordinator.core.events import CheckpointSaved, Joined, Lost, Status
 from coordinator.core.state import Worker
 from coordinator.core.work_times import WorkTimes
 from coordinator.run.console import MAX_WORKER_LINES, LiveConsole, PlainConsole
@@ -50,24 +50,24 @@ def test_long_runs_get_a_thousand_lines(capsys: pytest.CaptureFixture[str]) -> N
     assert lines[-1] == "step 50000 / 50000 | loss 3.3660"
 
 
-def test_plain_notes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     console = PlainConsole(10, quiet=False)
-    console.note(Note("joined", "anna has joined"))
-    console.note(Note("checkpoint", "checkpoint of step 5 saved"))
-    console.note(Note("lost", "anna\x1b[2J is gone", warning=True))
+    console.tell(Joined(1, "anna", "tape"))
+    console.tell(CheckpointSaved(1, 5, 5))
+    console.tell(Lost(1, "anna\x1b[2J", 0))
     shown = capsys.readouterr()
-    assert shown.out == "anna has joined\n"
-    assert shown.err == "warning: anna?[2J is gone\n"
+    assert shown.out == "anna has joined (tape engine)\n"
+    assert shown.err == "warning: anna?[2J is gone: its connection has closed\n"
 
 
 def test_quiet_shows_warnings_only(capsys: pytest.CaptureFixture[str]) -> None:
     console = PlainConsole(10, quiet=True)
     console.step(record(1))
-    console.note(Note("joined", "anna has joined"))
-    console.note(Note("lost", "anna is gone", warning=True))
+    console.tell(Joined(1, "anna", "tape"))
+    console.tell(Lost(1, "anna", 0))
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err == "warning: anna is gone\n"
+    assert shown.err == "warning: anna is gone: its connection has closed\n"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,8 @@ def visible(text: str) -> str:
 
 
 def worker(number: int, **more: Any) -> Worker:
-    return Worker(b"%d" % number, number, f"worker-{number}", "tape", 0.0, **more)
+    fields = {"in_flight": {}, **more}
+    return Worker(b"%d" % number, number, f"worker-{number}", "tape", 0.0, **fields)
 
 
 def test_the_live_view_shows_the_run_and_its_workers(
@@ -214,7 +215,7 @@ def test_what_a_worker_prepares_is_its_state_and_no_line(
     console = live(monkeypatch)
     one = worker(1)
     for text in ("compiling [1 of 2]", "compiling [2 of 2]"):
-        console.note(Note("status", f"worker-1: {text}", {"worker": "worker-1"}))
+        console.tell(Status(1, "worker-1", text))
     console.refresh([one])
     assert re.search(
         r"worker-1 +tape +compiling \[2 of 2\] +0 +0", visible(capsys.readouterr().out)
@@ -264,17 +265,17 @@ def test_a_low_terminal_shows_as_many_workers_as_fit(
     console.close()
 
 
-def test_notes_and_markup_in_the_live_view(
+def test_events_and_markup_in_the_live_view(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     console = live(monkeypatch)
-    console.note(Note("lost", "[bold]anna[/] is gone\x1b[2J", warning=True))
-    console.note(Note("checkpoint", "checkpoint of step 5 saved"))
+    console.tell(Lost(1, "[bold]anna[/]\x1b[2J", 0))
+    console.tell(CheckpointSaved(1, 5, 5))
     console.refresh([worker(n) for n in range(1, 41)])
     console.close()
     out = capsys.readouterr().out
     shown = visible(out)
-    assert "warning: [bold]anna[/] is gone?[2J" in shown
+    assert "warning: [bold]anna[/]?[2J is gone" in shown
     assert "saved" not in shown
     assert f"and {40 - MAX_WORKER_LINES} more" in shown
     assert out.count("\x1b[?25l") == out.count("\x1b[?25h") == 1, "the cursor comes back"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.core.event_json import from_json
+from coordinator.core.events import CheckpointsVanished, Recorded
 from coordinator.run.directory_owner import (
     OwnedRunDir,
     RunDirectoryError,
@@ -281,9 +283,9 @@ def test_names_that_are_not_utf_8_are_noted_in_json(tmp_path: Path) -> None:
     name = os.fsdecode(b"r\xfcn")
     with OwnedRunDir.take(tmp_path / name) as owned:
         record = RunDirectory(owned, {"run_dir": str(owned.path)}, 0)
-        record.event({"text": name})
+        told = Recorded(1.0, 0, CheckpointsVanished(name, 1))
+        record.event(told)
         record.close()
         config = json.loads((owned.path / "config.json").read_text(encoding="utf-8"))
         assert config == {"run_dir": str(tmp_path / name)}
-        event = json.loads((owned.path / "events.jsonl").read_text(encoding="utf-8"))
-        assert event == {"text": name}
+        assert from_json((owned.path / "events.jsonl").read_bytes()) == told

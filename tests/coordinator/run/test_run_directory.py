@@ -7,15 +7,31 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from coordinator.checkpointing.writer import CheckpointWriter, find_newest, step_path
-from coordinator.core.actions import Note, Save
+from coordinator.core.actions import Save
+from coordinator.core.events import (
+    SCHEMA,
+    CheckpointSaved,
+    Closing,
+    Event,
+    Finished,
+    Joined,
+    Level,
+    Outcome,
+    Ready,
+    Recorded,
+    Started,
+    Status,
+    Waiting,
+)
 from coordinator.core.inputs import Saved
 from coordinator.run.directory_owner import OwnedRunDir, link_latest, new_run_dir
-from coordinator.run.run_directory import MAX_WAITING, LineFile, RunDirectory, fingerprint
+from coordinator.run.line_file import MAX_WAITING, LineFile
+from coordinator.run.run_directory import RunDirectory, fingerprint
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.checkpoint.format import Checkpoint, CheckpointError
 from microgpt.training import TrainingState, from_checkpoint
@@ -54,13 +70,19 @@ def test_the_metrics_of_a_run(saved_run: Path, reference: Reference) -> None:
 
 
 def test_the_events_of_a_run(saved_run: Path) -> None:
-    events = RunDir(saved_run).events
-    assert {e["kind"] for e in events} == {"waiting", "checkpoint", "joined", "finished"}
-    assert all({"time", "step", "kind", "text"} <= e.keys() for e in events)
-    times = [e["time"] for e in events]
+    recorded = RunDir(saved_run).recorded
+    kinds = [type(each.event) for each in recorded]
+    assert [kind for kind in kinds if kind not in (Status, CheckpointSaved)] == [
+        Started, Waiting, Joined, Ready, Closing, Finished,
+    ]  # fmt: skip
+    assert sum(event.number for event in RunDir(saved_run).events(CheckpointSaved)) == 2
+    run = checkpoint_format.load(saved_run / "checkpoint.msgpack").run
+    begun = recorded[0].event
+    assert begun == Started(SCHEMA, run, cast(Started, begun).epoch, 0, 5, Level.SUMMARY)
+    times = [each.time for each in recorded]
     assert times == sorted(times)
-    (finished,) = (e for e in events if e["kind"] == "finished")
-    assert (finished["outcome"], finished["step"]) == ("done", 5)
+    assert (recorded[0].step, recorded[-1].step) == (0, 5)
+    assert recorded[-1].event == Finished(Outcome.DONE, "all 5 steps are done")
 
 
 def test_the_config_of_a_run(saved_run: Path) -> None:
@@ -74,8 +96,7 @@ def test_the_config_of_a_run(saved_run: Path) -> None:
     assert (config["data"]["documents"], config["data"]["bytes"]) == (len(NAMES), len(text))
     assert config["settings"]["batch_size"] == 4
     assert config["workers"] == {"number": 1, "engine": "scalar"}, "what train.py was asked for"
-    (joined,) = (event for event in RunDir(saved_run).events if event["kind"] == "joined")
-    assert joined["engine"] == "scalar"
+    assert [event.engine for event in RunDir(saved_run).events(Joined)] == ["scalar"]
     assert config["platform"] == fingerprint()
     assert config["versions"]["numpy"][0].isdigit()
 
@@ -112,14 +133,18 @@ def test_steps_that_will_be_done_again_are_cut_off(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "config.json").read_text()) == {"second": "epoch"}
 
 
-def test_events_are_kept_over_lives(tmp_path: Path) -> None:
-    for epoch in range(2):
+def test_events_are_kept_over_epochs(tmp_path: Path) -> None:
+    for epoch in ("one", "two"):
         with OwnedRunDir.take(tmp_path) as owned:
             record = RunDirectory(owned, {}, 0)
-            record.event({"kind": "joined", "epoch": epoch})
+            record.event(Recorded(1.0, 0, Started(SCHEMA, "run", epoch, 0, 5, Level.FULL)))
             record.close()
             owned.keep()
-    assert [e["epoch"] for e in RunDir(tmp_path).events] == [0, 1]
+        with open(tmp_path / "events.jsonl", "ab") as file:
+            file.write(b'{"kind": "joi')  # it is killed while it writes
+    with OwnedRunDir.take(tmp_path) as owned:
+        RunDirectory(owned, {}, 0).close()
+    assert [event.epoch for event in RunDir(tmp_path).events(Started)] == ["one", "two"]
 
 
 class Disk:
@@ -219,7 +244,7 @@ def test_the_newest_checkpoint(tmp_path: Path, reference: Reference) -> None:
 def test_the_writer_writes_in_the_background(tmp_path: Path, reference: Reference) -> None:
     (tmp_path / "checkpoints").mkdir()
     expected = reference(2, 4)
-    done: list[Saved | Note] = []
+    done: list[Saved | Event] = []
 
     def convert(state: TrainingState) -> Checkpoint:
         assert state.step == 2
@@ -234,7 +259,7 @@ def test_the_writer_writes_in_the_background(tmp_path: Path, reference: Referenc
 
 
 def test_the_writer_reports_what_fails(tmp_path: Path, reference: Reference) -> None:
-    done: list[Saved | Note] = []
+    done: list[Saved | Event] = []
     expected = reference(2, 4)
     (tmp_path / "file").write_text("")  # below a file even root can make no directory
     writer = CheckpointWriter(tmp_path / "file", lambda state: expected, done.append)

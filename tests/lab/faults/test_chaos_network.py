@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.core.events import Silent
 from lab.faults.machine import INSIDE, Network, SmallDisk, why_no_disk, why_no_network
 from lab.faults.proxy import Proxy
 from tests.conftest import Reference
@@ -86,7 +87,7 @@ def test_a_stalled_connection_is_worked_around(ring: Ring, reference: Reference)
     ring.run.reaches(min(STEPS, done + 2))
     ring.proxies[0].calm()
     ring.ends_alike(reference)
-    silent = [event["worker"] for event in ring.run.events if event["kind"] == "silent"]
+    silent = [event.name for event in ring.run.events(Silent)]
     assert "one" in silent, "the other one may be, too, on a busy machine"
 
 
@@ -186,7 +187,7 @@ def test_training_goes_on_while_no_checkpoint_can_be_written(
     run = lab.run_dir()
     address = run.endpoint()
     worker = lab.worker(address)
-    run.happens("checkpoint", 2)
+    run.happens("checkpoint_saved", 2)
     if how == "full":
         disk.fill()
     else:

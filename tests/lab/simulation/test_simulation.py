@@ -19,6 +19,7 @@ import coordinator.core.state
 import worker.state
 from coordinator.core import inputs
 from coordinator.core.contribution import Contribution
+from coordinator.core.events import Purpose
 from coordinator.core.in_flight import RoundId, Work
 from coordinator.core.judging import Judging
 from coordinator.core.results import Results
@@ -129,7 +130,7 @@ def back_up_with_anybody(self: Stragglers, workers: Any, now: float) -> None:
             if len(assignees) == 1 and idle and now - next(iter(assignees.values())) > 0.25:
                 helper = idle.pop()
                 round.ledger.take_also(shard, helper.peer, now)
-                self._send(helper, round, shard)
+                self._send(helper, round, shard, Purpose.BACKUP)
 
 
 def take_every_standstill_for_silence(self: CoordinatorState, now: float) -> None:
@@ -210,7 +211,7 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
         CoordinatorState, "_advance_time", take_every_standstill_for_silence, [91, 166],
     ),
     "who has missed the welcome of a new epoch stays deaf": (
-        COORDINATOR_HANDLERS, inputs.Received, ignore_who_missed_the_welcome, [1132, 1295],
+        COORDINATOR_HANDLERS, inputs.Received, ignore_who_missed_the_welcome, [1382],
     ),
     "a new connection goes unnoticed": (
         WORKER_HANDLERS, worker.state.Connected, do_nothing, [3435],

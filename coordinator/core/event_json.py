@@ -1,0 +1,130 @@
+"""The one written form of events: a line of JSON for each, and back again. Strict both ways.
+
+``{"kind": "joined", "time": 1764277000.123456, "step": 12, "worker": 1, ...}``: the name of the
+class in small letters, when it happened, and the fields of the class, all of them and no others.
+Each epoch begins with ``Started``, whose ``schema`` says how its lines are to be read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from enum import StrEnum
+from json.encoder import encode_basestring
+from operator import attrgetter
+from typing import Any, cast, get_type_hints
+
+from coordinator.core.events import EVENTS, SCHEMA, Event, EventBase, Recorded, Started
+
+#: What is written before the fields of every event.
+ENVELOPE = ("kind", "time", "step")
+
+
+class EventError(Exception):
+    """A text is no event of a version that is known here; the message is one line."""
+
+
+def kind_of(event: EventBase | type[EventBase]) -> str:
+    """The name of an event's kind, as it is written: ``round_opened`` of ``RoundOpened``."""
+    return _FORMS[event if isinstance(event, type) else type(event)].kind
+
+
+def to_json(recorded: Recorded) -> str:
+    """One line of JSON, without its end."""
+    return _FORMS[type(recorded.event)].write(recorded)
+
+
+def from_json(line: str | bytes) -> Recorded:
+    """The event that a line tells of. Raises EventError."""
+    try:
+        plain = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise EventError(f"it is no JSON: {error}") from error
+    if not isinstance(plain, dict):
+        raise EventError("it is no JSON object")
+    kind = plain.pop("kind", None)
+    form = _KINDS.get(kind) if isinstance(kind, str) else None
+    if form is None:
+        raise EventError(f"there is no kind of event {kind!r}")
+    if form.type is Started:
+        _check_schema(plain.get("schema"))
+    return form.read(plain)
+
+
+def _check_schema(schema: object) -> None:
+    if type(schema) is not int or schema < 1:
+        raise EventError(f"{schema!r} is no version of the events' form")
+    if schema > SCHEMA:
+        raise EventError(
+            f"it is of version {schema} of the events' form, and this program knows version "
+            f"{SCHEMA}: use a newer one"
+        )
+
+
+class _Form:
+    """How one kind of event is written and read."""
+
+    def __init__(self, event_type: type[EventBase]) -> None:
+        self.type = event_type
+        self.kind = re.sub(r"(?<!^)(?=[A-Z])", "_", event_type.__name__).lower()
+        hints = get_type_hints(event_type)
+        self._fields = {field.name: hints[field.name] for field in fields(event_type)}
+        # A template: making a dict for ``json.dumps`` takes four times as long.
+        parts = [f'"kind": "{self.kind}", "time": %.6f, "step": %d']
+        parts += [f'"{name}": {_PLACES.get(kind, "%s")}' for name, kind in self._fields.items()]
+        self._template = "{" + ", ".join(parts) + "}"
+        self._encoders = [
+            (place, _encoder(kind))
+            for place, kind in enumerate(self._fields.values())
+            if kind not in _PLACES
+        ]
+        names = list(self._fields)
+        # Two names at least make a tuple of what is got.
+        self._values = attrgetter("__class__", "__class__", *names)
+
+    def write(self, recorded: Recorded) -> str:
+        values = [*self._values(recorded.event)[2:]]
+        for place, encode in self._encoders:
+            values[place] = encode(values[place])
+        return self._template % (recorded.time, recorded.step, *values)
+
+    def read(self, plain: dict[str, Any]) -> Recorded:
+        named = {"time": float, "step": int, **self._fields}
+        if plain.keys() != named.keys():
+            odd = sorted(plain.keys() ^ named.keys())
+            raise EventError(f"{self.kind} has other fields than it should: {', '.join(odd)}")
+        values = {name: self._value(name, kind, plain[name]) for name, kind in named.items()}
+        time, step = values.pop("time"), values.pop("step")
+        return Recorded(time, step, cast(Event, self.type(**values)))
+
+    def _value(self, name: str, kind: Any, value: object) -> Any:
+        """A field's value from that of JSON. Raises EventError."""
+        if kind is float:
+            if type(value) is float and math.isfinite(value):
+                return value
+        elif kind == tuple[str, str]:
+            if isinstance(value, list) and [type(each) for each in value] == [str, str]:
+                return tuple(value)
+        elif issubclass(kind, StrEnum):
+            if value in [*kind]:
+                return kind(value)
+        elif type(value) is kind and (not isinstance(value, int) or value >= 0):
+            return value
+        raise EventError(f"{self.kind}: {json.dumps(value)[:100]} is no {name}")
+
+
+def _encoder(kind: Any) -> Callable[[Any], str]:
+    if kind is bool:
+        return lambda value: "true" if value else "false"
+    if isinstance(kind, type) and issubclass(kind, str):
+        return encode_basestring
+    return lambda value: json.dumps(value, ensure_ascii=False)
+
+
+#: How numbers stand in a template.
+_PLACES = {int: "%d", float: "%r"}
+_FORMS: dict[type[EventBase], _Form] = {event_type: _Form(event_type) for event_type in EVENTS}
+_KINDS = {form.kind: form for form in _FORMS.values()}

@@ -1,0 +1,494 @@
+"""What happens in a run, for whoever wants to know: one frozen class for each kind of event.
+
+An event holds numbers and names, and no English but what somebody else has said (``reason``,
+``text``). ``event_text.describe`` makes sentences of it; ``event_json`` is its only written form;
+``docs/events.md`` describes every event and field. Nothing here decides anything.
+
+Longer than 300 lines because it is one list: a few lines for each kind of event.
+
+Fields with one meaning everywhere: ``worker`` and ``name`` are a worker's number in this epoch
+(from 1) and its name; ``version`` is that of the weights: after so many updates; a shard is the
+documents ``start`` to ``start + count`` of round ``round``, ``evaluation`` tells held-out ones;
+``seconds`` are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, NamedTuple, TypeAlias, get_args
+
+#: The version of the events' written form. A reader refuses a later one.
+SCHEMA = 1
+
+
+class Level(StrEnum):
+    """How much is recorded: ``full`` has an event for each shard, round and step, too."""
+
+    SUMMARY = "summary"
+    FULL = "full"
+
+
+class Purpose(StrEnum):
+    """Why a worker is given a shard."""
+
+    WORK = "work"
+    BACKUP = "backup"
+    TRIAL = "trial"
+
+
+class DropReason(StrEnum):
+    """Why a worker's answer is not used."""
+
+    LATE = "late"  # its round is over
+    SURPLUS = "surplus"  # the shard has a result already; it is compared with that
+    OTHER_EPOCH = "other epoch"  # it is for another epoch of the coordinator, or another run
+    GIVEN_UP = "given up"  # a trial that is over, or was answered already
+    MALFORMED = "malformed"
+    NOT_ASKED = "not asked"
+
+
+class Cause(StrEnum):
+    """Why a peer is cut off."""
+
+    PROTOCOL = "protocol"  # it has sent what cannot be understood, or what a worker does not send
+    MALFORMED = "malformed"  # its answer has other shapes or no finite numbers
+    NOT_ASKED = "not asked"  # it answers what it was not given
+    WRONG = "wrong"  # it has computed something else than the others or this host
+    FAULT = "fault"  # handling its message raised an error here
+
+
+class RoundOutcome(StrEnum):
+    """What has come of a round."""
+
+    APPLIED = "applied"
+    EVALUATED = "evaluated"
+    DROPPED = "dropped"  # by the strategy
+
+
+class Verdict(StrEnum):
+    """What has come of computing a shard on this host."""
+
+    COMPUTED = "computed"
+    IMPOSSIBLE = "impossible"  # a number is not finite
+    UNAVAILABLE = "unavailable"  # it could not be tried
+
+
+class Outcome(StrEnum):
+    """How a run ends."""
+
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class EventBase:
+    """What all have in common. ``warning``: people should look at it.
+
+    ``recorded_at`` is the lowest level that has it. ``bounded``: peers can cause any number of
+    them, so that too many at once are counted instead (``LeftOut``).
+    """
+
+    warning: ClassVar[bool] = False
+    recorded_at: ClassVar[Level] = Level.SUMMARY
+    bounded: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEvent(EventBase):
+    """Something about one worker."""
+
+    bounded: ClassVar[bool] = True
+    worker: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEvent(EventBase):
+    """Something about one shard."""
+
+    round: int
+    version: int
+    start: int
+    count: int
+    evaluation: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShardOfWorker(ShardEvent):
+    """Something about one shard and one worker."""
+
+    recorded_at: ClassVar[Level] = Level.FULL
+    worker: int
+    name: str
+
+
+# --- the run -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started(EventBase):
+    """An epoch begins, after ``version`` of ``steps`` updates. Also the header: see ``schema``."""
+
+    schema: int
+    run: str
+    epoch: str
+    version: int
+    steps: int
+    level: Level
+
+
+@dataclass(frozen=True, slots=True)
+class Closing(EventBase):
+    """Workers are sent home, and the last checkpoint is waited for."""
+
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(EventBase):
+    """The run, or this epoch of it, is over."""
+
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault(EventBase):
+    """An error of this program, which ends the run with its state saved."""
+
+    warning: ClassVar[bool] = True
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut(EventBase):
+    """So many events of one kind, ``left_out``, are not told, as there were too many at once."""
+
+    warning: ClassVar[bool] = True
+    left_out: str
+    number: int
+
+
+# --- workers -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting(EventBase):
+    """Nobody is there to work on the step after ``version``."""
+
+    bounded: ClassVar[bool] = True
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Joined(WorkerEvent):
+    """A worker is welcome."""
+
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class OtherPlatform(WorkerEvent):
+    """A worker's C library or processor computes functions to other bits."""
+
+    warning: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Status(WorkerEvent):
+    """What a worker says it is doing while it is not ready."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(WorkerEvent):
+    """A worker's engine is made: it can be given work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone(WorkerEvent):
+    """A worker is a member no more; so many shards that it had in flight go to others."""
+
+    unfinished: int
+
+
+@dataclass(frozen=True, slots=True)
+class Left(Gone):
+    """It has said goodbye."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost(Gone):
+    """Its connection has closed."""
+
+    warning: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Silent(Gone):
+    """It has not been heard of for so long."""
+
+    warning: ClassVar[bool] = True
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Expelled(Gone):
+    """It is cut off, and refused from now on. Number 0 and no name: it was no worker."""
+
+    warning: ClassVar[bool] = True
+    cause: Cause
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackedUp(WorkerEvent):
+    """A worker also computes a shard that another one is slow with.
+
+    Told once in a while for each slow one; ``others`` counts those that were not told since.
+    """
+
+    slow: int
+    slow_name: str
+    others: int
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign(EventBase):
+    """So many messages of somebody who is no worker were refused, the last for this reason."""
+
+    warning: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True
+    reason: str
+    times: int
+
+
+# --- rounds and steps ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOpened(EventBase):
+    """The strategy wants documents ``first`` to ``first + documents`` to be computed."""
+
+    recorded_at: ClassVar[Level] = Level.FULL
+    round: int
+    version: int
+    evaluation: bool
+    first: int
+    documents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned(ShardOfWorker):
+    """A worker is given a shard."""
+
+    purpose: Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(ShardOfWorker):
+    """A worker's answer is taken in: ``seconds`` in its engine, ``waited`` since the assignment.
+
+    ``trial``: it is only compared with the answer of a worker that is trusted.
+    """
+
+    trial: bool
+    seconds: float
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(ShardOfWorker):
+    """A worker says that it cannot compute a shard."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped(ShardOfWorker):
+    """A worker's answer is not used."""
+
+    bounded: ClassVar[bool] = True
+    reason: DropReason
+
+
+@dataclass(frozen=True, slots=True)
+class RoundClosed(EventBase):
+    """A round is over: it was cut into so many ``shards``, ``results`` of which had one."""
+
+    recorded_at: ClassVar[Level] = Level.FULL
+    round: int
+    version: int
+    evaluation: bool
+    shards: int
+    results: int
+    outcome: RoundOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone(EventBase):
+    """An update has made ``version`` of the weights, and is evaluated if that was due."""
+
+    recorded_at: ClassVar[Level] = Level.FULL
+    version: int
+    loss: float
+    seconds: float
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated(EventBase):
+    """The mean loss of ``version`` over the held-out documents."""
+
+    version: int
+    loss: float
+    seconds: float
+
+
+# --- doubts --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Difference(ShardEvent):
+    """Two workers gave different answers for a shard. ``applied``: one of them is used already."""
+
+    warning: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True
+    names: tuple[str, str]
+    applied: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeAsked(ShardEvent):
+    """A shard is computed on this host, as workers cannot settle what it comes to."""
+
+    warning: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeAnswered(ShardEvent):
+    """What has come of that; ``reason`` says why nothing has."""
+
+    bounded: ClassVar[bool] = True
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified(EventBase):
+    """Only one worker answers, so that nothing can be verified until another one does."""
+
+    warning: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True
+
+
+# --- checkpoints ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved(EventBase):
+    """So many checkpoints are on the disk, the oldest and the newest of these versions."""
+
+    number: int
+    first: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFailed(EventBase):
+    """One could not be written. Further ones that fail are not told until one is saved."""
+
+    warning: ClassVar[bool] = True
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecovered(EventBase):
+    """One is saved again, after so many had failed."""
+
+    version: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSkipped(EventBase):
+    """So many in all were given up for newer ones, the last of them that of ``version``.
+
+    ``resting``: to take little time from the training, and not because the disk is slow.
+    """
+
+    warning: ClassVar[bool] = True
+    skipped: int
+    version: int
+    resting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointAwaited(EventBase):
+    """Training is over, and the disk takes long to take the last checkpoint."""
+
+    warning: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointGivenUp(EventBase):
+    """The run was to stop, and the disk is too slow for the checkpoint of the last steps."""
+
+    warning: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointsVanished(EventBase):
+    """The folder had gone, and is made anew with the checkpoint of ``version``."""
+
+    warning: ClassVar[bool] = True
+    folder: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionFailed(EventBase):
+    """Old checkpoints could not be deleted after that of ``version`` was saved."""
+
+    warning: ClassVar[bool] = True
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionRecovered(EventBase):
+    """Old checkpoints are deleted again."""
+
+    version: int
+
+
+Event: TypeAlias = (
+    Started | Closing | Finished | Fault | LeftOut | Waiting | Joined | OtherPlatform | Status
+    | Ready | Left | Lost | Silent | Expelled | BackedUp | Foreign | RoundOpened | Assigned
+    | Answered | Failed | Dropped | RoundClosed | StepDone | Evaluated | Difference | JudgeAsked
+    | JudgeAnswered | Unverified | CheckpointSaved | CheckpointFailed | CheckpointRecovered
+    | CheckpointSkipped | CheckpointAwaited | CheckpointGivenUp | CheckpointsVanished
+    | DeletionFailed | DeletionRecovered
+)  # fmt: skip
+#: Every kind of event.
+EVENTS: tuple[type[EventBase], ...] = get_args(Event)
+
+
+class Recorded(NamedTuple):
+    """An event, and when it happened: ``time`` in seconds since 1970, after ``step`` steps.
+
+    The time is that of the coordinator's steady clock, set by the system's at its start: it never
+    jumps. ``step`` is that after all that the same message or tick has caused.
+    """
+
+    time: float
+    step: int
+    event: Event

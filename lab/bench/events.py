@@ -1,0 +1,128 @@
+"""``bench.py events``: what the record of events costs a run, with real processes.
+
+Runs without events, with a summary and with all of them take turns, so that whatever else the
+machine does hits all alike. Run as a program this file is a coordinator that tells nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from coordinator import __main__ as coordinator
+from coordinator import event_loop
+from coordinator.core.events import Event
+from coordinator.run.reporter import Reporter
+from lab.bench.coordination import TRIVIAL, WARM_UP
+from lab.bench.progress import follow
+from microgpt.support import cli
+from microgpt.support.isolation import isolated
+from microgpt.support.progress import Progress
+
+NONE, AGAIN, SUMMARY, FULL = "none", "none again", "summary", "full"
+KINDS = (NONE, AGAIN, SUMMARY, FULL)  # the second differs from the first by chance only
+
+
+@click.command()
+@click.option("--workers", type=cli.Whole(1), default=1, help="Worker processes.")
+@click.option("--steps", type=cli.Whole(10), default=5000, help="Steps of each run.")
+@click.option("--repeats", type=cli.Whole(1), default=5, help="Runs of each kind, by turns.")
+def events(workers: int, steps: int, repeats: int) -> None:
+    """Compare steps per second without events, with a summary, and with all of them.
+
+    The model is trivial and has one document for each worker: there are as many steps as can be.
+    """
+    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    processor: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    size: dict[str, int] = {}
+    progress, runs = Progress("events", first=0.0), len(KINDS) * repeats
+    for run in range(runs):
+        turn, place = divmod(run, len(KINDS))
+        kind = KINDS[(place + turn) % len(KINDS)]  # none is always the first
+
+        def tell(share: float, run: int = run, kind: str = kind) -> None:
+            progress(run + share, runs, f"run {run + 1} of {runs}, {kind}")
+
+        median, busy, size[kind] = measure(kind, workers, steps, tell)
+        seconds[kind].append(median)
+        processor[kind].append(busy)
+    table = Table("events", "steps/s", "of each run", "cost", "processor us/step", "bytes/step")
+    base = statistics.median(seconds[NONE] + seconds[AGAIN])
+    for kind in KINDS:
+        middle = statistics.median(seconds[kind])
+        table.add_row(
+            kind,
+            f"{1 / middle:,.0f}",
+            " ".join(f"{1 / each:,.0f}" for each in seconds[kind]),
+            f"{100 * (1 - base / middle):+.1f} %",
+            f"{1e6 * statistics.median(processor[kind]) / steps:,.0f}",
+            f"{size[kind] / steps:,.0f}",
+        )
+    Console().print(table)
+
+
+def measure(
+    kind: str, workers: int, steps: int, tell: Callable[[float], None]
+) -> tuple[float, float, int]:
+    """Of a run: seconds of the median step, the coordinator's time of processors, bytes of events.
+
+    ``tell`` hears what share of the run is done.
+    """
+    with tempfile.TemporaryDirectory(prefix="microgpt-bench-") as folder:
+        run_dir, bind = Path(folder, "run"), f"ipc://{folder}/socket"
+        flags = [*TRIVIAL, "--data", "embedded", "--quiet", "--run-dir", str(run_dir)]
+        flags += ["--bind", bind, "--steps", str(steps), "--checkpoint-every", str(steps)]
+        flags += ["--shard-size", "1", "--batch-size", str(workers)]
+        flags += ["--events", FULL if kind == FULL else SUMMARY]
+        program = "coordinator" if kind in (SUMMARY, FULL) else "lab.bench.events"
+        commands = [isolated(program, *flags)] + [isolated("worker", "--connect", bind)] * workers
+        with open(Path(folder, "log"), "w+") as log:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            running = [
+                subprocess.Popen(command, env={**os.environ}, stdout=log, stderr=log)  # noqa: S603  # ours
+                for command in commands
+            ]
+            try:
+                code = follow(running[0], run_dir, steps, tell)
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the coordinator alone
+            finally:
+                for process in running:
+                    process.kill()
+                    process.wait()
+            if code:
+                log.seek(0)
+                raise click.ClickException(log.read().strip())
+        lines = (run_dir / "metrics.jsonl").read_text().splitlines()[int(steps * WARM_UP) :]
+        size = (run_dir / "events.jsonl").stat().st_size
+        busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return statistics.median(json.loads(line)["seconds"] for line in lines), busy, size
+
+
+class SilentReporter(Reporter):
+    """Neither shows nor records events."""
+
+    def tell(self, event: Event, now: float) -> None:
+        """Nothing."""
+
+    def record(self, event: Event, now: float) -> None:
+        """Nothing."""
+
+
+def coordinate() -> None:
+    """``python -m coordinator`` without events."""
+    event_loop.Reporter = SilentReporter  # type: ignore[attr-defined]
+    cli.run(coordinator.main, prog_name="python -m coordinator")
+
+
+if __name__ == "__main__":
+    coordinate()
