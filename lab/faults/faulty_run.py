@@ -15,11 +15,11 @@ from typing import Protocol
 from coordinator.core.event_json import kind_of
 from coordinator.core.event_text import describe
 from coordinator.core.events import Difference, Expelled, Foreign
+from lab.conditions import Fault
 from lab.event_reader import read_events
 from lab.faults.fleet import Fleet, FleetError, Plan
 from lab.faults.injector import FaultInjector, InjectedFault
 from lab.faults.machine import Network, SmallDisk
-from lab.faults.schedule import Planned
 from lab.faults.watch import Watch, read_lines
 from microgpt.checkpoint.format import CheckpointError, load
 
@@ -79,7 +79,7 @@ class Outcome:
 
 def conduct(
     plan: Plan,
-    faults: Iterator[Planned],
+    faults: Iterator[Fault],
     show: Show,
     *,
     network: Network | None = None,
@@ -113,7 +113,7 @@ def _attend(
     fleet: Fleet,
     watch: Watch,
     injector: FaultInjector,
-    faults: Iterator[Planned],
+    faults: Iterator[Fault],
     show: Show,
     stop_after: int,
 ) -> float:
@@ -155,9 +155,9 @@ def _outcome(
     plan: Plan, fleet: Fleet, watch: Watch, injector: FaultInjector, first: float, *, stopped: bool
 ) -> Outcome:
     pauses: dict[str, list[float]] = {}
-    for injected in sorted(injector.done, key=lambda injected: injected.planned.kind.name):
+    for injected in sorted(injector.done, key=lambda injected: injected.fault.kind):
         pause = watch.pause_after(injected.began, injected.healed + AFTERMATH)
-        pauses.setdefault(injected.planned.kind.name, []).append(pause)
+        pauses.setdefault(injected.fault.kind, []).append(pause)
     digest = ""
     if not stopped:
         with contextlib.suppress(CheckpointError):

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from lab.conditions import DOWN, UP, Fault, FaultKind
 from lab.faults.fleet import Fleet, Member
 from lab.faults.machine import Network, SmallDisk
-from lab.faults.schedule import Planned
+from lab.faults.schedule import KIND_OF
 
 Heal: TypeAlias = Callable[[], None]
 
@@ -42,7 +43,7 @@ def nothing() -> None:
 class InjectedFault:
     """A fault that has been done: when (monotonic clock) it began and was healed."""
 
-    planned: Planned
+    fault: Fault
     victim: str
     began: float
     healed: float = 0.0
@@ -65,21 +66,21 @@ class FaultInjector:
         self._cures: list[tuple[float, int, InjectedFault, Heal]] = []
         self._count = itertools.count()
 
-    def inflict(self, planned: Planned) -> InjectedFault | None:
+    def inflict(self, fault: Fault) -> InjectedFault | None:
         """Do it. None if the victim is not there or suffers already."""
-        target, number = planned.kind.target, planned.victim
+        target, number = KIND_OF[fault.kind].target, fault.victim
         victim = f"{target}-{number + 1}" if target in ("worker", "proxy") else target
         if victim in self.suffering:
             self.spared += 1
             return None
-        injected = InjectedFault(planned, victim, time.monotonic())
-        heal = self._strike(planned)
+        injected = InjectedFault(fault, victim, time.monotonic())
+        heal = self._strike(fault)
         if heal is None:
             self.spared += 1
             return None
         self.done.append(injected)
         self.suffering.add(victim)
-        due = injected.began + planned.seconds
+        due = injected.began + fault.seconds
         heapq.heappush(self._cures, (due, next(self._count), injected, heal))
         return injected
 
@@ -91,42 +92,41 @@ class FaultInjector:
             injected.healed = time.monotonic()
             self.suffering.discard(injected.victim)
 
-    def _strike(self, planned: Planned) -> Heal | None:
-        target = planned.kind.target
+    def _strike(self, fault: Fault) -> Heal | None:
+        target = KIND_OF[fault.kind].target
         if target in ("worker", "coordinator"):
             fleet = self.fleet
-            member = fleet.coordinator if target == "coordinator" else fleet.workers[planned.victim]
-            return self._strike_process(planned.kind.name.split()[1], member)
+            member = fleet.coordinator if target == "coordinator" else fleet.workers[fault.victim]
+            return self._strike_process(fault.kind, member)
         if target == "proxy":
-            return self._strike_connection(planned)
+            return self._strike_connection(fault)
         if target == "link":
             return self._pull_cable(self.fleet.network)
-        return self._strike_disk(planned.kind.name, self.disk)
+        return self._strike_disk(fault.kind, self.disk)
 
-    def _strike_process(self, how: str, member: Member) -> Heal | None:
+    def _strike_process(self, kind: FaultKind, member: Member) -> Heal | None:
         process = member.alive
         if process is None:
             return None
-        if how == "killed":
+        if kind in (FaultKind.WORKER_KILLED, FaultKind.COORDINATOR_KILLED):
             process.kill()
-        elif how == "terminated":
+        elif kind in (FaultKind.WORKER_TERMINATED, FaultKind.COORDINATOR_TERMINATED):
             process.terminate()
         else:
             process.send_signal(signal.SIGSTOP)
             return lambda: thaw(process)
         return nothing
 
-    def _strike_connection(self, planned: Planned) -> Heal:
-        proxy, amount = self.fleet.proxies[planned.victim], planned.amount
-        how = planned.kind.name.removeprefix("connection ")
-        if how == "cut":
+    def _strike_connection(self, fault: Fault) -> Heal:
+        proxy, amount = self.fleet.proxies[fault.victim], fault.amount
+        if fault.kind == FaultKind.CONNECTION_CUT:
             proxy.cut()
             return nothing
-        if how == "partitioned":
-            proxy.stall()
-        elif how == "partitioned one way":
-            proxy.stall(up=amount < 0.5, down=amount >= 0.5)
-        elif how == "delayed":
+        if fault.kind == FaultKind.CONNECTION_PARTITIONED:
+            proxy.partition()
+        elif fault.kind == FaultKind.CONNECTION_PARTITIONED_ONE_WAY:
+            proxy.partition(frozenset((UP if amount < 0.5 else DOWN,)))
+        elif fault.kind == FaultKind.CONNECTION_DELAYED:
             proxy.delay(LONGEST_DELAY * amount)
         else:
             proxy.throttle(SLOWEST * (FASTEST / SLOWEST) ** amount)
@@ -138,10 +138,10 @@ class FaultInjector:
         network.link("down")
         return lambda: network.link("up")
 
-    def _strike_disk(self, how: str, disk: SmallDisk | None) -> Heal | None:
+    def _strike_disk(self, kind: FaultKind, disk: SmallDisk | None) -> Heal | None:
         if disk is None:
             return None
-        if how == "disk full":
+        if kind == FaultKind.DISK_FULL:
             disk.fill()
             return disk.drain
         disk.read_only(True)

@@ -53,7 +53,7 @@ def handed_over(setting: Setting) -> Iterator[Row]:
             in_flight.harmed(victim.name)
             thaw(process)
             run.until(lambda: in_flight.at_work(4))
-            times["cut off"].append(in_flight.strike(victim.name, proxy.stall, run.until))
+            times["cut off"].append(in_flight.strike(victim.name, proxy.partition, run.until))
             run.rest(3.0)
             in_flight.harmed(victim.name)
             proxy.calm()
@@ -108,7 +108,7 @@ def kept(setting: Setting) -> Iterator[Row]:
                 run.rest(stay)
                 thaw(process)
             else:
-                proxy.stall()
+                proxy.partition()
                 run.rest(stay)
                 proxy.calm()
             run.rest(end - time.monotonic())

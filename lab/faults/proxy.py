@@ -1,4 +1,4 @@
-"""A TCP proxy that does to connections what bad networks do: cut, stall, delay, throttle.
+"""A TCP proxy that does to connections what bad networks do: cut, partition, delay, throttle.
 
 It runs in a thread of its own. Its methods may be called from any thread; when one returns, what
 it says holds for every byte that is sent from then on.
@@ -18,22 +18,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from lab.conditions import BOTH, DOWN, UP, Link
+
 CHUNK = 1 << 16
 WINDOW = 1 << 18  # bytes held back in one direction before reading pauses, as a network would
 CLONE_NEWNET = 0x40000000
 
 #: ``observer(connection, upwards, data)`` is called with all that passes; upwards: to the target.
 Observer: TypeAlias = Callable[[int, bool, bytes], None]
-
-
-@dataclass(frozen=True)
-class Weather:
-    """What happens to bytes on their way. ``rate`` is in bytes per second; None for no limit."""
-
-    stalled_up: bool = False
-    stalled_down: bool = False
-    delay: float = 0.0
-    rate: float | None = None
 
 
 @dataclass
@@ -50,19 +42,17 @@ class Stream:
     counted: float = 0.0
     frozen: bool = False
 
-    def stalled(self, weather: Weather) -> bool:
+    def partitioned(self, link: Link) -> bool:
         """Whether nothing moves in this direction."""
-        if self.frozen:
-            return True
-        return weather.stalled_up if self.upwards else weather.stalled_down
+        return self.frozen or (UP if self.upwards else DOWN) in link.partitioned
 
-    def budget(self, weather: Weather, now: float) -> int:
+    def budget(self, link: Link, now: float) -> int:
         """How many bytes may pass now."""
-        if weather.rate is None:
+        if link.rate is None:
             return CHUNK
         # A tenth of a second's worth may be saved up; never less than one byte, or none would pass.
-        most = max(1.0, weather.rate / 10)
-        self.allowance = min(most, self.allowance + (now - self.counted) * weather.rate)
+        most = max(1.0, link.rate / 10)
+        self.allowance = min(most, self.allowance + (now - self.counted) * link.rate)
         self.counted = now
         return int(self.allowance)
 
@@ -81,7 +71,7 @@ class Proxy:
         observer: Observer | None = None,
     ) -> None:
         self._target, self._namespace, self._observer = target, namespace, observer
-        self._weather = Weather()
+        self._link = Link()
         self._moving = threading.Lock()  # held while bytes move
         self._cut = self._closing = False
         self._streams: dict[int, tuple[Stream, Stream]] = {}
@@ -103,26 +93,26 @@ class Proxy:
         self._cut = True
         self._wake()
 
-    def stall(self, *, up: bool = True, down: bool = True) -> None:
+    def partition(self, directions: frozenset[str] = BOTH) -> None:
         """Swallow all traffic of these directions: connections stay open and say nothing."""
-        self._set(Weather(stalled_up=up, stalled_down=down))
+        self._set(Link(partitioned=directions))
 
     def freeze(self) -> None:
-        """Stall the connections that are open now; new ones pass. Until ``calm``."""
+        """Partition the connections that are open now; new ones pass. Until ``calm``."""
         self._freeze(True)
 
     def delay(self, seconds: float) -> None:
         """Every byte arrives so much later."""
-        self._set(Weather(delay=seconds))
+        self._set(Link(delay=seconds))
 
     def throttle(self, rate: float) -> None:
         """So many bytes per second and direction."""
-        self._set(Weather(rate=rate))
+        self._set(Link(rate=rate))
 
     def calm(self) -> None:
         """Nothing bad any more. Bytes that waited go out."""
         self._freeze(False)
-        self._set(Weather())
+        self._set(Link())
 
     @property
     def connections(self) -> int:
@@ -151,9 +141,9 @@ class Proxy:
                     stream.frozen = frozen
         self._wake()
 
-    def _set(self, weather: Weather) -> None:
+    def _set(self, link: Link) -> None:
         with self._moving:
-            self._weather = weather
+            self._link = link
         self._wake()
 
     def _wake(self) -> None:
@@ -182,7 +172,7 @@ class Proxy:
 
     def _turn(self, listener: socket.socket) -> None:
         """Wait until something can move, and move it."""
-        weather, now = self._weather, time.monotonic()
+        link, now = self._link, time.monotonic()
         pause: float | None = None
         with selectors.PollSelector() as selector:
             selector.register(listener, selectors.EVENT_READ)
@@ -193,13 +183,13 @@ class Proxy:
                     if stream.ended and not stream.waiting:
                         self._drop(number)
                         break
-                    if stream.stalled(weather):
+                    if stream.partitioned(link):
                         continue
                     if not stream.ended and stream.held < WINDOW:
                         wishes[stream.source] = wishes.get(stream.source, 0) | selectors.EVENT_READ
                     if stream.waiting:
                         wait = stream.waiting[0][0] - now
-                        if wait <= 0 and stream.budget(weather, now):
+                        if wait <= 0 and stream.budget(link, now):
                             wishes[stream.sink] = wishes.get(stream.sink, 0) | selectors.EVENT_WRITE
                         else:
                             wait = max(wait, 0.005)
@@ -217,16 +207,16 @@ class Proxy:
             self._move(ready)
 
     def _move(self, ready: dict[Any, int]) -> None:
-        """Read and write what can be; the weather may have changed while we waited."""
-        weather = self._weather
+        """Read and write what can be; the link may have changed while we waited."""
+        link = self._link
         for number, pair in list(self._streams.items()):
             for stream in pair:
-                if stream.stalled(weather):
+                if stream.partitioned(link):
                     continue
                 if ready.get(stream.source, 0) & selectors.EVENT_READ:
-                    self._read(stream, weather)
+                    self._read(stream, link)
                 if stream.waiting and ready.get(stream.sink, 0) & selectors.EVENT_WRITE:
-                    self._write(number, stream, weather)
+                    self._write(number, stream, link)
 
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -245,7 +235,7 @@ class Proxy:
                 Stream(server, client, upwards=False),
             )
 
-    def _read(self, stream: Stream, weather: Weather) -> None:
+    def _read(self, stream: Stream, link: Link) -> None:
         try:
             data = stream.source.recv(CHUNK)
         except BlockingIOError:
@@ -255,13 +245,13 @@ class Proxy:
         if not data:
             stream.ended = True
             return
-        stream.waiting.append((time.monotonic() + weather.delay, data))
+        stream.waiting.append((time.monotonic() + link.delay, data))
         stream.held += len(data)
 
-    def _write(self, number: int, stream: Stream, weather: Weather) -> None:
+    def _write(self, number: int, stream: Stream, link: Link) -> None:
         due, data = stream.waiting.popleft()
         try:
-            sent = stream.sink.send(data[: stream.budget(weather, time.monotonic())])
+            sent = stream.sink.send(data[: stream.budget(link, time.monotonic())])
         except BlockingIOError:
             sent = 0
         except OSError:

@@ -63,10 +63,10 @@ class Screen:
 
     def fault(self, injected: InjectedFault) -> None:
         """Something has been broken."""
-        planned = injected.planned
-        more = f" for {planned.seconds:.1f} s" if planned.seconds else ""
-        whom = "" if injected.victim in planned.kind.name else f" ({injected.victim})"
-        self._line(f"{planned.kind.name}{whom}{more}")
+        fault = injected.fault
+        more = f" for {fault.seconds:.1f} s" if fault.seconds else ""
+        whom = "" if injected.victim in fault.kind else f" ({injected.victim})"
+        self._line(f"{fault.kind}{whom}{more}")
 
     def _line(self, text: str) -> None:
         at = time.monotonic() - self._began

@@ -6,6 +6,8 @@ import random
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from lab.conditions import Fault, FaultKind
+
 LONGEST = 5.0  # seconds that a fault stays
 
 
@@ -16,45 +18,33 @@ class Kind:
     ``lasts`` is false for what is over at once. ``weight`` says how often it is drawn.
     """
 
-    name: str
+    name: FaultKind
     target: str
     weight: float
     lasts: bool
 
 
 KINDS = (
-    Kind("worker killed", "worker", 3, lasts=False),
-    Kind("worker frozen", "worker", 2, lasts=True),
-    Kind("worker terminated", "worker", 1, lasts=False),
-    Kind("coordinator killed", "coordinator", 1, lasts=False),
-    Kind("coordinator frozen", "coordinator", 1, lasts=True),
-    Kind("coordinator terminated", "coordinator", 0.5, lasts=False),
-    Kind("connection cut", "proxy", 2, lasts=False),
-    Kind("connection partitioned", "proxy", 2, lasts=True),
-    Kind("connection partitioned one way", "proxy", 1, lasts=True),
-    Kind("connection delayed", "proxy", 1, lasts=True),
-    Kind("connection throttled", "proxy", 1, lasts=True),
-    Kind("link down", "link", 2, lasts=True),
-    Kind("disk full", "disk", 1, lasts=True),
-    Kind("disk read-only", "disk", 1, lasts=True),
+    Kind(FaultKind.WORKER_KILLED, "worker", 3, lasts=False),
+    Kind(FaultKind.WORKER_FROZEN, "worker", 2, lasts=True),
+    Kind(FaultKind.WORKER_TERMINATED, "worker", 1, lasts=False),
+    Kind(FaultKind.COORDINATOR_KILLED, "coordinator", 1, lasts=False),
+    Kind(FaultKind.COORDINATOR_FROZEN, "coordinator", 1, lasts=True),
+    Kind(FaultKind.COORDINATOR_TERMINATED, "coordinator", 0.5, lasts=False),
+    Kind(FaultKind.CONNECTION_CUT, "proxy", 2, lasts=False),
+    Kind(FaultKind.CONNECTION_PARTITIONED, "proxy", 2, lasts=True),
+    Kind(FaultKind.CONNECTION_PARTITIONED_ONE_WAY, "proxy", 1, lasts=True),
+    Kind(FaultKind.CONNECTION_DELAYED, "proxy", 1, lasts=True),
+    Kind(FaultKind.CONNECTION_THROTTLED, "proxy", 1, lasts=True),
+    Kind(FaultKind.LINK_DOWN, "link", 2, lasts=True),
+    Kind(FaultKind.DISK_FULL, "disk", 1, lasts=True),
+    Kind(FaultKind.DISK_READ_ONLY, "disk", 1, lasts=True),
 )
 
-
-@dataclass(frozen=True)
-class Planned:
-    """A fault to come: ``at`` seconds after the start, for ``seconds`` (0: over at once).
-
-    ``victim`` counts the targets of its kind from 0; ``amount`` in [0, 1) says how bad it is.
-    """
-
-    at: float
-    kind: Kind
-    victim: int
-    seconds: float
-    amount: float
+KIND_OF = {kind.name: kind for kind in KINDS}
 
 
-def schedule(seed: int, every: float, targets: dict[str, int]) -> Iterator[Planned]:
+def schedule(seed: int, every: float, targets: dict[str, int]) -> Iterator[Fault]:
     """Faults without end, ``every`` so many seconds on average, on ``targets`` (how many of each).
 
     Kinds without a target are left out. Raises ValueError if none is left.
@@ -71,7 +61,7 @@ def schedule(seed: int, every: float, targets: dict[str, int]) -> Iterator[Plann
         # Short faults are hard in other ways than long ones: many of each.
         seconds = rng.choice((0.3, 1.5, LONGEST)) * rng.uniform(0.3, 1.0)
         amount = rng.random()
-        yield Planned(at, kind, victim, seconds if kind.lasts else 0.0, amount)
+        yield Fault(at, kind.name, victim, seconds if kind.lasts else 0.0, amount)
 
 
 def possible(targets: dict[str, int]) -> list[Kind]:

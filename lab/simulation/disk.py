@@ -14,20 +14,21 @@ from pathlib import Path
 from coordinator.checkpointing.writer import CHECKPOINTS, NEWEST, find_newest, step_path
 from coordinator.core.actions import Save
 from coordinator.core.inputs import Saved
+from lab import conditions
 from lab.simulation.arithmetic import ReferenceRun
 from lab.simulation.clock import Clock
 from microgpt.checkpoint.format import encode
 from microgpt.training import TrainingState, from_checkpoint, to_checkpoint
 
+WRITE_SECONDS = 0.02  # that a file takes on a good disk
 FULL = "No space left on device"
 
 
 class Disk:
-    """``full`` and ``seconds`` (that a file takes) may be changed at any time."""
+    """``condition`` may be changed at any time."""
 
     def __init__(self, clock: Clock, reference_run: ReferenceRun, folder: Path | None) -> None:
-        self.full = False
-        self.seconds = 0.02
+        self.condition = conditions.Disk(seconds=WRITE_SECONDS)
         self.files: dict[str, TrainingState | None] = {}  # None: damaged
         self.on_write: Callable[[], None] = lambda: None  # a file is half written
         self._clock, self._reference_run, self._folder = clock, reference_run, folder
@@ -108,8 +109,8 @@ class Writer:
 
     def _begin(self, name: str, state: TrainingState) -> None:
         self._writing = (name, state)
-        self._clock.after(self._disk.seconds / 2, self._half)
-        self._clock.after(self._disk.seconds, self._end)
+        self._clock.after(self._disk.condition.seconds / 2, self._half)
+        self._clock.after(self._disk.condition.seconds, self._end)
 
     def _half(self) -> None:
         if self._alive:
@@ -119,7 +120,7 @@ class Writer:
         if not self._alive or self._writing is None:
             return
         name, state = self._writing
-        if self._disk.full:
+        if self._disk.condition.full:
             self._next()
             self._done(Saved(state.step, FULL))
             return

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from coordinator.checkpointing.writer import NEWEST
-from lab.simulation.network import DOWN, UP
-from lab.simulation.plan import SLOT_FAULTS, Fault
+from lab.conditions import DOWN, UP, Disk, Fault, FaultKind, Machine
+from lab.simulation.disk import WRITE_SECONDS
+from lab.simulation.network import DELAY
+from lab.simulation.plan import SLOT_FAULTS
 from lab.simulation.processes import VirtualCoordinator, VirtualWorker
 from lab.simulation.world import Slot, World
 
 
 def happen(world: World, fault: Fault) -> None:
     """The moment of a fault."""
-    world.clock.trace("FAULT", f"{fault.kind} (slot {fault.slot + 1}, {fault.seconds:.2f} s)")
-    slot = world.slots[fault.slot]
+    world.clock.trace("FAULT", f"{fault.kind} (slot {fault.victim + 1}, {fault.seconds:.2f} s)")
+    slot = world.slots[fault.victim]
     slot.harmed = slot.harmed or fault.kind in SLOT_FAULTS
     _FAULTS[fault.kind](world, slot, fault)
 
@@ -23,11 +27,12 @@ def heal(world: World) -> None:
     """Nothing goes wrong from now on; there is at least one worker."""
     world.clock.trace("FAULT", "no more faults")
     world.healed = True
-    world.disk.full, world.disk.seconds = False, 0.02
+    world.disk.condition = Disk(seconds=WRITE_SECONDS)
     world.disk.on_write = lambda: None
     honest = [slot for slot in world.slots if not slot.is_byzantine]
     for slot in honest:
-        slot.slowness, slot.host.delay = 1.0, 0.002
+        slot.machine = Machine()
+        _delay_by(slot, DELAY)
         slot.host.corrupt = {UP: 0, DOWN: 0}
         _partition(world, slot, (UP, DOWN), False)
     if world.coordinator is not None:
@@ -99,7 +104,9 @@ def _partition_all(world: World, slot: Slot, fault: Fault) -> None:
 
 def _partition(world: World, slot: Slot, ways: tuple[str, ...], parted: bool) -> None:
     for way in ways:
-        slot.host.partitioned[way] = parted
+        link = slot.host.link
+        now = link.partitioned | {way} if parted else link.partitioned - {way}
+        slot.host.link = replace(link, partitioned=now)
         for connection in slot.connections:
             if not parted:
                 connection.heal(way)
@@ -115,8 +122,12 @@ def _drop(world: World, slot: Slot, fault: Fault) -> None:
 
 
 def _delay(world: World, slot: Slot, fault: Fault) -> None:
-    slot.host.delay = 0.002 + fault.amount * 0.4
-    world.clock.after(fault.seconds, setattr, slot.host, "delay", 0.002)
+    _delay_by(slot, DELAY + fault.amount * 0.4)
+    world.clock.after(fault.seconds, _delay_by, slot, DELAY)
+
+
+def _delay_by(slot: Slot, seconds: float) -> None:
+    slot.host.link = replace(slot.host.link, delay=seconds)
 
 
 def _corrupt(world: World, slot: Slot, fault: Fault) -> None:
@@ -125,8 +136,8 @@ def _corrupt(world: World, slot: Slot, fault: Fault) -> None:
 
 
 def _slow(world: World, slot: Slot, fault: Fault) -> None:
-    slot.slowness = 1.0 + 12.0 * fault.amount
-    world.clock.after(fault.seconds, setattr, slot, "slowness", 1.0)
+    slot.machine = Machine(slowness=1.0 + 12.0 * fault.amount)
+    world.clock.after(fault.seconds, setattr, slot, "machine", Machine())
 
 
 def _jump_worker(world: World, slot: Slot, fault: Fault) -> None:
@@ -164,13 +175,17 @@ def _stop_coordinator(world: World, slot: Slot, fault: Fault) -> None:
 
 
 def _disk_full(world: World, slot: Slot, fault: Fault) -> None:
-    world.disk.full = True
-    world.clock.after(fault.seconds, setattr, world.disk, "full", False)
+    _change_disk(world, full=True)
+    world.clock.after(fault.seconds, lambda: _change_disk(world, full=False))
+
+
+def _change_disk(world: World, **changes: Any) -> None:
+    world.disk.condition = replace(world.disk.condition, **changes)
 
 
 def _disk_slow(world: World, slot: Slot, fault: Fault) -> None:
-    world.disk.seconds = 0.02 + 2.0 * fault.amount
-    world.clock.after(fault.seconds, setattr, world.disk, "seconds", 0.02)
+    _change_disk(world, seconds=WRITE_SECONDS + 2.0 * fault.amount)
+    world.clock.after(fault.seconds, lambda: _change_disk(world, seconds=WRITE_SECONDS))
 
 
 def _damage(world: World, slot: Slot, fault: Fault) -> None:
@@ -180,25 +195,25 @@ def _damage(world: World, slot: Slot, fault: Fault) -> None:
         world.clock.trace("FAULT", f"checkpoint file {name} is unreadable")
 
 
-_FAULTS: dict[str, Callable[[World, Slot, Fault], None]] = {
-    "kill worker": _kill_worker,
-    "vanish": _vanish,
-    "freeze worker": _freeze_worker,
-    "partition": _partition_one,
-    "drop connection": _drop,
-    "delay": _delay,
-    "corrupt": _corrupt,
-    "leave": _leave,
-    "slow worker": _slow,
-    "worker clock jumps": _jump_worker,
-    "kill coordinator": _kill_coordinator,
-    "kill coordinator in a write": _kill_in_write,
-    "freeze coordinator": _freeze_coordinator,
-    "stop coordinator": _stop_coordinator,
-    "partition all": _partition_all,
-    "clock jumps": _jump,
-    "disk full": _disk_full,
-    "disk slow": _disk_slow,
-    "join": _join,
-    "file damaged": _damage,
+_FAULTS: dict[FaultKind, Callable[[World, Slot, Fault], None]] = {
+    FaultKind.WORKER_KILLED: _kill_worker,
+    FaultKind.WORKER_VANISHED: _vanish,
+    FaultKind.WORKER_FROZEN: _freeze_worker,
+    FaultKind.CONNECTION_PARTITIONED: _partition_one,
+    FaultKind.CONNECTION_CUT: _drop,
+    FaultKind.CONNECTION_DELAYED: _delay,
+    FaultKind.CONNECTION_CORRUPT: _corrupt,
+    FaultKind.WORKER_TERMINATED: _leave,
+    FaultKind.WORKER_SLOW: _slow,
+    FaultKind.WORKER_CLOCK_JUMPS: _jump_worker,
+    FaultKind.COORDINATOR_KILLED: _kill_coordinator,
+    FaultKind.COORDINATOR_KILLED_WRITING: _kill_in_write,
+    FaultKind.COORDINATOR_FROZEN: _freeze_coordinator,
+    FaultKind.COORDINATOR_TERMINATED: _stop_coordinator,
+    FaultKind.ALL_PARTITIONED: _partition_all,
+    FaultKind.COORDINATOR_CLOCK_JUMPS: _jump,
+    FaultKind.DISK_FULL: _disk_full,
+    FaultKind.DISK_SLOW: _disk_slow,
+    FaultKind.WORKER_JOINS: _join,
+    FaultKind.FILE_DAMAGED: _damage,
 }

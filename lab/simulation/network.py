@@ -11,10 +11,11 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Protocol
 
+from lab.conditions import DOWN, UP, Link
 from lab.simulation.clock import Clock
 from microgpt.protocol.messages import Message, decode, encode
 
-UP, DOWN = "up", "down"  # to the coordinator, from the coordinator
+DELAY = 0.002  # seconds, on average, of a good link
 DETECTION = {UP: 1.5, DOWN: 2.0}  # seconds until the receiver calls a connection dead
 RECENT = 4  # messages that may come twice
 LATE = 1.0  # seconds by which words of a dead connection may be late
@@ -26,8 +27,7 @@ class Host:
     """The network's view of the place where one worker after the other runs."""
 
     def __init__(self) -> None:
-        self.partitioned = {UP: False, DOWN: False}
-        self.delay = 0.002  # seconds, on average
+        self.link = Link(delay=DELAY)
         self.corrupt = {UP: 0, DOWN: 0}  # so many of the next messages are damaged
 
 
@@ -75,7 +75,7 @@ class Connection:
         network.sent += 1
         if network.codec:
             message = decode(encode(message))
-        delay = self.host.delay
+        delay = self.host.link.delay
         arrival = max(self._arrival[way], clock.now + delay * network.rng.uniform(0.5, 1.5))
         self._arrival[way] = arrival
         clock.after(arrival - clock.now, self._arrive, way, message)
@@ -83,7 +83,7 @@ class Connection:
     def _arrive(self, way: str, message: Message) -> None:
         if not self.open[way]:
             self._perhaps_later(way, message, self.network.stale)
-        elif self.host.partitioned[way] or self._held[way]:
+        elif way in self.host.link.partitioned or self._held[way]:
             self._held[way].append(message)
         else:
             self._deliver(way, message)
@@ -109,7 +109,7 @@ class Connection:
     def give_up(self, way: str) -> None:
         """The receiver has heard nothing for too long, if that is still so."""
         sender: End = self.worker if way == UP else self.coordinator
-        if self.host.partitioned[way] or sender.frozen or not sender.alive:
+        if way in self.host.link.partitioned or sender.frozen or not sender.alive:
             self.lose(way)
 
     def lose(self, way: str) -> None:
@@ -145,7 +145,7 @@ class Connection:
         receiver: End = self.coordinator if way == UP else self.worker
         if not self.open[way] or not receiver.alive:
             return
-        if self.host.partitioned[way]:
+        if way in self.host.link.partitioned:
             self.network.clock.after(RETRY, self.tell_end, way)
         else:
             self.lose(way)

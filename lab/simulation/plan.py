@@ -5,19 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from lab.conditions import Fault, FaultKind
+
 #: (steps, documents in a batch): odd ones have shards of odd sizes.
 RUNS = ((6, 8), (5, 5), (8, 12), (4, 1), (3, 31))
 MANY = 50  # places for workers that want larger batches
 QUIET_SECONDS = 2.0  # that a run takes without faults, about
 #: Kinds of faults and how often each is drawn. Those of the first group have a slot (a worker).
 SLOT_FAULTS = {
-    "kill worker": 4, "vanish": 2, "freeze worker": 3, "partition": 3, "drop connection": 4,
-    "delay": 2, "corrupt": 1, "leave": 2, "slow worker": 2, "worker clock jumps": 1,
+    FaultKind.WORKER_KILLED: 4, FaultKind.WORKER_VANISHED: 2, FaultKind.WORKER_FROZEN: 3,
+    FaultKind.CONNECTION_PARTITIONED: 3, FaultKind.CONNECTION_CUT: 4,
+    FaultKind.CONNECTION_DELAYED: 2, FaultKind.CONNECTION_CORRUPT: 1,
+    FaultKind.WORKER_TERMINATED: 2, FaultKind.WORKER_SLOW: 2, FaultKind.WORKER_CLOCK_JUMPS: 1,
 }  # fmt: skip
 OTHER_FAULTS = {
-    "kill coordinator": 3, "kill coordinator in a write": 2, "freeze coordinator": 2,
-    "stop coordinator": 1, "partition all": 1, "clock jumps": 1, "disk full": 1, "disk slow": 1,
-    "join": 3, "file damaged": 1,
+    FaultKind.COORDINATOR_KILLED: 3, FaultKind.COORDINATOR_KILLED_WRITING: 2,
+    FaultKind.COORDINATOR_FROZEN: 2, FaultKind.COORDINATOR_TERMINATED: 1,
+    FaultKind.ALL_PARTITIONED: 1, FaultKind.COORDINATOR_CLOCK_JUMPS: 1, FaultKind.DISK_FULL: 1,
+    FaultKind.DISK_SLOW: 1, FaultKind.WORKER_JOINS: 3, FaultKind.FILE_DAMAGED: 1,
 }  # fmt: skip
 FAULTS = {**SLOT_FAULTS, **OTHER_FAULTS}
 #: What members that mean harm do: answer with one wrong bit; say that a document cannot be
@@ -26,20 +31,6 @@ FAULTS = {**SLOT_FAULTS, **OTHER_FAULTS}
 WRONG_BIT = "wrong bit"
 LIES = (WRONG_BIT, "failure", "huge", "lazy")
 ALIKE = (WRONG_BIT, "huge")  # two who agree on a lie are believed where it is put to the vote
-
-
-@dataclass(frozen=True)
-class Fault:
-    """At ``at`` seconds, ``kind`` happens to worker place ``slot`` for ``seconds``.
-
-    ``amount`` is a number between 0 and 1 whose meaning depends on the kind.
-    """
-
-    at: float
-    kind: str
-    slot: int
-    seconds: float
-    amount: float
 
 
 @dataclass(frozen=True)
@@ -88,7 +79,7 @@ def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
     lie = WRONG_BIT if calm else harm.choice(LIES[1:])
     if not calm and slots is None and harm.random() < 0.05:
         byzantine = places
-    kinds = ["slow worker"] if calm else list(FAULTS)
+    kinds = [FaultKind.WORKER_SLOW] if calm else list(FAULTS)
     if rng.random() < 0.5 and not calm:  # few kinds, often: they meet more often than among many
         kinds = rng.sample(kinds, rng.randint(1, 4))
     number = rng.choice((0, 1, 2, 4, 6, 9, 13)) * max(1, places // 20)
@@ -118,7 +109,7 @@ def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
     )
 
 
-def _fault(rng: Random, kinds: list[str], slots: int, horizon: float) -> Fault:
+def _fault(rng: Random, kinds: list[FaultKind], slots: int, horizon: float) -> Fault:
     (kind,) = rng.choices(kinds, [FAULTS[kind] for kind in kinds])
     seconds = rng.choice((0.05, 0.3, 1.0, 2.5)) * rng.uniform(0.5, 1.5)
     return Fault(rng.uniform(0.0, horizon), kind, rng.randrange(slots), seconds, rng.random())

@@ -14,9 +14,10 @@ from coordinator.core.event_json import kind_of
 from coordinator.core.event_text import describe
 from coordinator.core.events import EventBase
 from coordinator.core.state import CoordinatorState
+from lab.conditions import DOWN, UP
 from lab.simulation import byzantine
 from lab.simulation.disk import Writer
-from lab.simulation.network import DOWN, UP, Connection
+from lab.simulation.network import Connection
 from lab.simulation.surroundings import Place, Surroundings
 from microgpt.protocol import messages
 from worker import state as worker_state
@@ -208,12 +209,7 @@ class VirtualWorker(Process):
         coordinator, host = self.world.coordinator, self.slot.host
         if self.connection is not None:
             return
-        if (
-            coordinator is None
-            or coordinator.frozen
-            or host.partitioned[UP]
-            or host.partitioned[DOWN]
-        ):
+        if coordinator is None or coordinator.frozen or host.link.partitioned:
             self._reconnect()
             return
         self.connection = Connection(self.world.network, host, (self, coordinator))

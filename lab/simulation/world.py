@@ -12,6 +12,7 @@ from coordinator.core.event_text import describe
 from coordinator.core.events import Closing, Difference, EventBase, Expelled, Level, Outcome, Silent
 from coordinator.core.state import CoordinatorState, Policy
 from coordinator.core.stragglers import STALLED_SECONDS
+from lab.conditions import Machine
 from lab.simulation.arithmetic import ReferenceRun, same_state
 from lab.simulation.clock import Clock, InvariantViolationError
 from lab.simulation.disk import Disk
@@ -33,7 +34,7 @@ class Slot:
     def __init__(self, world: World, number: int, is_byzantine: bool) -> None:
         self.world, self.name, self.is_byzantine = world, f"worker-{number}", is_byzantine
         self.host = Host()
-        self.slowness = 1.0
+        self.machine = Machine()
         self.worker: VirtualWorker | None = None
         self.connections: list[Connection] = []
         self.harmed = (
@@ -64,7 +65,8 @@ class Slot:
 
     def seconds_for(self, job: Job) -> float:
         """How long a job takes here."""
-        pace = self.world.plan.document_seconds * self.slowness * self.world.rng.uniform(0.5, 1.5)
+        pace = self.world.plan.document_seconds * self.machine.slowness
+        pace *= self.world.rng.uniform(0.5, 1.5)
         return min(job.task.count * pace, SLOWEST)
 
 
@@ -133,7 +135,7 @@ class World:
         """An epoch has ended: another one follows, unless the run is over."""
         self.coordinator = None
         if finish is not None:
-            excused = self.disk.full
+            excused = self.disk.condition.full
             if finish.outcome == "done":
                 self.outcome = finish
                 return

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.core.events import Silent
+from lab.conditions import DOWN, UP
 from lab.faults.machine import INSIDE, Network, SmallDisk, why_no_disk, why_no_network
 from lab.faults.proxy import Proxy
 from tests.conftest import Reference
@@ -69,7 +70,7 @@ def test_cut_connections_are_noticed_at_once_and_made_anew(
     ring: Ring, reference: Reference
 ) -> None:
     for proxy in ring.proxies:  # nobody is left, so the run cannot end before they are back
-        proxy.stall()
+        proxy.partition()
     for proxy in ring.proxies:
         proxy.cut()
     ring.run.happens("lost", 2)
@@ -80,8 +81,8 @@ def test_cut_connections_are_noticed_at_once_and_made_anew(
     ring.ends_alike(reference)
 
 
-def test_a_stalled_connection_is_worked_around(ring: Ring, reference: Reference) -> None:
-    ring.proxies[0].stall()
+def test_a_partitioned_connection_is_worked_around(ring: Ring, reference: Reference) -> None:
+    ring.proxies[0].partition()
     done = len(ring.run.metrics)
     ring.run.happens("silent")
     ring.run.reaches(min(STEPS, done + 2))
@@ -95,9 +96,9 @@ def test_a_stalled_connection_is_worked_around(ring: Ring, reference: Reference)
     "up",
     [pytest.param(True, id="upwards"), pytest.param(False, id="downwards", marks=pytest.mark.soak)],
 )
-def test_stalled_one_way(ring: Ring, reference: Reference, up: bool) -> None:
+def test_partitioned_one_way(ring: Ring, reference: Reference, up: bool) -> None:
     for proxy in ring.proxies:
-        proxy.stall(up=up, down=not up)
+        proxy.partition(frozenset((UP if up else DOWN,)))
     # No answers come, or no work goes out: the steps stand still either way. Whether a heartbeat of
     # ours or of ZeroMQ is missed first is a matter of milliseconds.
     given_up = 2 if up else 1

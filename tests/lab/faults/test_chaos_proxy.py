@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
+from lab.conditions import DOWN, UP
 from lab.faults import zmtp
 from lab.faults.proxy import Proxy
 from tests.processes import eventually
@@ -82,10 +83,10 @@ def test_cut_is_a_reset_and_new_connections_are_welcome(proxy: Proxy) -> None:
         ask(client, b"again")
 
 
-def test_stalled_means_open_and_silent_until_it_is_calm(proxy: Proxy) -> None:
+def test_partitioned_means_open_and_silent_until_it_is_calm(proxy: Proxy) -> None:
     with connect(proxy) as client:
         ask(client, b"hello")
-        proxy.stall()
+        proxy.partition()
         client.sendall(b"late")
         client.settimeout(0.3)
         with pytest.raises(TimeoutError):
@@ -102,7 +103,7 @@ def test_one_way(echo: tuple[str, int], up: bool) -> None:
         Proxy(echo, observer=lambda number, upwards, data: passed.append(upwards)) as proxy,
         connect(proxy) as client,
     ):
-        proxy.stall(up=up, down=not up)
+        proxy.partition(frozenset((UP if up else DOWN,)))
         client.sendall(b"x")
         if not up:
             eventually(lambda: passed == [True], "the question has passed")

@@ -10,7 +10,7 @@ import pytest
 
 from lab.faults.faulty_run import Outcome, Survived
 from lab.faults.report import verdict
-from lab.faults.schedule import KINDS, LONGEST, possible, schedule
+from lab.faults.schedule import KIND_OF, LONGEST, possible, schedule
 from lab.faults.watch import Watch
 from microgpt.checkpoint.format import load
 from tests.processes import Lab
@@ -27,11 +27,12 @@ def test_a_seed_gives_the_same_faults_again() -> None:
 
 def test_every_kind_comes_and_stays_within_bounds() -> None:
     faults = list(itertools.islice(schedule(1, 2.0, ALL), 1000))
-    assert {fault.kind for fault in faults} == set(KINDS)
+    assert {fault.kind for fault in faults} == set(KIND_OF)
     assert 1.5 < faults[-1].at / len(faults) < 2.5
     for fault in faults:
-        assert 0 <= fault.victim < ALL[fault.kind.target]
-        assert (0.0 < fault.seconds <= LONGEST) if fault.kind.lasts else fault.seconds == 0.0
+        assert 0 <= fault.victim < ALL[KIND_OF[fault.kind].target]
+        lasts = KIND_OF[fault.kind].lasts
+        assert (0.0 < fault.seconds <= LONGEST) if lasts else fault.seconds == 0.0
 
 
 def test_what_the_machine_does_not_allow_is_left_out() -> None:
