@@ -1,0 +1,114 @@
+"""What a real run tells of itself at each level, and that its bits do not depend on that."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+
+import pytest
+
+from coordinator.core.events import (
+    Answered,
+    Assigned,
+    Closing,
+    Evaluated,
+    EventBase,
+    Finished,
+    Level,
+    Outcome,
+    Purpose,
+    RoundClosed,
+    RoundOpened,
+    RoundOutcome,
+    Started,
+    StepDone,
+)
+from tests.conftest import Reference
+from tests.processes import TINY, Lab, eventually
+from tests.system.test_system_workers import STEPS, ends_alike
+
+pytestmark = pytest.mark.timeout(300)
+SHARDS = 3  # of four documents each
+
+
+def flags(lab: Lab, *more: str, steps: int = STEPS) -> list[str]:
+    size = ("--steps", str(steps), "--batch-size", "12", "--shard-size", "4")
+    return [*TINY, *size, "--data", str(lab.data), "--engine", "scalar", "--workers", "2", *more]
+
+
+def test_a_full_record_tells_of_each_shard_round_and_step(lab: Lab, reference: Reference) -> None:
+    train = lab.train(*flags(lab, "--events", "full"))
+    assert train.wait() == 0, train.err
+    run = lab.run_dir()
+    ends_alike(run, reference(STEPS, 12))
+    opened, closed = run.events(RoundOpened), run.events(RoundClosed)
+    assert opened == [RoundOpened(n, n, False, 12 * n, 12) for n in range(STEPS)]
+    applied = RoundOutcome.APPLIED
+    assert closed == [RoundClosed(n, n, False, SHARDS, SHARDS, applied) for n in range(STEPS)]
+    done = run.events(StepDone)
+    assert [(event.version, event.loss, event.seconds) for event in done] == [
+        (record["step"], record["loss"], record["seconds"]) for record in run.metrics
+    ]
+    work = {(n, start) for n in range(STEPS) for start in (0, 4, 8)}
+    answered = [event for event in run.events(Answered) if not event.trial]
+    assert Counter((event.round, event.start) for event in answered) == Counter(work)
+    assigned = {(e.worker, e.round, e.start): e for e in run.events(Assigned)}
+    for event in run.events(Answered):
+        order = assigned[event.worker, event.round, event.start]
+        assert (order.purpose is Purpose.TRIAL) == event.trial
+        assert (order.version, order.count, order.name) == (event.round, 4, event.name)
+        assert 0.0 < event.seconds <= event.waited
+    assert Counter(e.round for e in assigned.values()) >= Counter(e.round for e in answered)
+
+
+def test_evaluations_are_rounds_too(lab: Lab) -> None:
+    held_out = ("--validation-fraction", "0.25", "--eval-every", "3")
+    train = lab.train(*flags(lab, "--events", "full", *held_out))
+    assert train.wait() == 0, train.err
+    run = lab.run_dir()
+    outcomes = [(e.version, e.outcome) for e in run.events(RoundClosed) if e.evaluation]
+    assert outcomes == [(3, RoundOutcome.EVALUATED), (6, RoundOutcome.EVALUATED)]
+    assert [(event.version, event.loss) for event in run.events(Evaluated)] == [
+        (r["step"], r["validation_loss"]) for r in run.metrics if "validation_loss" in r
+    ]
+
+
+def test_a_summary_leaves_out_shards_rounds_and_steps_and_has_the_same_bits(
+    lab: Lab, reference: Reference
+) -> None:
+    train = lab.train(*flags(lab))
+    assert train.wait() == 0, train.err
+    run = lab.run_dir()
+    ends_alike(run, reference(STEPS, 12))
+    assert {each.event.recorded_at for each in run.recorded} == {Level.SUMMARY}
+    assert [event.level for event in run.events(Started)] == [Level.SUMMARY]
+
+
+def test_the_level_is_a_variable_too(lab: Lab) -> None:
+    train = lab.train(*flags(lab, steps=1), MICROGPT_EVENTS="full")
+    assert train.wait() == 0, train.err
+    assert len(lab.run_dir().events(RoundClosed)) == 1
+    wrong = lab.train(*flags(lab, "--events", "everything"))
+    assert wrong.wait() == 2
+    assert "'everything' is not one of 'summary', 'full'" in wrong.err
+
+
+def test_nothing_is_lost_by_a_signal_and_a_killed_epoch_is_followed_by_another(lab: Lab) -> None:
+    many = flags(lab, "--events", "full", "--run-dir", "runs/it", steps=100_000)
+    train = lab.train(*many)
+    run = lab.run_dir()
+    run.reaches(20)
+    train.send(signal.SIGTERM)
+    assert train.wait() == 128 + signal.SIGTERM
+    last: list[EventBase] = [each.event for each in run.recorded]
+    assert isinstance(last[-1], Finished)
+    assert last[-1].outcome is Outcome.STOPPED
+    assert [event.outcome for event in run.events(Closing)] == [Outcome.STOPPED]
+    assert [event.version for event in run.events(StepDone)] == [*range(1, len(run.metrics) + 1)]
+
+    done = len(run.metrics)
+    again = lab.train(*many, "--resume", "auto")
+    eventually(lambda: len(run.events(Started)) == 2, "the second epoch has begun")
+    assert run.events(Started)[1].version == done
+    again.send(signal.SIGTERM)
+    again.wait()
