@@ -1,15 +1,12 @@
-"""What is held out, and that it is never trained on."""
+"""One step of training, its settings, and the loss on what is held out."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from microgpt import training
 from microgpt.checkpoint.format import Validation
@@ -31,48 +28,12 @@ from tests.processes import NAMES
 MODEL = GPTConfig(Corpus(NAMES, 42).tokenizer.vocab_size, n_embd=2, n_head=1, block_size=4)
 
 
-@pytest.mark.parametrize(
-    ("count", "fraction", "expected"),
-    [
-        (10, 0.0, 0),
-        (10, 0, 0),
-        (10, 0.1, 1),
-        (10, 0.3, 3),  # int(10 * Fraction(0.3)) would be 2
-        (100, 0.29, 29),  # int(100 * 0.29) would be 28
-        (32033, 0.1, 3203),
-        (19, 0.1, 1),
-        (20, 0.1, 2),
-        (3, 0.01, 1),
-        (3, 1e-300, 1),
-        (2, 0.5, 1),
-        (2, 0.9999999999999999, 1),
-        (10**6, 0.9999999999999999, 10**6 - 1),
-    ],
-)
-def test_how_many_are_held_out(count: int, fraction: float, expected: int) -> None:
-    assert num_held_out(count, fraction) == expected
-
-
-@given(st.integers(2, 10**9), st.integers(1, 999))
-def test_a_share_in_thousandths_is_exact(count: int, thousandths: int) -> None:
-    exactly = Fraction(thousandths, 1000) * count
-    assert num_held_out(count, thousandths / 1000) == max(
-        1, exactly.numerator // exactly.denominator
-    )
-
-
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, 1, 2.5, float("nan"), float("inf"), True, "0.1"])
 def test_fractions_that_cannot_be(fraction: Any) -> None:
     with pytest.raises(ValueError, match=r"validation_fraction must lie in \[0, 1\), not "):
         num_held_out(10, fraction)
     with pytest.raises(ValueError, match=r"validation_fraction must lie in \[0, 1\), not "):
         TrainingConfig(MODEL, validation_fraction=fraction)
-
-
-def test_something_is_left_to_train_on() -> None:
-    with pytest.raises(ValueError, match="leaves none to train on"):
-        Corpus(["anna"], 42, 0.1)
-    assert len(Corpus(["anna"], 42)) == 1
 
 
 def test_the_fraction_is_one_of_the_settings() -> None:
@@ -94,26 +55,6 @@ def test_settings_with_a_gap(part: str) -> None:
             plain[group] = {k: v for k, v in plain[group].items() if k not in inner}
         with pytest.raises(ValueError, match=f"{inner.pop()} is missing"):
             TrainingConfig.from_dict(plain)
-
-
-@given(st.integers(2, 60), st.floats(0.001, 0.999), st.integers(0, 99))
-def test_the_last_of_the_shuffled_order_is_held_out(count: int, fraction: float, seed: int) -> None:
-    documents = [chr(ord("a") + i % 26) * (1 + i // 26) for i in range(count)]
-    whole, split = Corpus(documents, seed), Corpus(documents, seed, fraction)
-    order = list(documents)
-    random.Random(seed).shuffle(order)
-    encoded = [whole.tokenizer.encode(document) for document in order]
-    held_out = num_held_out(count, fraction)
-    assert (len(whole), len(split), split.num_training) == (count, count, count - held_out)
-    assert split.validation == encoded[count - held_out :]
-    assert whole.validation == []
-    assert split.tokenizer == whole.tokenizer
-    assert split.rng.getstate() == whole.rng.getstate()
-    trained = split.batch(0, split.num_training)
-    assert trained == encoded[: count - held_out]
-    assert split.batch(1, split.num_training) == trained, "the batches go round"
-    assert split.batch(3, 2) == [trained[i % len(trained)] for i in (6, 7)]
-    assert whole.batch(0, count) == encoded
 
 
 def test_the_mean_is_summed_like_that_of_a_batch() -> None:
