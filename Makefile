@@ -5,9 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 # "auto": two processes for each processor (tests/conftest.py).
 PARALLEL := -n auto
-MAKEFLAGS += --jobs=2 --output-sync=target
 
-.PHONY: help setup train test test-all lint kernels chaos lock clean
+.PHONY: help setup train test test-all lint ready kernels chaos lock clean
 
 help:
 	@echo "make train [ARGS=\"--workers 4\"]  train on this machine"
@@ -36,16 +35,19 @@ $(STAMP): requirements.lock
 train: setup
 	@$(BIN)/python scripts/train.py $(ARGS)
 
-test: lint kernels
+test: ready
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not soak" $(ARGS)
 
-test-all: lint kernels
+test-all: ready
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/mypy
 
-# Beside lint, on another processor: nearly every test process would wait for it.
+# Two things on two processors: nearly every test process would wait for the kernels.
+ready: setup
+	@$(MAKE) --no-print-directory --jobs=2 lint kernels
+
 kernels: setup
 	@NUMBA_CACHE_DIR=$(CURDIR)/.compiled $(BIN)/python -c \
 		"import microgpt; microgpt.train('embedded', steps=100)" > /dev/null
