@@ -23,6 +23,7 @@ from lab.bench.progress import follow, steps_done
         ("checkpoints", "checkpoints: 0 % (run 1 of 50, workers: 1, checkpoints: none)"),
         ("coordination", "coordination: 0 % (run 1 of 4, trivial (one position, width 1), "),
         ("engine", "engine: 0 % (tape, width 16, batch 1)"),
+        ("events", "events: 0 % (run 1 of 20, none)"),
     ],
 )
 def test_every_bench_says_at_once_what_it_is_at(lab: Lab, bench: str, line: str) -> None:
@@ -31,6 +32,16 @@ def test_every_bench_says_at_once_what_it_is_at(lab: Lab, bench: str, line: str)
     started.says(line)
     assert started.err.startswith(line)
     started.expected = True
+
+
+def test_the_bench_of_events_compares_runs_with_and_without_them(lab: Lab) -> None:
+    bench = lab.script("bench", "events", "--steps", "10", "--repeats", "1")
+    assert bench.wait(240) == 0, bench.err
+    rows = {line.split("│")[1].strip(): line.split("│") for line in bench.out.splitlines()
+            if line.startswith("│")}  # fmt: skip
+    assert [*rows] == ["none", "none again", "summary", "full"]
+    size = {kind: int(cells[-2].replace(",", "")) for kind, cells in rows.items()}
+    assert size["none"] == size["none again"] == 0 < size["summary"] < size["full"]
 
 
 WRITER = """
