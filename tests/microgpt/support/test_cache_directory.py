@@ -69,10 +69,17 @@ def test_a_run_without_a_home(place: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "all 2 steps are done" in done.stdout
+    assert done.stderr == "", "so short a run compiles nothing"
+    assert sorted(path.name for path in place.iterdir()) == ["names.txt", "runs"]
+
+
+def test_compiled_code_without_a_home(place: Path) -> None:
+    (place / "halved.py").write_text(PROGRAM)
+    done = as_nobody(place, "halved.py")
+    assert done.stdout.split() == ["1.5", "0", "True"]
     assert done.stderr == (
         "warning: there is no home directory to keep compiled code in: it is compiled each time\n"
     )
-    assert sorted(path.name for path in place.iterdir()) == ["names.txt", "runs"]
 
 
 def test_names_without_a_home(place: Path) -> None:
