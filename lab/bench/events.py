@@ -12,8 +12,11 @@ import resource
 import statistics
 import subprocess
 import tempfile
+import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import click
 from rich.console import Console
@@ -21,7 +24,20 @@ from rich.table import Table
 
 from coordinator import __main__ as coordinator
 from coordinator import event_loop
-from coordinator.core.events import Event
+from coordinator.core.action_buffer import ActionBuffer
+from coordinator.core.event_json import to_json
+from coordinator.core.events import (
+    Answered,
+    Assigned,
+    Event,
+    Level,
+    Purpose,
+    Recorded,
+    RoundClosed,
+    RoundOpened,
+    RoundOutcome,
+    StepDone,
+)
 from coordinator.run.reporter import Reporter
 from lab.bench.coordination import TRIVIAL, WARM_UP
 from lab.bench.progress import follow
@@ -30,6 +46,7 @@ from microgpt.support.isolation import isolated
 from microgpt.support.progress import Progress
 
 NONE, AGAIN, SUMMARY, FULL = "none", "none again", "summary", "full"
+STEPS_TIMED = 20_000  # in one process, for what telling takes
 KINDS = (NONE, AGAIN, SUMMARY, FULL)  # the second differs from the first by chance only
 
 
@@ -69,6 +86,43 @@ def events(workers: int, steps: int, repeats: int) -> None:
             f"{size[kind] / steps:,.0f}",
         )
     Console().print(table)
+    told, written = cost()
+    share = 100 * told / (1e6 * base)
+    Console().print(
+        f"of one step with one worker, at level full: {told:.1f} us of the processor to tell its "
+        f"events, which a step waits for ({share:.2f} % of {1e6 * base:,.0f} us), {written:.1f} us "
+        "to write them, while the coordinator waits",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def cost() -> tuple[float, float]:
+    """Microseconds of the processor for the events of one step: to tell, and to write them."""
+    shard, who = (12, 12, 0, 16, False), (1, "worker-1")
+    out, told = ActionBuffer(Level.FULL), deque[Recorded]()
+
+    def tell() -> None:
+        out.begin(0.0)
+        out.tell(RoundOpened(12, 12, False, 384, 32))
+        out.tell(Assigned(*shard, *who, Purpose.WORK))
+        out.tell(Answered(*shard, *who, False, 0.000123456, 0.000345678))
+        out.tell(RoundClosed(12, 12, False, 1, 1, RoundOutcome.APPLIED))
+        out.tell(StepDone(13, 3.2836412345678, 0.000456789, 1))
+        for action in out.actions:
+            told.append(Recorded(1764277000.123456, 12, cast(Event, action)))
+
+    def write() -> None:
+        for _ in range(5):
+            to_json(told.popleft())
+
+    seconds = []
+    for part in (tell, write):
+        began = time.process_time()
+        for _ in range(STEPS_TIMED):
+            part()
+        seconds.append((time.process_time() - began) / STEPS_TIMED)
+    return 1e6 * seconds[0], 1e6 * seconds[1]
 
 
 def measure(
