@@ -77,7 +77,9 @@ class EventLoop:
         self._reports = CheckpointLog()
         self._unsaved: Save | None = None
         self._signal = 0
-        self._to_cut_off: set[Peer] = set()
+        #: Who broke the protocol since the last tick, and who did before.
+        self._fresh_offenders: set[Peer] = set()
+        self._offenders: set[Peer] = set()
         self._finish: Finish | None = None
         self._broken = False  # whether something has gone wrong in here already
         self._encoder = Encoder()
@@ -200,7 +202,7 @@ class EventLoop:
             now = time.monotonic()
             self._perform(self._state.handle(event, now), now)
         if isinstance(event, Misbehaved):
-            self._to_cut_off.add(event.peer)
+            self._fresh_offenders.add(event.peer)
 
     def _ask(self, peer: Peer, question: messages.Question) -> None:
         try:
@@ -208,7 +210,7 @@ class EventLoop:
         except Exception as error:  # as in the state: it costs the peer
             what = f"handling its {type(question).__name__} failed ({type(error).__name__})"
             self._complain(Misbehaved(peer, what))
-            self._to_cut_off.add(peer)
+            self._fresh_offenders.add(peer)
 
     def _judged(self, event: Judged) -> None:
         """The judge's report, from its thread."""
@@ -233,13 +235,13 @@ class EventLoop:
             self._reporter.tell(event, now)
 
     def _cut_off(self) -> None:
-        """Close on those who broke the protocol up to a tick ago: they have heard why by now.
+        """Close on those who broke the protocol a tick ago at least: they have heard why by now.
 
         And on those who asked for a checkpoint and do not take it in.
         """
-        for peer in self._to_cut_off | self._checkpoint_server.stuck(time.monotonic()):
+        for peer in self._offenders | self._checkpoint_server.stuck(time.monotonic()):
             self._transport.cut_off(peer)
-        self._to_cut_off.clear()
+        self._offenders, self._fresh_offenders = self._fresh_offenders, set()
 
     def _complain(self, event: Misbehaved) -> None:
         """Refuse a stranger who does not speak the protocol, and say so now and then."""
