@@ -3,6 +3,9 @@
 The coordinator's socket takes in whatever comes: a socket that stops taking in at a limit of its
 own can be made to end the process (docs/guarantees.md). So the limits are here. What a connection
 has brought and we have not read is what the system has received over it, less the messages read.
+
+Where the system can, it keeps the limit itself (``packet_filter``), so that it holds however long
+we are busy with something else. What is found by looking is then only who goes up to it.
 """
 
 from __future__ import annotations
@@ -12,15 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.core.inputs import Peer
+from coordinator.net import packet_filter
 from microgpt.support import tcp
 
 #: Bytes that a stranger may bring unread. An honest one says Hello or asks, in less than 1 KiB.
 STRANGER_UNREAD = 64 << 10
+#: The same where the system keeps the limit, which is moved on after a part of it has been read.
+STRANGER_WINDOW = 8 << 10
 #: Bytes that all strangers together may. An empty message is 2 bytes, and 64 in libzmq's memory.
 STRANGERS_UNREAD = 512 << 10
 SLACK = 1 << 20  # bytes of small messages that a member may bring beside two of the largest
 #: Messages that one connection may bring before we find nothing to read from anybody.
-STRANGER_SAYS, MEMBER_SAYS = 1000, 2000
+STRANGER_SAYS, MEMBER_SAYS = 100, 2000
 SMALL = 1 << 10  # bytes of a message that is no gradient of a large model
 MEMBER_HURRIES = 8  # after so many small ones a member may bring no more unread than a stranger
 MAX_SILENT = 256  # connections that have said nothing yet: more, and the oldest go
@@ -41,6 +47,8 @@ class Connection:
     has come since ``seen``.
     ``known``: it is or was a member's. ``cut``: it has been broken off.
     ``queued`` and ``arrived``: bytes that we have sent, and that have reached the other side.
+    ``first``: the sequence number of its first byte, None if the system keeps no limit for it.
+    ``window``: bytes that it may have brought until this is moved on.
     """
 
     address: Any
@@ -54,6 +62,8 @@ class Connection:
     cut: bool = False
     queued: int = 0
     arrived: int = 0
+    first: int | None = None
+    window: int = 0
 
 
 class Connections:
@@ -80,13 +90,17 @@ class Connections:
         self._looked_at: list[Connection] = []  # those with ``seen``
         self._passed = 0.0  # when time was last counted
         self.flow = False  # whether somebody had brought more than it had said, at the last look
-        self._known = 0  # connections that are open and ``known``
+        self._unlimited: set[int] = set()  # strangers whose limit is kept by us alone
 
     def opened(self, descriptor: int) -> Iterator[int]:
         """A new connection. Gives the connections that are too silent to stay now."""
-        before = self.open.get(descriptor)
-        self._known -= before is not None and before.known
-        self.open[descriptor] = Connection(tcp.address_of(descriptor))
+        first = packet_filter.first_sequence_number(descriptor)
+        connection = Connection(tcp.address_of(descriptor), first=first)
+        self.open[descriptor] = connection
+        self._unlimited.discard(descriptor)
+        self._move_window(descriptor, connection)
+        if connection.first is None:
+            self._unlimited.add(descriptor)
         self._silent.pop(descriptor, None)
         self._silent[descriptor] = None
         while len(self._silent) > MAX_SILENT:
@@ -98,7 +112,7 @@ class Connections:
         """It is gone. Gives who spoke there last."""
         self._silent.pop(descriptor, None)
         connection = self.open.pop(descriptor, None)
-        self._known -= connection is not None and connection.known
+        self._unlimited.discard(descriptor)
         self.superseded.pop(descriptor, None)
         if connection is None or connection.peer is None:
             return None
@@ -127,14 +141,27 @@ class Connections:
         connection.said += 1
         if not connection.known and peer in self.members:
             connection.known = True
-            self._known += 1
+            self._unlimited.discard(descriptor)
+        self._move_window(descriptor, connection)
         says = MEMBER_SAYS if connection.known else STRANGER_SAYS
         return FLOOD if connection.said > says else ""
 
+    def _move_window(self, descriptor: int, connection: Connection) -> None:
+        """Let the system take in more, if half of what it may has been read."""
+        if connection.first is None:
+            return
+        allowed = 2 * self._member_unread if connection.known else STRANGER_WINDOW
+        if connection.window - connection.read > allowed // 2:
+            return
+        connection.window = connection.read + allowed
+        limit = (connection.first + connection.window) % packet_filter.SEQUENCE_NUMBERS
+        if not packet_filter.attach(descriptor, packet_filter.until(limit)):
+            connection.first = None  # it has gone
+
     @property
-    def has_strangers(self) -> bool:
-        """Whether anybody is connected who is, and was, no member."""
-        return len(self.open) > self._known
+    def has_unlimited(self) -> bool:
+        """Whether the limit of a stranger is kept by us alone."""
+        return bool(self._unlimited)
 
     def welcomes(self, descriptor: int, peer: Peer) -> bool:
         """Whether this peer may speak over this connection, or be the first to do so."""
@@ -205,9 +232,13 @@ class Connections:
             self._looked_at.append(connection)
         connection.seen = count
         connection.read = min(connection.read, count)  # nobody saves up for later
+        self._move_window(descriptor, connection)
+        unread = count - connection.read
+        if connection.first is not None and not connection.known:
+            return unread > STRANGER_WINDOW // 2
         allowed = self._member_unread if self._may_hurry(connection) else STRANGER_UNREAD
-        self.flow = self.flow or count - connection.read > STRANGER_UNREAD // 8
-        return count - connection.read > allowed
+        self.flow = self.flow or (connection.first is None and unread > STRANGER_UNREAD // 8)
+        return unread > allowed
 
     def _may_hurry(self, connection: Connection) -> bool:
         """Whether large messages of this one may be under way."""

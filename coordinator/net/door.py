@@ -6,18 +6,10 @@ accepts whatever comes.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
-import socket
-import struct
 import time
 from collections.abc import Callable
 
-#: Linux's numbers; Python does not name them.
-SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
-RETURN_NOTHING = struct.pack("=HBBI", 6, 0, 0, 0)  # a packet filter that drops every packet
-
+from coordinator.net import packet_filter
 
 SHUT_SECONDS = 0.05  # at a time: who knocks in vain comes again after 1, 3 and 7 s
 OPEN_SECONDS = 0.05  # between two of those
@@ -30,15 +22,16 @@ class Door:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._listener = -1
-        self._filter = ctypes.create_string_buffer(RETURN_NOTHING)
         self.is_shut = False
         self._changed = -OPEN_SECONDS  # when it was last shut or opened
         self._for_good = False
         self._knocks, self._knocked = 0.0, 0.0  # of late, and when that was counted
 
     def listens(self, descriptor: int) -> None:
-        """This is the listening socket."""
+        """This is the listening socket. Connections start with its filter."""
         self._listener = descriptor
+        packet_filter.keep_beginnings(descriptor)
+        packet_filter.attach(descriptor, packet_filter.short_packets())
 
     def knocked(self) -> None:
         """Somebody has come in. When many have, the next ones have to wait."""
@@ -64,10 +57,5 @@ class Door:
         if self.is_shut == shut or self._listener < 0:
             return
         self.is_shut, self._changed = shut, self._clock()
-        option = SO_ATTACH_FILTER if shut else SO_DETACH_FILTER
-        program = struct.pack("@HP", 1, ctypes.addressof(self._filter))
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(fileno=os.dup(self._listener)) as listener,
-        ):
-            listener.setsockopt(socket.SOL_SOCKET, option, program)
+        program = packet_filter.nothing() if shut else packet_filter.short_packets()
+        packet_filter.attach(self._listener, program)

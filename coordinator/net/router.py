@@ -26,10 +26,9 @@ NEWS_BURST = 1000  # connections opened or closed, likewise
 LINGER_SECONDS = 0.5  # for the last words to workers
 MESSAGE_OVERHEAD = 1 << 20  # bytes that a message may have beyond the gradient in it
 MEMBERS_LOOK_SECONDS = 0.05  # from one look at all connections to the next
-LOOK_SECONDS = (
-    0.005  # the same while a stranger is connected: a message without an end wakes nobody
-)
-SOON_SECONDS = 0.003  # while one brings more than it has said
+#: The same where the system limits no stranger: a message without an end wakes nobody.
+LOOK_SECONDS = 0.005
+SOON_SECONDS = 0.003  # there, while one brings more than it has said
 LOOK_SHARE = 4  # times as long as a look takes there is none
 FLOOD_SECONDS = 0.1  # without a moment of quiet: then others have to wait at the door
 TRIM_SECONDS = 1.0  # at least, from giving memory back to doing so again
@@ -144,7 +143,7 @@ class Transport:
         pause = MEMBERS_LOOK_SECONDS
         if self._connections.flow:
             pause = SOON_SECONDS
-        elif self._connections.has_strangers:
+        elif self._connections.has_unlimited:
             pause = LOOK_SECONDS
         self._look_at = now + max(pause, LOOK_SHARE * (now - began))
 
@@ -171,7 +170,7 @@ class Transport:
         self._door.knocked()
         if len(self._connections.open) >= self._max_connections:
             self._door.shut()
-        if self._connections.has_strangers:
+        if self._connections.has_unlimited:
             self._look_at = min(self._look_at, time.monotonic() + LOOK_SECONDS)
 
     def connected(self, peers: Collection[Peer]) -> bool:

@@ -33,6 +33,7 @@ class Target:
         self.address = self.run.endpoint()
         self.worker: Process = lab.worker(self.address, "--name", "honest")
         self.run.reaches(2)
+        self.greeted = ("", "")  # run and epoch
         self._context = zmq.Context()
         self._held = False
 
@@ -56,6 +57,7 @@ class Target:
     def hello(self, dealer: zmq.Socket[bytes], name: str = "stranger") -> None:
         dealer.send(messages.encode(messages.Hello("", "", name, "scalar", "")))
         welcome = self.receive(dealer, messages.Welcome)
+        self.greeted = (welcome.run, welcome.epoch)
         dealer.send(messages.encode(messages.Heartbeat(welcome.run, welcome.epoch, ready=True)))
 
     def receive(self, dealer: zmq.Socket[bytes], kind: type[Any]) -> Any:

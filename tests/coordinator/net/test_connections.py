@@ -250,17 +250,17 @@ def test_floods_are_counted_by_the_time_where_nothing_is_ever_drained() -> None:
 
 def test_who_is_looked_at_closely() -> None:
     crowd = Crowd()
-    assert not crowd.has_strangers
+    assert not crowd.has_unlimited
     crowd.joins(5, b"member")
     crowd.look()
-    assert (crowd.has_strangers, crowd.flow) == (False, False)
+    assert (crowd.has_unlimited, crowd.flow) == (False, False)
     crowd.joins(6)
     crowd.brings(6, STRANGER_UNREAD // 2)
     crowd.look()
-    assert (crowd.has_strangers, crowd.flow) == (True, True)
+    assert (crowd.has_unlimited, crowd.flow) == (True, True)
     crowd.closed(6)
     crowd.look()
-    assert (crowd.has_strangers, crowd.flow) == (False, False)
+    assert (crowd.has_unlimited, crowd.flow) == (False, False)
 
 
 def test_who_was_cut_is_heard_again_over_a_new_connection_only() -> None:
