@@ -57,6 +57,7 @@ class Transport:
         self._ignored = IgnoredPeers()
         self.bytes_sent = 0
         self.bytes_received = 0
+        self._read_news()  # that the socket listens: the first connection has a limit as well
 
     def wake(self) -> None:
         """Let ``wait`` return now. May be called from any thread."""
