@@ -21,7 +21,8 @@ from microgpt.support import tcp
 #: Bytes that a stranger may bring unread. An honest one says Hello or asks, in less than 1 KiB.
 STRANGER_UNREAD = 64 << 10
 #: The same where the system keeps the limit, which is moved on after a part of it has been read.
-STRANGER_WINDOW = 8 << 10
+STRANGER_WINDOW = 16 << 10
+MOST_DROPPED = 2  # packets that go beyond it; a third is no mistake
 #: Bytes that all strangers together may. An empty message is 2 bytes, and 64 in libzmq's memory.
 STRANGERS_UNREAD = 512 << 10
 SLACK = 1 << 20  # bytes of small messages that a member may bring beside two of the largest
@@ -235,7 +236,7 @@ class Connections:
         self._move_window(descriptor, connection)
         unread = count - connection.read
         if connection.first is not None and not connection.known:
-            return unread > STRANGER_WINDOW // 2
+            return tcp.dropped(descriptor) > MOST_DROPPED
         allowed = self._member_unread if self._may_hurry(connection) else STRANGER_UNREAD
         self.flow = self.flow or (connection.first is None and unread > STRANGER_UNREAD // 8)
         return unread > allowed

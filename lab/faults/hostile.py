@@ -23,6 +23,7 @@ from microgpt.protocol import messages
 
 PATIENCE = 10.0  # seconds for a coordinator to take in a burst, or to hang up
 BURST = 64  # messages sent over one connection before the coordinator's answer is awaited
+BURST_BYTES = 14 << 10  # of them: more is not let in from a stranger
 NAN = struct.pack("<d", float("nan"))
 
 
@@ -174,8 +175,10 @@ def throw(
         rng = random.Random(f"{seed} {number}")
         while sent[number] < count // threads:
             size = rng.choice((1, 4, BURST))
-            done = burst(address, [spoil(rng, captured) for _ in range(size)])
-            sent[number] += done
+            words, room = [spoil(rng, captured)], BURST_BYTES
+            while len(words) < size and (room := room - len(words[-1])) > 0:
+                words.append(spoil(rng, captured))
+            sent[number] += burst(address, words)
 
     crowd = [threading.Thread(target=stranger, args=(n,), daemon=True) for n in range(threads)]
     for thread in crowd:

@@ -18,6 +18,8 @@ from typing import Any
 
 #: Of Linux's ``struct tcp_info``: bytes that the other side has confirmed, and bytes received.
 ACKED_AT, RECEIVED_AT, INFO_BYTES = 120, 128, 136
+#: Of Linux's ``SO_MEMINFO``, which Python does not name: packets dropped.
+SO_MEMINFO, DROPPED_AT, MEMINFO_BYTES = 55, 32, 36
 CURVE_BYTES = 33  # that encryption adds to a frame
 SHORT_FRAME = 255  # bytes; a longer one has nine bytes before it instead of two
 DISCONNECT = bytes(16)  # a socket address of the family AF_UNSPEC
@@ -60,6 +62,17 @@ def _count(descriptor: int, place: int) -> int | None:
         return None
     finally:
         connection.detach()  # it is not ours to close
+    return int(count)
+
+
+def dropped(descriptor: int) -> int:
+    """Packets of a connection that the system has not taken in; 0 if they are not counted."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as connection:
+            info = connection.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO_BYTES)
+        (count,) = struct.unpack_from("=I", info, DROPPED_AT)
+    except (OSError, struct.error):
+        return 0
     return int(count)
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from coordinator.core.events import Difference, Foreign
 from coordinator.core.inputs import Disconnected, Input
+from coordinator.net import router
 from coordinator.net.limits import MAX_CONNECTIONS, OWN_FILES, connection_limit
 from coordinator.net.router import Transport
 from lab.faults import hostile, zmtp
@@ -279,8 +280,11 @@ def listen(transport: Transport, heard: list[Input], count: int) -> None:
 
 
 @pytest.mark.parametrize("spare", [0, 1], ids=["even", "odd"])
-def test_a_failed_handshake_is_nobody_elses_end(transport: Transport, spare: int) -> None:
+def test_a_failed_handshake_is_nobody_elses_end(
+    transport: Transport, spare: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """libzmq reports it with an error number, which may be the descriptor of somebody else."""
+    monkeypatch.setattr(router, "FLOOD_SECONDS", 60.0)  # nobody is there to open the door again
     address = "127.0.0.1", int(transport.endpoint.rpartition(":")[2])
     reserved = [os.dup(0) for _ in range(spare)]  # our ends take every other descriptor
     peers: list[socket.socket] = []

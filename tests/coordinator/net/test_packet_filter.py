@@ -115,3 +115,15 @@ def test_what_is_no_connection_is_left_alone() -> None:
     os.close(closed)
     assert not packet_filter.attach(closed, packet_filter.nothing())
     assert packet_filter.first_sequence_number(closed) is None
+
+
+def test_who_goes_beyond_the_limit_is_counted(ends: Ends) -> None:
+    ours, theirs = ends
+    first = packet_filter.first_sequence_number(ours.fileno())
+    assert first is not None
+    limit(ours, first, 5)
+    assert bring(ours, theirs, 5) == 5
+    assert tcp.dropped(ours.fileno()) == 0
+    theirs.send(b"x")
+    eventually(lambda: tcp.dropped(ours.fileno()) > 2, "TCP tries again")
+    assert tcp.dropped(0) == 0
