@@ -91,17 +91,19 @@ class Connections:
         self._looked_at: list[Connection] = []  # those with ``seen``
         self._passed = 0.0  # when time was last counted
         self.flow = False  # whether somebody had brought more than it had said, at the last look
+        self._first_numbers: dict[int, tuple[Any, int]] = {}  # and the address of the other end
         self._unlimited: set[int] = set()  # strangers whose limit is kept by us alone
 
     def opened(self, descriptor: int) -> Iterator[int]:
         """A new connection. Gives the connections that are too silent to stay now."""
-        first = packet_filter.first_sequence_number(descriptor)
-        connection = Connection(tcp.address_of(descriptor), first=first)
+        connection = Connection(tcp.address_of(descriptor))
+        connection.first = self._first_number(descriptor, connection.address)
         self.open[descriptor] = connection
         self._unlimited.discard(descriptor)
         self._move_window(descriptor, connection)
         if connection.first is None:
             self._unlimited.add(descriptor)
+            packet_filter.attach(descriptor, packet_filter.everything())
         self._silent.pop(descriptor, None)
         self._silent[descriptor] = None
         while len(self._silent) > MAX_SILENT:
@@ -146,6 +148,17 @@ class Connections:
         self._move_window(descriptor, connection)
         says = MEMBER_SAYS if connection.known else STRANGER_SAYS
         return FLOOD if connection.said > says else ""
+
+    def _first_number(self, descriptor: int, address: Any) -> int | None:
+        """The system tells it once, and may have done so when we took this for another one.
+
+        That was gone before we heard of it, and its descriptor this one's already.
+        """
+        number = packet_filter.first_sequence_number(descriptor)
+        if number is not None:
+            self._first_numbers[descriptor] = address, number
+        known = self._first_numbers.get(descriptor)
+        return known[1] if known is not None and known[0] == address is not None else None
 
     def _move_window(self, descriptor: int, connection: Connection) -> None:
         """Let the system take in more, if half of what it may has been read."""

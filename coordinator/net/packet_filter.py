@@ -47,6 +47,11 @@ def nothing() -> tuple[Instruction, ...]:
     return (DROP,)
 
 
+def everything() -> tuple[Instruction, ...]:
+    """Drop no packet."""
+    return (PASS,)
+
+
 def short_packets() -> tuple[Instruction, ...]:
     """Drop packets of more than ``GREETING_BYTES``."""
     return (*PAYLOAD, (0x25, 1, 0, GREETING_BYTES), PASS, DROP)

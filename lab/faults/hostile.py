@@ -165,7 +165,7 @@ def throw(
     captured: Sequence[bytes],
     count: int,
     seed: int,
-    threads: int = 4,
+    threads: int = 16,
     spoil: Spoil = malformed,
 ) -> int:
     """Throw about ``count`` messages, several strangers at once. Returns how many."""

@@ -15,6 +15,7 @@ from coordinator.checkpointing.index import CheckpointIndex
 from coordinator.checkpointing.server import QUESTIONS_OF_ONE, SLOTS, CheckpointServer
 from coordinator.checkpointing.writer import step_path
 from coordinator.core.inputs import Input, Received
+from coordinator.net import router
 from coordinator.net.router import Transport
 from lab.faults import hostile, zmtp
 from microgpt.protocol import messages
@@ -132,7 +133,8 @@ class Peer:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setattr(router, "FLOOD_SECONDS", 60.0)  # nobody is there to open a shut door
     desk = Desk(tmp_path)
     try:
         yield desk

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from coordinator.net import packet_filter
 from coordinator.net.connections import (
     FLOOD,
     MAX_SILENT,
@@ -322,3 +323,37 @@ def test_a_name_that_another_takes() -> None:
 
 def test_nobody_is_there() -> None:
     assert Connections(LARGEST).look() == []
+
+
+def test_the_beginning_may_be_told_of_another_one_before() -> None:
+    """One that had gone before we heard of it, and whose descriptor is this one's already."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        packet_filter.keep_beginnings(listener.fileno())
+        with (
+            socket.create_connection(listener.getsockname()) as theirs,
+            listener.accept()[0] as ours,
+        ):
+            connections = Connections(LARGEST)
+            assert not [*connections.opened(ours.fileno())]
+            first = connections.open[ours.fileno()].first
+            assert first is not None
+            connections.closed(ours.fileno())
+            assert not [*connections.opened(ours.fileno())]
+            assert connections.open[ours.fileno()].first == first
+            assert not connections.has_unlimited
+            del theirs
+
+
+def test_who_has_no_known_beginning_is_looked_at() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        packet_filter.attach(listener.fileno(), packet_filter.short_packets())
+        with (
+            socket.create_connection(listener.getsockname()) as theirs,
+            listener.accept()[0] as ours,
+        ):
+            connections = Connections(LARGEST)
+            assert not [*connections.opened(ours.fileno())]
+            assert connections.has_unlimited
+            theirs.sendall(bytes(5000))
+            ours.settimeout(20.0)
+            assert ours.recv(5000, socket.MSG_WAITALL) == bytes(5000)
