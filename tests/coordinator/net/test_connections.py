@@ -330,7 +330,7 @@ def test_the_beginning_may_be_told_of_another_one_before() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         packet_filter.keep_beginnings(listener.fileno())
         with (
-            socket.create_connection(listener.getsockname()) as theirs,
+            socket.create_connection(listener.getsockname()),
             listener.accept()[0] as ours,
         ):
             connections = Connections(LARGEST)
@@ -341,7 +341,6 @@ def test_the_beginning_may_be_told_of_another_one_before() -> None:
             assert not [*connections.opened(ours.fileno())]
             assert connections.open[ours.fileno()].first == first
             assert not connections.has_unlimited
-            del theirs
 
 
 def test_who_has_no_known_beginning_is_looked_at() -> None:
