@@ -18,6 +18,7 @@ import pytest
 from lab.command_line import PROGRAMS
 from tests.conftest import Reference
 from tests.processes import ROOT, TINY, Lab, Process
+from tests.sharing import folder_of_the_run, once
 from tests.system.test_system_workers import ends_alike
 
 pytestmark = pytest.mark.timeout(110)
@@ -58,16 +59,26 @@ def build_wheel(place: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """The wheel in an empty environment; what it depends on is lent by that of the tests."""
-    place = tmp_path_factory.mktemp("installed")
-    wheel = build_wheel(place)
-    run(sys.executable, "-m", "venv", place / "venv", cwd=place)
+    """The wheel in an empty environment, made once for a test run.
+
+    What it depends on is lent by the environment of the tests.
+    """
+    folder = folder_of_the_run(tmp_path_factory.getbasetemp())
+    place = folder / "installed"
     python = place / "venv" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--no-deps", "--no-index", "--no-compile", wheel, cwd=place)
     tell = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    packages = Path(run(python, "-c", tell, cwd=place).strip())
-    lend(packages, [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
-    return Installation(wheel, python.parent, packages)
+    with once(folder, "installed") as ours:
+        if ours:
+            shutil.rmtree(place, ignore_errors=True)  # of one that has failed
+            place.mkdir()
+            wheel = build_wheel(place)
+            run(sys.executable, "-m", "venv", place / "venv", cwd=place)
+            offline = ("--no-deps", "--no-index", "--no-compile")
+            run(python, "-m", "pip", "install", *offline, wheel, cwd=place)
+            packages = Path(run(python, "-c", tell, cwd=place).strip())
+            lend(packages, [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
+    [wheel] = place.glob("*.whl")
+    return Installation(wheel, python.parent, Path(run(python, "-c", tell, cwd=place).strip()))
 
 
 def lend(packages: Path, folders: list[str]) -> None:
