@@ -44,6 +44,10 @@ class GoneError(UserError):
     """There is no coordinator (any more)."""
 
 
+class SilentError(UserError):
+    """There is a coordinator, and it does not reply: it may be too busy."""
+
+
 class CheckpointClient:
     """A connection to the coordinator at ``address``, with the keys in the folder ``curve``.
 
@@ -103,7 +107,7 @@ class CheckpointClient:
         return self._number
 
     def ask(self, question: Question) -> Reply:
-        """The reply. Raises GoneError if nobody is there, UserError if nobody replies to this."""
+        """The reply. Raises GoneError if nobody is there, SilentError if nobody replies to this."""
         began = seen = time.monotonic()
         asked: float | None = None
         while True:
@@ -115,7 +119,7 @@ class CheckpointClient:
             elif now - seen > CONNECT_SECONDS:
                 raise GoneError(self._nobody())
             if now - began > CONNECT_SECONDS + ANSWER_SECONDS:
-                raise UserError(f"the coordinator at {self.address} does not reply")
+                raise SilentError(f"the coordinator at {self.address} does not reply")
             self._poller.poll(100)
             if not self._read_news():
                 asked = None  # a question over an earlier connection may be lost

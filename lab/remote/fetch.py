@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 TRIES = 6
 PAUSE = 0.5  # seconds between them
 FOLLOW_SECONDS = 1.0  # between questions for a newer checkpoint
+MOST_UNHEARD = 8  # questions in turn that one who follows asks in vain, of some seconds each
 PACKAGES = {"zmq": "pyzmq"}  # where a package has another name than its module
 
 
@@ -92,22 +93,29 @@ def fetch(connection: CheckpointClient, step: int | None = None) -> Fetched:
 def follow(connection: CheckpointClient) -> Iterator[Checkpoint]:
     """The newest checkpoint, and again each time there is a newer one, until the coordinator ends.
 
+    One that does not reply for a while may be busy: it is asked again, but not for ever.
+
     Raises UserError and CheckpointError, and GoneError if there is no coordinator to begin with.
     """
-    from lab.remote.client import GoneError
+    from lab.remote.client import GoneError, SilentError
 
     known: int | None = None
+    unheard = 0
     while True:
         try:
             loaded, _ = _fetch(connection, known=known)
         except LaterError:
-            pass
+            unheard = 0
+        except SilentError:
+            unheard += 1
+            if known is None or unheard == MOST_UNHEARD:
+                raise
         except GoneError:
             if known is None:
                 raise
             return
         else:
-            known = loaded.step
+            known, unheard = loaded.step, 0
             yield loaded
         time.sleep(FOLLOW_SECONDS)
 

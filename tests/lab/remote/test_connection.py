@@ -240,6 +240,37 @@ def test_following(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     assert known == [None, None, 5, 5, 5]
 
 
+def test_who_follows_bears_a_server_that_is_too_busy_to_reply(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For some time: the first question of all is given up sooner."""
+    monkeypatch.setattr(fetching, "FOLLOW_SECONDS", 0.0)
+    later = replace(TINY, step=9)
+    data = checkpoint_format.encode(later)
+    silent = False
+
+    def says(question: Message) -> list[Message | bytes | list[bytes]]:
+        nonlocal silent
+        assert isinstance(question, FetchCheckpoint)
+        if silent:
+            silent = question.number < 4
+            return []
+        silent = question.known is None
+        if silent:
+            return [part(question)]
+        return [part(question, step=9, data=data, total=len(data))] if question.number == 5 else []
+
+    server.says = says
+    with lines.CheckpointClient(server.address) as line:
+        followed = fetching.follow(line)
+        assert next(followed).step == 5
+        assert next(followed).step == 9
+        with pytest.raises(lines.SilentError, match="does not reply"):
+            next(followed)
+    numbers = [q.number for q in server.questions if isinstance(q, FetchCheckpoint)]
+    assert numbers[-1] == 5 + fetching.MOST_UNHEARD
+
+
 def test_nobody_there(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.over.set()
     for address in ("tcp://127.0.0.1:1", "ipc:///tmp/no-such-coordinator"):
