@@ -225,7 +225,7 @@ class EventLoop:
         if isinstance(report, Saved):
             for event in self._reports.saved(report):
                 self._reporter.tell(event, time.monotonic())
-            if self._state.closing is not None:
+            if self._state.closing is not None and report.step == self._state.training.step:
                 self._tell_of_checkpoints(last=True)
         self._handle(report)
 
