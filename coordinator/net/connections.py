@@ -22,6 +22,8 @@ from microgpt.support import tcp
 STRANGER_UNREAD = 64 << 10
 #: The same where the system keeps the limit, which is moved on after a part of it has been read.
 STRANGER_WINDOW = 16 << 10
+#: For a member that is four of its usual messages and this: honest ones have two on the way.
+MEMBER_WINDOW = 128 << 10
 MOST_DROPPED = 2  # packets that go beyond it; a third is no mistake
 #: Bytes that all strangers together may. An empty message is 2 bytes, and 64 in libzmq's memory.
 STRANGERS_UNREAD = 512 << 10
@@ -68,7 +70,8 @@ class Connection:
 
 
 class Connections:
-    """By descriptor. ``largest`` is the longest message of a member in bytes.
+    """By descriptor. ``largest`` is the longest message of a member in bytes, which may have text
+    in it; ``usual`` that of a gradient.
 
     ``members``: those peers that may bring more. ``count`` tells what has come over a descriptor.
     """
@@ -78,6 +81,7 @@ class Connections:
         largest: int,
         count: Callable[[int], int | None] = tcp.taken_in,
         *,
+        usual: int | None = None,
         encrypted: bool = False,
     ) -> None:
         self.members: Container[Peer] = ()
@@ -85,6 +89,7 @@ class Connections:
         self.by_peer: dict[Peer, int] = {}
         self.superseded: dict[int, None] = {}  # connections whose name another has taken
         self._member_unread = 2 * largest + SLACK
+        self._member_window = 4 * (largest if usual is None else usual) + MEMBER_WINDOW
         self._count, self._encrypted = count, encrypted
         self._silent: dict[int, None] = {}  # in the order in which they came
         self._talked: list[Connection] = []  # those with ``said``
@@ -164,7 +169,7 @@ class Connections:
         """Let the system take in more, if half of what it may has been read."""
         if connection.first is None:
             return
-        allowed = 2 * self._member_unread if connection.known else STRANGER_WINDOW
+        allowed = self._member_window if connection.known else STRANGER_WINDOW
         if connection.window - connection.read > allowed // 2:
             return
         connection.window = connection.read + allowed

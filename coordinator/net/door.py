@@ -13,6 +13,7 @@ from coordinator.net import packet_filter
 
 SHUT_SECONDS = 0.05  # at a time: who knocks in vain comes again after 1, 3 and 7 s
 OPEN_SECONDS = 0.05  # between two of those
+CROWD = 50  # new connections of late, from which on it may be a flood
 KNOCKS = 500  # new connections in a second, and at once after one of rest
 
 
@@ -23,6 +24,7 @@ class Door:
         self._clock = clock
         self._listener = -1
         self.is_shut = False
+        self.keeps_beginnings = False  # of connections, see packet_filter
         self._changed = -OPEN_SECONDS  # when it was last shut or opened
         self._for_good = False
         self._knocks, self._knocked = 0.0, 0.0  # of late, and when that was counted
@@ -30,7 +32,7 @@ class Door:
     def listens(self, descriptor: int) -> None:
         """This is the listening socket. Connections start with its filter."""
         self._listener = descriptor
-        packet_filter.keep_beginnings(descriptor)
+        self.keeps_beginnings = packet_filter.keep_beginnings(descriptor)
         packet_filter.attach(descriptor, packet_filter.short_packets())
 
     def knocked(self) -> None:
@@ -40,6 +42,14 @@ class Door:
         self._knocked = now
         if self._knocks > KNOCKS:
             self._set(True)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more have come in of late than workers of a usual run.
+
+        Never where the system tells nothing of their beginnings (``packet_filter``).
+        """
+        return self.keeps_beginnings and self._knocks > CROWD
 
     def shut(self, *, for_good: bool = False) -> None:
         """Let nobody in for a moment, unless that has just been so; open ones do not notice."""

@@ -88,13 +88,17 @@ def attach(descriptor: int, program: tuple[Instruction, ...]) -> bool:
     return True
 
 
-def keep_beginnings(listener: int) -> None:
-    """Let the system keep the first packet of each connection to come, if it can."""
+def keep_beginnings(listener: int) -> bool:
+    """Let the system keep the first packet of each connection to come. False if it cannot.
+
+    It keeps none either where it is flooded with them and answers with SYN cookies.
+    """
     try:
         with socket.socket(fileno=os.dup(listener)) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, TCP_SAVE_SYN, 1)
     except OSError:
-        return
+        return False
+    return True
 
 
 def first_sequence_number(descriptor: int) -> int | None:

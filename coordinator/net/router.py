@@ -26,9 +26,8 @@ NEWS_BURST = 1000  # connections opened or closed, likewise
 LINGER_SECONDS = 0.5  # for the last words to workers
 MESSAGE_OVERHEAD = 1 << 20  # bytes that a message may have beyond the gradient in it
 MEMBERS_LOOK_SECONDS = 0.05  # from one look at all connections to the next
-#: The same where the system limits no stranger: a message without an end wakes nobody.
-LOOK_SECONDS = 0.005
-SOON_SECONDS = 0.003  # there, while one brings more than it has said
+#: The same where nothing else limits a stranger, and while it brings more than it has said.
+LOOK_SECONDS, SOON_SECONDS = 0.005, 0.003
 LOOK_SHARE = 4  # times as long as a look takes there is none
 FLOOD_SECONDS = 0.1  # without a moment of quiet: then others have to wait at the door
 TRIM_SECONDS = 1.0  # at least, from giving memory back to doing so again
@@ -47,7 +46,8 @@ class Transport:
         self._router, self.endpoint = self._socket.router, self._socket.endpoint
         encrypted = curve is not None
         self._max_connections = connection_limit()
-        self._connections = Connections(max_message_bytes, encrypted=encrypted)
+        usual = max(max_message_bytes - MESSAGE_OVERHEAD, MESSAGE_OVERHEAD >> 4)
+        self._connections = Connections(max_message_bytes, usual=usual, encrypted=encrypted)
         self._outgoing = Outgoing(max_message_bytes, encrypted=encrypted)
         self._door = Door()
         self._quiet = time.monotonic()  # when there was last nothing to read
@@ -129,13 +129,12 @@ class Transport:
         cut = self._connections.look()
         for descriptor, reason in cut:
             self._found.append(self._cut(descriptor, reason))
-        full = len(self._connections.open) >= self._max_connections
         if began - self._quiet > FLOOD_SECONDS:
             self._flooded = True
             self._door.shut()
             self._connections.pass_time(began)  # a flood may last: there is no quiet moment
             self._ignored.pass_time(began)
-        self._door.tend(full=full)
+        self._door.tend(full=len(self._connections.open) >= self._max_connections)
         self._flooded = self._flooded or bool(cut)
         if self._flooded and began > self._trim_at:
             self._trim_at, self._flooded = began + TRIM_SECONDS, False
@@ -166,9 +165,10 @@ class Transport:
     def _accepted(self, descriptor: int) -> None:
         for silent in [*self._connections.opened(descriptor)]:
             self._abort(silent)
-        if len(self._connections.open) > self._max_connections:
-            self._abort(descriptor)
         self._door.knocked()
+        unlimited = self._door.is_crowded and self._connections.open[descriptor].first is None
+        if unlimited or len(self._connections.open) > self._max_connections:
+            self._abort(descriptor)  # one that is honest comes again
         if len(self._connections.open) >= self._max_connections:
             self._door.shut()
         if self._connections.has_unlimited:
@@ -193,7 +193,7 @@ class Transport:
         return Misbehaved(self._connections.open[descriptor].peer or b"", reason)
 
     def _abort(self, descriptor: int) -> None:
-        """Let libzmq, which owns the connection, read its end: ZeroMQ has no call for this."""
+        """Let libzmq, which owns it, read its end: ZeroMQ has no call for this."""
         connection = self._connections.open[descriptor]
         tcp.abort(descriptor, connection.address)
         if connection.peer is not None and descriptor not in self._connections.superseded:

@@ -25,6 +25,7 @@ from worker.curve import Keys, load_keys
 
 CONNECT_SECONDS = 5.0  # without a coordinator
 ANSWER_SECONDS = 10.0  # with one, that says nothing
+POLL_MS = 5  # between two looks how much has come that is no whole message yet
 IMPATIENCE = 2.0  # seconds after which a question is repeated: the reply may have been lost
 HEARTBEAT_MS = 2000  # a connection without a sign of life for so long is made anew
 #: Nothing larger is taken in; and no more than a few of the largest may wait for us.
@@ -120,12 +121,20 @@ class CheckpointClient:
                 raise GoneError(self._nobody())
             if now - began > CONNECT_SECONDS + ANSWER_SECONDS:
                 raise SilentError(f"the coordinator at {self.address} does not reply")
-            self._poller.poll(100)
+            self._poller.poll(POLL_MS)
             if not self._read_news():
                 asked = None  # a question over an earlier connection may be lost
             reply = self._receive(question)
             if reply is not None:
                 return reply
+
+    def rest(self, seconds: float) -> None:
+        """Say nothing for so long, and take nothing in. Raises UserError if too much comes."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._poller.poll(min(POLL_MS, int(left * 1000) + 1))
+            self._read_news()
+            self._receive(None)
 
     def _say(self, question: Question) -> bool:
         try:
@@ -134,7 +143,7 @@ class CheckpointClient:
             return False
         return True
 
-    def _receive(self, question: Question) -> Reply | None:
+    def _receive(self, question: Question | None) -> Reply | None:
         """The reply to this, if it has come; what else has come is forgotten."""
         while True:
             self._check(self._limit.look)
@@ -148,7 +157,7 @@ class CheckpointClient:
             message = self._decode(frames)
             if isinstance(message, messages.Refuse):
                 raise UserError(f"the coordinator refuses: {visible(message.reason)}")
-            if isinstance(message, Reply) and message.number == question.number:
+            if question and isinstance(message, Reply) and message.number == question.number:
                 return message
 
     def _check(self, limit: Callable[[], None]) -> None:

@@ -117,7 +117,7 @@ def follow(connection: CheckpointClient) -> Iterator[Checkpoint]:
         else:
             known, unheard = loaded.step, 0
             yield loaded
-        time.sleep(FOLLOW_SECONDS)
+        connection.rest(FOLLOW_SECONDS)
 
 
 def _fetch(

@@ -12,7 +12,7 @@ import time
 from microgpt.support import tcp
 
 MAX_WAITING = 1000  # messages that wait at once: nobody has reason to send so many
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.005  # parts of a byte may fill 0.5 GB of memory in a second
 
 
 class TooMuchError(Exception):

@@ -25,7 +25,7 @@ def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
             listener = stack.enter_context(socket.create_server((request.param, 0), family=family))
         except OSError:
             pytest.skip("no IPv6 here")
-        packet_filter.keep_beginnings(listener.fileno())
+        assert packet_filter.keep_beginnings(listener.fileno())
         assert packet_filter.attach(listener.fileno(), packet_filter.short_packets())
         theirs = stack.enter_context(socket.create_connection(listener.getsockname()[:2]))
         theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -109,7 +109,7 @@ def test_what_is_no_connection_is_left_alone() -> None:
     with one, other, open(__file__, "rb") as file:
         for descriptor in (one.fileno(), file.fileno()):
             assert packet_filter.first_sequence_number(descriptor) is None
-            packet_filter.keep_beginnings(descriptor)
+            assert not packet_filter.keep_beginnings(descriptor)
         assert not packet_filter.attach(file.fileno(), packet_filter.nothing())
     closed = os.dup(0)
     os.close(closed)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from coordinator.core.inputs import Disconnected, Input, Received
+from coordinator.net import door, packet_filter
 from coordinator.net import router as transports
 from coordinator.net.connections import STRANGER_WINDOW
 from coordinator.net.limits import connection_limit
@@ -135,6 +136,39 @@ def test_a_stranger_brings_little_however_long_nobody_looks(transport: Transport
                 came, since = now, time.monotonic()
         assert came is not None
         assert came <= STRANGER_WINDOW + 1000  # and the handshake
+
+
+def test_in_a_crowd_nobody_stays_without_a_limit(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the system answers a flood with SYN cookies, and keeps no beginnings."""
+    monkeypatch.setattr(packet_filter, "first_sequence_number", lambda descriptor: None)
+    address = port(transport.endpoint)
+    with hostile.connect(address) as peer:
+        zmtp.shake_hands(peer)
+        peer.sendall(BEAT)
+        assert [type(event) for event in hears(transport, 1)] == [Received]
+        monkeypatch.setattr(door, "CROWD", 0)
+        with hostile.connect(address) as late:
+            eventually(lambda: hears_nothing(transport) and has_ended(late), "it is broken off")
+        peer.sendall(BEAT)
+        assert [type(event) for event in hears(transport, 1)] == [Received], "it was here before"
+
+
+def hears_nothing(transport: Transport) -> bool:
+    transport.wait(0.01)
+    return not [*transport.receive()]
+
+
+def has_ended(peer: socket.socket) -> bool:
+    """Whether the other side has broken off."""
+    peer.settimeout(0.01)
+    try:
+        return peer.recv(1 << 10) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
 
 
 def test_who_takes_a_name_ends_the_connection_that_had_it(transport: Transport) -> None:
