@@ -12,10 +12,11 @@ first one of a connection is in the packet that opened it, which Linux keeps if 
 from __future__ import annotations
 
 import ctypes
-import os
 import socket
 import struct
 from typing import TypeAlias
+
+from microgpt.support.tcp import borrowed
 
 #: Linux's numbers; Python does not name them.
 SO_ATTACH_FILTER = 26
@@ -81,7 +82,7 @@ def attach(descriptor: int, program: tuple[Instruction, ...]) -> bool:
     memory = ctypes.create_string_buffer(code, len(code))
     option = struct.pack("@HP", len(program), ctypes.addressof(memory))
     try:
-        with socket.socket(fileno=os.dup(descriptor)) as connection:
+        with borrowed(descriptor) as connection:
             connection.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, option)
     except OSError:
         return False
@@ -94,7 +95,7 @@ def keep_beginnings(listener: int) -> bool:
     It keeps none either where it is flooded with them and answers with SYN cookies.
     """
     try:
-        with socket.socket(fileno=os.dup(listener)) as connection:
+        with borrowed(listener) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, TCP_SAVE_SYN, 1)
     except OSError:
         return False
@@ -104,7 +105,7 @@ def keep_beginnings(listener: int) -> bool:
 def first_sequence_number(descriptor: int) -> int | None:
     """That of a connection's first byte. None if the system has not kept it, or told already."""
     try:
-        with socket.socket(fileno=os.dup(descriptor)) as connection:
+        with borrowed(descriptor) as connection:
             packet = connection.getsockopt(socket.IPPROTO_TCP, TCP_SAVED_SYN, MOST_HEADERS)
     except OSError:
         return None

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import socket
 import struct
 import termios
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 #: Of Linux's ``struct tcp_info``: bytes that the other side has confirmed, and bytes received.
 ACKED_AT, RECEIVED_AT, INFO_BYTES = 120, 128, 136
-#: Of Linux's ``SO_MEMINFO``, which Python does not name: packets dropped.
+SO_DOMAIN = 39  # Linux's number; Python does not name it
+#: Of Linux's ``SO_MEMINFO``, which Python does not name either: packets dropped.
 SO_MEMINFO, DROPPED_AT, MEMINFO_BYTES = 55, 32, 36
 CURVE_BYTES = 33  # that encryption adds to a frame
 SHORT_FRAME = 255  # bytes; a longer one has nine bytes before it instead of two
@@ -47,28 +49,39 @@ def acknowledged(descriptor: int) -> int | None:
     return _count(descriptor, ACKED_AT)
 
 
+@contextlib.contextmanager
+def borrowed(descriptor: int) -> Iterator[socket.socket]:
+    """A socket that belongs to somebody else, for a moment: it is neither copied nor closed.
+
+    A copy would keep open what has taken the descriptor's place, be it the end of a pipe whose
+    reader waits for the end. Raises OSError if the descriptor is none.
+    """
+    if descriptor < 0:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=descriptor)
+    try:
+        yield connection
+    finally:
+        connection.detach()
+
+
 def _count(descriptor: int, place: int) -> int | None:
     try:
-        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=descriptor)
-    except OSError:
-        return None
-    try:
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_BYTES)
-        (count,) = struct.unpack_from("=Q", info, place)
-        if place == RECEIVED_AT:
-            waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
-            count -= int.from_bytes(waiting, "little")
+        with borrowed(descriptor) as connection:
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_BYTES)
+            (count,) = struct.unpack_from("=Q", info, place)
+            if place == RECEIVED_AT:
+                waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
+                count -= int.from_bytes(waiting, "little")
     except (OSError, struct.error):
         return None
-    finally:
-        connection.detach()  # it is not ours to close
     return int(count)
 
 
 def dropped(descriptor: int) -> int:
     """Packets of a connection that the system has not taken in; 0 if they are not counted."""
     try:
-        with socket.socket(fileno=os.dup(descriptor)) as connection:
+        with borrowed(descriptor) as connection:
             info = connection.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO_BYTES)
         (count,) = struct.unpack_from("=I", info, DROPPED_AT)
     except (OSError, struct.error):
@@ -79,7 +92,7 @@ def dropped(descriptor: int) -> int:
 def address_of(descriptor: int) -> Any:
     """Who is at the other end; None if nobody is (any more)."""
     try:
-        with socket.socket(fileno=os.dup(descriptor)) as connection:
+        with borrowed(descriptor) as connection:
             return connection.getpeername()
     except OSError:
         return None
@@ -94,11 +107,12 @@ def abort(descriptor: int, address: Any) -> None:
     """
     with (
         contextlib.suppress(OSError),  # it has gone by itself
-        socket.socket(fileno=os.dup(descriptor)) as connection,
+        borrowed(descriptor) as connection,
     ):
         if connection.getpeername() != address:
             return
-        if connection.family in (socket.AF_INET, socket.AF_INET6):
+        domain = connection.getsockopt(socket.SOL_SOCKET, SO_DOMAIN)
+        if domain in (socket.AF_INET, socket.AF_INET6):
             _LIBC.connect(descriptor, DISCONNECT, len(DISCONNECT))
         else:
             connection.shutdown(socket.SHUT_RDWR)

@@ -127,3 +127,18 @@ def test_who_goes_beyond_the_limit_is_counted(ends: Ends) -> None:
     theirs.send(b"x")
     eventually(lambda: tcp.dropped(ours.fileno()) > 2, "TCP tries again")
     assert tcp.dropped(0) == 0
+
+
+def test_a_pipe_in_a_descriptors_place_is_not_kept_open() -> None:
+    """Its reader waits for the end, as a judge does for that of its question."""
+    reads, writes = os.pipe()
+    tcp.address_of(writes)
+    tcp.abort(writes, ("127.0.0.1", 1))
+    tcp.dropped(writes)
+    tcp.taken_in(writes)
+    packet_filter.first_sequence_number(writes)
+    packet_filter.keep_beginnings(writes)
+    packet_filter.attach(writes, packet_filter.everything())
+    os.close(writes)
+    with open(reads, "rb") as reader:
+        assert reader.read() == b""
