@@ -51,7 +51,8 @@ class Connection:
     ``known``: it is or was a member's. ``cut``: it has been broken off.
     ``queued`` and ``arrived``: bytes that we have sent, and that have reached the other side.
     ``first``: the sequence number of its first byte, None if the system keeps no limit for it.
-    ``window``: bytes that it may have brought until this is moved on.
+    ``window``: bytes that it may have brought until this is moved on. ``dropped``: packets of it
+    that the system had not taken in when a message last came.
     """
 
     address: Any
@@ -67,6 +68,7 @@ class Connection:
     arrived: int = 0
     first: int | None = None
     window: int = 0
+    dropped: int = 0
 
 
 class Connections:
@@ -150,6 +152,8 @@ class Connections:
         if not connection.known and peer in self.members:
             connection.known = True
             self._unlimited.discard(descriptor)
+        elif not connection.known and connection.first is not None:
+            connection.dropped = tcp.dropped(descriptor)  # a lossy link drops some as well
         self._move_window(descriptor, connection)
         says = MEMBER_SAYS if connection.known else STRANGER_SAYS
         return FLOOD if connection.said > says else ""
@@ -254,7 +258,7 @@ class Connections:
         self._move_window(descriptor, connection)
         unread = count - connection.read
         if connection.first is not None and not connection.known:
-            return tcp.dropped(descriptor) > MOST_DROPPED
+            return tcp.dropped(descriptor) - connection.dropped > MOST_DROPPED
         allowed = self._member_unread if self._may_hurry(connection) else STRANGER_UNREAD
         self.flow = self.flow or (connection.first is None and unread > STRANGER_UNREAD // 8)
         return unread > allowed

@@ -14,6 +14,7 @@ from coordinator.net.connections import (
     MAX_SILENT,
     MEMBER_HURRIES,
     MEMBER_SAYS,
+    MOST_DROPPED,
     SLACK,
     STRANGER_SAYS,
     STRANGER_UNREAD,
@@ -356,3 +357,21 @@ def test_who_has_no_known_beginning_is_looked_at() -> None:
             theirs.sendall(bytes(5000))
             ours.settimeout(20.0)
             assert ours.recv(5000, socket.MSG_WAITALL) == bytes(5000)
+
+
+def test_what_a_lossy_link_drops_costs_nobody_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    dropped = 0
+    monkeypatch.setattr(packet_filter, "attach", lambda descriptor, program: True)
+    monkeypatch.setattr(packet_filter, "first_sequence_number", lambda descriptor: 1)
+    monkeypatch.setattr(tcp, "address_of", lambda descriptor: ("127.0.0.1", descriptor))
+    monkeypatch.setattr(tcp, "dropped", lambda descriptor: dropped)
+    crowd = Crowd()
+    crowd.joins(5, b"asker")
+    crowd.members = set()
+    crowd.open[5].known = False
+    for _ in range(10):
+        dropped += MOST_DROPPED
+        assert crowd.look() == []
+        assert crowd.says(5, b"asker") == ""
+    dropped += MOST_DROPPED + 1
+    assert crowd.look() == [(5, UNREAD)]
