@@ -20,6 +20,7 @@ from coordinator.core.events import Closing, Finished, Outcome, Started
 from lab.event_reader import read_events
 from lab.faults.machine import INSIDE, Network
 from lab.faults.proxy import Observer, Proxy
+from microgpt.support import signals
 from microgpt.support.isolation import isolated
 
 LEAVE_SECONDS = 5.0
@@ -53,12 +54,16 @@ class Member:
     starts: list[float] = field(default_factory=list)
 
     def start(self) -> None:
-        """Start it. Raises FleetError if it ends again and again."""
+        """Start it. Raises FleetError if it ends again and again.
+
+        A signal that comes while Python itself still starts waits until the program answers it, so
+        that it ends as programs do that are told to: Python alone would die of it.
+        """
         now = time.monotonic()
         if sum(now - start < WINDOW for start in self.starts) >= RESTARTS:
             raise FleetError(f"{self.name} cannot live: {self.last_line()}")
         self.starts.append(now)
-        with open(self.log, "ab") as log:
+        with open(self.log, "ab") as log, signals.held_back():
             self.process = subprocess.Popen(  # noqa: S603  # our own modules
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
