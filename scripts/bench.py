@@ -1,4 +1,4 @@
-"""Measure: ``python scripts/bench.py engine``, ``coordination`` or ``checkpoints``."""
+"""Measure: ``python scripts/bench.py whole``, ``engine`` and others; ``--help`` lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measure: ``python scripts/bench.py engine``, ``coordination``, ``checkpoints``, ``events``."""
+"""Measure: ``python scripts/bench.py whole``, and parts of it by themselves."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from lab.bench.checkpoints import checkpoints
 from lab.bench.coordination import coordination
 from lab.bench.engine import engine
 from lab.bench.events import events
+from lab.bench.whole import whole
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Measure how fast parts of this project are on this machine."""
+    """Measure how fast this project and its parts are on this machine."""
 
 
 main.add_command(checkpoints)
 main.add_command(coordination)
 main.add_command(engine)
 main.add_command(events)
+main.add_command(whole)

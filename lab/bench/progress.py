@@ -48,10 +48,18 @@ def follow(
 def steps_done(run_dir: Path) -> int:
     """The last step in a run's record; 0 if there is none yet."""
     try:
+        return int(last_record(run_dir)["step"])
+    except (ValueError, KeyError):
+        return 0
+
+
+def last_record(run_dir: Path) -> dict[str, Any]:
+    """The last whole line of a run's record of steps; empty if there is none yet."""
+    try:
         with open(run_dir / "metrics.jsonl", "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             lines = file.read().splitlines(keepends=True)
         whole = [line for line in lines if line.endswith(b"\n")]
-        return int(json.loads(whole[-1])["step"])
-    except (OSError, ValueError, KeyError, IndexError):
-        return 0
+        return dict(json.loads(whole[-1]))
+    except (OSError, ValueError, TypeError, IndexError):
+        return {}

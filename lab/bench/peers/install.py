@@ -22,18 +22,24 @@ class PeerError(Exception):
     """A peer could not be installed or did not run."""
 
 
-def run_peer(peer: str, task: dict[str, Any]) -> list[dict[str, Any]]:
-    """The peer's loss and seconds for every batch of the task. Raises PeerError."""
-    python = _installed(peer)
-    done = subprocess.run(  # noqa: S603  # our own program
-        [str(python), str(HERE / f"with_{peer}.py")],
-        input=json.dumps(task),
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise PeerError(f"{peer} did not run: {done.stderr.strip()[-500:]}")
-    answers: list[dict[str, Any]] = json.loads(done.stdout)
+def run_peer(peer: str, task: dict[str, Any], program: str = "") -> list[dict[str, Any]]:
+    """The peer's loss and seconds for every batch of the task. Raises PeerError.
+
+    ``program``: the file here that runs the peer, if it is not called after it.
+    """
+    program = program or f"with_{peer}.py"
+    try:
+        done = subprocess.run(  # noqa: S603  # our own program
+            [str(_installed(peer)), str(HERE / program)],
+            input=json.dumps(task),
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise PeerError(f"{program} did not run: {done.stderr.strip()[-500:]}")
+        answers: list[dict[str, Any]] = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise PeerError(f"{program} did not run: {error}") from error
     return answers
 
 

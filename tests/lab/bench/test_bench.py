@@ -24,10 +24,11 @@ from lab.bench.progress import follow, steps_done
         ("coordination", "coordination: 0 % (run 1 of 4, trivial (one position, width 1), "),
         ("engine", "engine: 0 % (tape, width 16, batch 1)"),
         ("events", "events: 0 % (run 1 of 20, none)"),
+        ("whole", "whole: 0 % (preparing width 16)"),
     ],
 )
 def test_every_bench_says_at_once_what_it_is_at(lab: Lab, bench: str, line: str) -> None:
-    data = ("--data", "embedded") if bench == "engine" else ()
+    data = ("--data", "embedded") if bench in ("engine", "whole") else ()
     started = lab.script("bench", bench, *data)
     started.says(line)
     assert started.err.startswith(line)
