@@ -117,9 +117,25 @@ def add_up(terms: Iterable[Scalar]) -> Scalar:
     return total
 
 
+def dot_product(a: Sequence[Scalar], b: Sequence[Scalar]) -> Scalar:
+    """``a[0] * b[0] + a[1] * b[1] + ...``, from the left; both of the same length."""
+    return add_up(ai * bi for ai, bi in zip(a, b, strict=True))
+
+
 def linear(x: Sequence[Scalar], w: Matrix) -> list[Scalar]:
     """Matrix times vector: ``w`` (rows, columns) and ``x`` (columns,) give (rows,)."""
-    return [add_up(wi * xi for wi, xi in zip(row, x, strict=True)) for row in w]
+    return each_row(dot_product, w, x)
+
+
+def each_row(
+    function: Callable[[Sequence[Scalar], Sequence[Scalar]], Scalar], w: Matrix, x: Sequence[Scalar]
+) -> list[Scalar]:
+    """``[function(row, x) for row in w]``, where results depend on these arguments alone.
+
+    So a recorder may look at what one row does, and write down the same for all.
+    """
+    repeat = getattr(x[0], "each_row", None) if x else None
+    return [function(row, x) for row in w] if repeat is None else repeat(function, w, x)
 
 
 def softmax(logits: Sequence[Scalar]) -> list[Scalar]:

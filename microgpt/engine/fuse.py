@@ -9,23 +9,27 @@ node lies between the two moments. Every pass checks this where it can fail.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
+from dataclasses import replace
 
 import numpy as np
 
 from microgpt.engine.rewrite import (
+    Longs,
+    Mask,
+    arguments_at,
     arguments_of,
     binary_argument,
     cloned,
-    consumers_of,
+    consumptions,
     marked,
     nothing_between,
+    owners,
     rebuilt,
-    renumbered,
     replaced,
     roots,
+    spliced,
 )
-from microgpt.engine.tape import Ints, Node, Op, Tape, from_nodes
+from microgpt.engine.tape import Node, Op, Tape
 
 
 def sums(tape: Tape) -> Tape:
@@ -75,28 +79,34 @@ def dots(tape: Tape) -> Tape:
     left, right = binary_argument(tape, 0)[terms], binary_argument(tape, 1)[terms]
     both, assignees = np.concatenate([left, right]), np.concatenate([owner, owner])
     order = np.argsort(assignees, kind="stable")
-    return rebuilt(tape, assignees[order], both[order], terms, Op.DOT)
+    return rebuilt(tape, assignees[order], both[order], Op.DOT, gone=terms)
 
 
 def rows(tape: Tape) -> Tape:
     """Dot products of consecutive parameters with distinct other numbers become ROWs."""
-    nodes = tape.nodes()
-    for number in np.flatnonzero(tape.op == Op.DOT).tolist():
-        args = tape.args[tape.start[number] : tape.start[number + 1]]
-        left, right = np.split(args, 2)
-        for weights, x in ((left, right), (right, left)):
-            if _are_row(tape, weights, x):
-                start = int(tape.param[weights[0]])
-                nodes[number] = Node(Op.ROW, tuple(x.tolist()), param=start)
-                break
-    return from_nodes(nodes, tape.losses, tape)
+    dots = np.flatnonzero(tape.op == Op.DOT)
+    args, owner = arguments_of(tape, dots)
+    first = np.arange(len(args)) - np.searchsorted(owner, owner) < tape.num_args[owner] // 2
+    left, right, owner = args[first], args[~first], owner[first]
+    straight = _are_row(tape, left, right, owner)
+    either = straight | _are_row(tape, right, left, owner)
+    weights = np.where(straight[owner], left, right)[either[owner]]
+    x = np.where(straight[owner], right, left)[either[owner]]
+    owner = owner[either[owner]]
+    param = tape.param.copy()
+    param[owner[::-1]] = tape.param[weights[::-1]]  # in reverse, so that the first one stays
+    return rebuilt(replace(tape, param=param), owner, x, Op.ROW)
 
 
-def _are_row(tape: Tape, weights: Ints, x: Ints) -> bool:
-    if (tape.op[weights] != Op.PARAM).any() or (tape.op[x] == Op.PARAM).any():
-        return False
-    consecutive = (np.diff(tape.param[weights]) == 1).all()
-    return bool(consecutive) and len(np.unique(x)) == len(x)
+def _are_row(tape: Tape, weights: Longs, x: Longs, owner: Longs) -> Mask:
+    """Per node: whether its ``weights`` are consecutive parameters, and its ``x`` fit them."""
+    is_param, n = tape.op == Op.PARAM, len(tape)
+    wrong = ~is_param[weights] | is_param[x]
+    wrong[1:] |= (owner[1:] == owner[:-1]) & (np.diff(tape.param[weights]) != 1)
+    fits = marked(n, owner) & ~marked(n, owner[wrong])
+    uses = np.sort((owner * n + x)[fits[owner]])
+    twice = uses[1:][uses[1:] == uses[:-1]]
+    return fits & ~marked(n, twice // n)
 
 
 def ratios(tape: Tape) -> Tape:
@@ -105,34 +115,48 @@ def ratios(tape: Tape) -> Tape:
     A softmax writes ``total**-1`` once for every term. The values are equal, the contributions to
     the gradient of ``total`` are not, and keep their order.
     """
-    nodes, uses = tape.nodes(), tape.uses()
-    dead: set[int] = set()
-    for i, node in enumerate(nodes):
-        if node.op is not Op.MUL or i - 1 not in node.args or nodes[i - 1].op is not Op.POW:
-            continue
-        if uses[i - 1] == 1 and node.args[0] != node.args[1]:
-            power = nodes[i - 1]
-            term = node.args[0] if node.args[1] == i - 1 else node.args[1]
-            nodes[i] = Node(Op.RATIO, (term, power.args[0]), number=power.number)
-            dead.add(i - 1)
-    return renumbered(tape, ([] if i in dead else [node] for i, node in enumerate(nodes)))
+    first, second = binary_argument(tape, 0), binary_argument(tape, 1)
+    powers = np.flatnonzero((tape.op[:-1] == Op.POW) & (tape.op[1:] == Op.MUL))
+    products = powers + 1
+    on_left, on_right = first[products] == powers, second[products] == powers
+    single = (on_left != on_right) & (tape.uses()[powers] == 1)
+    powers, products = powers[single], products[single]
+    terms = np.where(on_left[single], second[products], first[products])
+    number = tape.number.copy()
+    number[products] = number[powers]
+    args = np.stack([terms, tape.args[tape.start[powers]]], axis=1)
+    tape = replace(tape, number=number)
+    return rebuilt(tape, np.repeat(products, 2), args.ravel(), Op.RATIO, gone=powers)
 
 
 def shared(tape: Tape) -> Tape:
     """Equal operations on what receives no gradient become one: minus a softmax's maximum."""
-    nodes = tape.nodes()
-    bare = (Op.CONST, Op.MAX)
-    quiet: set[int] = set()
     first: dict[Node, int] = {}
     same: dict[int, int] = {}
-    for i, node in enumerate(nodes):
+    for i, node in tape.some_nodes(np.flatnonzero(_quiet(tape))):
         args = tuple(same.get(arg, arg) for arg in node.args)
-        nodes[i] = node = node._replace(args=args) if args != node.args else node
-        if node.op in bare or (args and node.op is not Op.PICK and quiet.issuperset(args)):
-            quiet.add(i)
-            if first.setdefault(node, i) != i and i not in tape.losses:
-                same[i] = first[node]
-    return renumbered(tape, ([] if i in same else [node] for i, node in enumerate(nodes)))
+        node = node._replace(args=args) if args != node.args else node
+        if first.setdefault(node, i) != i and i not in tape.losses:
+            same[i] = first[node]
+    instead = np.arange(len(tape))
+    instead[list(same)] = list(same.values())
+    return spliced(replace(tape, args=instead[tape.args].astype(np.int32)), dict.fromkeys(same, ()))
+
+
+def _quiet(tape: Tape) -> Mask:
+    """Which nodes depend on no parameter by a way that gradients can go.
+
+    A ROW always does; whether a PICK does is not looked at.
+    """
+    quiet = (tape.op == Op.CONST) | (tape.op == Op.MAX)
+    others = np.flatnonzero(~quiet & (tape.num_args > 0) & ~np.isin(tape.op, (Op.PICK, Op.ROW)))
+    args, owner = arguments_of(tape, others)
+    while True:
+        loud = marked(len(tape), owner[~quiet[args]])
+        found = others[~loud[others]]
+        if quiet[found].all():
+            return np.asarray(quiet)
+        quiet[found] = True
 
 
 def picks(tape: Tape) -> Tape:
@@ -141,38 +165,34 @@ def picks(tape: Tape) -> Tape:
     A chosen node receives each consumer's contribution by itself, as it would without the choice.
     Of a softmax of which only the target's probability is used, one division remains.
     """
-    tape = renumbered(tape, cloned(tape, tape.nodes(), lambda node: node.op is Op.PICK))
-    nodes, consumers = tape.nodes(), consumers_of(tape)
-    sunk: dict[int, list[Node]] = {}
-    dead: set[int] = set()
-    for i, node in enumerate(nodes):
-        if node.op is Op.PICK and _can_sink(i, nodes, consumers):
-            some = nodes[node.args[0]]
-            chosen = Node(Op.PICK, tuple(nodes[arg].args[0] for arg in node.args), token=node.token)
-            ratio = Node(Op.RATIO, (-1, some.args[1]), number=some.number)  # -1: the node before
-            sunk[i] = [chosen, ratio]
-            dead.update(node.args)
-    parts = ([] if i in dead else sunk.get(i, [node]) for i, node in enumerate(nodes))
-    return renumbered(tape, parts)
+    tape = cloned(tape, tape.op == Op.PICK)
+    parts: dict[int, list[Node]] = {}
+    for i, node in tape.some_nodes(_sinking(tape)):
+        some = tape.node(node.args[0])
+        numerators = tuple(tape.args[tape.start[list(node.args)]].tolist())
+        chosen = Node(Op.PICK, numerators, token=node.token)
+        ratio = Node(Op.RATIO, (-1, some.args[1]), number=some.number)  # -1: the node before
+        parts |= {item: [] for item in node.args} | {i: [chosen, ratio]}
+    return spliced(tape, parts)
 
 
-def _can_sink(number: int, nodes: list[Node], consumers: list[list[int]]) -> bool:
-    """Whether all candidates are ratios by one base, used only here, and nothing lies between."""
-    items = nodes[number].args
-    some = nodes[items[0]]
-    if some.op is not Op.RATIO or len(set(items)) != len(items):
-        return False
-    for item in items:
-        node = nodes[item]
-        if node.op is not Op.RATIO or (node.args[1], node.number) != (some.args[1], some.number):
-            return False
-        if consumers[item] != [number] or node.args[0] == node.args[1]:
-            return False
-        if any(item < consumer <= number for consumer in consumers[node.args[0]]):
-            return False
-    own = set(items)
-    between = [c for c in consumers[some.args[1]] if min(items) <= c <= number]
-    return all(consumer in own for consumer in between)
+def _sinking(tape: Tape) -> Longs:
+    """PICKs whose candidates are ratios by one base, used only here, and nothing lies between."""
+    n, ids = len(tape), np.arange(len(tape))
+    chosen = np.flatnonzero(tape.op == Op.PICK)
+    items = tape.args[arguments_at(tape, chosen)].reshape(-1, tape.num_choices).astype(np.int64)
+    apart = (np.diff(np.sort(items)) > 0).all(1)
+    fits = apart & ((tape.op[items] == Op.RATIO) & (tape.uses()[items] == 1)).all(1)
+    chosen, items = chosen[fits], items[fits]
+    numerators = tape.args[tape.start[items]].astype(np.int64)
+    bases = tape.args[tape.start[items] + 1].astype(np.int64)
+    alike = (bases == bases[:, :1]) & (tape.number[items] == tape.number[items[:, :1]])
+    until = np.repeat(chosen, tape.num_choices)
+    free = nothing_between(tape, items.ravel(), numerators.ravel(), until, ids).reshape(items.shape)
+    keys, base = consumptions(tape, bases[:, :1].ravel()), bases[:, 0] * n
+    own = np.searchsorted(keys, base + chosen) - np.searchsorted(keys, base + items.min(1))
+    fits = (alike & free & (numerators != bases)).all(1) & (own == tape.num_choices)
+    return np.asarray(chosen[fits])
 
 
 def loads(tape: Tape) -> Tape:
@@ -181,32 +201,41 @@ def loads(tape: Tape) -> Tape:
     So a parameter's gradient is the sum of what ROWs, LOADs and GATHERs contribute, in an order
     that can be told from the tape alone: tied weights need no special case.
     """
-    nodes = tape.nodes()
-    gathers: dict[int, Node] = {}
-    for i, node in enumerate(nodes):
-        if node.op is Op.PICK and all(nodes[arg].op is Op.PARAM for arg in node.args):
-            index = [nodes[arg].param for arg in node.args]
-            stride = index[1] - index[0] if len(index) > 1 else 0
-            if all(b - a == stride for a, b in pairwise(index)) and stride >= 0:
-                gathers[i] = Node(Op.GATHER, param=index[0], token=node.token, stride=stride)
-    for i, gather in gathers.items():
-        nodes[i] = gather
-    for i, node in enumerate(nodes):
-        if node.op is Op.PARAM:
-            nodes[i] = Node(Op.LOAD, param=node.param)
-    leaves = (Op.LOAD, Op.GATHER)
-    return renumbered(tape, cloned(tape, nodes, lambda node: node.op in leaves))
+    tape = _gathered(tape)
+    op = np.where(tape.op == Op.PARAM, np.int8(Op.LOAD), tape.op)
+    return cloned(replace(tape, op=op), (op == Op.LOAD) | (op == Op.GATHER))
+
+
+def _gathered(tape: Tape) -> Tape:
+    """With a GATHER for every choice among parameters at equal distances."""
+    chosen = np.flatnonzero(tape.op == Op.PICK)
+    items = tape.args[arguments_at(tape, chosen)].reshape(-1, tape.num_choices)
+    index = tape.param[items]
+    strides = index[:, 1] - index[:, 0] if tape.num_choices > 1 else np.zeros(len(items), np.int32)
+    even = (np.diff(index) == strides[:, None]).all(1) & (strides >= 0)
+    fits = even & (tape.op[items] == Op.PARAM).all(1)
+    chosen, index, strides = chosen[fits], index[fits], strides[fits]
+    param, stride, op = tape.param.copy(), tape.stride.copy(), tape.op.copy()
+    param[chosen], stride[chosen], op[chosen] = index[:, 0], strides, Op.GATHER
+    num_args = tape.num_args
+    num_args[chosen] = 0
+    keep = ~marked(len(tape), chosen)[owners(tape)]
+    start = np.concatenate([[0], np.cumsum(num_args)])
+    return replace(tape, op=op, start=start, args=tape.args[keep], param=param, stride=stride)
 
 
 def useful(tape: Tape) -> Tape:
     """Without the nodes on which no loss depends, but with all that may have no finite result."""
-    nodes = tape.nodes()
-    failing = (Op.EXP, Op.LOG, Op.POW, Op.RATIO)
-    alive = {i for i, node in enumerate(nodes) if node.op in failing}.union(tape.losses)
-    for i in range(len(nodes) - 1, -1, -1):
-        if i in alive:
-            alive.update(nodes[i].args)
-    return renumbered(tape, ([node] if i in alive else [] for i, node in enumerate(nodes)))
+    kept = np.isin(tape.op, (Op.EXP, Op.LOG, Op.POW, Op.RATIO))
+    uses = tape.uses() + kept
+    dead: list[int] = []
+    wave = np.flatnonzero(uses == 0)
+    while len(wave):
+        dead += wave.tolist()
+        args, counts = np.unique(tape.args[arguments_at(tape, wave)], return_counts=True)
+        uses[args] -= counts
+        wave = args[uses[args] == 0]
+    return spliced(tape, dict.fromkeys(dead, ()))
 
 
 #: All passes in their order.

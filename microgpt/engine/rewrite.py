@@ -1,9 +1,14 @@
-"""How fusing passes take a tape apart and put it together again."""
+"""How fusing passes take a tape apart and put it together again: with arrays, not node by node.
+
+A pass looks at all nodes at once and says which of them change. Only nodes that are made anew
+become records (``spliced``), and there are few of those.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +30,8 @@ def backward_order(node: Node) -> Iterator[int]:
     return iter(range(n))
 
 
-def cloned(tape: Tape, nodes: list[Node], chosen: Callable[[Node], bool]) -> Iterator[list[Node]]:
-    """Parts in which every use of a chosen node has its own copy, just before its consumer.
+def cloned(tape: Tape, chosen: Mask) -> Tape:
+    """The tape in which every use of a chosen node has its own copy, just before its consumer.
 
     Of one consumer's copies, the one that backward reaches first stands last.
     """
@@ -35,47 +40,69 @@ def cloned(tape: Tape, nodes: list[Node], chosen: Callable[[Node], bool]) -> Ite
         part: list[Node] = []
         standing: dict[int, int] = {}
         for place in reversed(list(backward_order(node))):
-            original = nodes[node.args[place]]
-            if chosen(original):
-                part += with_copies(original)
+            if node.args[place] in originals:
+                part += with_copies(originals[node.args[place]])
                 standing[place] = len(part) - 1
         args = list(node.args)
         for place, where in standing.items():
             args[place] = where - len(part)  # negative: counted from the consumer back
         return [*part, node._replace(args=tuple(args)) if standing else node]
 
-    losses = set(tape.losses)
-    for i, node in enumerate(nodes):
-        yield [] if chosen(node) and i not in losses else with_copies(node)
+    used = chosen[tape.args]
+    originals = dict(tape.some_nodes(np.unique(tape.args[used])))
+    consumers = np.unique(owners(tape)[used])
+    gone = chosen & ~marked(len(tape), list(tape.losses))
+    parts: dict[int, list[Node]] = {i: [] for i in np.flatnonzero(gone).tolist()}
+    for i, node in tape.some_nodes(consumers[~gone[consumers]]):
+        parts[i] = with_copies(node)
+    return spliced(tape, parts)
 
 
-def renumbered(tape: Tape, parts: Iterator[list[Node]]) -> Tape:
+def spliced(tape: Tape, parts: Mapping[int, Sequence[Node]]) -> Tape:
     """The tape in which node ``i`` is replaced by ``parts[i]``, whose last node stands for it.
 
-    Arguments are old numbers; ``-k`` means the ``k``-th node before the one that uses it.
+    Nodes without an entry stay. Arguments in parts are old numbers; ``-k`` means the ``k``-th node
+    before the one that uses it. Who uses a node that has gone makes a tape that is not valid.
     """
-    new: list[Node] = []
-    place: dict[int, int] = {}
-    for i, part in enumerate(parts):
-        for node in part:
-            here = len(new)
-            args = tuple(here + arg if arg < 0 else place[arg] for arg in node.args)
-            new.append(node._replace(args=args) if args != node.args else node)
-        if part:
-            place[i] = len(new) - 1
-    return from_nodes(new, tuple(place[loss] for loss in tape.losses), tape)
+    changed = sorted(parts)
+    count = np.ones(len(tape), np.int64)
+    count[changed] = [len(parts[i]) for i in changed]
+    place = np.where(count > 0, np.cumsum(count) - 1, -1)
+    stays = ~marked(len(tape), changed)
+    is_new = np.ones(count.sum(), bool)
+    is_new[place[stays]] = False
+    flat = [node for i in changed for node in parts[i]]
+    new = from_nodes(
+        [
+            node._replace(args=tuple(at + arg if arg < 0 else place[arg] for arg in node.args))
+            for at, node in zip(np.flatnonzero(is_new).tolist(), flat, strict=True)
+        ],
+        tuple(place[list(tape.losses)].tolist()),
+        tape,
+    )
+    return joined(tape, stays, place, new, is_new)
 
 
-def consumers_of(tape: Tape) -> list[list[int]]:
-    """Per node the nodes that read it, in order; the end of the tape reads the losses."""
-    consumers: list[list[int]] = [[] for _ in range(len(tape))]
-    owner = np.repeat(np.arange(len(tape)), tape.num_args)
-    for arg, node in zip(tape.args.tolist(), owner.tolist(), strict=True):
-        if not consumers[arg] or consumers[arg][-1] != node:
-            consumers[arg].append(node)
-    for loss in tape.losses:
-        consumers[loss].append(len(tape))
-    return consumers
+def joined(tape: Tape, stays: Mask, place: Longs, new: Tape, is_new: Mask) -> Tape:
+    """What ``stays`` of a tape and all nodes of ``new``, which stand where ``is_new``.
+
+    ``place``: where each old node stands now, for the arguments of what stays; those of ``new``
+    are places already, as are its losses.
+    """
+
+    def together(old: NDArray[Any], added: NDArray[Any], where: Mask) -> NDArray[Any]:
+        column = np.empty(len(where), old.dtype)
+        column[where], column[~where] = added, old
+        return column
+
+    num_args = together(tape.num_args[stays], new.num_args, is_new)
+    old_args = place[tape.args[np.repeat(stays, tape.num_args)]]
+    args = together(old_args.astype(np.int32), new.args, np.repeat(is_new, num_args))
+    columns: dict[str, Any] = {
+        name: together(getattr(tape, name)[stays], getattr(new, name), is_new)
+        for name in ("op", "number", "param", "token", "stride")
+    }
+    return replace(new, start=np.concatenate([[0], np.cumsum(num_args)]), args=args, **columns)
 
 
 def binary_argument(tape: Tape, which: int) -> Longs:
@@ -88,15 +115,28 @@ def binary_argument(tape: Tape, which: int) -> Longs:
 
 def arguments_of(tape: Tape, chosen: Longs) -> tuple[Longs, Longs]:
     """All arguments of the chosen nodes one after the other, and which node each belongs to."""
-    owner = np.repeat(np.arange(len(tape)), tape.num_args)
+    owner = owners(tape)
     mask = marked(len(tape), chosen)[owner]
     return tape.args[mask].astype(np.int64), owner[mask]
 
 
-def marked(size: int, chosen: Longs) -> Mask:
+def arguments_at(tape: Tape, chosen: Longs) -> Longs:
+    """Places in ``tape.args`` of the chosen nodes' arguments, node by node."""
+    counts = tape.num_args[chosen]
+    before = np.cumsum(counts) - counts
+    places: Longs = np.arange(counts.sum()) + np.repeat(tape.start[chosen] - before, counts)
+    return places
+
+
+def owners(tape: Tape) -> Longs:
+    """(num_args,) which node each argument belongs to."""
+    return np.repeat(np.arange(len(tape)), tape.num_args)
+
+
+def marked(size: int, chosen: Longs | Sequence[int]) -> Mask:
     """(size,) where True stands for what was chosen."""
     mask = np.zeros(size, bool)
-    mask[chosen] = True
+    mask[np.asarray(chosen, np.int64)] = True
     return mask
 
 
@@ -109,17 +149,23 @@ def roots(parent: Longs) -> Longs:
         parent = grand
 
 
+def consumptions(tape: Tape, of: Longs) -> Longs:
+    """Who reads which of these nodes: ascending ``node * len(tape) + consumer``, each once.
+
+    A last entry that is beyond all others makes the search in it simple.
+    """
+    wanted = marked(len(tape), of)[tape.args]
+    keys = tape.args[wanted].astype(np.int64) * len(tape) + owners(tape)[wanted]
+    return np.append(np.unique(keys), np.iinfo(np.int64).max)
+
+
 def nothing_between(tape: Tape, at: Longs, operand: Longs, until: Longs, group: Longs) -> Mask:
     """Per entry: whether the contribution of node ``at`` to ``operand`` may move to ``until``.
 
     It may if the next consumer of ``operand`` comes after ``until`` or moves along (``group``).
     """
     n = len(tape)
-    if not len(at):
-        return np.ones(0, bool)
-    keys = tape.args.astype(np.int64) * n + np.repeat(np.arange(n), tape.num_args)
-    keys = keys[marked(n, operand)[tape.args]]
-    keys = np.append(np.unique(keys), np.iinfo(np.int64).max)
+    keys = consumptions(tape, operand)
     following = keys[np.searchsorted(keys, operand * n + at, side="right")]
     other = following // n != operand
     consumer = np.where(other, 0, following % n)
@@ -129,39 +175,30 @@ def nothing_between(tape: Tape, at: Longs, operand: Longs, until: Longs, group: 
 def replaced(tape: Tape, members: Longs, terms: Longs, last: Longs, op: Op) -> Tape:
     """Members of one chain share ``last``, which becomes ``op`` of the terms; the others go."""
     order = np.argsort(last, kind="stable")
-    return rebuilt(tape, last[order], terms[order], members[members != last], op)
+    return rebuilt(tape, last[order], terms[order], op, gone=members[members != last])
 
 
-def rebuilt(tape: Tape, owner: Longs, args: Longs, gone: Longs, op: Op) -> Tape:
+def rebuilt(
+    tape: Tape, owner: Longs, args: Longs, op: Op, gone: Longs | Sequence[int] = ()
+) -> Tape:
     """The owners become ``op`` of their args; ``gone`` nodes leave; all are renumbered.
 
     ``owner``: (num_args,) ascending, the node that each of ``args`` belongs to.
     """
-    n = len(tape)
     changed, counts = np.unique(owner, return_counts=True)
-    keep, is_changed = np.ones(n, bool), np.zeros(n, bool)
-    keep[gone], is_changed[changed] = False, True
-    num_args = tape.num_args.copy()
-    num_args[changed] = counts
-    num_args[gone] = 0
-    ops = tape.op.copy()
-    ops[changed] = op
-    old_owner = np.repeat(np.arange(n), tape.num_args)
-    stays = (keep & ~is_changed)[old_owner]
-    all_args = np.empty(num_args.sum(), np.int64)
-    from_changed = np.repeat(is_changed, num_args)
-    all_args[from_changed] = args
-    all_args[~from_changed] = tape.args[stays]
-    place = np.cumsum(keep) - 1
-    return Tape(
-        ops[keep],
-        np.concatenate([[0], np.cumsum(num_args[keep])]),
-        place[all_args].astype(np.int32),
-        tape.number[keep],
-        tape.param[keep],
-        tape.token[keep],
-        tape.stride[keep],
+    keep = ~marked(len(tape), gone)
+    place = np.where(keep, np.cumsum(keep) - 1, -1)
+    new = Tape(
+        np.full(len(changed), op, np.int8),
+        np.concatenate([[0], np.cumsum(counts)]),
+        place[args].astype(np.int32),
+        tape.number[changed],
+        tape.param[changed],
+        tape.token[changed],
+        tape.stride[changed],
         tuple(place[list(tape.losses)].tolist()),
         tape.num_params,
         tape.num_choices,
     )
+    stays = keep & ~marked(len(tape), changed)
+    return joined(tape, stays, place, new, marked(keep.sum(), place[changed]))

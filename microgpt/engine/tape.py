@@ -22,7 +22,7 @@ Ints = NDArray[np.int32]
 
 
 class Op(IntEnum):
-    """Operation codes. The recorder knows those up to PICK; fusing introduces the others."""
+    """Operation codes. The recorder knows those up to PICK, and ROW; fusing brings the others."""
 
     CONST = 0
     PARAM = 1
@@ -40,6 +40,10 @@ class Op(IntEnum):
     RATIO = 13
     LOAD = 14
     GATHER = 15
+
+
+#: Operations by their codes, which is faster than ``Op(code)``.
+OPS = tuple(Op)
 
 
 class Meaning(NamedTuple):
@@ -132,20 +136,15 @@ class Tape:
 
     def nodes(self) -> list[Node]:
         """All entries as records."""
-        args, start = self.args.tolist(), self.start.tolist()
-        return [
-            Node(Op(op), tuple(args[start[i] : start[i + 1]]), number, index, token, stride)
-            for i, (op, number, index, token, stride) in enumerate(
-                zip(
-                    self.op.tolist(),
-                    self.number.tolist(),
-                    self.param.tolist(),
-                    self.token.tolist(),
-                    self.stride.tolist(),
-                    strict=True,
-                )
-            )
-        ]
+        return [node for _, node in self.some_nodes(np.arange(len(self)))]
+
+    def some_nodes(self, chosen: NDArray[np.int64]) -> Iterator[tuple[int, Node]]:
+        """The chosen entries with their numbers, as records."""
+        columns = (self.op, self.number, self.param, self.token, self.stride)
+        begins, ends = self.start[chosen].tolist(), self.start[chosen + 1].tolist()
+        rows = zip(*(column[chosen].tolist() for column in columns), strict=True)
+        for i, begin, end, (op, *rest) in zip(chosen.tolist(), begins, ends, rows, strict=True):
+            yield i, Node(OPS[op], tuple(self.args[begin:end].tolist()), *rest)
 
     def uses(self) -> NDArray[np.int64]:
         """(num_nodes,) how often each node is an argument; a position's loss counts as used."""
@@ -175,9 +174,6 @@ class Tape:
         _require(bool(order) and order == sorted(set(order)), "the losses are not in order")
         _require(order[0] >= 0 and order[-1] < n, "a loss is not a node")
         self._validate_indices()
-        order = list(self.losses)
-        _require(bool(order) and order == sorted(set(order)), "the losses are not in order")
-        _require(order[0] >= 0 and order[-1] < n, "a loss is not a node")
         return self
 
     def _validate_indices(self) -> None:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from numbers import Real
 from typing import Any, NoReturn, TypeAlias, Union
 
 import numpy as np
 
-from microgpt.engine.tape import Op, Tape
+from microgpt.engine.fuse import dots, rows, sums
+from microgpt.engine.tape import Node, Op, Tape
 from microgpt.model import Forward, GPTConfig, gpt, parameter_shapes, position_losses
 from microgpt.parameters import Shapes
 
 Operand: TypeAlias = Union["Tracer", float, int]
+#: Of a row and a vector of the same length.
+RowFunction: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], Any]
 
 
 class Recorder:
@@ -30,6 +34,7 @@ class Recorder:
         self.number: dict[int, float] = {}
         self.token: dict[int, int] = {}
         self.constants: dict[str, int] = {}
+        self.param_rows: dict[int, list[Tracer]] = {}
 
     def append(self, op: int, args: Iterable[int] = ()) -> int:
         """Add a node; returns its number."""
@@ -47,6 +52,45 @@ class Recorder:
             node = self.constants[key] = self.append(Op.CONST)
             self.number[node] = float(number)
         return self.constants[key]
+
+    def matrix(self, rows: int, columns: int) -> list[list[Tracer]]:
+        """The next parameters, row by row."""
+        matrix = []
+        for _ in range(rows):
+            node = len(self.op)
+            self.op.extend([Op.PARAM] * columns)
+            self.start.extend([len(self.args)] * columns)
+            numbers = range(node, node + columns)
+            self.param.update(zip(numbers, numbers, strict=True))
+            matrix.append([Tracer(self, number) for number in numbers])
+            self.param_rows[node] = matrix[-1].copy()
+        return matrix
+
+    def products(self, w: Sequence[Sequence[Any]], x: Sequence[Any]) -> list[Tracer]:
+        """``w`` times ``x`` as a ROW for each row of ``w``, which ``can_multiply`` allows."""
+        node, columns = len(self.op), len(x)
+        begin = len(self.args) + columns
+        self.op.extend([Op.ROW] * len(w))
+        self.args.extend(array("i", [each.node for each in x]) * len(w))
+        self.start.extend(range(begin, begin + columns * len(w), columns))
+        results = [Tracer(self, number) for number in range(node, node + len(w))]
+        for result, row in zip(results, w, strict=True):
+            self.param[result.node] = row[0].node
+        return results
+
+    def can_multiply(self, w: Sequence[Sequence[Operand]], x: Sequence[Operand]) -> bool:
+        """Whether ROWs compute ``w`` times ``x``: rows of parameters, and other distinct nodes."""
+        nodes = {each.node for each in x if type(each) is Tracer and each.recorder is self}
+        return (
+            len(nodes) == len(x)
+            and all(self.op[node] != Op.PARAM for node in nodes)
+            and all(
+                len(row) == len(x)
+                and type(row[0]) is Tracer
+                and self.param_rows.get(row[0].node) == row
+                for row in w
+            )
+        )
 
     def finish(self, losses: Sequence[Tracer], num_params: int, num_choices: int) -> Tape:
         """What was recorded, as a tape of these losses."""
@@ -132,6 +176,18 @@ class Tracer:
         recorder = tracers[0].recorder
         return Tracer(recorder, recorder.append(Op.MAX, [tracer.node for tracer in tracers]))
 
+    def each_row(
+        self, function: RowFunction, w: Sequence[Sequence[Operand]], x: Sequence[Operand]
+    ) -> list[Any]:
+        """See ``model.each_row``, which finds this method at ``x[0]``.
+
+        Where the function is a dot product it is not recorded term by term, and fused again, for
+        each row, but as what that comes to: the same operations, one node a row.
+        """
+        if self.recorder.can_multiply(w, x) and is_product(function, len(x)):
+            return self.recorder.products(w, x)
+        return [function(row, x) for row in w]
+
     def _binary(self, op: int, other: Operand) -> Tracer:
         recorder = self.recorder
         second = other.node if type(other) is Tracer else recorder.constant(other)
@@ -164,6 +220,24 @@ class TokenTracer:
         return Tracer(self.recorder, node)
 
 
+@lru_cache(maxsize=64)
+def is_product(function: RowFunction, length: int) -> bool:
+    """Whether the function of a row of parameters and ``length`` other numbers is one ROW.
+
+    That is found out: the function is recorded once, and what was recorded is fused.
+    """
+    recorder = Recorder()
+    (row,) = recorder.matrix(1, length)
+    x = [parameter.exp() for parameter in row]
+    recorder.constant(0.0)
+    result = function(row, x)
+    if type(result) is not Tracer or result.recorder is not recorder:
+        return False
+    tape = rows(dots(sums(recorder.finish([result], length, 1))))
+    product = Node(Op.ROW, tuple(each.node for each in x), param=row[0].node)
+    return len(tape) == 2 * length + 2 and tape.node(len(tape) - 1) == product
+
+
 def record(
     config: GPTConfig,
     forward: Forward = gpt,
@@ -179,8 +253,8 @@ def record(
     shapes = parameter_shapes(config) if shapes is None else shapes
     recorder = Recorder()
     params = {}
-    for name, (rows, columns) in shapes.items():
-        params[name] = [[_parameter(recorder) for _ in range(columns)] for _ in range(rows)]
+    for name, (num_rows, num_columns) in shapes.items():
+        params[name] = recorder.matrix(num_rows, num_columns)
     num_params = len(recorder.op)
     for number in (0.0, -1.0):  # here, so that they do not stand between the terms of a sum
         recorder.constant(number)
@@ -188,9 +262,3 @@ def record(
     tokens = [TokenTracer(recorder, token) for token in range(positions + 1)]
     losses = results(params, config, tokens, forward)
     return recorder.finish(losses, num_params, config.vocab_size)
-
-
-def _parameter(recorder: Recorder) -> Tracer:
-    node = recorder.append(Op.PARAM)
-    recorder.param[node] = node
-    return Tracer(recorder, node)

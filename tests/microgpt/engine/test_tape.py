@@ -15,7 +15,16 @@ from microgpt.engine.rewrite import backward_order
 from microgpt.engine.schedule import differentiable, schedule
 from microgpt.engine.tape import MEANINGS, Node, Op, Tape, TapeError, from_nodes
 from microgpt.engine.tracer import Recorder, Tracer, record
-from microgpt.model import GPTConfig, add_up, exp, largest, log, relu
+from microgpt.model import (
+    GPTConfig,
+    add_up,
+    dot_product,
+    exp,
+    largest,
+    log,
+    relu,
+    select,
+)
 from microgpt.value import Value
 from tests.models import VARIANTS
 
@@ -96,7 +105,8 @@ def test_groups_keep_the_order_of_gradients(name: str) -> None:
 
 def test_fusing_makes_few_instructions_of_many_operations() -> None:
     tape = record(GPTConfig(vocab_size=27))
-    assert len(tape) > 130_000
+    products = tape.num_args[tape.op == Op.ROW].sum()
+    assert len(tape) + 2 * products > 130_000
     program = compile_tape(fuse(tape))
     assert len(program.instructions) < 50 * 16
 
@@ -106,6 +116,21 @@ def test_a_shorter_document_is_a_prefix() -> None:
     assert long.losses[:2] == short.losses
     assert (long.op[: len(short)] == short.op).all()
     assert (long.args[: len(short.args)] == short.args).all()
+
+
+def test_products_of_weights_with_constants_are_not_shared() -> None:
+    """Each gives its own contribution to the gradients of the weights."""
+
+    def forward(params: Any, config: Any, token: Any, *rest: Any) -> Any:
+        one, two = (
+            [dot_product(row, [0.1, 0.7, 0.3]) for row in params["shift"]] for _ in range(2)
+        )
+        return [a * b * c for a, b, c in zip(select(params["wte"], token), one, two, strict=True)]
+
+    shapes = {"wte": (5, 5), "shift": (5, 3)}
+    params = np.random.default_rng(1).uniform(-0.5, 0.5, 40).tolist()
+    tape = record(CONFIG, forward, shapes)
+    assert evaluate(fuse(tape), params, [4, 1, 1, 3]) == evaluate(tape, params, [4, 1, 1, 3])
 
 
 def test_tracers_create_the_nodes_that_values_create() -> None:
