@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import statistics
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any
 
 import click
 
+from lab.bench import anatomy
+from lab.bench.anatomy import Anatomy
 from lab.bench.cells import MANY_STEPS, SYSTEM, Cell, Measured
 from lab.bench.progress import last_record
 from microgpt.support import cli
@@ -24,21 +27,26 @@ WARM_UP = 0.1
 LEAST_STEPS = 12  # with all workers, however long they take
 LOOK_SECONDS = 0.1
 PATIENCE = 120.0  # seconds until all workers are at work
+TIMES = "MICROGPT_STEP_TIMES"  # names the folder for the clocks of the processes
 
 
-def measure(cell: Cell, repeat: int, seconds: float, flags: Sequence[str]) -> Measured:
-    """Run ``train`` until all its workers have been at work for so long; read its metrics.
+def measure(
+    cell: Cell, repeat: int, seconds: float, flags: Sequence[str]
+) -> tuple[Measured, Anatomy | None]:
+    """Run ``train`` until all its workers have been at work for so long; read its record.
 
     ``flags`` say what the cell does not: model and data. Raises ClickException.
     """
     with tempfile.TemporaryDirectory(prefix="microgpt-bench-") as folder:
-        run_dir = Path(folder, "run")
+        run_dir, times = Path(folder, "run"), Path(folder, "times")
+        times.mkdir()
         command = isolated("lab.command_line", "train", *flags, "--quiet")
         command += ["--run-dir", str(run_dir), "--workers", str(cell.workers)]
         command += ["--batch-size", str(cell.batch), "--n-embd", str(cell.width)]
         command += ["--steps", str(MANY_STEPS), "--checkpoint-every", str(MANY_STEPS)]
         with open(Path(folder, "log"), "w+") as log:
-            process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)  # noqa: S603  # ours
+            env = {**os.environ, TIMES: str(times)}
+            process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)  # noqa: S603  # ours
             try:
                 until_enough(process, run_dir, cell.workers, seconds)
             finally:
@@ -47,8 +55,10 @@ def measure(cell: Cell, repeat: int, seconds: float, flags: Sequence[str]) -> Me
             if code != cli.INTERRUPTED:
                 log.seek(0)
                 raise click.ClickException(f"train: {log.read().strip()[-500:]}")
-        records = [json.loads(line) for line in (run_dir / "metrics.jsonl").open()]
-    return summary(cell, repeat, counted(records, cell.workers))
+        lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").open()]
+        records = counted(lines, cell.workers)
+        parts = anatomy.read(times, cell, repeat, records)
+    return summary(cell, repeat, records, parts), parts
 
 
 def until_enough(
@@ -74,11 +84,14 @@ def counted(records: Sequence[Mapping[str, Any]], workers: int) -> list[Mapping[
     return full[int(len(full) * WARM_UP) :]
 
 
-def summary(cell: Cell, repeat: int, records: Sequence[Mapping[str, Any]]) -> Measured:
+def summary(
+    cell: Cell, repeat: int, records: Sequence[Mapping[str, Any]], parts: Anatomy | None
+) -> Measured:
     """The median step of a run."""
     sent, received = (
         round(statistics.median(record[name] for record in records))
         for name in ("bytes_sent", "bytes_received")
     )
     step = statistics.median(record["seconds"] for record in records)
-    return Measured(SYSTEM, cell, repeat, step, len(records), sent, received)
+    rest = None if parts is None else parts.coordination
+    return Measured(SYSTEM, cell, repeat, step, len(records), sent, received, coordination=rest)

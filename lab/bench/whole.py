@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from lab.bench import system, whole_table
+from lab.bench.anatomy import Anatomy
 from lab.bench.cells import Cell, Measured, Task, run_program, vocabulary
 from lab.bench.figures import ratios
 from lab.bench.peers import ddp
@@ -57,6 +58,7 @@ class Outcome:
     """What has been found. ``problems``: of peers, by their names; ``c_runs`` by their files."""
 
     measured: list[Measured] = field(default_factory=list)
+    anatomies: list[Anatomy] = field(default_factory=list)
     c_runs: dict[str, list[CRun]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -118,7 +120,7 @@ def whole(
     with_ddp = any(kind == "ddp" for kind, _ in peers)
     plan = Plan(workers, batches, models, repeats, seconds, data, with_ddp, c_files)
     outcome = carry_out(plan)
-    whole_table.show(outcome.measured, outcome.c_runs)
+    whole_table.show(outcome.measured, outcome.anatomies, outcome.c_runs)
     if json_file is not None:
         json_file.write_text(json.dumps(to_json(plan, outcome), indent=2) + "\n")
 
@@ -172,7 +174,9 @@ def measure_width(
             flags = ["--data", plan.data, "--n-layer", str(model["n_layer"])]
             with steps.next(f"{turn}, workers: {workers}, batch {batch}"):
                 cell = Cell(workers, batch, width)
-                found.append(system.measure(cell, repeat, plan.seconds, flags))
+                run, parts = system.measure(cell, repeat, plan.seconds, flags)
+            found.append(run)
+            outcome.anatomies += [parts] if parts is not None else []
 
 
 class Steps:
@@ -206,6 +210,7 @@ def to_json(plan: Plan, outcome: Outcome) -> dict[str, Any]:
         "repeats": plan.repeats,
         "seconds": plan.seconds,
         "measured": [each.to_json() for each in outcome.measured],
+        "anatomy": [each.to_json() for each in outcome.anatomies],
         "ratios": [each.to_json() for each in ratios(outcome.measured)],
         "c": {name: [vars(run) for run in runs] for name, runs in outcome.c_runs.items()},
         "problems": outcome.problems,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from lab.bench.anatomy import Anatomy, drawn
 from lab.bench.cells import BARE, COMPUTING, ENGINE, SYSTEM, Cell, Measured
 from lab.bench.figures import Figure, by_cell, ratios, step_figures
 from lab.bench.peers.c_file import CRun
@@ -16,12 +17,18 @@ WIDTH = 130
 EMPTY = ""
 
 
-def show(measured: Sequence[Measured], c_runs: Mapping[str, Sequence[CRun]]) -> None:
-    """Print everything."""
+def show(
+    measured: Sequence[Measured],
+    anatomies: Sequence[Anatomy],
+    c_runs: Mapping[str, Sequence[CRun]],
+) -> None:
+    """Print everything; of the anatomies those of the smallest width and batch."""
     console = Console(width=WIDTH)
     console.print(speeds(measured))
     console.print(sizes(measured))
     console.print(comparisons(measured))
+    for anatomy in shown_anatomies(anatomies):
+        console.print(drawn(anatomy))
     for file, runs in c_runs.items():
         figure = Figure.of([run.seconds for run in runs])
         console.print(f"{file}: {spread(figure, 1.0, 3)} s for a run, which prints in the end")
@@ -75,6 +82,13 @@ def comparisons(measured: Sequence[Measured]) -> Table:
         numbers = (cell.width, cell.batch, cell.workers)
         table.add_row(ratio.what, *map(str, numbers), spread(ratio.figure, 1.0, 2))
     return table
+
+
+def shown_anatomies(anatomies: Sequence[Anatomy]) -> list[Anatomy]:
+    """One for each number of workers, of the smallest width and batch, from the last repeat."""
+    least = min(((each.cell.width, each.cell.batch) for each in anatomies), default=None)
+    fitting = [each for each in anatomies if (each.cell.width, each.cell.batch) == least]
+    return list({each.cell.workers: each for each in fitting}.values())
 
 
 def cells(measured: Sequence[Measured]) -> list[Cell]:

@@ -1,0 +1,139 @@
+"""Where the time of a step goes, in the coordinator and in each worker, phase by phase.
+
+Read from the clocks of the processes (``microgpt.support.step_clock``), beside the run's record.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from lab.bench.cells import Cell
+from microgpt.support import step_clock
+from microgpt.support.step_clock import StepTimes
+
+COORDINATOR = "coordinator"  # what the file of its times is called, without the suffix
+ENGINE, UPDATE = "engine", ("tree sum", "update")
+BAR = 60  # letters of a bar
+#: Letter and colour of each phase in a bar.
+LOOKS: dict[str, tuple[str, str]] = {
+    "waiting": ("w", "black on bright_black"),
+    "idle": ("i", "black on bright_black"),
+    "receive": ("r", "black on blue"),
+    "decode": ("d", "black on cyan"),
+    "engine": ("E", "black on green"),
+    "tree sum": ("T", "black on green"),
+    "update": ("U", "black on bright_green"),
+    "encode": ("e", "black on yellow"),
+    "send": ("s", "black on magenta"),
+    "rest": (".", "black on white"),
+}
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The mean step of a run in seconds, by its record, and by process and phase.
+
+    ``processes``: the coordinator first, then the workers by their names; each adds up to the step.
+    ``coordination``: the median over the steps of what is left of one without the slowest worker's
+    arithmetic, the tree sum and the update.
+    """
+
+    cell: Cell
+    repeat: int
+    step: float
+    coordination: float
+    processes: dict[str, dict[str, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the file."""
+        plain = {**vars(self), **self.cell._asdict()}
+        del plain["cell"]
+        return plain
+
+
+def read(
+    folder: Path, cell: Cell, repeat: int, records: Sequence[Mapping[str, Any]]
+) -> Anatomy | None:
+    """What the clocks of a run's processes have written into a folder, for these steps of it.
+
+    None if there is nothing. Raises ValueError for a file of another version.
+    """
+    files = sorted(folder.glob("*.json"), key=lambda path: (path.stem != COORDINATOR, path.stem))
+    seconds = {int(record["step"]): float(record["seconds"]) for record in records}
+    times = {
+        path.stem: [each for each in step_clock.read(path) if each.step in seconds]
+        for path in files
+    }
+    if COORDINATOR not in times:
+        return None
+    means = {name: mean_phases(found, len(seconds)) for name, found in times.items()}
+    step = statistics.fmean(seconds.values())
+    return Anatomy(cell, repeat, step, coordination(seconds, times), means)
+
+
+def mean_phases(times: Iterable[StepTimes], steps: int) -> dict[str, float]:
+    """Seconds of each phase in the mean of so many steps."""
+    total: dict[str, float] = {}
+    for each in times:
+        for phase, seconds in each.seconds.items():
+            total[phase] = total.get(phase, 0.0) + seconds
+    return {phase: seconds / steps for phase, seconds in total.items()}
+
+
+def coordination(seconds: Mapping[int, float], times: Mapping[str, Sequence[StepTimes]]) -> float:
+    """See ``Anatomy``; ``seconds`` of the steps by their numbers."""
+    slowest: dict[int, float] = {}
+    for name, found in times.items():
+        for each in found:
+            if name != COORDINATOR:
+                engine = each.seconds[ENGINE]
+                slowest[each.step] = max(engine, slowest.get(each.step, 0.0))
+    return statistics.median(
+        seconds[each.step]
+        - sum(each.seconds[phase] for phase in UPDATE)
+        - slowest.get(each.step, 0.0)
+        for each in times[COORDINATOR]
+    )
+
+
+def drawn(anatomy: Anatomy) -> Text:
+    """Two lines for each process: a bar of a letter for each share of the step, and its phases."""
+    cell = anatomy.cell
+    text = Text(
+        f"a step of {1e6 * anatomy.step:,.0f} us: width {cell.width}, batch {cell.batch}, "
+        f"workers: {cell.workers}\n",
+        style="bold",
+    )
+    names = max(map(len, anatomy.processes))
+    for name, phases in anatomy.processes.items():
+        text.append(f"{name:{names}} ")
+        for phase, letters in shares(phases, BAR).items():
+            letter, style = LOOKS[phase]
+            text.append(letter * letters, style=style)
+        text.append("\n" + " " * (names + 1))
+        whole = sum(phases.values())
+        for phase, seconds in phases.items():
+            letter, style = LOOKS[phase]
+            text.append(letter, style=style)
+            text.append(f" {phase} {1e6 * seconds:,.0f} us ({seconds / whole:.0%})  ")
+        text.append("\n")
+    return text
+
+
+def shares(phases: Mapping[str, float], letters: int) -> dict[str, int]:
+    """So many letters divided among the phases in proportion; what is left goes to the largest
+    remainders, so that all are used.
+    """
+    whole = sum(phases.values())
+    exact = {phase: letters * seconds / whole for phase, seconds in phases.items()}
+    found = {phase: int(share) for phase, share in exact.items()}
+    most_left = sorted(exact, key=lambda phase: found[phase] - exact[phase])
+    for phase in most_left[: letters - sum(found.values())]:
+        found[phase] += 1
+    return found
