@@ -21,6 +21,7 @@ from microgpt.engine.rewrite import (
     binary_argument,
     cloned,
     consumptions,
+    differentiable,
     marked,
     nothing_between,
     owners,
@@ -133,7 +134,7 @@ def shared(tape: Tape) -> Tape:
     """Equal operations on what receives no gradient become one: minus a softmax's maximum."""
     first: dict[Node, int] = {}
     same: dict[int, int] = {}
-    for i, node in tape.some_nodes(np.flatnonzero(_quiet(tape))):
+    for i, node in tape.some_nodes(np.flatnonzero(~differentiable(tape))):
         args = tuple(same.get(arg, arg) for arg in node.args)
         node = node._replace(args=args) if args != node.args else node
         if first.setdefault(node, i) != i and i not in tape.losses:
@@ -141,22 +142,6 @@ def shared(tape: Tape) -> Tape:
     instead = np.arange(len(tape))
     instead[list(same)] = list(same.values())
     return spliced(replace(tape, args=instead[tape.args].astype(np.int32)), dict.fromkeys(same, ()))
-
-
-def _quiet(tape: Tape) -> Mask:
-    """Which nodes depend on no parameter by a way that gradients can go.
-
-    A ROW always does; whether a PICK does is not looked at.
-    """
-    quiet = (tape.op == Op.CONST) | (tape.op == Op.MAX)
-    others = np.flatnonzero(~quiet & (tape.num_args > 0) & ~np.isin(tape.op, (Op.PICK, Op.ROW)))
-    args, owner = arguments_of(tape, others)
-    while True:
-        loud = marked(len(tape), owner[~quiet[args]])
-        found = others[~loud[others]]
-        if quiet[found].all():
-            return np.asarray(quiet)
-        quiet[found] = True
 
 
 def picks(tape: Tape) -> Tape:

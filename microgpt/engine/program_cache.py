@@ -1,4 +1,4 @@
-"""Programs kept on disk: to record the GPT takes a second or more, to read its program does not.
+"""Programs kept on disk: to record a large model takes seconds, to read its program does not.
 
 They lie beside the compiled code, in a folder named after the sources of the engine, and are named
 after all else that decides them. A digest finds damaged files, which are as good as none. No more

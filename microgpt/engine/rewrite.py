@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from microgpt.engine.tape import Node, Op, Tape, from_nodes
+from microgpt.engine.tape import MEANINGS, OPS, Node, Op, Tape, from_nodes
 
 Mask: TypeAlias = NDArray[np.bool_]
 Longs: TypeAlias = NDArray[np.int64]
@@ -147,6 +147,20 @@ def roots(parent: Longs) -> Longs:
         if (grand == parent).all():
             return parent
         parent = grand
+
+
+def differentiable(tape: Tape) -> Mask:
+    """Which nodes depend on parameters by a way that gradients can go."""
+    leaves = (Op.PARAM, Op.LOAD, Op.GATHER, Op.ROW)
+    needs = np.array([MEANINGS[op].gradient for op in OPS])[tape.op]
+    passing = np.flatnonzero(needs & ~np.isin(tape.op, leaves))
+    args, owner = arguments_of(tape, passing)
+    while True:  # as often as constants are computed from constants, which is seldom
+        fed = marked(len(tape), owner[needs[args]])
+        starved = passing[~fed[passing]]
+        if not needs[starved].any():
+            return needs
+        needs[starved] = False
 
 
 def consumptions(tape: Tape, of: Longs) -> Longs:

@@ -22,9 +22,9 @@ Ints: TypeAlias = NDArray[np.int32]
 class ParameterUse(NamedTuple):
     """One use of the parameters ``start, start + 1, ...`` (as many as ``x`` has entries).
 
-    ``ids``: the consuming nodes; ``factor``: slot of ``c``, a gradient if ``factor_gradient``;
-    ``x``: slots, gradients if ``x_gradient``; ``token``: (which token of the document, its value)
-    if the use takes place for that value only.
+    ``ids``: the consuming nodes; ``factor``: where ``c`` stands in memory, a gradient if
+    ``factor_gradient``; ``x``: where the other factors stand; ``token``: (which token of the
+    document, its value) if the use takes place for that value only.
     """
 
     start: int
@@ -33,14 +33,7 @@ class ParameterUse(NamedTuple):
     factor: int
     factor_gradient: bool
     x: tuple[int, ...]
-    x_gradient: bool
     token: tuple[int, int] | None = None
-
-    def moved(self, num_slots: int) -> ParameterUse:
-        """The same with places in memory for slots: gradients stand ``num_slots`` after values."""
-        factor = self.factor + num_slots * self.factor_gradient
-        x = tuple(slot + num_slots for slot in self.x) if self.x_gradient else self.x
-        return self._replace(factor=factor, x=x)
 
     def split(self) -> list[ParameterUse]:
         """One use per parameter."""

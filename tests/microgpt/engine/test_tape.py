@@ -11,8 +11,8 @@ import pytest
 
 from microgpt.engine.fuse import PASSES, fuse
 from microgpt.engine.program import compile_tape
-from microgpt.engine.rewrite import backward_order
-from microgpt.engine.schedule import differentiable, schedule
+from microgpt.engine.rewrite import backward_order, differentiable
+from microgpt.engine.schedule import schedule
 from microgpt.engine.tape import MEANINGS, Node, Op, Tape, TapeError, from_nodes
 from microgpt.engine.tracer import Recorder, Tracer, record
 from microgpt.model import (
@@ -89,7 +89,7 @@ def test_groups_keep_the_order_of_gradients(name: str) -> None:
     for number, group in enumerate(groups):
         assert group.members == sorted(group.members)
         place.update(dict.fromkeys(group.members, number))
-    needs = differentiable(nodes)
+    needs = differentiable(tape)
     latest: dict[int, int] = {}
     for i, node in enumerate(nodes):
         if node.op is Op.CONST:
