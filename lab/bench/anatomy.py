@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
 from rich.text import Text
 
 from lab.bench.cells import Cell
@@ -20,6 +21,7 @@ from microgpt.support.step_clock import StepTimes
 COORDINATOR = "coordinator"  # what the file of its times is called, without the suffix
 ENGINE, UPDATE = "engine", ("tree sum", "update")
 BAR = 60  # letters of a bar
+IN_A_LINE = 4  # phases of the legend
 #: Letter and colour of each phase in a bar.
 LOOKS: dict[str, tuple[str, str]] = {
     "waiting": ("w", "black on bright_black"),
@@ -102,28 +104,41 @@ def coordination(seconds: Mapping[int, float], times: Mapping[str, Sequence[Step
     )
 
 
-def drawn(anatomy: Anatomy) -> Text:
-    """Two lines for each process: a bar of a letter for each share of the step, and its phases."""
+def drawn(anatomy: Anatomy) -> Table:
+    """For each process a bar, and below it what its letters stand for."""
     cell = anatomy.cell
-    text = Text(
-        f"a step of {1e6 * anatomy.step:,.0f} us: width {cell.width}, batch {cell.batch}, "
-        f"workers: {cell.workers}\n",
-        style="bold",
+    table = Table.grid("", "", padding=(0, 1))
+    table.title_justify, table.title = (
+        "left",
+        (
+            f"a step of {1e6 * anatomy.step:,.0f} us: width {cell.width}, batch {cell.batch}, "
+            f"workers: {cell.workers}"
+        ),
     )
-    names = max(map(len, anatomy.processes))
     for name, phases in anatomy.processes.items():
-        text.append(f"{name:{names}} ")
-        for phase, letters in shares(phases, BAR).items():
-            letter, style = LOOKS[phase]
-            text.append(letter * letters, style=style)
-        text.append("\n" + " " * (names + 1))
-        whole = sum(phases.values())
-        for phase, seconds in phases.items():
-            letter, style = LOOKS[phase]
-            text.append(letter, style=style)
-            text.append(f" {phase} {1e6 * seconds:,.0f} us ({seconds / whole:.0%})  ")
-        text.append("\n")
+        table.add_row(name, bar(phases))
+        table.add_row("", legend(phases))
+    return table
+
+
+def bar(phases: Mapping[str, float]) -> Text:
+    """A letter for each share of the step."""
+    text = Text()
+    for phase, letters in shares(phases, BAR).items():
+        letter, style = LOOKS[phase]
+        text.append(letter * letters, style=style)
     return text
+
+
+def legend(phases: Mapping[str, float]) -> Text:
+    """Each phase with its letter, its time and its share."""
+    whole, entries = sum(phases.values()), list[Text]()
+    for phase, seconds in phases.items():
+        letter, style = LOOKS[phase]
+        shown = f" {phase} {1e6 * seconds:,.0f} us ({seconds / whole:.0%})"
+        entries.append(Text.assemble((letter, style), shown))
+    lines = [entries[at : at + IN_A_LINE] for at in range(0, len(entries), IN_A_LINE)]
+    return Text("\n").join(Text("   ").join(line) for line in lines)
 
 
 def shares(phases: Mapping[str, float], letters: int) -> dict[str, int]:

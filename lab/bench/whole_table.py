@@ -13,7 +13,7 @@ from lab.bench.figures import Figure, by_cell, ratios, step_figures
 from lab.bench.peers.c_file import CRun
 from lab.bench.peers.ddp import DDP, PROCESSES
 
-WIDTH = 130
+WIDTH, BAR_WIDTH = 150, 100
 EMPTY = ""
 
 
@@ -28,7 +28,7 @@ def show(
     console.print(sizes(measured))
     console.print(comparisons(measured))
     for anatomy in shown_anatomies(anatomies):
-        console.print(drawn(anatomy))
+        console.print(drawn(anatomy), width=BAR_WIDTH)
     for file, runs in c_runs.items():
         figure = Figure.of([run.seconds for run in runs])
         console.print(f"{file}: {spread(figure, 1.0, 3)} s for a run, which prints in the end")
@@ -41,12 +41,12 @@ def speeds(measured: Sequence[Measured]) -> Table:
     kinds = [kind for kind in DDP if any(kind == found for found, _ in figures)]
     table = Table(
         "width", "batch", "workers", "whole system", "documents/s", "bare loop", "bare, no compute",
-        "engine alone", *kinds, title="us per step: median (min..max)",
+        "engine alone", *kinds, title="us per step: median, and min..max of the repeats",
     )  # fmt: skip
     for cell in cells(measured):
         whole = figures[SYSTEM, cell]
         row = [
-            spread(whole),
+            stacked(whole),
             f"{cell.batch / whole.median:,.0f}",
             shown(figures.get((COMPUTING, cell))),
             shown(figures.get((BARE, cell))),
@@ -99,7 +99,13 @@ def cells(measured: Sequence[Measured]) -> list[Cell]:
 
 def shown(figure: Figure | None) -> str:
     """Nothing for what was not measured."""
-    return EMPTY if figure is None else spread(figure)
+    return EMPTY if figure is None else stacked(figure)
+
+
+def stacked(figure: Figure) -> str:
+    """Microseconds: the median, and in the line below it the range."""
+    median, _, rest = spread(figure).partition(" ")
+    return f"{median}\n{rest[1:-1]}"
 
 
 def spread(figure: Figure, unit: float = 1e-6, digits: int = 0) -> str:

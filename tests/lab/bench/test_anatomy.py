@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from lab.bench import anatomy
 from lab.bench.anatomy import Anatomy
@@ -74,12 +76,22 @@ def test_it_is_drawn_as_a_bar_for_each_process(tmp_path: Path) -> None:
     two_workers(tmp_path)
     found = anatomy.read(tmp_path, CELL, 0, [{"step": 3, "seconds": 8.0}])
     assert found is not None
-    lines = anatomy.drawn(found).plain.splitlines()
-    assert lines[0] == "a step of 8,000,000 us: width 16, batch 32, workers: 2"
-    assert lines[1] == "coordinator " + "w" * 38 + "T" * 4 + "U" * 11 + "." * 7
-    assert "w waiting 5,000,000 us (62%)" in lines[2]
-    assert lines[3] == "worker-1    " + "i" * 53 + "E" * 7
-    assert len(lines) == 7
+    coordinator, worker, _ = found.processes.values()
+    assert anatomy.bar(coordinator).plain == "w" * 38 + "T" * 4 + "U" * 11 + "." * 7
+    assert anatomy.bar(worker).plain == "i" * 53 + "E" * 7
+    assert anatomy.legend(worker).plain.split() == [
+        *("i", "idle", "7,000,000", "us", "(88%)"),
+        *("E", "engine", "1,000,000", "us", "(12%)"),
+    ]
+    console = Console(width=100, record=True, file=StringIO())
+    console.print(anatomy.drawn(found))
+    lines = console.export_text().splitlines()
+    assert lines[0].rstrip() == "a step of 8,000,000 us: width 16, batch 32, workers: 2"
+    assert [line.split()[0] for line in lines if line[:1].strip() and line != lines[0]] == [
+        "coordinator",
+        "worker-1",
+        "worker-2",
+    ]
 
 
 @pytest.mark.parametrize(
