@@ -52,6 +52,7 @@ class Loop:
     shapes: Shapes
     router: zmq.Socket[bytes]
     peers: list[bytes]
+    running: list[subprocess.Popen[bytes]]
 
 
 # --- the ROUTER ----------------------------------------------------------------------------------
@@ -61,10 +62,10 @@ def route(task: Task) -> Iterator[dict[str, Any]]:
     """Each batch size without and with arithmetic: seconds of a step, and its bytes."""
     work = load(task)
     shapes = parameter_shapes(work.config.model)
-    with dealers(task) as (router, peers):
+    with dealers(task) as (router, peers, running):
         for batch in task.batches:
             config = replace(work.config, batch_size=batch)
-            loop = Loop(work, config, shapes, router, peers)
+            loop = Loop(work, config, shapes, router, peers, running)
             for compute in (False, True):
                 yield timed(loop, compute, task.seconds)
         for peer in peers:
@@ -72,8 +73,10 @@ def route(task: Task) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def dealers(task: Task) -> Iterator[tuple[zmq.Socket[bytes], list[bytes]]]:
-    """A ROUTER socket with so many DEALERs that know the model, and their identities."""
+def dealers(
+    task: Task,
+) -> Iterator[tuple[zmq.Socket[bytes], list[bytes], list[subprocess.Popen[bytes]]]]:
+    """A ROUTER socket with so many DEALERs that know the model, their identities and processes."""
     with tempfile.TemporaryDirectory(prefix="microgpt-bench-") as folder:
         address = f"ipc://{folder}/router"
         router: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
@@ -85,7 +88,7 @@ def dealers(task: Task) -> Iterator[tuple[zmq.Socket[bytes], list[bytes]]]:
             peers = [received(router, running)[0] for _ in running]
             for peer in peers:
                 router.send_multipart((peer, msgpack.packb(task.model)))
-            yield router, peers
+            yield router, peers, running
         finally:
             for process in running:
                 process.terminate()
@@ -110,6 +113,7 @@ def timed(loop: Loop, compute: bool, seconds: float) -> dict[str, Any]:
     cut = shards(batch, largest_shard(batch, len(loop.peers)))
     for _ in range(WARM_UP_STEPS):
         state, sizes = step(loop, state, cut, compute)
+    loss = state.losses[0] if compute else None
     until = time.perf_counter() + seconds
     while len(times) < LEAST_STEPS or time.perf_counter() < until:
         began = time.perf_counter()
@@ -122,6 +126,7 @@ def timed(loop: Loop, compute: bool, seconds: float) -> dict[str, Any]:
         "steps": len(times),
         "sent": sizes[0],
         "received": sizes[1],
+        "loss": loss,
     }
 
 
@@ -150,22 +155,13 @@ def step(
         sent += len(data)
     answers, got = {}, 0
     for _ in cut:
-        _, data = received_now(router)
+        _, data = received(router, loop.running)
         answer = msgpack.unpackb(data)
         answers[answer["start"]] = answer
         got += len(data)
     if compute:
         state = updated(loop, state, [answers[shard.start] for shard in cut])
     return state, (sent, got)
-
-
-def received_now(router: zmq.Socket[bytes]) -> list[bytes]:
-    """The next message, which comes soon if all is well."""
-    while True:
-        try:
-            return router.recv_multipart()
-        except zmq.Again:
-            continue
 
 
 def updated(loop: Loop, state: TrainingState, answers: list[Mapping[str, Any]]) -> TrainingState:

@@ -14,7 +14,7 @@ from typing import Any
 
 from lab.bench.cells import ENGINE, Task, load
 from microgpt.engine import make_engine
-from microgpt.training import advance
+from microgpt.training import advance, validation_loss
 
 WARM_UP = 2  # batches
 LEAST = 5  # batches that are timed, however long they take
@@ -31,7 +31,7 @@ def measure(task: Task) -> Iterator[dict[str, Any]]:
     for batch in task.batches:
         result = engine.gradients(params, work.documents.cyclic(0, batch))
         advance(work.config, work.state, result.gradient, result.losses)
-        loss = sum(result.losses) / batch
+        loss = validation_loss(result.losses)
         times, first = [], 0
         until = time.perf_counter() + task.seconds
         while len(times) < LEAST + WARM_UP or time.perf_counter() < until:

@@ -58,7 +58,7 @@ def measure(
         lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").open()]
         records = counted(lines, cell.workers)
         parts = anatomy.read(times, cell, repeat, records)
-    return summary(cell, repeat, records, parts), parts
+    return summary(cell, repeat, records, parts, lines[0]["loss"]), parts
 
 
 def until_enough(
@@ -85,13 +85,17 @@ def counted(records: Sequence[Mapping[str, Any]], workers: int) -> list[Mapping[
 
 
 def summary(
-    cell: Cell, repeat: int, records: Sequence[Mapping[str, Any]], parts: Anatomy | None
+    cell: Cell,
+    repeat: int,
+    records: Sequence[Mapping[str, Any]],
+    parts: Anatomy | None,
+    loss: float,
 ) -> Measured:
-    """The median step of a run."""
+    """The median step of a run. ``loss``: of its first step."""
     sent, received = (
         round(statistics.median(record[name] for record in records))
         for name in ("bytes_sent", "bytes_received")
     )
     step = statistics.median(record["seconds"] for record in records)
     rest = None if parts is None else parts.coordination
-    return Measured(SYSTEM, cell, repeat, step, len(records), sent, received, coordination=rest)
+    return Measured(SYSTEM, cell, repeat, step, len(records), sent, received, loss, rest)

@@ -13,7 +13,7 @@ from lab.bench.figures import Figure, by_cell, ratios, step_figures
 from lab.bench.peers.c_file import CRun
 from lab.bench.peers.ddp import DDP, PROCESSES
 
-WIDTH, BAR_WIDTH = 150, 100
+WIDTH, BAR_WIDTH = 150, 120
 EMPTY = ""
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,9 @@ from lab.bench.figures import (
 )
 from lab.bench.system import counted
 from lab.bench.whole_table import spread
-from tests.processes import Lab
+from microgpt.model import GPTConfig
+from microgpt.support.isolation import isolated
+from tests.processes import PATIENCE, Lab, eventually
 
 C_PROGRAM = '#include <math.h>\n#include <stdio.h>\nint main() { puts("4 documents"); return 0; }\n'
 CELL = {"workers": 2, "batch": 4, "width": 4}
@@ -60,6 +64,10 @@ def test_everything_is_measured_in_one_run(lab: Lab) -> None:
     for kind in (BARE, COMPUTING, SYSTEM):
         assert {name: kinds[kind][name] for name in CELL} == CELL
     assert {each["what"] for each in found["ratios"]} >= {WHOLE_BARE}
+
+    # They compute the same to the bit.
+    assert kinds[BARE]["loss"] is None
+    assert kinds[ENGINE]["loss"] == kinds[COMPUTING]["loss"] == kinds[SYSTEM]["loss"] > 0.0
 
     # Two maps of the weights go out and two of gradients come back, in all three.
     model = found["models"][0]
@@ -115,6 +123,20 @@ def test_steps_count_once_all_workers_are_there() -> None:
     alone = [{"step": step, "workers": 1} for step in range(1, 21)]
     together = [{"step": step, "workers": 2} for step in range(21, 41)]
     assert [record["step"] for record in counted(alone + together, 2)] == [*range(23, 41)]
+
+
+def test_a_bare_loop_that_loses_a_process_ends(lab: Lab) -> None:
+    task = {"model": GPTConfig(27).to_dict(), "data": "embedded", "workers": 2}
+    timing = {"batches": [4], "seconds": PATIENCE}
+    (lab.place / "task.json").write_text(json.dumps({**task, **timing}))
+    command = shlex.join(isolated("lab.bench.bare_loop"))
+    loop = lab.start("sh", "-c", f"exec {command} < task.json", name="loop")
+    loop.expected = True
+    children = Path(f"/proc/{loop.pid}/task/{loop.pid}/children")
+    started = eventually(lambda: children.read_text().split()[1:], "both are started")
+    os.kill(int(started[0]), signal.SIGKILL)
+    assert loop.wait() == 1
+    assert loop.err == "a process of the bare loop has ended\n"
 
 
 def test_each_worker_of_the_bare_loop_has_about_one_shard() -> None:
