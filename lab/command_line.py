@@ -10,7 +10,7 @@ import importlib
 import sys
 from typing import NamedTuple, NoReturn
 
-from microgpt.support import signals
+from microgpt.support import signals, startup
 from microgpt.support.invocation import COMMAND, call_of
 
 
@@ -60,6 +60,7 @@ def usage() -> str:
 def main() -> None:
     """Run the program that the first argument names, and exit with its code."""
     signals.leave_quietly()  # before what takes time to import
+    startup.begins()
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     program = PROGRAMS.get(name)
     if program is None:

@@ -10,7 +10,7 @@ from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from microgpt import __version__
-from microgpt.support import environment, signals
+from microgpt.support import environment, signals, startup
 from microgpt.support.streams import visible as visible
 
 VERSION = f"microgpt-data-parallel {__version__}"
@@ -24,6 +24,7 @@ class UserError(Exception):
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Run the program and exit. A reader of our output that leaves, and Ctrl-C, are quiet."""
+    startup.is_over()
     signals.answer_as_usual()
     if sys.stderr is None:  # closed; what is said there must not go to the output instead
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # until the end

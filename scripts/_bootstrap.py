@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def find_project(*needed: str) -> None:
     """Put the project on the path; start again in ``.venv`` if a ``needed`` package is missing."""
     sys.path.insert(0, str(ROOT))
+    from microgpt.support import startup
     from microgpt.support.requirements import require
 
+    startup.begins()
     require(*needed)

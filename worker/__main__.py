@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from microgpt.support import requirements  # isort: skip  # before what takes time to import
-from microgpt.support import signals  # isort: skip  # before what takes time to import
+from microgpt.support import signals, startup  # isort: skip  # before what takes time to import
 
 signals.leave_quietly()
+if __name__ == "__main__":
+    startup.begins()
 requirements.require("click", "msgpack", "numba", "numpy", "zmq")
 
 import contextlib

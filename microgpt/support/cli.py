@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from microgpt import __version__
 from microgpt.protocol.schema import MAX_COUNT
-from microgpt.support import environment, signals, streams
+from microgpt.support import environment, signals, startup, streams
 
 PROGRAM = "microgpt-data-parallel"
 MAX_SECONDS = 604_800  # a week: what is waited for longer is waited for in vain
@@ -121,6 +121,7 @@ def run(command: click.Command, **extra: Any) -> NoReturn:
 
     Exit codes: 2 for wrong flags, 1 for everything else that is reported, 130 after Ctrl-C.
     """
+    startup.is_over()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     streams.prepare()
     click.version_option(__version__, message=f"{PROGRAM} %(version)s")(command)
