@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from microgpt.checkpoint.format import Checkpoint
-from tests.processes import NAMES, TINY, Lab
+from tests.processes import LETTERS, LETTERS_MODEL, NAMES, TINY_MODEL, Lab
 from tests.sharing import folder_of_the_run, once, share_compiled_code
 
 Reference = Callable[..., Checkpoint]
@@ -62,6 +62,8 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 def reference() -> Reference:
     """``reference(steps, batch_size)``: the checkpoint of a tiny run, computed in this process.
 
+    ``four_letters``: of that model instead of the tiny one.
+
     No coordinator, worker or message has a part in it: what they make is compared with this. Long
     ones are computed by the other engine than that of the tests' workers, which takes less time.
     """
@@ -80,9 +82,11 @@ def reference() -> Reference:
         batch_size: int = 32,
         documents: tuple[str, ...] = NAMES,
         validation_fraction: float = 0.0,
+        four_letters: bool = False,
     ) -> Checkpoint:
         corpus = Corpus(documents, 42, validation_fraction)
-        model = GPTConfig(corpus.tokenizer.vocab_size, n_embd=4, n_head=2, block_size=4)
+        sizes = LETTERS_MODEL if four_letters else TINY_MODEL
+        model = GPTConfig(corpus.tokenizer.vocab_size, **sizes)
         config = TrainingConfig(
             model, steps=steps, batch_size=batch_size, validation_fraction=validation_fraction
         )
@@ -99,7 +103,7 @@ def reference() -> Reference:
 
 @pytest.fixture(scope="session")
 def saved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a complete run of 5 steps with batches of 4; look, do not touch."""
+    """The directory of a complete run of 5 steps of 4; look, do not touch."""
     folder = folder_of_the_run(tmp_path_factory.getbasetemp())
     place = folder / "saved"
     with once(folder, "saved") as ours:
@@ -115,7 +119,7 @@ def train_a_little(place: Path) -> None:
     lab = Lab(place)
     try:
         size = ("--steps", "5", "--batch-size", "4", "--workers", "1", "--engine", "scalar")
-        train = lab.train(*TINY, *size, "--data", str(lab.data))
+        train = lab.train(*LETTERS, *size, "--data", str(lab.data))
         assert train.wait() == 0, train.err
     finally:
         lab.close()

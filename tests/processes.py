@@ -24,8 +24,17 @@ from coordinator.core.events import EventBase, Recorded
 from lab.event_reader import read_events
 
 ROOT = Path(__file__).resolve().parent.parent
-#: A model that the scalar engine computes in milliseconds.
-TINY = ("--n-embd", "4", "--n-head", "2", "--block-size", "4")
+#: A model of which the scalar engine computes a document in a millisecond, and its flags.
+TINY_MODEL = {"n_embd": 2, "n_head": 2, "block_size": 2}
+TINY = ("--n-embd", "2", "--n-head", "2", "--block-size", "2")
+#: A model with room for four letters, and its flags.
+LETTERS_MODEL = {"n_embd": 4, "n_head": 2, "block_size": 4}
+LETTERS = ("--n-embd", "4", "--n-head", "2", "--block-size", "4")
+#: The tiny model as environment variables.
+TINY_VARIABLES = {f"MICROGPT_{name.upper()}": str(size) for name, size in TINY_MODEL.items()}
+#: So many steps that slow workers (``Lab.slow_down``) do not come to their end while a test lasts,
+#: and so few that a coordinator of that model needs no compiled code.
+ENDLESS = ("--steps", "1900")
 NAMES = (
     "anna", "bo", "carla", "dora", "emil", "frida", "gil", "hanna", "ida", "jo", "karl", "lea",
     "mona", "nils", "ole", "pia", "rosa", "sam", "tina", "ulf", "vera", "willi", "yara", "zoe",
@@ -173,6 +182,15 @@ class Lab:
         }
         self.processes: list[Process] = []
         self.pipe: int | None = None  # instead of a file, the stdout of what is started next
+
+    def slow_down(self, seconds: float) -> None:
+        """Let workers that start from now on sleep for so many seconds for each document, too.
+
+        Their run lasts as long on a fast machine as on a slow one, and leaves the processors to
+        others: for tests in which something happens in the middle of a run.
+        """
+        self.env["PYTHONPATH"] = f"{ROOT / 'tests' / 'slow'}{os.pathsep}{ROOT}"
+        self.env["SECONDS_PER_DOCUMENT"] = str(seconds)
 
     def start(self, *command: str, name: str = "process", **variables: str) -> Process:
         """Start a command here, with more environment variables."""

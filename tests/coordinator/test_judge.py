@@ -29,14 +29,14 @@ from microgpt.parameters import init_parameters, num_params, to_bytes
 from microgpt.protocol import messages
 from microgpt.protocol.messages import Failure, ShardResult, Task, Weights
 from tests.conftest import Reference
-from tests.processes import NAMES, Lab, eventually, session_members
+from tests.processes import NAMES, TINY_MODEL, Lab, eventually, session_members
 from tests.system.test_system_strangers import SMALL, STEPS, Target, answers
 from tests.system.test_system_workers import ends_alike
 
 pytestmark = pytest.mark.timeout(300)
 
 CORPUS = Corpus(NAMES, 42)
-MODEL = GPTConfig(CORPUS.tokenizer.vocab_size, n_embd=4, n_head=2, block_size=4)
+MODEL = GPTConfig(CORPUS.tokenizer.vocab_size, **TINY_MODEL)
 SHAPES = parameter_shapes(MODEL)
 PARAMS = np.array(init_parameters(SHAPES, CORPUS.rng))
 WEIGHTS = Weights("run", "epoch", 3, vector_to_map(PARAMS, SHAPES))

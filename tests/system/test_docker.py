@@ -22,6 +22,7 @@ from coordinator.core.events import Joined
 from microgpt.checkpoint import format as checkpoint_format
 from tests.docker import project as docker
 from tests.docker.project import Image, Project, eventually, inspect, run
+from tests.marks import soak
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -80,7 +81,7 @@ def state_sha256(run_dir: Path) -> str:
 # --- a run to its end ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("number", [0, soak(1)])
 def test_up_trains_to_the_end_and_up_again_says_so(
     new_project: NewProject, calm: str, number: int
 ) -> None:

@@ -49,6 +49,7 @@ class Target:
         self.address = host, int(port)
         self.capture = Capture()
         self.proxy = Proxy(self.address, observer=self.capture.observer())
+        lab.slow_down(0.01)
         self.worker: Process = lab.worker(self.proxy.address, "--name", "honest")
         self.run.reaches(6)
 

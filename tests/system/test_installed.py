@@ -17,7 +17,8 @@ import pytest
 
 from lab.command_line import PROGRAMS
 from tests.conftest import Reference
-from tests.processes import ROOT, TINY, Lab, Process
+from tests.marks import soak
+from tests.processes import ENDLESS, ROOT, TINY, Lab, Process
 from tests.sharing import folder_of_the_run, once
 from tests.system.test_system_workers import ends_alike
 
@@ -144,7 +145,11 @@ def test_every_module_can_be_imported_and_none_is_of_the_clone(
 # --- the command ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+#: One that is lean, one that starts others, and one that others start.
+FEW = ("sample", "train", "worker")
+
+
+@pytest.mark.parametrize("program", [*FEW, *map(soak, sorted(PROGRAMS.keys() - FEW))])
 def test_every_program_has_help_and_version(far: Lab, program: str) -> None:
     shown = output(microgpt(far, program, "--help"))
     assert shown.lower().startswith(f"usage: microgpt {program} ")
@@ -222,7 +227,7 @@ def test_train_sample_and_look_in_another_folder(far: Lab, reference: Reference)
 
 
 def test_who_is_stopped_is_told_how_to_go_on_with_the_command(far: Lab) -> None:
-    endless = ("--steps", "1000000", "--batch-size", "1", "--engine", "scalar", "--workers", "1")
+    endless = (*ENDLESS, "--batch-size", "8", "--engine", "scalar", "--workers", "1")
     train = microgpt(far, "train", *TINY, *endless, "--data", "names.txt", "--run-dir", "runs/it")
     far.run_dir().reaches(2)
     train.send(signal.SIGINT)

@@ -28,6 +28,7 @@ from microgpt.parameters import num_params
 from microgpt.protocol import messages
 from microgpt.protocol.schema import CHECKS, MAX_COUNT
 from microgpt.tokenizer import Tokenizer
+from tests.marks import soak
 from tests.processes import Lab
 from tests.system.test_system_input import complaint
 
@@ -116,19 +117,19 @@ SECONDS = "is not a number from 0.1 to 604800"
     [
         (["--seed", "18446744073709551616"], 2, "whole number from 0 to 18446744073709551615"),
         (["--steps", "9" * 5000], 2, "whole number from 1 to"),
-        (["--steps", "1000000000000001"], 2, "from 1 to 1000000000000000"),
-        (["--batch-size", "4611686018427387904"], 2, "from 1 to 1048576"),
+        soak(["--steps", "1000000000000001"], 2, "from 1 to 1000000000000000"),
+        soak(["--batch-size", "4611686018427387904"], 2, "from 1 to 1048576"),
         (["--checkpoint-every", "abc"], 2, "'abc' is not a whole number of at least 1"),
         (["--worker-timeout", "nan"], 2, SECONDS),
-        (["--worker-timeout", "inf"], 2, SECONDS),
-        (["--worker-timeout", "3000000"], 2, SECONDS),
-        (["--linger", "inf"], 2, "'inf' is not a number from 0 to 604800"),
+        soak(["--worker-timeout", "inf"], 2, SECONDS),
+        soak(["--worker-timeout", "3000000"], 2, SECONDS),
+        soak(["--linger", "inf"], 2, "'inf' is not a number from 0 to 604800"),
         (["--verify-fraction", "nan"], 2, "'nan' is not a number from 0 to 1"),
-        (["--validation-fraction", "1"], 2, "'1' is not a number from 0 to below 1"),
+        soak(["--validation-fraction", "1"], 2, "'1' is not a number from 0 to below 1"),
         (["--learning-rate", "nan"], 2, "'nan' is not a finite number"),
-        (["--beta1", "inf"], 2, "'inf' is not a finite number"),
-        (["--beta2", "x"], 2, "'x' is not a finite number"),
-        (["--eps", "-inf"], 2, "'-inf' is not a finite number"),
+        soak(["--beta1", "inf"], 2, "'inf' is not a finite number"),
+        soak(["--beta2", "x"], 2, "'x' is not a finite number"),
+        soak(["--eps", "-inf"], 2, "'-inf' is not a finite number"),
         (["--n-embd", "1000000", "--n-head", "1"], 1, "parameters is too large"),
         (["--n-layer", "1000000000000"], 1, "n_layer must be at most 5,000"),
     ],

@@ -24,7 +24,7 @@ from coordinator.core.events import (
     StepDone,
 )
 from tests.conftest import Reference
-from tests.processes import TINY, Lab, eventually
+from tests.processes import ENDLESS, TINY, Lab, eventually
 from tests.system.test_system_workers import STEPS, ends_alike
 
 pytestmark = pytest.mark.timeout(300)
@@ -94,7 +94,8 @@ def test_the_level_is_a_variable_too(lab: Lab) -> None:
 
 
 def test_nothing_is_lost_by_a_signal_and_a_killed_epoch_is_followed_by_another(lab: Lab) -> None:
-    many = flags(lab, "--events", "full", "--run-dir", "runs/it", steps=100_000)
+    many = flags(lab, "--events", "full", "--run-dir", "runs/it", steps=int(ENDLESS[1]))
+    lab.slow_down(0.005)
     train = lab.train(*many)
     run = lab.run_dir()
     run.reaches(20)

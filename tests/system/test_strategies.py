@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,21 +13,22 @@ from lab.simulation.plan import make_plan
 from lab.simulation.play import play
 from microgpt.checkpoint.format import Checkpoint, load
 from microgpt.strategies.registry import load_strategy
-from tests.processes import ROOT, Lab
+from tests.marks import soak
+from tests.processes import ROOT, TINY, TINY_MODEL, Lab
 
 FILE = ROOT / "tests/strategies_of_users.py"
 MINE = f"{FILE}:EverySecond"
 OPTION = ("--strategy", MINE, "--strategy-option", "every=3")
-SIZE = ("--n-embd", "8", "--n-head", "2", "--block-size", "6", "--batch-size", "3", "--steps", "4")
+SIZE = (*TINY, "--batch-size", "3", "--steps", "4")
+SETTINGS: dict[str, Any] = {"steps": 4, "batch_size": 3, **TINY_MODEL}
 
 
 @pytest.fixture(scope="module")
 def expected() -> Checkpoint:
     """In a notebook, which is the serial runner."""
     return microgpt.train(
-        "embedded", steps=4, batch_size=3, n_embd=8, n_head=2, block_size=6,
-        strategy=load_strategy(MINE, {"every": 3}),
-    ).checkpoint  # fmt: skip
+        "embedded", **SETTINGS, strategy=load_strategy(MINE, {"every": 3})
+    ).checkpoint
 
 
 def test_real_processes_run_a_strategy_of_a_file(lab: Lab, expected: Checkpoint) -> None:
@@ -49,7 +51,7 @@ def test_real_processes_run_a_strategy_of_a_file(lab: Lab, expected: Checkpoint)
     assert (saved.step, saved.training.strategy_options) == (5, {"every": 3})
 
 
-@pytest.mark.parametrize("method", ["open", "enough", "update"])
+@pytest.mark.parametrize("method", ["open", soak("enough"), "update"])
 def test_an_error_of_a_strategy_is_one_line_and_nothing_is_lost(
     method: str, lab: Lab, tmp_path: Path
 ) -> None:
@@ -70,9 +72,7 @@ def test_an_error_of_a_strategy_is_one_line_and_nothing_is_lost(
     more = ("--resume", "runs/it", "--engine", "scalar", "--workers", "1")
     again = lab.train(*more, *mine)
     assert again.wait() == 0, again.err
-    sync = microgpt.train(
-        "embedded", steps=4, batch_size=3, n_embd=8, n_head=2, block_size=6
-    ).checkpoint  # fmt: skip
+    sync = microgpt.train("embedded", **SETTINGS).checkpoint
     saved = load(lab.run_dir().newest)
     assert (saved.step, saved.weights, saved.losses) == (4, sync.weights, sync.losses)
 

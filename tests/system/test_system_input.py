@@ -14,7 +14,8 @@ import pytest
 
 from microgpt.checkpoint import format as checkpoint_format
 from tests.conftest import Reference
-from tests.processes import NAMES, TINY, Lab, eventually
+from tests.marks import soak
+from tests.processes import NAMES, TINY, TINY_MODEL, TINY_VARIABLES, Lab, eventually
 from tests.system.test_system_workers import ends_alike, find_child, signal_process
 
 pytestmark = pytest.mark.timeout(300)
@@ -30,29 +31,29 @@ def complaint(err: str) -> str:
     ("given", "code", "message"),
     [
         (["--workers", "0"], 2, "'--workers'"),
-        (["--batch-size", "-3"], 2, "'--batch-size'"),
-        (["--steps", "0"], 2, "'--steps'"),
+        soak(["--batch-size", "-3"], 2, "'--batch-size'"),
+        soak(["--steps", "0"], 2, "'--steps'"),
         (["--steps", "many"], 2, "'many' is not a whole number"),
         (["--shard-size", "3"], 2, "'3' is not a power of two"),
         (["--engine", "steam"], 2, "'steam' is not one of"),
-        (["--seed", "-1"], 2, "'--seed'"),
+        soak(["--seed", "-1"], 2, "'--seed'"),
         (["--no-such-flag"], 2, "No such option"),
         (["--n-embd", "10", "--n-head", "4"], 1, "n_embd (10) must be a multiple of n_head (4)"),
-        (["--beta1", "1"], 1, "beta1 must lie in [0, 1)"),
+        soak(["--beta1", "1"], 1, "beta1 must lie in [0, 1)"),
         (["--learning-rate", "-1"], 1, "learning_rate cannot be negative"),
-        (["--eps", "0"], 1, "eps must be positive"),
+        soak(["--eps", "0"], 1, "eps must be positive"),
         (["--data", "nowhere.txt"], 1, "there is no file 'nowhere.txt'"),
         (["--data", "."], 1, "is a directory"),
         (["--data", "/dev/stdin"], 1, "'/dev/stdin': it can be read only once"),
-        (["--data", "/dev/fd/63"], 1, "'/dev/fd/63': it can be read only once"),
-        (["--data", "/dev/zero"], 1, "'/dev/zero': it can be read only once"),
+        soak(["--data", "/dev/fd/63"], 1, "'/dev/fd/63': it can be read only once"),
+        soak(["--data", "/dev/zero"], 1, "'/dev/zero': it can be read only once"),
         (["--bind", "nonsense"], 1, "nonsense"),
         (["--bind", "tcp://no.such.host.invalid:80"], 1, "no.such.host.invalid"),
     ],
 )
 def test_flags(lab: Lab, given: list[str], code: int, message: str) -> None:
     more = [] if "--data" in given else ["--data", str(lab.data)]
-    train = lab.train("--workers", "1", *more, *given, run="")
+    train = lab.train("--workers", "1", *TINY, *more, *given, run="")
     assert train.wait() == code, train.err
     assert message in complaint(train.err)
     assert not (lab.place / "runs").exists(), "a failed start leaves no run behind"
@@ -89,7 +90,7 @@ def test_odd_data_that_can_be_used(
     train = lab.train(*TINY, *more, "--data", str(lab.data))
     assert train.wait() == 0, train.err
     ends_alike(lab.run_dir(), reference(3, 3, tuple(documents)))
-    positions = sum(min(4, len(document) + 1) for document in documents)
+    positions = sum(min(TINY_MODEL["block_size"], len(document) + 1) for document in documents)
     if len(documents) == 1:
         assert [r["tokens"] for r in lab.run_dir().metrics] == [3 * positions] * 3
 
@@ -97,7 +98,7 @@ def test_odd_data_that_can_be_used(
 def test_a_port_in_use(lab: Lab) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-        flags = ("--bind", bind, "--data", str(lab.data))
+        flags = (*TINY, "--bind", bind, "--data", str(lab.data))
         coordinator = lab.coordinator(*flags, run="")
         train = lab.train(*flags, "--workers", "1", "--engine", "scalar", run="")
         for process in (coordinator, train):
@@ -124,7 +125,7 @@ def test_a_second_coordinator_in_the_same_run_directory(lab: Lab) -> None:
 def test_an_unwritable_run_directory(lab: Lab, program: str) -> None:
     (lab.place / "file").write_text("")  # below a file even root can make no directory
     start = lab.train if program == "train" else lab.coordinator
-    process = start("--data", str(lab.data), run="file/run")
+    process = start(*TINY, "--data", str(lab.data), run="file/run")
     assert process.wait() == 1
     assert "cannot write to file/run: Not a directory" in complaint(process.err)
 
@@ -167,6 +168,7 @@ def test_training_goes_on_while_the_disk_is_full(
     address = run.endpoint()
     eventually(run.newest.exists, "the first checkpoint")
     filler = fill(small_disk)
+    lab.slow_down(0.02)
     lab.worker(address)
     coordinator.says("step   25 /")
     filler.unlink()
@@ -208,6 +210,7 @@ def test_a_coordinator_comes_back_while_the_disk_is_full(
 ) -> None:
     size = ("--steps", "40", "--batch-size", "2", "--checkpoint-every", "5")
     flags = (*size, "--data", str(lab.data), "--workers", "1", "--engine", "scalar")
+    lab.slow_down(0.02)
     train = lab.train(*TINY, *flags)
     run = lab.run_dir()
     run.reaches(6)
@@ -241,8 +244,8 @@ def test_a_reader_that_closes_the_pipe_stops_nothing(lab: Lab, reference: Refere
 def test_settings_may_come_from_the_environment(lab: Lab, reference: Reference) -> None:
     train = lab.train(
         "--batch-size", "3", run="",
-        MICROGPT_STEPS="3", MICROGPT_BATCH_SIZE="7", MICROGPT_N_EMBD="4", MICROGPT_N_HEAD="2",
-        MICROGPT_BLOCK_SIZE="4", MICROGPT_DATA=str(lab.data), MICROGPT_WORKERS="1",
+        MICROGPT_STEPS="3", MICROGPT_BATCH_SIZE="7", MICROGPT_DATA=str(lab.data),
+        MICROGPT_WORKERS="1", **TINY_VARIABLES,
         MICROGPT_ENGINE="scalar", MICROGPT_RUN_DIR="runs/env", MICROGPT_QUIET="1",
         MICROGPT_CHECKPOINT_EVERY="2", MICROGPT_BIND=f"ipc://{lab.place}/socket",
     )  # fmt: skip

@@ -17,12 +17,14 @@ import pytest
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.checkpoint.container import seal
 from tests.conftest import Reference
+from tests.marks import soak
 from tests.processes import NAMES, TINY, Lab, RunDir, eventually
 from tests.system.test_system_workers import ends_alike, find_child, signal_process
 
 pytestmark = pytest.mark.timeout(300)
 STEPS = 40
 SMALL = 4
+SLOW = 0.02  # seconds for each document, so that there is time for an accident
 
 
 def flags(lab: Lab, *more: str) -> list[str]:
@@ -39,6 +41,7 @@ def on_disk(run: RunDir) -> int:
 
 
 def test_a_killed_coordinator_is_started_again_by_train_py(lab: Lab, reference: Reference) -> None:
+    lab.slow_down(SLOW)
     train = lab.train(*flags(lab, "--workers", "2", "--engine", "scalar"))
     run = lab.run_dir()
     run.happens("joined", 2)
@@ -54,6 +57,7 @@ def test_a_killed_coordinator_is_started_again_by_train_py(lab: Lab, reference: 
 
 def test_it_comes_back_at_the_port_that_it_had_chosen(lab: Lab, reference: Reference) -> None:
     bind = ("--bind", "tcp://127.0.0.1:*")
+    lab.slow_down(SLOW)
     train = lab.train(*flags(lab, "--workers", "1", "--engine", "scalar", *bind))
     run = lab.run_dir()
     before = run.endpoint()
@@ -69,12 +73,14 @@ def cut_off(lab: Lab) -> RunDir:
     """A run whose coordinator was killed after a checkpoint, with its worker still there."""
     coordinator = lab.coordinator(*flags(lab))
     run = lab.run_dir()
+    lab.slow_down(SLOW)
     worker = lab.worker(run.endpoint(), "--name", "faithful")
     eventually(lambda: on_disk(run) >= 10, "a checkpoint of step 10")
     coordinator.send(signal.SIGKILL)
     coordinator.wait()
     worker.send(signal.SIGKILL)
     worker.wait()
+    lab.slow_down(0.0)
     (run.path / "endpoint").unlink()
     return run
 
@@ -93,7 +99,7 @@ def go_on(lab: Lab, run: RunDir, *resume: str) -> str:
     [
         "",
         "checkpoints/step-00000005.msgpack",
-        pytest.param("checkpoint.msgpack", marks=pytest.mark.soak),
+        soak("checkpoint.msgpack"),
     ],
 )
 def test_resumed_by_hand(lab: Lab, cut_off: RunDir, reference: Reference, where: str) -> None:
@@ -155,10 +161,10 @@ def test_a_complete_run_says_so_and_can_be_extended(lab: Lab, reference: Referen
     ("given", "code", "message"),
     [
         (["--batch-size", "16"], 1, "--batch-size 16 contradicts the checkpoint"),
-        (["--seed", "1"], 1, "--seed 1 contradicts the checkpoint"),
+        soak(["--seed", "1"], 1, "--seed 1 contradicts the checkpoint"),
         (["--n-layer", "2"], 1, "--n-layer 2 contradicts the checkpoint"),
         (["--beta1", "0.5"], 1, "--beta1 0.5 contradicts the checkpoint"),
-        (["--n-embd", "6"], 1, "--n-embd 6 contradicts the checkpoint"),
+        soak(["--n-embd", "6"], 1, "--n-embd 6 contradicts the checkpoint"),
         (["--data", "other.txt"], 1, "the data differ"),
         (["--steps", "3"], 1, "--steps 3 lies before step 5"),
     ],
@@ -215,7 +221,7 @@ def test_nothing_to_resume_from(lab: Lab, resume: str, message: str) -> None:
     assert not (lab.place / "runs").exists(), "a failed start leaves no run behind"
 
 
-@pytest.mark.parametrize("kind", ["url", "pipe", "device"])
+@pytest.mark.parametrize("kind", ["url", "pipe", soak("device")])
 def test_no_server_is_asked_and_no_pipe_opened_because_a_checkpoint_says_so(
     lab: Lab, finished: Path, kind: str
 ) -> None:
@@ -247,7 +253,7 @@ def rename_data(path: Path, name: str) -> None:
     checkpoint_format.save(path, replace(saved, data={**saved.data, "name": name}))
 
 
-@pytest.mark.parametrize("field", ["batch_size", "steps", "n_embd", "block_size"])
+@pytest.mark.parametrize("field", ["batch_size", soak("steps"), "n_embd", soak("block_size")])
 def test_a_checkpoint_with_an_absurd_size_is_one_line(lab: Lab, finished: Path, field: str) -> None:
     newest = finished / "checkpoint.msgpack"
     body = msgpack.unpackb(msgpack.unpackb(newest.read_bytes())["body"])

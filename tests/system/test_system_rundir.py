@@ -12,7 +12,7 @@ import pytest
 
 from microgpt.checkpoint import format as checkpoint_format
 from tests.conftest import Reference
-from tests.processes import TINY, Lab, Process, RunDir, eventually
+from tests.processes import ENDLESS, TINY, Lab, Process, RunDir, eventually
 from tests.system.test_system_workers import ends_alike, find_child, signal_process
 
 pytestmark = pytest.mark.timeout(300)
@@ -45,8 +45,9 @@ def finished(lab: Lab, saved_run: Path) -> Path:
 
 
 def test_a_second_start_disturbs_nothing(lab: Lab) -> None:
-    data = ("--data", str(lab.data), *ONE)
-    train = lab.train(*TINY, "--steps", "1000000", *data, "--bind", "tcp://127.0.0.1:*")
+    lab.slow_down(0.02)
+    data = ("--data", str(lab.data), "--batch-size", "4", *ONE)
+    train = lab.train(*TINY, *ENDLESS, *data, "--bind", "tcp://127.0.0.1:*")
     run = lab.run_dir()
     address = run.endpoint()
     run.happens("joined")
@@ -72,7 +73,8 @@ def test_a_folder_of_the_users_stays_as_it_is(lab: Lab, program: str, how: str) 
     before = contents(folder)
     start = lab.train if program == "train" else lab.coordinator
     expected = {"--resume": "there is no checkpoint in", "--run-dir": "endpoint is of no run"}
-    assert expected[how] in complaint(start("--data", str(lab.data), how, "mine", run=""))
+    started = start(*TINY, "--data", str(lab.data), how, "mine", run="")
+    assert expected[how] in complaint(started)
     assert contents(folder) == before
     assert not (lab.place / "runs").exists()
 
@@ -133,6 +135,7 @@ def test_killed_before_it_has_begun_it_resumes_what_the_user_gave(lab: Lab, fini
 
 def test_a_worker_comes_back_although_the_logs_were_deleted(lab: Lab, reference: Reference) -> None:
     size = ("--steps", "40", "--batch-size", "2")
+    lab.slow_down(0.02)  # so that it is not over before the worker comes back
     train = lab.train(*TINY, *size, "--data", str(lab.data), *ONE)
     run = lab.run_dir()
     run.reaches(3)

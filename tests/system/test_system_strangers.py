@@ -16,6 +16,7 @@ import zmq
 from coordinator.core.events import Expelled
 from microgpt.protocol import messages
 from tests.conftest import Reference
+from tests.marks import soak
 from tests.processes import TINY, Lab, Process, eventually
 from tests.system.test_system_workers import ends_alike
 
@@ -31,6 +32,7 @@ class Target:
         self.coordinator = lab.coordinator(*TINY, *size, "--data", str(lab.data), *more)
         self.run = lab.run_dir()
         self.address = self.run.endpoint()
+        lab.slow_down(0.01)
         self.worker: Process = lab.worker(self.address, "--name", "honest")
         self.run.reaches(2)
         self.greeted = ("", "")  # run and epoch
@@ -194,11 +196,7 @@ def spoiled(fields: dict[str, Any], weights: dict[str, bytes], how: str) -> mess
 
 @pytest.mark.parametrize(
     "how",
-    ["nan", "short", "unknown name"]
-    + [
-        pytest.param(how, marks=pytest.mark.soak)
-        for how in ("infinite loss", "missing name", "losses")
-    ],
+    ["nan", "unknown name", *map(soak, ("short", "infinite loss", "missing name", "losses"))],
 )
 def test_a_worker_whose_answers_are_spoiled_is_cut_off(
     target: Target, reference: Reference, how: str
@@ -219,10 +217,10 @@ def test_a_worker_whose_answers_are_spoiled_is_cut_off(
 
 @pytest.mark.parametrize(
     "change",
-    [{"step": 0}, {"start": 1}, {"epoch": "other"}]
-    + [
-        pytest.param(other, marks=pytest.mark.soak)
-        for other in ({"step": 1 << 40}, {"run": "other"})
+    [
+        {"step": 0},
+        {"epoch": "other"},
+        *map(soak, ({"start": 1}, {"step": 1 << 40}, {"run": "other"})),
     ],
     ids=str,
 )

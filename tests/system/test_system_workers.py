@@ -12,13 +12,15 @@ from coordinator.core.events import Joined, Lost, Waiting
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.engine import ENGINES
 from tests.conftest import Reference
+from tests.marks import soak
 from tests.processes import TINY, Lab, Process, RunDir, eventually, session_members
 
 pytestmark = pytest.mark.timeout(300)
 STEPS = 6
-#: Small steps, and enough of them that there is time for an accident in the middle.
+#: Slow workers, and enough small steps that there is time for an accident in the middle.
 LONG = 40
-SMALL = 8
+SMALL = 4
+SLOW = 0.03  # seconds for each document
 
 
 def flags(lab: Lab, steps: int, *more: str) -> list[str]:
@@ -34,9 +36,7 @@ def ends_alike(run: RunDir, expected: checkpoint_format.Checkpoint) -> None:
     assert [record["step"] for record in run.metrics] == list(range(1, expected.step + 1))
 
 
-@pytest.mark.parametrize(
-    "workers", [1, 3, *(pytest.param(n, marks=pytest.mark.soak) for n in (2, 5))]
-)
+@pytest.mark.parametrize("workers", [3, *map(soak, (1, 2, 5))])
 def test_any_number_of_workers_gives_the_same_bits(
     lab: Lab, reference: Reference, workers: int
 ) -> None:
@@ -51,7 +51,7 @@ def test_any_number_of_workers_gives_the_same_bits(
 
 @pytest.mark.parametrize(
     ("batch_size", "shard_size"),
-    [(7, 4), (5, 1), *(pytest.param(n, n, marks=pytest.mark.soak) for n in (1, 32))],
+    [(7, 4), soak(5, 1), soak(1, 1), soak(32, 32)],
 )
 def test_shards_of_any_size_give_the_same_bits(
     lab: Lab, reference: Reference, batch_size: int, shard_size: int
@@ -65,6 +65,7 @@ def test_shards_of_any_size_give_the_same_bits(
 def two_workers(lab: Lab, *more: str) -> tuple[Process, RunDir, list[Process]]:
     """A run in the middle: two workers, each of which has a part in it."""
     size = ("--batch-size", str(SMALL), "--shard-size", "1")
+    lab.slow_down(SLOW)
     coordinator = lab.coordinator(*flags(lab, LONG, *size, *more))
     run = lab.run_dir()
     address = run.endpoint()
@@ -139,8 +140,9 @@ def test_a_worker_may_be_there_before_the_coordinator(lab: Lab, reference: Refer
     ends_alike(lab.run_dir(), reference(STEPS, 12))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [ENGINES[0], *map(soak, ENGINES[1:])])
 def test_engines_may_be_mixed(lab: Lab, reference: Reference, engine: str) -> None:
+    lab.slow_down(SLOW)
     coordinator = lab.coordinator(
         *flags(lab, LONG, "--batch-size", str(SMALL), "--shard-size", "2")
     )
@@ -179,6 +181,7 @@ def test_two_results_for_every_shard_give_the_same_bits(lab: Lab, reference: Ref
 
 def test_a_killed_worker_is_replaced_by_train_py(lab: Lab, reference: Reference) -> None:
     size = ("--batch-size", str(SMALL), "--shard-size", "1")
+    lab.slow_down(SLOW)
     train = lab.train(*flags(lab, LONG, "--workers", "2", "--engine", "scalar", *size))
     run = lab.run_dir()
     run.happens("joined", 2)

@@ -210,7 +210,9 @@ def test_a_run_that_is_resumed_goes_on_with_the_same_documents(
 ) -> None:
     coordinator = lab.coordinator(*VALIDATED, "--steps", "40", "--data", str(lab.data))
     run = lab.run_dir()
+    lab.slow_down(0.02)
     worker = lab.worker(run.endpoint())
+    lab.slow_down(0.0)
     run.reaches(10)
     coordinator.send(signal.SIGINT)
     assert (coordinator.wait(), worker.wait()) == (130, 0)

@@ -344,13 +344,14 @@ def test_skipped_ones_are_told_every_few_seconds() -> None:
 
 def test_a_vanished_folder_is_a_warning_and_comes_back(lab: Lab, reference: Reference) -> None:
     """Also: only so many files are kept, and those of before a restart are known."""
-    size = ("--steps", "240", "--batch-size", "2", "--checkpoint-every", "4", "--keep-last", "3")
-    coordinator = lab.coordinator(*TINY, *size, "--keep-every", "120", "--data", str(lab.data))
+    size = ("--steps", "60", "--batch-size", "2", "--checkpoint-every", "2", "--keep-last", "3")
+    coordinator = lab.coordinator(*TINY, *size, "--keep-every", "30", "--data", str(lab.data))
     run = lab.run_dir()
     folder = run.path / "checkpoints"
     eventually(lambda: folder.is_dir() and list(folder.glob("step-*")), "a checkpoint")
     shutil.rmtree(folder)
     folder.write_text("a file in its place, so that it cannot come back")
+    lab.slow_down(0.02)
     worker = lab.worker(run.endpoint())
     run.happens("checkpoint_failed")
     run.reaches(len(run.metrics) + 12)
@@ -364,10 +365,10 @@ def test_a_vanished_folder_is_a_warning_and_comes_back(lab: Lab, reference: Refe
     assert "not saved: runs/it/checkpoints/step-" in warning
     assert "Not a directory" in warning
     assert coordinator.out.count("checkpoints are saved again") == 1
-    ends_alike(run, reference(240, 2))
+    ends_alike(run, reference(60, 2))
     left = sorted(folder.iterdir())
-    assert left[-1].name == "step-00000240.msgpack"
-    assert 3 <= len(left) <= 4, "step 120 may have been in the outage"
+    assert left[-1].name == "step-00000060.msgpack"
+    assert 3 <= len(left) <= 4, "step 30 may have been in the outage"
     assert all(load(path).run == load(run.newest).run for path in left)
 
 

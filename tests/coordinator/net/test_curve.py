@@ -54,7 +54,7 @@ def test_where_workers_find_a_coordinator_on_every_interface() -> None:
 
 
 def test_an_open_bind_without_keys_is_refused(lab: Lab) -> None:
-    coordinator = lab.coordinator("--bind", "tcp://0.0.0.0:0", "--data", str(lab.data))
+    coordinator = lab.coordinator("--bind", "tcp://0.0.0.0:0", *TINY, "--data", str(lab.data))
     assert coordinator.wait() == 1
     assert coordinator.err.startswith("error: --bind tcp://0.0.0.0:0 can be reached from other")
     assert coordinator.err.count("\n") == 1

@@ -14,7 +14,7 @@ import pytest
 from coordinator.net import private_socket
 from microgpt.support.cli import UserError
 from tests.conftest import Reference
-from tests.processes import TINY, Lab, eventually, session_members
+from tests.processes import ENDLESS, TINY, Lab, eventually, session_members
 from tests.system.test_system_workers import ends_alike
 
 pytestmark = pytest.mark.timeout(300)
@@ -96,7 +96,8 @@ def test_a_long_path_of_temporary_files(lab: Lab, reference: Reference) -> None:
 
 
 def test_a_killed_train_py_leaves_nothing_behind(lab: Lab, short: Path) -> None:
-    endless = ("--steps", "1000000", "--data", str(lab.data), "--workers", "1")
+    lab.slow_down(0.02)
+    endless = (*ENDLESS, "--batch-size", "4", "--data", str(lab.data), "--workers", "1")
     train = lab.train(*TINY, *endless, "--engine", "scalar", TMPDIR=str(short))
     lab.run_dir().reaches(3)
     assert len(list(short.iterdir())) == 1

@@ -19,7 +19,7 @@ from coordinator.core.state import Worker
 from coordinator.core.work_times import WorkTimes
 from coordinator.run.console import MAX_WORKER_LINES, LiveConsole, PlainConsole
 from coordinator.run.pace import Pace, duration, figure, speed, summary
-from tests.processes import TINY, Lab, eventually
+from tests.processes import ENDLESS, TINY, Lab, eventually
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -340,7 +340,8 @@ def test_a_dumb_terminal_gets_plain_lines(lab: Lab) -> None:
 def test_ctrl_c_on_a_terminal_gives_it_back(lab: Lab) -> None:
     terminal = Terminal()
     lab.pipe = terminal.theirs
-    flags = (*TINY, "--steps", "100000", "--data", str(lab.data))
+    lab.slow_down(0.02)
+    flags = (*TINY, *ENDLESS, "--batch-size", "4", "--data", str(lab.data))
     train = lab.train(*flags, "--workers", "2", "--engine", "scalar")
     lab.run_dir().reaches(3)
     eventually(lambda: "learning rate" in terminal.shown, "the live view")

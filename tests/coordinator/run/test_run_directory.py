@@ -57,7 +57,7 @@ def test_the_files_of_a_run(saved_run: Path) -> None:
 
 def test_the_metrics_of_a_run(saved_run: Path, reference: Reference) -> None:
     metrics = RunDir(saved_run).metrics
-    expected = reference(5, 4)
+    expected = reference(5, 4, four_letters=True)
     assert [r["step"] for r in metrics] == [1, 2, 3, 4, 5]
     assert [r["loss"] for r in metrics] == list(expected.losses), "every digit"
     assert [r["lr"] for r in metrics] == [0.01 * (1 - step / 5) for step in range(5)]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.faults.timetable import Timetable
+from tests.marks import soak
 from tests.processes import ROOT, Lab
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -77,10 +78,10 @@ def test_a_run_is_followed_by_its_record(tmp_path: Path) -> None:
     ("given", "message"),
     [
         (["checkpoints", "--workers", "x"], "'x' is not made of whole numbers"),
-        (["coordination", "--workers", "1,,2"], "'1,,2' is not made of whole numbers"),
+        soak(["coordination", "--workers", "1,,2"], "'1,,2' is not made of whole numbers"),
         (["engine", "--batches", "0"], "'0' is not made of whole numbers"),
         (["engine", "--data", "embedded", "--widths", "6"], "n_embd (6) must be a multiple"),
-        (["engine", "--data", "none.txt"], "there is no file 'none.txt'"),
+        soak(["engine", "--data", "none.txt"], "there is no file 'none.txt'"),
     ],
 )
 def test_what_a_bench_refuses(given: list[str], message: str) -> None:

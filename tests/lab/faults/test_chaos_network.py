@@ -19,7 +19,9 @@ from tests.processes import TINY, Lab, Process, RunDir, eventually
 from tests.system.test_system_workers import ends_alike
 
 pytestmark = pytest.mark.timeout(300)
-STEPS, SMALL = 240, 2  # so many that a run takes longer than it takes to notice silence
+STEPS, SMALL = 60, 2
+#: Seconds for each document, so that a run takes longer than it takes to notice silence.
+SLOW = 0.04
 PATIENCE = ("--worker-timeout", "0.5")
 
 
@@ -28,6 +30,7 @@ class Ring:
 
     def __init__(self, lab: Lab, patience: tuple[str, ...]) -> None:
         flags = (*size(lab), *patience)
+        lab.slow_down(SLOW)
         self.coordinator = lab.coordinator(*flags)
         self.run = lab.run_dir()
         target = address_of(self.run.endpoint())
@@ -141,6 +144,7 @@ def test_the_link_goes_down_and_up(lab: Lab, network: Network, reference: Refere
     def start(place: str, name: str, *arguments: str) -> Process:
         return lab.start(*network.enter(place), sys.executable, "-m", *arguments, name=name)
 
+    lab.slow_down(SLOW)
     flags = ("--run-dir", "runs/it", *size(lab), *PATIENCE)
     bind = ("--bind", f"tcp://{INSIDE}:*", "--insecure")  # nobody else is in these namespaces
     coordinator = start(network.inside, "coordinator", "coordinator", *bind, *flags)
@@ -183,6 +187,7 @@ def disk(lab: Lab) -> Iterator[SmallDisk]:
 def test_training_goes_on_while_no_checkpoint_can_be_written(
     lab: Lab, disk: SmallDisk, reference: Reference, how: str
 ) -> None:
+    lab.slow_down(SLOW)
     flags = (*size(lab), "--checkpoint-every", "4")
     coordinator = lab.coordinator(*flags)
     run = lab.run_dir()

@@ -13,7 +13,7 @@ from lab.faults.report import verdict
 from lab.faults.schedule import KIND_OF, LONGEST, possible, schedule
 from lab.faults.watch import Watch
 from microgpt.checkpoint.format import load
-from tests.processes import Lab
+from tests.processes import TINY_VARIABLES, Lab
 
 pytestmark = pytest.mark.timeout(300)
 ALL = {"worker": 4, "coordinator": 1, "proxy": 3, "link": 1, "disk": 1}
@@ -81,10 +81,10 @@ def test_steps_are_followed_through_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_faulty_run_ends_with_the_bits_of_a_quiet_one(lab: Lab) -> None:
-    tiny = {"MICROGPT_N_EMBD": "4", "MICROGPT_N_HEAD": "2", "MICROGPT_BLOCK_SIZE": "4"}
     size = {"MICROGPT_BATCH_SIZE": "4", "MICROGPT_ENGINE": "scalar"}
+    lab.slow_down(0.02)
     flags = ("--workers", "2", "--steps", "50", "--every", "0.5", "--seed", "7", "--keep", "kept")
-    chaos = lab.script("chaos", *flags, "--data", str(lab.data), **tiny, **size)
+    chaos = lab.script("chaos", *flags, "--data", str(lab.data), **TINY_VARIABLES, **size)
     assert chaos.wait(100) == 0, chaos.out + chaos.err
     assert "the same bits: state_sha256 " in chaos.out
     runs = [load(lab.place / "kept" / name / "checkpoint.msgpack") for name in ("quiet", "faulty")]

@@ -19,7 +19,7 @@ from lab.faults.stage import UNITS, Victim
 from lab.faults.strangers import MOST_GROWTH, Outcome, judge
 from microgpt.checkpoint.format import load
 from microgpt.protocol.messages import MAX_MESSAGE_BYTES
-from tests.processes import Lab
+from tests.processes import TINY_VARIABLES, Lab
 
 MIB = 1 << 20
 MEMORY = {"coordinator": 150 * MIB, "worker-1": 100 * MIB, "follower": 50 * MIB}
@@ -137,10 +137,7 @@ def test_a_round_ends_where_nobody_listens(attack: Attack, listener: socket.sock
         list(attack(random.Random(1), target))
 
 
-TINY = {
-    "MICROGPT_N_EMBD": "4", "MICROGPT_N_HEAD": "2", "MICROGPT_BLOCK_SIZE": "4",
-    "MICROGPT_BATCH_SIZE": "8",
-}  # fmt: skip
+SIZE = {**TINY_VARIABLES, "MICROGPT_BATCH_SIZE": "8"}
 
 
 @pytest.mark.slow
@@ -149,7 +146,8 @@ def test_all_attacks_at_once_leave_the_processes_the_memory_and_the_bits(lab: La
     # What remains of the pace says little in so short a time on a machine that is busy.
     flags = ("--minutes", "0.05", "--seed", "7", "--least", "0.001", "--keep", "kept")
     more = ("--engine", "scalar", "--data", str(lab.data), "--json", "verdict.json")
-    chaos = lab.script("chaos", "strangers", *flags, *more, **TINY)
+    lab.slow_down(0.01)
+    chaos = lab.script("chaos", "strangers", *flags, *more, **SIZE)
     assert chaos.wait(220) == 0, chaos.out + chaos.err
     runs = [load(lab.place / "kept" / n / "checkpoint.msgpack") for n in ("quiet", "attacked")]
     assert runs[0].state_sha256 == runs[1].state_sha256

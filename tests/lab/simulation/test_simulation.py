@@ -35,6 +35,7 @@ from microgpt.optim.reduction import Shard
 from microgpt.protocol import messages
 from microgpt.strategies.base import Losses, Round
 from microgpt.strategies.driver import OpenRound, RoundDriver
+from tests.marks import soak
 from worker.state import WorkerState
 
 CODEC_SHARE = 0.02
@@ -78,7 +79,7 @@ def test_real_files_and_the_recovery_rule_of_production(tmp_path: Path) -> None:
         assert result.problem == ""
 
 
-@pytest.mark.parametrize("seed", [0, 6])
+@pytest.mark.parametrize("seed", [0, soak(6)])
 def test_a_thousand_workers(seed: int) -> None:
     result = run(seed, workers=1000)
     assert result.problem == ""

@@ -49,7 +49,7 @@ def test_what_is_none(address: str) -> None:
 
 @pytest.mark.parametrize("address", ["inproc://x", "tcp://127.0.0.1:99999"])
 def test_every_program_refuses_it_in_a_line(lab: Lab, address: str) -> None:
-    flags = ("--data", str(lab.data), "--bind", address)
+    flags = (*TINY, "--data", str(lab.data), "--bind", address)
     started = [
         lab.coordinator(*flags, run=""),
         lab.train(*flags, "--workers", "1", run=""),
@@ -69,7 +69,7 @@ def test_a_file_is_never_replaced(lab: Lab) -> None:
     (lab.place / "letter").write_text("dear")
     (lab.place / "link").symlink_to("letter")
     for name in ("letter", "link"):
-        flags = ("--data", str(lab.data), "--bind", f"ipc://{name}")
+        flags = (*TINY, "--data", str(lab.data), "--bind", f"ipc://{name}")
         for process in (lab.coordinator(*flags, run=""), lab.train(*flags, run="")):
             assert process.wait() == 1
             assert complaint(process.err) == (
@@ -106,12 +106,13 @@ def test_a_second_run_on_one_path_is_told_so_and_takes_no_worker_away(
 
 def test_the_socket_of_a_killed_coordinator_is_taken_over(lab: Lab) -> None:
     bind = f"ipc://{lab.place}/socket"
-    first = lab.coordinator("--data", str(lab.data), "--bind", bind)
+    flags = (*TINY, "--data", str(lab.data), "--bind", bind)
+    first = lab.coordinator(*flags)
     lab.run_dir().endpoint()
     first.send(signal.SIGKILL)
     first.wait()
     assert stat.S_ISSOCK((lab.place / "socket").stat().st_mode)
-    second = lab.coordinator("--data", str(lab.data), "--bind", bind, run="runs/second")
+    second = lab.coordinator(*flags, run="runs/second")
     second.says("waiting for workers")
     second.send(signal.SIGINT)
     assert second.wait() == 130

@@ -19,7 +19,7 @@ from microgpt.strategies.base import Result, Round, Strategy, StrategyError, Vie
 from microgpt.strategies.registry import load_strategy, options_of, parse_options
 from microgpt.strategies.sync import Sync
 from microgpt.training import TrainingState, Validation, advance, initial_state, validation_loss
-from tests.processes import NAMES
+from tests.processes import NAMES, TINY_MODEL
 from tests.strategies_of_users import OneEach
 
 STEPS, BATCH = 5, 6
@@ -38,7 +38,7 @@ class Cut(Sync):
 
 def setting(held_out: float = 0.0) -> tuple[TrainingConfig, Corpus, ScalarEngine]:
     corpus = Corpus(NAMES, 42, held_out)
-    model = GPTConfig(corpus.tokenizer.vocab_size, n_embd=4, n_head=2, block_size=4)
+    model = GPTConfig(corpus.tokenizer.vocab_size, **TINY_MODEL)
     config = TrainingConfig(model, steps=STEPS, batch_size=BATCH, validation_fraction=held_out)
     return config, corpus, ScalarEngine(model)
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from microgpt.support.cache_directory import cache_folder
+from tests.marks import soak
 from tests.microgpt.engine.test_tape_cache import PROGRAM
-from tests.processes import ROOT
+from tests.processes import ROOT, TINY
 
 pytestmark = pytest.mark.timeout(300)
 NOBODY = 54_321  # a user id without an entry
@@ -65,7 +66,7 @@ def test_a_run_without_a_home(place: Path) -> None:
     (place / "names.txt").write_text("anna\nbo\n")
     done = as_nobody(
         place, str(ROOT / "scripts/train.py"), "--data", "names.txt", "--steps", "2", "--workers",
-        "1", "--n-embd", "4", "--n-head", "2", "--block-size", "4", "--engine", "scalar",
+        "1", *TINY, "--engine", "scalar",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "all 2 steps are done" in done.stdout
@@ -91,7 +92,7 @@ def test_names_without_a_home(place: Path) -> None:
     assert len(done.stderr.splitlines()) == 2
 
 
-@pytest.mark.parametrize("theirs", ["folder", "lock", "all"])
+@pytest.mark.parametrize("theirs", ["folder", soak("lock"), soak("all")])
 def test_compiled_code_beside_that_of_another_user(place: Path, theirs: str) -> None:
     (place / "halved.py").write_text(PROGRAM)
     cache = place / "cache"

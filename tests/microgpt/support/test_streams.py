@@ -13,6 +13,7 @@ import pytest
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.support.streams import visible
 from tests.conftest import Reference
+from tests.marks import soak
 from tests.processes import ROOT, TINY, Lab, Process
 from tests.system.test_system_input import complaint
 from tests.system.test_system_workers import ends_alike
@@ -38,7 +39,7 @@ def test_every_program_says_its_version(lab: Lab, program: list[str]) -> None:
     assert process.err == ""
 
 
-@pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("closed", [soak(">&-"), soak("<&-"), soak("2>&-"), ">&- 2>&- <&-"])
 def test_training_with_closed_streams(lab: Lab, reference: Reference, closed: str) -> None:
     flags = (*TINY, "--steps", "3", "--batch-size", "3", "--data", str(lab.data))
     script = str(ROOT / "scripts/train.py")
@@ -51,7 +52,7 @@ def test_training_with_closed_streams(lab: Lab, reference: Reference, closed: st
     assert not any("Traceback" in log for log in logs)
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "> /dev/full"])
+@pytest.mark.parametrize("closed", [">&-", soak("2>&-"), soak("<&-"), "> /dev/full"])
 def test_other_programs_with_closed_streams(lab: Lab, closed: str) -> None:
     for command, codes in (
         (("-m", "worker", "--connect", "tcp://127.0.0.1:1", "--patience", "0.1"), (0,)),
@@ -80,7 +81,7 @@ def test_text_that_is_not_utf_8_is_refused_in_a_line(lab: Lab) -> None:
     assert not (lab.place / "runs").exists()
 
 
-@pytest.mark.parametrize("name", ["\x1b[31mred", "two\nlines", "x" * 201])
+@pytest.mark.parametrize("name", ["\x1b[31mred", soak("two\nlines"), "x" * 201])
 def test_a_worker_is_called_by_something_that_can_be_read(lab: Lab, name: str) -> None:
     worker = lab.worker("tcp://127.0.0.1:1", "--name", name)
     assert worker.wait() == 1
