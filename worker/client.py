@@ -8,6 +8,7 @@ import queue
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -21,7 +22,7 @@ from microgpt.protocol.receive_limit import ReceiveLimit, TooMuchError
 from microgpt.support import signals
 from microgpt.support.cli import UserError, printable, say
 from worker.curve import Keys
-from worker.executor import ComputeThread
+from worker.executor import Executor, describe
 from worker.state import (
     Action,
     Compute,
@@ -108,7 +109,8 @@ class Client:
         self._signal = 0
         self._leave: Leave | None = None
         self._last_word: zmq.MessageTracker | None = None
-        self._compute = ComputeThread(state.engine, self._post, self._break)
+        self._executor = Executor(state.engine, self._post, self._break)
+        self._tick_at = 0.0
 
     def serve(self) -> tuple[Leave, int]:
         """Work until there is no more to do. Returns how it ended, and the signal or 0.
@@ -116,19 +118,22 @@ class Client:
         Raises UserError if the coordinator speaks another version, or the engine broke.
         """
         poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._woken, zmq.POLLIN)
-        poller.register(self._monitor, zmq.POLLIN)
+        for source in (self._socket, self._woken, self._monitor):
+            poller.register(source, zmq.POLLIN)
         try:
             # Ours also after we have returned: a second one must not break off the leaving.
             for number in signals.SIGNALS:
                 signal.signal(number, self._on_signal)
             self._perform(self._state.start(time.monotonic()))
             while self._leave is None:
-                poller.poll(int(TICK_SECONDS * 1000))
-                for event in self._incoming():
-                    self._perform(self._state.handle(event, time.monotonic()))
-                self._leave_if_alone()
+                ready = dict(poller.poll(int(TICK_SECONDS * 1000)))
+                if self._socket in ready:
+                    self._take_in_messages()
+                if len(ready) > (self._socket in ready):
+                    self._take_in_news()
+                self._limit.look()
+                if self._signal or time.monotonic() >= self._tick_at:
+                    self._tick()
             return self._leave, self._signal
         except TooMuchError:
             raise UserError(
@@ -149,25 +154,38 @@ class Client:
         self._socket.disable_monitor()
         self._context.destroy(linger=0)
 
-    def _incoming(self) -> Iterator[Event]:
-        """Everything that has happened since the last call."""
+    def _take_in_messages(self) -> None:
+        """Read what the coordinator has sent, and do what it wants."""
+        with contextlib.suppress(zmq.Again):
+            while self._leave is None and not self._signal:
+                frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+                self._limit.heard(len(frame))
+                self._handle(Received(self._decode(frame)))
+        self._limit.drained()
+
+    def _take_in_news(self) -> None:
+        """Events of the thread that computes, and of the connection."""
         with contextlib.suppress(BlockingIOError):
             self._woken.recv(4096)
         while not self._events.empty():
-            yield self._events.get()
+            event = self._events.get()
+            self._executor.taken_in(event)
+            self._handle(event)
         if self._broken:
             raise UserError(f"the engine failed: {self._broken}")
-        with contextlib.suppress(zmq.Again):
-            while True:
-                frame = self._socket.recv(zmq.NOBLOCK, copy=False)
-                self._limit.heard(len(frame))
-                yield Received(self._decode(frame))
-        self._limit.drained()
-        self._limit.look()
-        yield from self._news()
+        for event in self._news():
+            self._handle(event)
+
+    def _tick(self) -> None:
+        """See to what is due now and then: signs of life, and whether we are still wanted."""
+        self._tick_at = time.monotonic() + TICK_SECONDS
         if self._signal or (self._parent and os.getppid() != self._parent):
-            yield StopRequested()
-        yield Tick()
+            self._handle(StopRequested())
+        self._handle(Tick())
+        self._leave_if_alone()
+
+    def _handle(self, event: Event) -> None:
+        self._perform(self._state.handle(event, time.monotonic()))
 
     def _leave_if_alone(self) -> None:
         if not self._patience or self._alone_since is None or self._leave is not None:
@@ -202,12 +220,14 @@ class Client:
 
     def _decode(self, frame: zmq.Frame) -> messages.Message:
         try:
-            return messages.decode(frame.buffer)
+            return messages.decode(frame.buffer, longest_list=0)
         except messages.ProtocolError as error:
             raise UserError(f"the coordinator cannot be understood: {error}") from error
 
     def _perform(self, actions: list[Action]) -> None:
-        for action in actions:
+        waiting = deque(actions)
+        while waiting:
+            action = waiting.popleft()
             if isinstance(action, Send):
                 try:
                     self._send(action.message)
@@ -215,12 +235,20 @@ class Client:
                 except zmq.Again:  # nobody is connected: it would be stale
                     self._alone_since = self._alone_since or time.monotonic()
             elif isinstance(action, (Configure, Compute)):
-                self._compute.submit(action)
+                done = self._run(action)
+                if done is not None:
+                    waiting.extend(self._state.handle(done, time.monotonic()))
             elif isinstance(action, Note):
                 if not self._quiet:
                     say(printable(action.text))
             else:
                 self._leave = action
+
+    def _run(self, order: Configure | Compute) -> Event | None:
+        try:
+            return self._executor.run(order)
+        except Exception as error:
+            raise UserError(f"the engine failed: {describe(error)}") from error
 
     def _send(self, message: messages.Message) -> None:
         """Raises zmq.Again if nobody is connected."""

@@ -1,9 +1,10 @@
-"""The thread that computes, so that the thread that talks is never kept waiting."""
+"""Where a worker computes: at once, or in a thread where that would keep it from talking."""
 
 from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -14,6 +15,8 @@ from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.protocol.messages import Message
 from microgpt.support.stages import Talk
 from worker.state import Compute, Computed, Configure, Configured, Event, Job, Reported
+
+AT_ONCE_SECONDS = 0.05  # nobody is kept waiting for longer by what is done at once
 
 Report: TypeAlias = Callable[[str], None]
 
@@ -43,7 +46,7 @@ class Calculator:
                 self._engine.warm_up()
 
     def compute(self, job: Job) -> Message:
-        """The Answer to a job, or the Failure if a document has no finite gradient.
+        """The ShardResult of a job, or the Failure if a document has no finite gradient.
 
         Raises ValueError if the weights do not fit the model.
         """
@@ -52,25 +55,58 @@ class Calculator:
         return answer(self._engine, self._shapes, job.weights, job.task)
 
 
-class ComputeThread:
-    """Runs a ``Calculator`` in the background.
+class Executor:
+    """Runs a ``Calculator``: what is soon done in the caller's thread, all else in the background.
 
-    ``done`` is called from the thread with every event; ``broken`` with the text of an error that
-    is not the coordinator's or the data's to answer for.
+    A hand-over between threads takes as long as some ten documents. What takes longer must not keep
+    the caller from signs of life and signals: making an engine, and shards that will take more
+    than ``at_once`` seconds or whose time is not known yet.
+
+    ``done`` is called from the background with every event of its own; ``broken`` with the text of
+    an error that is not the coordinator's or the data's to answer for.
     """
 
     def __init__(
-        self, engine: str, done: Callable[[Event], None], broken: Callable[[str], None]
+        self,
+        engine: str,
+        done: Callable[[Event], None],
+        broken: Callable[[str], None],
+        at_once: float = AT_ONCE_SECONDS,
     ) -> None:
-        self._done, self._broken = done, broken
+        self._done, self._broken, self._at_once = done, broken, at_once
         self._calculator = Calculator(engine, lambda text: done(Reported(text)))
         self._orders: queue.SimpleQueue[Configure | Compute] = queue.SimpleQueue()
+        self._in_background = 0  # orders that have not come back
+        self._paces: dict[bool, float] = {}  # seconds for a document, in training or not
         # A daemon: leaving does not wait for a document that takes seconds.
         threading.Thread(target=self._work, name="compute", daemon=True).start()
 
-    def submit(self, order: Configure | Compute) -> None:
-        """Do this after what was submitted before."""
+    def run(self, order: Configure | Compute) -> Event | None:
+        """Do this after what was given before. Returns the event if it is done already.
+
+        Raises what computing raises, but only for what is done already.
+        """
+        if isinstance(order, Compute) and self._is_short(order.job):
+            return self._computed(order)
+        self._in_background += 1
         self._orders.put(order)
+        return None
+
+    def taken_in(self, event: Event) -> None:
+        """The caller has heard of an event from the background."""
+        self._in_background -= isinstance(event, (Configured, Computed))
+
+    def _is_short(self, job: Job) -> bool:
+        pace = self._paces.get(job.task.training)
+        known = pace is not None and pace * job.task.count <= self._at_once
+        return known and not self._in_background
+
+    def _computed(self, order: Compute) -> Computed:
+        began = time.perf_counter()
+        answer = self._calculator.compute(order.job)
+        task = order.job.task
+        self._paces[task.training] = (time.perf_counter() - began) / task.count
+        return Computed(order.job, answer)
 
     def _work(self) -> None:
         try:
@@ -78,8 +114,14 @@ class ComputeThread:
                 order = self._orders.get()
                 if isinstance(order, Configure):
                     self._calculator.configure(order.model)
+                    self._paces.clear()
                     self._done(Configured(order.model))
                 else:
-                    self._done(Computed(order.job, self._calculator.compute(order.job)))
+                    self._done(self._computed(order))
         except Exception as error:  # whatever it is, the worker must not stay and be silent
-            self._broken(f"{type(error).__name__}: {error}")
+            self._broken(describe(error))
+
+
+def describe(error: Exception) -> str:
+    """An error of the engine, for people."""
+    return f"{type(error).__name__}: {error}"

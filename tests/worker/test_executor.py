@@ -1,0 +1,105 @@
+"""Where a worker computes: in the caller's thread what is soon done, all else in the background."""
+
+from __future__ import annotations
+
+import queue
+from itertools import count
+
+import pytest
+
+from microgpt.data.packed import PackedDocuments
+from microgpt.model import GPTConfig, parameter_shapes
+from microgpt.parameters import num_params, split_bytes
+from microgpt.protocol.messages import ShardResult, Task
+from worker.executor import Executor
+from worker.state import Compute, Computed, Configure, Configured, Event, Job
+
+MODEL = GPTConfig(3, n_embd=2, n_head=1, block_size=2)
+SHAPES = parameter_shapes(MODEL)
+WEIGHTS = split_bytes(bytes(8 * num_params(SHAPES)), SHAPES)
+NUMBERS = count()
+
+
+def work(documents: int = 1, training: bool = True) -> Compute:
+    packed = PackedDocuments.pack([[2, 0, 2]] * documents)
+    place = "run", "epoch", 0, 0, documents
+    task = Task(*place, *packed.to_bytes(), training, round=next(NUMBERS))
+    return Compute(Job(task, WEIGHTS))
+
+
+class Background:
+    """An executor with its engine made, and what it has told from the background."""
+
+    def __init__(self, at_once: float) -> None:
+        self.events: queue.SimpleQueue[Event | str] = queue.SimpleQueue()
+        self.executor = Executor("scalar", self.events.put, self.events.put, at_once)
+        assert self.executor.run(Configure(MODEL.to_dict())) is None
+        assert isinstance(self.told(), Configured)
+
+    def told(self) -> Event | str:
+        """The next event that has something to say, which has been taken in."""
+        while True:
+            event = self.events.get(timeout=60)
+            if isinstance(event, (str, Configured, Computed)):
+                if not isinstance(event, str):
+                    self.executor.taken_in(event)
+                return event
+
+
+def test_the_first_shard_is_computed_in_the_background_and_the_next_at_once() -> None:
+    background = Background(at_once=1e9)
+    first, second = work(), work()
+    assert background.executor.run(first) is None
+    told = background.told()
+    assert isinstance(told, Computed)
+    assert told.job == first.job
+    done = background.executor.run(second)
+    assert isinstance(done, Computed)
+    assert done.job == second.job
+    assert isinstance(done.answer, ShardResult)
+    assert done.answer.round == second.job.task.round
+    assert background.events.empty()
+
+
+def test_evaluations_have_a_pace_of_their_own() -> None:
+    background = Background(at_once=1e9)
+    background.executor.run(work())
+    background.told()
+    assert background.executor.run(work(training=False)) is None
+    background.told()
+    assert background.executor.run(work(training=False)) is not None
+
+
+def test_what_takes_longer_is_computed_in_the_background() -> None:
+    background = Background(at_once=0.0)
+    for _ in range(3):
+        assert background.executor.run(work()) is None
+        assert isinstance(background.told(), Computed)
+
+
+def test_nothing_overtakes_what_is_in_the_background() -> None:
+    background = Background(at_once=1e9)
+    background.executor.run(work())
+    background.told()
+    background.executor.run(Configure(MODEL.to_dict()))
+    later = work()
+    assert background.executor.run(later) is None
+    assert isinstance(background.told(), Configured)
+    told = background.told()
+    assert isinstance(told, Computed)
+    assert told.job == later.job
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_what_is_wrong_with_the_work_is_told(known: bool) -> None:
+    background = Background(at_once=1e9)
+    if known:
+        background.executor.run(work())
+        background.told()
+    wrong = Compute(Job(work(documents=2).job.task, {"wte": bytes(8)}))
+    if known:
+        with pytest.raises(ValueError, match="missing or unknown parameters"):
+            background.executor.run(wrong)
+    else:
+        background.executor.run(wrong)
+        assert "missing or unknown parameters" in str(background.told())
