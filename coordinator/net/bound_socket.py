@@ -103,3 +103,14 @@ class BoundSocket:
             self._guard.close()
         self._context.destroy(linger=linger)
         self._claim.release()
+
+
+def source(frame: zmq.Frame) -> int:
+    """The descriptor over which a frame came; -1 if it does not tell.
+
+    Frames of ZMTP 1.0, which garbage may look like, do not.
+    """
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return -1

@@ -29,7 +29,7 @@ MOST_DROPPED = 2  # packets that go beyond it; a third is no mistake
 STRANGERS_UNREAD = 512 << 10
 SLACK = 1 << 20  # bytes of small messages that a member may bring beside two of the largest
 #: Messages that one connection may bring before we find nothing to read from anybody.
-STRANGER_SAYS, MEMBER_SAYS = 100, 2000
+STRANGER_SAYS, MEMBER_SAYS = 25, 2000
 SMALL = 1 << 10  # bytes of a message that is no gradient of a large model
 MEMBER_HURRIES = 8  # after so many small ones a member may bring no more unread than a stranger
 MAX_SILENT = 256  # connections that have said nothing yet: more, and the oldest go
@@ -52,7 +52,8 @@ class Connection:
     ``queued`` and ``arrived``: bytes that we have sent, and that have reached the other side.
     ``first``: the sequence number of its first byte, None if the system keeps no limit for it.
     ``window``: bytes that it may have brought until this is moved on. ``dropped``: packets of it
-    that the system had not taken in when a message last came.
+    that the system had not taken in when a message last came. ``garbled``: something came that is
+    no message, and nothing else is looked at: to answer all would take time from others.
     """
 
     address: Any
@@ -69,6 +70,7 @@ class Connection:
     first: int | None = None
     window: int = 0
     dropped: int = 0
+    garbled: bool = False
 
 
 class Connections:
@@ -157,6 +159,15 @@ class Connections:
         self._move_window(descriptor, connection)
         says = MEMBER_SAYS if connection.known else STRANGER_SAYS
         return FLOOD if connection.said > says else ""
+
+    def garbled(self, descriptor: int) -> None:
+        """What came over it is no message."""
+        if descriptor in self.open:
+            self.open[descriptor].garbled = True
+
+    def is_garbled(self, descriptor: int) -> bool:
+        """Whether nothing that comes over it is looked at any more."""
+        return descriptor in self.open and self.open[descriptor].garbled
 
     def _first_number(self, descriptor: int, address: Any) -> int | None:
         """The system tells it once, and may have done so when we took this for another one.

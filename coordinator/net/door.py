@@ -14,7 +14,7 @@ from coordinator.net import packet_filter
 SHUT_SECONDS = 0.05  # at a time: who knocks in vain comes again after 1, 3 and 7 s
 OPEN_SECONDS = 0.05  # between two of those
 CROWD = 50  # new connections of late, from which on it may be a flood
-KNOCKS = 500  # new connections in a second, and at once after one of rest
+KNOCKS = 200  # new connections in a second, and at once after one of rest
 
 
 class Door:

@@ -35,6 +35,7 @@ class Outgoing:
         self._last: tuple[bytes, zmq.Frame] | None = None
         #: Large messages, the oldest first: their sizes, and up to where whom they were sent.
         self._kept: deque[tuple[int, dict[int, tuple[Connection, int]]]] = deque()
+        self._total = 0  # of their sizes
 
     def frame(self, data: bytes) -> zmq.Frame | bytes:
         """What to give to the socket: the same frame for the same data."""
@@ -43,6 +44,7 @@ class Outgoing:
         if self._last is None or self._last[0] is not data:
             self._last = (data, zmq.Frame(data, copy=True))
             self._kept.append((len(data), {}))
+            self._total += len(data)
         return self._last[1]
 
     def sent(self, descriptor: int, connection: Connection, data: bytes) -> bool:
@@ -66,8 +68,7 @@ class Outgoing:
 
     def holders(self, open_now: dict[int, Connection]) -> list[int]:
         """Who has to be cut off, because too much is kept for them."""
-        total = sum(size for size, _ in self._kept)
-        if total <= self._for_all:
+        if self._total <= self._for_all:
             return []
         late: list[int] = []
         kept: deque[tuple[int, dict[int, tuple[Connection, int]]]] = deque()
@@ -82,7 +83,7 @@ class Outgoing:
             if sent or sent is self._kept[-1][1]:
                 kept.append((size, sent))
         self._kept = kept
-        total = sum(size for size, _ in kept)
+        total = self._total = sum(size for size, _ in kept)
         for size, sent in kept:
             if total <= self._for_all:
                 break

@@ -11,7 +11,7 @@ import zmq
 
 from coordinator.core.inputs import Disconnected, Input, Misbehaved, Peer, Received
 from coordinator.net.allocator import few_arenas, give_back
-from coordinator.net.bound_socket import BoundSocket
+from coordinator.net.bound_socket import BoundSocket, source
 from coordinator.net.connections import Connections
 from coordinator.net.door import Door
 from coordinator.net.ignored_peers import IgnoredPeers
@@ -215,16 +215,19 @@ class Transport:
             if peer not in self._connections.by_peer:  # it has gone before we heard anything
                 self._ignored.add(peer)
                 return
-            if reason:
-                yield self._cut(descriptor, reason)
+            if reason or self._connections.is_garbled(descriptor):
+                if reason:
+                    yield self._cut(descriptor, reason)
                 return
-        if len(frames) != 1:
-            yield Misbehaved(peer, f"a message of {len(frames)} parts instead of one")
-            return
         try:
-            yield Received(peer, messages.decode(frames[0].buffer, longest_list=0))
+            if len(frames) != 1:
+                raise messages.ProtocolError(f"a message of {len(frames)} parts instead of one")
+            message = messages.decode(frames[0].buffer, longest_list=0)
         except messages.ProtocolError as error:
+            self._connections.garbled(descriptor)
             yield Misbehaved(peer, str(error))
+        else:
+            yield Received(peer, message)
 
     def send(self, peer: Peer, data: bytes) -> None:
         """Queue a message; a peer that is gone is told nothing, one that does not read is cut off.
@@ -287,14 +290,3 @@ class Transport:
             connection.queued and self._outgoing.waiting(descriptor, connection)
             for descriptor, connection in self._connections.open.items()
         )
-
-
-def source(frame: zmq.Frame) -> int:
-    """The descriptor over which a frame came; -1 if it does not tell.
-
-    Frames of ZMTP 1.0, which garbage may look like, do not.
-    """
-    try:
-        return int(frame.get(zmq.SRCFD))
-    except zmq.ZMQError:
-        return -1
