@@ -19,13 +19,7 @@ from coordinator.checkpointing.checkpoint_log import CheckpointLog, Complaints
 from coordinator.checkpointing.server import CheckpointServer
 from coordinator.checkpointing.writer import CheckpointWriter
 from coordinator.core.actions import Action, Finish, Judge, RecordStep, Save, Send
-from coordinator.core.events import (
-    Event,
-    EventBase,
-    Fault,
-    Finished,
-    Outcome,
-)
+from coordinator.core.events import Event, EventBase, Fault, Finished, Outcome
 from coordinator.core.inputs import (
     Broken,
     Input,
@@ -135,6 +129,7 @@ class EventLoop:
         self._stop_if_asked()
         if time.monotonic() - self._ticked >= TICK_SECONDS:
             self._ticked = time.monotonic()
+            self._record.flush()
             self._cut_off()
             self._handle(Tick())
             self._tell_of_checkpoints()
@@ -252,14 +247,20 @@ class EventLoop:
             self._reporter.tell(told, now)
 
     def _perform(self, actions: list[Action], now: float) -> None:
-        """Carry out what was decided at ``now``, seconds of the steady clock."""
+        """Carry out what was decided at ``now``, seconds of the steady clock.
+
+        What workers wait for comes first. The bytes of a step are those sent before it was done.
+        """
+        sent, received = self._transport.bytes_sent, self._transport.bytes_received
         for action in actions:
             if isinstance(action, Send):
                 self._transport.send(action.peer, self._encoder.encode(action.message))
-            elif isinstance(action, EventBase):
+        for action in actions:
+            if isinstance(action, Send):
+                continue
+            if isinstance(action, EventBase):
                 self._reporter.tell(action, now)
             elif isinstance(action, RecordStep):
-                sent, received = self._transport.bytes_sent, self._transport.bytes_received
                 self._reporter.step(action.record, sent, received)
             elif isinstance(action, Save):
                 self._save(action)
@@ -293,6 +294,7 @@ class EventLoop:
             self._unsaved = None
 
     def _submit(self, save: Save) -> None:
+        self._record.flush()
         skipped = self._writer.submit(save)
         if skipped is not None and skipped != save.state.step:
             self._reports.skipped(skipped, rested=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,26 @@ class LineFile:
     def __init__(self, path: Path, tell: Callable[[str, bool], None] = tell) -> None:
         self._path, self._tell = path, tell
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115  # closed by close()
+        self._records: deque[Mapping[str, Any]] = deque()
+        self._lines: list[str] = []
         self._waiting = b""
         self._failing = False
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Add a line of JSON; it is in the file when this returns, if there is room."""
-        self.write(encoded(json.dumps(record, ensure_ascii=False)) + b"\n")
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Keep a record, to be a line of JSON soon. Takes no time to speak of."""
+        self._records.append(record)
+
+    def settle(self, most: int) -> None:
+        """Turn some records into lines. For moments in which nothing else is to be done."""
+        for _ in range(min(most, len(self._records))):
+            self._lines.append(json.dumps(self._records.popleft(), ensure_ascii=False))
+
+    def flush(self) -> None:
+        """Write all records; they are in the file when this returns, if there is room."""
+        self.settle(len(self._records))
+        if self._lines:
+            lines, self._lines = self._lines, []
+            self.write(encoded("\n".join(lines)) + b"\n")
 
     def write(self, lines: bytes) -> None:
         """Add whole lines; they are in the file when this returns, if there is room."""
@@ -51,6 +66,7 @@ class LineFile:
 
     def close(self) -> None:
         """Write what waits, if there is room now, and close."""
+        self.flush()
         with contextlib.suppress(OSError):
             self._write()
         self._file.close()

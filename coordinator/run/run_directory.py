@@ -18,7 +18,7 @@ from typing import Any
 
 from coordinator.core.events import Recorded
 from coordinator.run.directory_owner import CONFIG, OwnedRunDir, cannot_write
-from coordinator.run.event_log import EventLog
+from coordinator.run.event_log import AT_ONCE, EventLog
 from coordinator.run.line_file import LineFile, encoded
 from microgpt.numerics.platform_fingerprint import libm_sha256
 from microgpt.support.cli import say
@@ -72,8 +72,8 @@ class RunDirectory:
             raise cannot_write(self._path, error) from error
 
     def step(self, record: Mapping[str, Any]) -> None:
-        """Append a line to the metrics; it is in the file when this returns."""
-        self._metrics.append(record)
+        """Append a line to the metrics; it is in the file after the next ``flush``."""
+        self._metrics.add(record)
 
     def event(self, recorded: Recorded) -> None:
         """Append a line to the events; it is in the file within a fraction of a second."""
@@ -81,7 +81,12 @@ class RunDirectory:
 
     def settle(self) -> None:
         """Do a little of what is to be done. For moments in which nothing else is."""
+        self._metrics.settle(AT_ONCE)
         self._events.settle()
+
+    def flush(self) -> None:
+        """Write the metrics. Before a checkpoint: its steps must not be missing in them."""
+        self._metrics.flush()
 
     def endpoint(self, address: str) -> None:
         """Write down the address that workers connect to. Raises RunDirError."""

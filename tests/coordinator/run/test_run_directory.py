@@ -171,12 +171,14 @@ def test_lines_wait_for_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixtur
     lines._file.close()
     lines._file = disk  # type: ignore[assignment]
     for number in range(100):
-        lines.append({"number": number})
+        lines.add({"number": number})
+        lines.flush()
     shown = capsys.readouterr()
     assert shown.err.count("warning: ") == 1
     assert "No space left on device" in shown.err
     disk.room = 10**9
-    lines.append({"number": 100})
+    lines.add({"number": 100})
+    lines.flush()
     assert "is written again" in capsys.readouterr().out
     assert [json.loads(line)["number"] for line in disk.data.splitlines()] == list(range(101))
 
@@ -187,7 +189,8 @@ def test_what_waits_has_a_limit(tmp_path: Path) -> None:
     lines._file.close()
     lines._file = disk  # type: ignore[assignment]
     for number in range(3000):
-        lines.append({"number": number, "text": "x" * 1000})
+        lines.add({"number": number, "text": "x" * 1000})
+        lines.flush()
     assert len(lines._waiting) < MAX_WAITING + 2000
     disk.room = 10**9
     lines.close()
