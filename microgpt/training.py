@@ -17,7 +17,8 @@ from microgpt.checkpoint.format import Checkpoint, RngState
 from microgpt.checkpoint.format import Validation as Validation
 from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
-from microgpt.model import num_positions, parameter_shapes
+from microgpt.data.packed import PackedDocuments
+from microgpt.model import parameter_shapes
 from microgpt.numerics.vectors import Vector, vector_from_bytes, vector_to_bytes
 from microgpt.optim import adam
 from microgpt.optim.adam import AdamState, learning_rate
@@ -107,7 +108,8 @@ def rate(config: TrainingConfig, step: int) -> float:
 
 def count_tokens(config: TrainingConfig, documents: Sequence[Sequence[int]]) -> int:
     """How many next-token predictions the documents give."""
-    return sum(num_positions(config.model, document) for document in documents)
+    lengths = PackedDocuments.pack(documents).lengths
+    return int(np.add.reduce(np.minimum(lengths - 1, config.model.block_size)))
 
 
 def to_checkpoint(

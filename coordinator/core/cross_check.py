@@ -17,7 +17,7 @@ from coordinator.core.events import Difference
 from coordinator.core.in_flight import RoundId
 from coordinator.core.inputs import Peer
 from coordinator.core.round_ledger import RoundLedger
-from microgpt.numerics.vectors import Vector, vector_from_map
+from microgpt.numerics.vectors import Vector, all_finite, vector_from_map
 from microgpt.optim.reduction import Shard
 from microgpt.parameters import Shapes
 from microgpt.protocol import messages
@@ -36,7 +36,7 @@ def read_gradient(answer: messages.ShardResult, shapes: Shapes) -> Vector:
     losses = np.frombuffer(answer.losses, "<f8")
     if len(losses) != answer.count:
         raise ValueError(f"{len(losses)} losses for {answer.count} documents")
-    if not (np.isfinite(gradient).all() and np.isfinite(losses).all()):
+    if not (all_finite(gradient) and all_finite(losses)):
         raise ValueError("a loss or a gradient is not a finite number")
     return gradient
 

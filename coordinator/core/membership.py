@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from coordinator.core.action_buffer import ActionBuffer, printable
@@ -20,6 +20,7 @@ from coordinator.core.events import (
 )
 from coordinator.core.in_flight import InFlight, Work
 from coordinator.core.inputs import Peer
+from coordinator.core.work_times import Typical
 from microgpt.optim.reduction import Shard
 from microgpt.protocol import messages
 
@@ -35,6 +36,7 @@ class Worker:
     ``in_flight`` is what it has been given and not answered, with the time when it was given:
     ``InFlight``'s view. ``ready``: it has made its engine, and can be given work. ``longest``: the
     time of its slowest answer.
+    ``paces``: seconds that it takes for a document, in training (True) and in evaluation (False).
     ``gone``: ``silent`` or ``lost`` if it is here no more, and has not said that it leaves.
     ``proven``: it may be given work that a step waits for, else so many answers are ``to_pass``;
     it has fallen back to that at ``fell_at``, with so many (``falls``). After an answer that was
@@ -53,6 +55,7 @@ class Worker:
     documents: int = 0
     busy_seconds: float = 0.0
     longest: float = 0.0
+    paces: dict[bool, Typical] = field(default_factory=dict)
     gone: str = ""
     proven: bool = False
     to_pass: int = 1

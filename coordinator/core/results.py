@@ -86,6 +86,9 @@ class Results:
         name, shard = self._membership.name, Shard(answer.start, answer.count)
         was_decided = ledger.decided(shard)
         refuted = take_result(ledger, worker.peer, answer, gradient, name, self._out)
+        if worker.proven and ledger.undisputed(shard):
+            self._probation.decided(ledger, now)
+            return
         self._judging.refute(refuted)
         for peer in supporters(ledger, shard):
             giver = self._membership.workers.get(peer)

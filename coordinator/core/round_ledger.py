@@ -8,20 +8,20 @@ most of those asked say, counts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping, Sequence
 
 from coordinator.core.contribution import JUDGE, Contribution, all_alike, outvoting
 from coordinator.core.in_flight import InFlight, RoundId, Work
 from coordinator.core.inputs import Peer
 from coordinator.core.shard_queue import ShardQueue
 from microgpt.numerics.vectors import Vector
-from microgpt.optim.reduction import Shard, shards
+from microgpt.optim.reduction import Shard
 from microgpt.protocol.messages import ShardResult
 from microgpt.strategies.base import Result
 
 
 class RoundLedger:
-    """The shards of ``round``, which has ``count`` documents: queued, in flight, answered.
+    """The shards ``cut`` of ``round``, in the order of its documents: queued, in flight, answered.
 
     Every shard without a result is at all times in the queue or in flight; ``audit`` raises
     AssertionError if that is ever untrue. Shards in ``verify`` want results of two workers.
@@ -30,26 +30,23 @@ class RoundLedger:
     def __init__(
         self,
         round: RoundId,
-        count: int,
-        shard_size: int,
+        cut: Sequence[Shard],
         in_flight: InFlight,
-        verify: Collection[Shard] = (),
+        verify: Container[Shard] = (),
     ) -> None:
         self.round, self._in_flight = round, in_flight
-        self.all = shards(count, shard_size)
+        self.all = [*cut]
         self.wanted = {shard: 2 if shard in verify else 1 for shard in self.all}
         self.contributions: dict[Shard, list[Contribution]] = {shard: [] for shard in self.all}
-        self.failures: dict[Shard, dict[Peer, str]] = {}
+        self.failures, self.failed_at = dict[Shard, dict[Peer, str]](), dict[Shard, float]()
         self.queue = ShardQueue(shard for shard in self.all for _ in range(self.wanted[shard]))
         self._asked: dict[Shard, set[Peer]] = {shard: set() for shard in self.all}
-        self._results: dict[Shard, Contribution] = {}
-        self._judged: dict[Shard, Contribution] = {}
+        self._results, self._judged = dict[Shard, Contribution](), dict[Shard, Contribution]()
         self._verified = {shard for shard, wanted in self.wanted.items() if wanted > 1}
         self._doubtful: set[Shard] = set()  # without a result in spite of answers, or failed at
         self._waived: set[Shard] = set()  # to be verified, if there were anybody
         self._tried: set[tuple[Shard, Peer]] = set()
         self.voting = False  # whether workers decide what is contested
-        self.failed_at: dict[Shard, float] = {}
         self.untouched = True  # as long as no shard has been given to anybody
 
     # --- handing out -----------------------------------------------------------------------------
@@ -95,11 +92,8 @@ class RoundLedger:
 
     def release(self, peer: Peer) -> list[Shard]:
         """The worker has nothing of this round in flight any more; gives back what it had."""
-        freed = sorted(
-            work.shard
-            for work in self._in_flight.of(peer)
-            if work.round == self.round and not work.trial
-        )
+        works = [work for work in self._in_flight.of(peer) if work.round == self.round]
+        freed = sorted(work.shard for work in works if not work.trial)
         for shard in reversed(freed):
             self.give_back(peer, shard)
         return freed
@@ -139,8 +133,17 @@ class RoundLedger:
         new = Contribution(peer, answer.losses, gradient)
         differing = next((earlier.peer for earlier in given if not earlier.same_bits(new)), None)
         given.append(new)
-        self._decide(shard)
+        if self.undisputed(shard):  # as nearly always: there is nothing to weigh
+            self._results[shard] = new
+            self.queue.put(shard, 0)
+        else:
+            self._decide(shard)
         return differing
+
+    def undisputed(self, shard: Shard) -> bool:
+        """Whether one result is all that was wanted and said of the shard."""
+        alone = len(self.contributions[shard]) == self.wanted[shard] == 1
+        return alone and not self.failures.get(shard) and shard not in self._judged
 
     def fail(self, peer: Peer, shard: Shard, reason: str, now: float = 0.0) -> None:
         """The worker says that it cannot compute the shard."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from coordinator.core.action_buffer import printable
 from coordinator.core.in_flight import InFlight, RoundId
+from coordinator.core.membership import Worker
 from coordinator.core.policy import Policy
 from coordinator.core.round_ledger import RoundLedger
 from coordinator.core.sharding import (
+    ASSUMED_OVERHEAD,
+    Cut,
     assume_seconds,
-    choose_shard_size,
+    choose_cut,
     choose_verified,
     largest_shard,
 )
@@ -21,8 +23,9 @@ from coordinator.core.work_order import WorkOrder
 from coordinator.core.work_times import ShardTimes
 from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
+from microgpt.data.packed import PackedDocuments
 from microgpt.model import parameter_shapes
-from microgpt.optim.reduction import shards
+from microgpt.optim.reduction import Shard, shards
 from microgpt.protocol import messages
 from microgpt.strategies import driver
 from microgpt.strategies.base import Gradient
@@ -33,12 +36,13 @@ from microgpt.training import TrainingState, count_tokens, rate
 class OpenRound:
     """A round under way: what the driver has opened, with its ledger and work order.
 
-    ``documents`` are token ids. ``began`` is when it was opened, ``cut_for`` the number of workers
-    that it was cut into shards for, ``asked`` about how many results the strategy was asked last.
+    ``documents`` are as long as the model looks at them. ``began`` is when it was opened,
+    ``cut_for`` the number of workers that it was cut into shards for, ``asked`` about how many
+    results the strategy was asked last.
     """
 
     opened: driver.OpenRound
-    documents: Sequence[Sequence[int]]
+    documents: PackedDocuments
     began: float
     cut_for: int
     ledger: RoundLedger
@@ -71,51 +75,76 @@ class Rounds:
         self._config, self._corpus, self._policy, self._times = config, corpus, policy, times
         self._in_flight, self._run, self._epoch = in_flight, run, epoch
         self._shapes = parameter_shapes(config.model)
+        # What lies behind the last position is of no influence, and may be long.
+        last = config.model.block_size + 1
+        self._training = corpus.training.shortened(last)
+        self._held_out = corpus.validation.shortened(last)
         self._largest = max(1, largest_shard(config, corpus.longest))
         self._closed: OpenRound | None = None  # the last one
         self._next_number = 0
+        self._cuts: dict[bool, Cut] = {}  # the last ones, of training and of evaluation
         self._record: dict[str, Any] = {}  # of the step that waits for its validation loss
 
-    def begin(self, opened: driver.OpenRound, workers: int, now: float) -> None:
-        """Begin a round, with so many workers there."""
+    def begin(self, opened: driver.OpenRound, staff: Collection[Worker], now: float) -> None:
+        """Begin a round, with these workers there."""
         round = opened.round
-        documents: Sequence[Sequence[int]] = self._corpus.validation
+        documents = self._held_out
         if isinstance(round.task, Gradient):
-            documents = self._corpus.documents(round.first, round.count)
-        ledger = self._cut(opened, documents, workers)
+            documents = self._training.cyclic(round.first, round.count)
+        ledger = self._cut(opened, documents, staff)
         others = [*self.open.values(), *([self._closed] if self._closed else [])]
         same = [other.order for other in others if other.id.step == round.version]
         packed = next((order.packed for order in same if order.packed), None)
         order = WorkOrder(
             self._run, self._epoch, ledger.round, documents, opened.params,
-            self._shapes, self._config.model.block_size, packed,
+            self._shapes, packed,
         )  # fmt: skip
-        self.open[opened.number] = OpenRound(opened, documents, now, workers, ledger, order)
+        self.open[opened.number] = OpenRound(opened, documents, now, len(staff), ledger, order)
         self._next_number = opened.number + 1
 
-    def cut_anew(self, workers: int) -> None:
+    def cut_anew(self, staff: Collection[Worker]) -> None:
         """Cut the rounds that nobody has begun for those who are here now."""
         for round in self.open.values():
-            if round.ledger.untouched and round.cut_for != workers:
-                round.ledger = self._cut(round.opened, round.documents, workers)
-                round.cut_for = workers
+            if round.ledger.untouched and round.cut_for != len(staff):
+                round.ledger = self._cut(round.opened, round.documents, staff)
+                round.cut_for = len(staff)
 
     def _cut(
-        self, opened: driver.OpenRound, documents: Sequence[Sequence[int]], workers: int
+        self,
+        opened: driver.OpenRound,
+        documents: PackedDocuments,
+        staff: Collection[Worker],
     ) -> RoundLedger:
         round = opened.round
         training = isinstance(round.task, Gradient)
         size = round.shard_size or (self._policy.shard_size if training else None)
         if size is None:
-            # Before the first evaluation: it takes less time than training does.
-            times = self._times[training].engine or self._times[True].engine
-            seconds = statistics.median(times) if times else assume_seconds(self._config, documents)
-            size = choose_shard_size(round.count, workers, seconds, self._largest)
-        verified = choose_verified(
-            shards(round.count, size), round.version, self._policy.verify_fraction
-        )
+            cut = self._suitable(training, round.count, documents, staff)
+        else:
+            cut = shards(round.count, size)
+        verified = choose_verified(cut, round.version, self._policy.verify_fraction)
         id = RoundId(opened.number, round.version, training)
-        return RoundLedger(id, round.count, size, self._in_flight, verified)
+        return RoundLedger(id, cut, self._in_flight, verified)
+
+    def _suitable(
+        self,
+        training: bool,
+        count: int,
+        documents: PackedDocuments,
+        staff: Collection[Worker],
+    ) -> list[Shard]:
+        """The last cut of this kind, as long as workers and their paces are about the same."""
+        # Before the first evaluation: it takes less time than training does.
+        kind = training or not self._times[False].engine.value
+        times = self._times[kind]
+        usual = times.engine.value or assume_seconds(self._config, documents)
+        known = [worker.paces.get(kind) for worker in staff]
+        paces = [pace.value if pace is not None and pace.value else usual for pace in known]
+        kept = self._cuts.get(training)
+        if kept is None or not kept.suits(count, paces):
+            cut = choose_cut(count, paces, times.overhead.value or ASSUMED_OVERHEAD, self._largest)
+            kept = self._cuts[training] = Cut(count, tuple(paces), cut)
+        return kept.shards
 
     def close(self, round: OpenRound) -> None:
         """A round is over. Its ledger is kept for late answers until the next one is."""
@@ -140,7 +169,9 @@ class Rounds:
 
     def describe(self, round: OpenRound, failure: messages.Failure) -> str:
         """A failure at a document of a round, for people."""
-        document = self._corpus.tokenizer.decode(round.documents[failure.document])
+        first = round.opened.round.first + failure.document
+        tokens = self._corpus.documents(first, 1) if failure.training else self._corpus.validation
+        document = self._corpus.tokenizer.decode(tokens[0 if failure.training else first])
         place = (
             f"step {failure.step + 1}, document {failure.document + 1} of the batch"
             if failure.training

@@ -45,9 +45,11 @@ class Scheduler:
         self.stragglers = Stragglers(out, times, self.rounds, self.probation, self._send)
         self._waived = False
 
-    def begin(self, opened: driver.OpenRound, workers: int, worked: float) -> None:
-        """A round is opened, with so many workers there, after ``worked`` seconds of work."""
-        self.rounds.begin(opened, workers, worked)
+    def begin(
+        self, opened: driver.OpenRound, workers: Mapping[Peer, Worker], worked: float
+    ) -> None:
+        """A round is opened, with these workers there, after ``worked`` seconds of work."""
+        self.rounds.begin(opened, self.staff(workers).values(), worked)
         if self._out.full:
             round, evaluation = opened.round, isinstance(opened.round.task, Losses)
             where = opened.number, round.version, evaluation
@@ -66,7 +68,7 @@ class Scheduler:
     def dispatch(self, workers: Mapping[Peer, Worker], now: float) -> None:
         """Give every idle worker a shard while any is queued, and others a trial."""
         staff = self.staff(workers)
-        self.rounds.cut_anew(len(staff))
+        self.rounds.cut_anew(staff.values())
         for round in self.rounds.open.values():
             self._hand_out(round, staff.values(), now)
         if self._policy.verify_fraction:

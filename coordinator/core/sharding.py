@@ -4,43 +4,117 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from microgpt.config import TrainingConfig
 from microgpt.model import parameter_shapes
-from microgpt.optim.reduction import Shard
+from microgpt.optim.reduction import Shard, shards
 from microgpt.parameters import num_params
 from microgpt.protocol.messages import MAX_DOCUMENTS, MAX_MESSAGE_BYTES
 from microgpt.training import count_tokens
 
-#: A shard should be at least this much work (seconds), if every worker still gets one.
-WORTHWHILE = 0.01
 #: Seconds for one weight at one position as long as nothing has been measured: the default engine
 #: takes a tenth of that, the slow one ten times as much.
 ASSUMED = 1e-7
+ASSUMED_OVERHEAD = 3e-4  # seconds that a shard takes beside its documents, likewise
+#: No shard should take longer (seconds), or than so many times what it takes beside its documents:
+#: it is lost with its worker, and a slow worker is found out late.
+LONGEST, LONGEST_SHARE = 1.0, 20.0
+#: One cut is better than another with fewer shards if it saves more than this share of the time.
+WORTHWHILE = 0.03
 #: A batch is cut into no more shards than the one, or than the other for each worker: each has a
 #: gradient that must be kept until the step is over. The third is a limit to what users may want.
 FEW_SHARDS, SHARDS_PER_WORKER, MOST_SHARDS = 64, 8, 1 << 14
+#: How far a worker's seconds for a document may change before the batch is cut in another way.
+STEADY = 1.25
+#: Seconds for a document that are believed.
+LEAST_PACE, MOST_PACE = 1e-9, 1e4
 #: Documents in one shard: their losses must fit into an answer beside the gradient.
 LARGEST = 1 << 16
 MESSAGE_REST = 1 << 16  # bytes of a message that are neither weights nor documents
 TOKEN_BYTES = DOCUMENT_BYTES = 5  # at most, for a token and around the tokens of a document
 
 
-def choose_shard_size(
-    batch_size: int, workers: int, seconds_per_document: float, largest: int = LARGEST
-) -> int:
-    """A power of two: one shard for each worker, or smaller ones where documents take long.
+def choose_cut(
+    count: int, paces: Sequence[float], overhead: float, largest: int = LARGEST
+) -> list[Shard]:
+    """Cut ``count`` documents for workers that take ``paces`` (seconds for a document) each.
 
-    Small shards even out slow workers and long documents; large ones save messages and memory.
-    ``largest`` is itself a power of two.
+    ``overhead``: seconds that a shard takes beside its documents. ``largest``: documents in one, a
+    power of two. Each worker gets one shard where that is about as good as any other cut, else
+    there are smaller ones at the end: whoever is done early takes more of those.
     """
-    share = -(-batch_size // max(1, workers))
-    if seconds_per_document * share > WORTHWHILE:
-        share = max(1, int(WORTHWHILE / seconds_per_document))
-    size = 1 << (share.bit_length() - 1)
-    while size * max(FEW_SHARDS, SHARDS_PER_WORKER * workers) < batch_size:
-        size *= 2
-    return min(size, largest)
+    paces = [min(max(pace, LEAST_PACE), MOST_PACE) for pace in paces or [1.0]]
+    whole = 1 << max(0, (-(-count // len(paces)) - 1).bit_length())
+    longest = max(LONGEST, LONGEST_SHARE * overhead)
+    while whole > 1 and (whole > largest or whole * min(paces) > longest):
+        whole //= 2
+    most = max(FEW_SHARDS, SHARDS_PER_WORKER * len(paces))
+    while -(-count // whole) > most and whole < largest:
+        whole *= 2
+    if -(-count // whole) > most:
+        return shards(count, whole)  # as few as messages can hold
+    cuts = [
+        _cut(count, size, kept, rest)
+        for size in _halves(whole)
+        for rest in _halves(size)
+        for kept in _kept(-(-count // size), len(paces))
+        if min(len(paces), count) <= kept + -(-max(0, count - kept * size) // rest) <= most
+    ] or [shards(count, whole)]
+    times = [seconds_of(cut, paces, overhead) for cut in cuts]
+    enough = (1 + WORTHWHILE) * min(times)
+    good = (cut for cut, seconds in zip(cuts, times, strict=True) if seconds <= enough)
+    return min(good, key=len)
+
+
+def _halves(size: int) -> list[int]:
+    """The powers of two from ``size`` down to 1."""
+    return [1 << level for level in range(size.bit_length() - 1, -1, -1)]
+
+
+def _kept(number: int, workers: int) -> set[int]:
+    """How many of so many shards may stay whole, while those behind are cut further."""
+    return {number, number - number % workers, max(0, number - workers), number - 1}
+
+
+def _cut(count: int, size: int, kept: int, rest: int) -> list[Shard]:
+    """``kept`` shards of ``size``, and the documents behind them in smaller ones of ``rest``."""
+    behind = min(count, kept * size)
+    whole = shards(behind, size) if behind else []
+    small = shards(count - behind, rest) if behind < count else []
+    return [*whole, *(Shard(behind + start, number) for start, number in small)]
+
+
+def seconds_of(cut: Sequence[Shard], paces: Sequence[float], overhead: float) -> float:
+    """How long a cut takes if each free worker takes the next shard, in the order of the cut."""
+    free = [(0.0, place) for place in range(len(paces))]
+    last = 0.0
+    for shard in cut:
+        since, place = heappop(free)
+        done = since + overhead + shard.count * paces[place]
+        last = max(last, done)
+        heappush(free, (done, place))
+    return last
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a round of ``count`` documents was cut for workers of these ``paces``."""
+
+    count: int
+    paces: tuple[float, ...]
+    shards: list[Shard]
+
+    def suits(self, count: int, paces: Sequence[float]) -> bool:
+        """Whether it is as good for these as a new one would be."""
+        return (
+            count == self.count
+            and len(paces) == len(self.paces)
+            and all(
+                a <= STEADY * b and b <= STEADY * a for a, b in zip(paces, self.paces, strict=True)
+            )
+        )
 
 
 def assume_seconds(config: TrainingConfig, documents: Sequence[Sequence[int]]) -> float:
@@ -84,9 +158,9 @@ def unsendable(config: TrainingConfig, shard_size: int | None, longest: int) -> 
     return ""
 
 
-def choose_verified(shards: Sequence[Shard], step: int, fraction: float) -> set[Shard]:
+def choose_verified(cut: Sequence[Shard], step: int, fraction: float) -> set[Shard]:
     """The shards of a step that two workers compute: each with probability ``fraction``."""
     if not fraction:
         return set()
     rng = random.Random(f"verify {step}")
-    return {shard for shard in shards if rng.random() < fraction}
+    return {shard for shard in cut if rng.random() < fraction}

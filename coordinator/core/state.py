@@ -199,7 +199,7 @@ class CoordinatorState:
         staff, idle = len(self._ready), self._scheduler.wanted(self._ready)
         if not self._scheduler.rounds.open or idle:
             for opened in self._driver.begin(max(1, staff), max(1, idle)):
-                self._scheduler.begin(opened, staff, self.times.worked)
+                self._scheduler.begin(opened, self._ready, self.times.worked)
 
     def _tell_idle(self) -> None:
         """Say that nobody is there to work, each time that becomes true."""

@@ -13,7 +13,7 @@ from coordinator.core.inputs import Peer
 from coordinator.core.membership import Worker
 from coordinator.core.probation import Probation
 from coordinator.core.rounds import OpenRound, Rounds
-from coordinator.core.work_times import ShardTimes
+from coordinator.core.work_times import ShardTimes, Typical
 from microgpt.optim.reduction import Shard
 from microgpt.protocol import messages
 
@@ -56,10 +56,13 @@ class Stragglers:
         worker.documents += answer.count
         worker.busy_seconds += answer.seconds
         times = self._times[answer.training]
-        times.engine.append(answer.seconds / answer.count)
+        pace = answer.seconds / answer.count
+        times.engine.add(pace)
+        worker.paces.setdefault(answer.training, Typical()).add(pace)
         since = round.ledger.assignees(Shard(answer.start, answer.count)).get(worker.peer)
         if since is not None:
             times.round_trips.append((now - since) / answer.count)
+            times.overhead.add(max(0.0, now - since - answer.seconds))
 
     def patience(self, round: RoundId, shard: Shard) -> float:
         """Seconds after which a shard is taking too long."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from coordinator.core.actions import Judge
 from coordinator.core.in_flight import RoundId
+from microgpt.data.packed import PackedDocuments
 from microgpt.numerics.vectors import Vector, vector_to_map
 from microgpt.optim.reduction import Shard
 from microgpt.parameters import Shapes
@@ -24,16 +23,14 @@ class WorkOrder:
         run: str,
         epoch: str,
         round: RoundId,
-        documents: Sequence[Sequence[int]],
+        documents: PackedDocuments,
         params: Vector,
         shapes: Shapes,
-        block_size: int,
         weights: messages.Weights | None = None,
     ) -> None:
         self.round = round
         self._run, self._epoch = run, epoch
         self._documents, self._params, self._shapes = documents, params, shapes
-        self._block_size = block_size
         self._weights = weights
 
     def weights(self) -> messages.Weights:
@@ -50,8 +47,6 @@ class WorkOrder:
 
     def task(self, shard: Shard) -> messages.Task:
         """What is to be computed of a shard."""
-        # What lies behind the last position is of no influence, and may be long.
-        last = self._block_size + 1
         documents = self._documents[shard.start : shard.start + shard.count]
         return messages.Task(
             self._run,
@@ -59,7 +54,7 @@ class WorkOrder:
             self.round.step,
             shard.start,
             shard.count,
-            tuple(tuple(document[:last]) for document in documents),
+            *documents.to_bytes(),
             self.round.training,
             round=self.round.number,
         )

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import deque
 from dataclasses import dataclass
 
 REMEMBERED_TIMES = 64
+GROUP = 16  # numbers of which one median is taken
+
+
+class Typical:
+    """``value``: the median of the last group of numbers. 0.0 before there is any."""
+
+    def __init__(self) -> None:
+        self.value = 0.0
+        self._group: list[float] = []
+        self._size = 1
+
+    def add(self, number: float) -> None:
+        """One more. The first groups are small, so that a value comes soon."""
+        self._group.append(number)
+        if len(self._group) >= self._size:
+            self.value = statistics.median(self._group)
+            self._group.clear()
+            self._size = min(2 * self._size, GROUP)
 
 
 class ShardTimes:
-    """How long documents took lately, seconds each: in the engine, and from order to answer."""
+    """How long documents took lately, seconds each: in the engine, and from order to answer.
+
+    ``overhead``: seconds that a shard took beside its documents.
+    """
 
     def __init__(self) -> None:
-        self.engine: deque[float] = deque(maxlen=REMEMBERED_TIMES)
+        self.engine = Typical()
+        self.overhead = Typical()
         self.round_trips: deque[float] = deque(maxlen=REMEMBERED_TIMES)
 
 

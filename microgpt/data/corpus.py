@@ -11,14 +11,15 @@ from fractions import Fraction
 from itertools import count
 
 from microgpt.config import checked_fraction
+from microgpt.data.packed import PackedDocuments
 from microgpt.tokenizer import Tokenizer
 
 
 class Corpus:
     """The documents of a run in the order of the seed, as token ids (BOS at both ends).
 
-    The last of them are held out as ``validation``; batches are made of the ``num_training`` before
-    those. The alphabet is that of all; ``longest``: tokens of the longest.
+    The last of them are held out as ``validation``; batches are made of ``training``, the
+    ``num_training`` before those. The alphabet is that of all; ``longest``: tokens of the longest.
     ``progress(done, total)`` is called all the while. Raises ValueError if none is left to train
     on.
     """
@@ -38,17 +39,17 @@ class Corpus:
         encoded = [self.tokenizer.encode(document) for document in passes(shuffled)]
         self.num_training = len(encoded) - num_held_out(len(encoded), validation_fraction)
         self.longest = max(map(len, encoded))
-        self._documents = encoded[: self.num_training]
-        self.validation = encoded[self.num_training :]
+        self.training = PackedDocuments.pack(encoded[: self.num_training])
+        self.validation = PackedDocuments.pack(encoded[self.num_training :])
 
     def __len__(self) -> int:
         return self.num_training + len(self.validation)
 
-    def documents(self, first: int, count: int) -> list[list[int]]:
+    def documents(self, first: int, count: int) -> PackedDocuments:
         """``count`` documents from place ``first`` of their endless repetition, in order."""
-        return [self._documents[i % self.num_training] for i in range(first, first + count)]
+        return self.training.cyclic(first, count)
 
-    def batch(self, step: int, batch_size: int) -> list[list[int]]:
+    def batch(self, step: int, batch_size: int) -> PackedDocuments:
         """Documents of step ``step`` (from 0), in the order in which they are summed."""
         return self.documents(step * batch_size, batch_size)
 

@@ -45,7 +45,7 @@ class PackedDocuments(Sequence[Sequence[int]]):
         to the number of tokens, if a document is empty or a token negative.
         """
         packed = cls(_numbers(tokens), _numbers(lengths))
-        if packed.lengths.sum(dtype=np.int64) != len(packed.tokens):
+        if np.add.reduce(packed.lengths, dtype=np.int64) != len(packed.tokens):
             raise ValueError("the lengths of the documents do not add up to their tokens")
         if len(packed.lengths) and packed.lengths.min() < 1:
             raise ValueError("a document without a token")
@@ -64,7 +64,7 @@ class PackedDocuments(Sequence[Sequence[int]]):
     def starts(self) -> Ints:
         """(num_documents + 1,) int32: where each document begins in ``tokens``, and their end."""
         starts = np.zeros(len(self.lengths) + 1, np.int32)
-        np.cumsum(self.lengths, out=starts[1:])
+        np.add.accumulate(self.lengths, out=starts[1:])
         return starts
 
     def shortened(self, most: int) -> PackedDocuments:

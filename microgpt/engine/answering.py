@@ -5,28 +5,37 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from microgpt.data.packed import PackedDocuments
 from microgpt.engine.base import Engine, NonFiniteError
 from microgpt.numerics.vectors import vector_from_map, vector_to_map
 from microgpt.parameters import Shapes, to_bytes
 from microgpt.protocol.messages import Failure, ShardResult, Task
 
 
+def documents_of(task: Task) -> PackedDocuments:
+    """The documents of a task. Raises ValueError if there are not as many as it says."""
+    documents = PackedDocuments.from_bytes(task.tokens, task.lengths)
+    if len(documents) != task.count:
+        raise ValueError(f"{len(documents)} documents instead of {task.count}")
+    return documents
+
+
 def answer(
     engine: Engine, shapes: Shapes, weights: Mapping[str, bytes], task: Task
 ) -> ShardResult | Failure:
-    """The Answer to a task, or the Failure if a document has no finite gradient.
+    """The result of a task, or the Failure if a document has no finite gradient.
 
-    Raises ValueError if the weights do not fit the model.
+    Raises ValueError if the weights do not fit the model, or the documents are malformed.
     """
     began = time.perf_counter()
-    params = vector_from_map(weights, shapes)
+    params, documents = vector_from_map(weights, shapes), documents_of(task)
     gradient: dict[str, bytes] = {}
     try:
         if task.training:
-            result = engine.gradients(params, task.documents)
+            result = engine.gradients(params, documents)
             losses, gradient = result.losses, vector_to_map(result.gradient, shapes)
         else:
-            losses = engine.losses(params, task.documents)
+            losses = engine.losses(params, documents)
     except NonFiniteError as error:
         place, reason = task.start + error.document, error.reason[:500]
         return Failure(

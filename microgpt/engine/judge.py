@@ -14,7 +14,7 @@ import time
 import msgpack
 
 from microgpt.engine import make_engine
-from microgpt.engine.answering import answer
+from microgpt.engine.answering import answer, documents_of
 from microgpt.engine.base import Engine
 from microgpt.model import GPTConfig, num_positions, parameter_shapes
 from microgpt.parameters import num_params
@@ -39,7 +39,7 @@ def judge(request: bytes) -> ShardResult | Failure:
 
 def choose_engine(config: GPTConfig, task: Task) -> Engine:
     """The slow engine for a little work, as it needs nothing; else the fast one if that works."""
-    positions = sum(num_positions(config, document) for document in task.documents)
+    positions = sum(num_positions(config, document) for document in documents_of(task))
     work = positions * num_params(parameter_shapes(config))
     if work * SCALAR_SECONDS > PATIENCE_SECONDS:
         try:

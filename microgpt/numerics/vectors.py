@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import TypeAlias
 
 import numpy as np
@@ -41,4 +42,13 @@ def for_kernels(numbers: Sequence[float] | Vector) -> Vector:
 
     What came from bytes is read-only, which is another type: code would be compiled for it again.
     """
+    if type(numbers) is np.ndarray and numbers.dtype == np.float64 and numbers.flags.carray:
+        return numbers
     return np.require(numbers, np.float64, ("C", "ALIGNED", "WRITEABLE"))
+
+
+def all_finite(numbers: Vector) -> bool:
+    """Whether no number is infinite or NaN."""
+    # One that is not makes the sum so; large ones may, which is seldom, and is looked into then.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return isfinite(np.add.reduce(numbers)) or bool(np.isfinite(numbers).all())

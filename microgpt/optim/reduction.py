@@ -27,7 +27,10 @@ def tree_sum(items: Sequence[T], add: Callable[[Any, Any], T] = operator.add) ->
 
 
 class Shard(NamedTuple):
-    """Documents ``start`` to ``start + count - 1`` of a batch."""
+    """Documents ``start`` to ``start + count - 1`` of a batch: a node of its tree.
+
+    ``start`` is a multiple of the power of two from ``count`` upwards.
+    """
 
     start: int
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs
@@ -46,3 +49,41 @@ def shards(batch_size: int, shard_size: int) -> list[Shard]:
         Shard(start, min(shard_size, batch_size - start))
         for start in range(0, batch_size, shard_size)
     ]
+
+
+def sum_of_shards(
+    parts: Sequence[tuple[Shard, T]], add: Callable[[Any, Any], T] = operator.add
+) -> T:
+    """The batch's tree sum from the sums of its shards, which may be of different sizes.
+
+    Shards that are not there count nothing. Raises ValueError if there are none at all, or if they
+    are not in the order of the batch or overlap.
+    """
+    if not parts:
+        raise ValueError("a sum over nothing has no value")
+    before = 0
+    for shard, _ in parts:
+        if shard.start < before:
+            raise ValueError(f"{shard} overlaps the one before, or stands behind it")
+        before = shard.start + shard.count
+    waiting: list[tuple[Shard, T]] = []  # from left to right, none in the same half of a node
+    for part in parts:
+        _join(waiting, part[0].start, add)
+        waiting.append(part)
+    _join(waiting, 1 << before.bit_length(), add)
+    return waiting[0][1]
+
+
+def _join(waiting: list[tuple[Shard, T]], start: int, add: Callable[[Any, Any], T]) -> None:
+    """Add up what lies in one node of the tree that ends before ``start``, at the right end."""
+    while len(waiting) > 1:
+        (left, a), (right, b) = waiting[-2:]
+        # The smallest node with both in it ends where a higher bit of the place changes.
+        if _level(left.start, right.start) >= _level(left.start, start):
+            return
+        waiting[-2:] = [(left, add(a, b))]
+
+
+def _level(first: int, second: int) -> int:
+    """The level of the smallest node of the tree in which both places lie."""
+    return (first ^ second).bit_length()

@@ -65,7 +65,7 @@ __all__ = [
     "encode",
 ]  # fmt: skip
 
-PROTOCOL = 4
+PROTOCOL = 5
 #: Largest message that is read at all; the transport enforces it too.
 MAX_MESSAGE_BYTES = 256 << 20
 MAX_MATRICES = 100_000  # entries of a map of parameters
@@ -187,16 +187,19 @@ class Weights(Message):
 
 @dataclass(frozen=True)
 class Task(Message):
-    """One shard of a round: ``count`` documents (token ids) from its position ``start`` on.
+    """One shard of a round: ``count`` documents from its position ``start`` on.
 
-    ``round`` is the round's number in this epoch, from 0; the weights are those after ``step``
-    updates. ``training`` False: the losses of held-out documents are wanted, and no gradient.
+    ``tokens``: the token ids of all of them, one document after the other, and ``lengths``: how
+    many each has; little-endian int32 both. ``round`` is the round's number in this epoch, from 0;
+    the weights are those after ``step`` updates. ``training`` False: the losses of held-out
+    documents are wanted, and no gradient.
     """
 
     step: int
     start: int
     count: int
-    documents: tuple[tuple[int, ...], ...]
+    tokens: bytes
+    lengths: bytes
     training: bool = True
     round: int = field(kw_only=True)
 
@@ -301,10 +304,10 @@ def encode(message: Message, protocol: int = PROTOCOL) -> bytes:
     return packed
 
 
-def decode(data: bytes | memoryview, longest_list: int = MAX_DOCUMENTS) -> Message:
+def decode(data: bytes | memoryview, longest_list: int = MAX_LISTED) -> Message:
     """The message in ``data``.
 
-    ``longest_list`` is 0 at the coordinator: what it is told has no list in it, and lists within
+    ``longest_list`` is 0 at coordinator and workers: what they hear has no list in it, and lists in
     lists that promise more than they hold take much memory for a few bytes.
 
     Raises VersionMismatchError for another version of the protocol, and ProtocolError for

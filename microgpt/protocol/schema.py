@@ -99,10 +99,8 @@ _STORED: tuple[Check, ...] = (
 )  # fmt: skip
 
 
-def _is_documents(value: Any) -> bool:
-    return isinstance(value, tuple) and all(
-        isinstance(document, tuple) and all(map(_is_count, document)) for document in value
-    )
+def _is_int32_array(value: Any) -> bool:
+    return isinstance(value, bytes) and len(value) % 4 == 0
 
 
 #: What a field of this name must look like, in whatever message it stands.
@@ -134,7 +132,8 @@ CHECKS: dict[str, Check] = {
     "gradient": _is_vector_map,
     "weights": _is_vector_map,
     "model": _is_model,
-    "documents": _is_documents,
+    "tokens": _is_int32_array,
+    "lengths": _is_int32_array,
     "data": _is_checkpoint_part,
     "entries": _is_entries,
 }

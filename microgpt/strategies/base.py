@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias
 
 from microgpt.config import TrainingConfig
 from microgpt.numerics.vectors import Vector
-from microgpt.optim.reduction import Shard
+from microgpt.optim.reduction import Shard, sum_of_shards
 from microgpt.training import TrainingState
 
 
@@ -80,6 +80,14 @@ class Result:
     shard: Shard
     losses: Vector
     vector: Vector
+
+
+def sum_of_results(results: Sequence[Result]) -> Vector:
+    """(num_params,) the sum of the documents' gradients, in the order of the batch's tree.
+
+    The results are in the order of shards; some may be missing. Raises ValueError for none.
+    """
+    return sum_of_shards([(result.shard, result.vector) for result in results])
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import TypeVar
 
 import numpy as np
 
 from microgpt.config import TrainingConfig
-from microgpt.numerics.vectors import Vector
+from microgpt.numerics.vectors import Vector, all_finite
 from microgpt.strategies.base import Losses, Result, Round, Strategy, StrategyError, View
 from microgpt.training import TrainingState, Validation, validation_loss
 
@@ -182,9 +183,9 @@ class RoundDriver:
         ):  # fmt: skip
             if not isinstance(theirs, np.ndarray) or theirs.shape != ours.shape:
                 raise StrategyError(f"{self._name}: update gives vectors of another shape")
-        for numbers in (after.params, after.m, after.v, after.losses[-1:]):
-            if not np.isfinite(numbers).all():
-                raise ArithmeticError(f"step {after.step} makes a weight or the loss infinite")
+        finite = all(all_finite(numbers) for numbers in (after.params, after.m, after.v))
+        if not (finite and all(map(isfinite, after.losses[-1:]))):
+            raise ArithmeticError(f"step {after.step} makes a weight or the loss infinite")
         return after
 
     def _add(self, round: Round, params: Vector) -> OpenRound:

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from microgpt.optim.reduction import tree_sum
-from microgpt.strategies.base import Promise, Result, Round, View
+from microgpt.strategies.base import Promise, Result, Round, View, sum_of_results
 from microgpt.training import TrainingState, advance
 
 
@@ -36,6 +35,6 @@ class Sync:
 
     def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
         """Adam's step along the mean gradient."""
-        total = tree_sum([result.vector for result in results])
+        total = sum_of_results(results)
         losses = [loss for result in results for loss in result.losses.tolist()]
         return advance(view.config, view.state, total, losses)

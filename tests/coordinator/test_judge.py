@@ -40,8 +40,8 @@ MODEL = GPTConfig(CORPUS.tokenizer.vocab_size, **TINY_MODEL)
 SHAPES = parameter_shapes(MODEL)
 PARAMS = np.array(init_parameters(SHAPES, CORPUS.rng))
 WEIGHTS = Weights("run", "epoch", 3, vector_to_map(PARAMS, SHAPES))
-DOCUMENTS = tuple(tuple(document) for document in CORPUS.batch(3, 4))
-TASK = Task("run", "epoch", 3, 4, 4, DOCUMENTS, round=0)
+DOCUMENTS = CORPUS.batch(3, 4)
+TASK = Task("run", "epoch", 3, 4, 4, *DOCUMENTS.to_bytes(), round=0)
 
 
 def request(weights: Weights, task: Task) -> bytes:

@@ -22,6 +22,7 @@ from microgpt.config import (
 )
 from microgpt.data.dataset import load_dataset
 from microgpt.data.documents import MAX_CHARACTERS, DatasetError, from_documents
+from microgpt.data.packed import PackedDocuments
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.optim.adam import AdamConfig
 from microgpt.parameters import num_params
@@ -98,7 +99,8 @@ def test_the_longest_line_and_a_longer_one() -> None:
         "line 3 of 'in memory' has 1,048,575 characters, and a document at most 1,048,574: put one "
         "document on each line"
     )
-    task = messages.Task("r", "l", 0, 0, 1, (tuple([1_114_111] * (MAX_CHARACTERS + 2)),), round=0)
+    documents = PackedDocuments.pack([[1_114_111] * (MAX_CHARACTERS + 2)])
+    task = messages.Task("r", "l", 0, 0, 1, *documents.to_bytes(), round=0)
     assert messages.decode(messages.encode(task)) == task
 
 

@@ -14,6 +14,7 @@ import pytest
 import zmq
 
 from coordinator.core.events import Expelled
+from microgpt.data.packed import PackedDocuments
 from microgpt.protocol import messages
 from tests.conftest import Reference
 from tests.marks import soak
@@ -123,7 +124,7 @@ def test_foreign_and_mutated_messages(target: Target, reference: Reference) -> N
         messages.Status("run", "epoch", "text"),
         messages.Goodbye("run", "epoch"),
         messages.ShardResult("run", "epoch", 3, 0, 2, 0.1, bytes(16), {"wte": bytes(8)}, round=0),
-        messages.Task("run", "epoch", 1, 0, 1, ((1, 2),), round=0),
+        messages.Task("run", "epoch", 1, 0, 1, *PackedDocuments.pack([[1, 2]]).to_bytes(), round=0),
     ]
     dealers = [target.dealer() for _ in range(5)]
     for frame in FOREIGN * 5:

@@ -13,6 +13,7 @@ from coordinator.core.event_text import describe
 from coordinator.core.events import Difference
 from coordinator.core.inputs import Disconnected, Saved, StopRequested, Tick
 from microgpt.checkpoint import format as checkpoint_format
+from microgpt.engine.answering import documents_of
 from microgpt.protocol import messages
 from microgpt.training import Validation
 from tests.conftest import Reference
@@ -35,7 +36,7 @@ def test_held_out_documents_are_evaluated_as_ordinary_work() -> None:
     given = [task for peer in (A, B) for task in tasks(play, peer, training=False)]
     assert {task.step for task in given} == {2, 4}
     for step in (2, 4):
-        held = sorted((t.start, t.documents) for t in given if t.step == step)
+        held = sorted((t.start, [*documents_of(t)]) for t in given if t.step == step)
         documents = [list(document) for _, part in held for document in part]
         assert documents == [document[:3] for document in play.corpus.validation]
     assert [record.get("validation_loss") for record in play.done] == [None, 4.0, None, 6.0]
@@ -48,7 +49,7 @@ def test_nothing_that_is_held_out_is_trained_on() -> None:
     play = Play(steps=30, held_out=HELD_OUT)
     play.joins(A)
     play.finishes_with(A)
-    trained = {document for task in tasks(play, A, training=True) for document in task.documents}
+    trained = {tuple(d) for task in tasks(play, A, training=True) for d in documents_of(task)}
     assert trained.isdisjoint(map(tuple, play.corpus.validation))
     assert len(play.corpus.validation) > 0
 

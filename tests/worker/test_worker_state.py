@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from microgpt.data.packed import PackedDocuments
 from microgpt.protocol import messages
 from worker.state import (
     Action,
@@ -27,6 +28,7 @@ from worker.state import (
 )
 
 RUN, EPOCH = "run", "epoch"
+DOCUMENTS = PackedDocuments.pack([[4, 0, 4]])
 MODEL = {"vocab_size": 5, "n_layer": 1}
 WELCOME = messages.Welcome(RUN, EPOCH, 1, 2.0, MODEL)
 
@@ -36,7 +38,7 @@ def weights(step: int, epoch: str = EPOCH) -> messages.Weights:
 
 
 def task(step: int, start: int = 0, epoch: str = EPOCH) -> messages.Task:
-    return messages.Task(RUN, epoch, step, start, 1, ((4, 0, 4),), round=2)
+    return messages.Task(RUN, epoch, step, start, 1, *DOCUMENTS.to_bytes(), round=2)
 
 
 def answer(to: messages.Task) -> messages.ShardResult:

@@ -40,6 +40,7 @@ from coordinator.core.state import CoordinatorState, Policy
 from coordinator.core.work_times import WorkTimes
 from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
+from microgpt.engine.answering import documents_of
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.numerics.vectors import vector_to_map
 from microgpt.parameters import num_params
@@ -136,7 +137,7 @@ class Play:
         return self.got(peer, messages.Task)[-1]
 
     def answer(self, task: messages.Task, **changes: Any) -> messages.ShardResult:
-        gradient = vector_to_map(pretend(task.documents), SHAPES) if task.training else {}
+        gradient = vector_to_map(pretend(documents_of(task)), SHAPES) if task.training else {}
         losses = np.full(task.count, 1.0 if task.training else 2.0 + task.step).tobytes()
         place = task.step, task.start, task.count
         honest = messages.ShardResult(
@@ -211,7 +212,7 @@ def test_a_worker_is_welcomed_and_given_weights_before_work() -> None:
     assert GPTConfig(**welcome.model) == MODEL
     task = play.task(A)
     assert (task.step, task.start, task.count) == (0, 0, 1)
-    assert [list(d) for d in task.documents] == batch(0, 4)[:1]
+    assert [*documents_of(task)] == batch(0, 4)[:1]
 
 
 def test_nobody_is_given_work_before_its_engine_is_made() -> None:
@@ -329,7 +330,7 @@ def test_what_a_lost_worker_has_in_flight_goes_to_another_at_once(
     play.do(event)
     again = play.task(B)
     assert len(play.got(B, messages.Task)) == before + 1
-    assert (again.start, again.documents) == (in_flight.start, in_flight.documents)
+    assert (again.start, again.tokens) == (in_flight.start, in_flight.tokens)
     assert play.told[-1] == told
     assert told.warning == (not isinstance(told, Left))
     play.finishes_with(B)

@@ -19,6 +19,7 @@ from coordinator.core.results import Results
 from coordinator.core.round_ledger import RoundLedger
 from coordinator.core.stragglers import Stragglers
 from microgpt.checkpoint.format import load
+from microgpt.data.packed import PackedDocuments
 from microgpt.numerics.vectors import vector_to_map
 from microgpt.protocol import messages
 from tests.conftest import Reference
@@ -49,7 +50,7 @@ def raise_overflow(*arguments: Any, **more: Any) -> Any:
         (coordinator.core.results, "take_result"),
         (Stragglers, "answered"),
         (RoundLedger, "answer"),
-        (RoundLedger, "_decide"),
+        (RoundLedger, "undisputed"),
         (Results, "_enter"),
     ],
 )
@@ -232,7 +233,9 @@ def test_an_unexpected_error_saves_and_says_where(case: str, lab: Lab) -> None:
 
 
 def test_seconds_that_overflow_are_refused_when_they_are_decoded() -> None:
-    task = messages.Task("run", "epoch", 0, 0, 1, ((1, 2),), round=0)
+    task = messages.Task(
+        "run", "epoch", 0, 0, 1, *PackedDocuments.pack([[1, 2]]).to_bytes(), round=0
+    )
     for seconds in (1e-312, 5e-324, 1e-13, 1.1e7, 1e308, float("inf"), float("nan"), -1.0):
         answer = messages.ShardResult(task.run, task.epoch, 0, 0, 1, seconds, bytes(8), {}, round=0)
         with pytest.raises(messages.ProtocolError, match="'seconds'"):

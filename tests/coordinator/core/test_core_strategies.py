@@ -9,6 +9,7 @@ import pytest
 
 from coordinator.core.actions import Finish
 from coordinator.core.inputs import Disconnected, Saved
+from microgpt.engine.answering import documents_of
 from microgpt.protocol import messages
 from microgpt.training import TrainingState, advance, initial_state
 from tests.coordinator.core.test_coordinator_state import CORPUS, MODEL, A, B, C, Play, pretend
@@ -44,7 +45,7 @@ def test_each_idle_worker_gets_a_round_of_its_own() -> None:
     tasks = [play.task(peer) for peer in (A, B, C)]
     assert [ledger.round.number for ledger in play.state.ledgers] == [0, 1, 2]
     assert [(task.round, task.step) for task in tasks] == [(0, 0), (1, 0), (2, 0)]
-    read = [[list(document) for document in task.documents] for task in tasks]
+    read = [[*documents_of(task)] for task in tasks]
     assert read == [places([0, 1]), places([2, 3]), places([4, 5])]
 
 
@@ -71,7 +72,7 @@ def test_the_round_of_a_lost_worker_goes_to_the_next_idle_one() -> None:
     play.do(Disconnected(A))
     play.answers(B)
     again = play.task(B)
-    assert (again.round, again.documents) == (lost.round, lost.documents)
+    assert (again.round, again.tokens) == (lost.round, lost.tokens)
     play.answers(B)
     assert same(play.state.training, after(play, [2, 3], [0, 1]))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from coordinator.core.cross_check import outvoted
 from coordinator.core.in_flight import InFlight, RoundId
 from coordinator.core.round_ledger import RoundLedger
-from microgpt.optim.reduction import Shard, tree_sum
+from microgpt.optim.reduction import Shard, shards, tree_sum
 from microgpt.protocol.messages import ShardResult
 
 A, B, C = b"A", b"B", b"C"
@@ -21,7 +21,7 @@ WORDS = [0.1, 0.7, -0.3, 1e-9, 5e8, 0.2, -0.6, 0.9]
 
 
 def new_ledger(count: int, shard_size: int, verify: Collection[Shard] = ()) -> RoundLedger:
-    return RoundLedger(RoundId(0, 0, True), count, shard_size, InFlight(), verify)
+    return RoundLedger(RoundId(0, 0, True), shards(count, shard_size), InFlight(), verify)
 
 
 def answer(shard: Shard, value: float | None = None) -> tuple[ShardResult, Any]:

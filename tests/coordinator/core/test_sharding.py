@@ -10,13 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.core.sharding import (
+    ASSUMED_OVERHEAD,
     FEW_SHARDS,
     LARGEST,
     MOST_SHARDS,
     SHARDS_PER_WORKER,
+    Cut,
     assume_seconds,
-    choose_shard_size,
+    choose_cut,
     largest_shard,
+    seconds_of,
     unsendable,
 )
 from coordinator.net.router import MESSAGE_OVERHEAD
@@ -34,43 +37,80 @@ SHORT = [[26, *range(6), 26]] * 4
 answered = st.one_of(st.just(0.0), st.floats(LEAST_SECONDS, MOST_SECONDS))
 
 
-@settings(max_examples=2000, deadline=None)
-@given(answered, st.integers(1, MAX_DOCUMENTS), st.integers(1, 1 << 40), st.integers(0, 1 << 13))
+@settings(max_examples=500, deadline=None)
+@given(
+    st.integers(1, 1 << 40),
+    st.lists(st.tuples(answered, st.integers(1, MAX_DOCUMENTS)), max_size=12),
+    answered,
+    st.sampled_from([1, 64, LARGEST]),
+)
 def test_no_time_that_a_peer_may_tell_breaks_the_choice(
-    seconds: float, count: int, batch_size: int, workers: int
+    count: int, told: list[tuple[float, int]], overhead: float, largest: int
 ) -> None:
-    size = choose_shard_size(batch_size, workers, seconds / count)
-    assert 1 <= size <= LARGEST
-    assert size & (size - 1) == 0
-    if size < LARGEST:
-        assert -(-batch_size // size) <= max(FEW_SHARDS, SHARDS_PER_WORKER * workers)
+    count = min(count, (MOST_SHARDS // 2) * largest)  # what is more is refused
+    cut = choose_cut(count, [seconds / number for seconds, number in told], overhead, largest)
+    places = [place for shard in cut for place in (shard.start, shard.start + shard.count)]
+    assert places == [0, *(p for s in cut[1:] for p in (s.start, s.start)), count]
+    for shard in cut:
+        size = 1 << (shard.count - 1).bit_length()
+        assert shard.start % size == 0, "a node of the tree"
+        assert size <= largest
+    most = max(FEW_SHARDS, SHARDS_PER_WORKER * len(told), -(-count // largest))
+    assert len(cut) <= most
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "workers", "seconds", "size"),
+    ("count", "paces", "overhead", "sizes"),
     [
-        (32, 1, 1e-6, 32),
-        (32, 2, 1e-6, 16),
-        (32, 3, 1e-6, 8),
-        (32, 2, 0.002, 4),
-        (32, 2, 10.0, 1),
-        (32, 2, 0.0, 16),
-        (50_000, 2, 10.0, 1024),
-        (50_000, 2, 1e-7, 16384),
-        (1000, 1000, 10.0, 1),
-        (5, 8, 0.0, 1),
+        (32, [1e-5], 3e-4, [32]),
+        (32, [1e-5] * 2, 3e-4, [16, 16]),
+        (1024, [1e-5] * 2, 3e-4, [512] * 2),
+        (1000, [1e-5] * 2, 3e-4, [512, 488]),
+        (1024, [1e-5] * 4, 3e-4, [256] * 4),
+        (32, [0.7e-3] * 2, 2e-3, [16, 16]),
+        (32, [1e-5] * 3, 3e-4, [16, 8, 8]),
+        (32, [0.1] * 2, 1e-3, [8] * 4),
+        (50_000, [1e-5] * 2, 3e-4, [16384, 16384, 8192, 8192, 848]),
+        (50_000, [10.0] * 2, 3e-4, [1024] * 48 + [848]),
+        (3, [10.0] * 8, 3e-4, [1, 1, 1]),
+        (1, [0.0], 0.0, [1]),
     ],
 )
-def test_the_size_of_shards(batch_size: int, workers: int, seconds: float, size: int) -> None:
-    assert choose_shard_size(batch_size, workers, seconds) == size
+def test_cuts_for_equal_workers(
+    count: int, paces: list[float], overhead: float, sizes: list[int]
+) -> None:
+    assert [shard.count for shard in choose_cut(count, paces, overhead)] == sizes
+
+
+def test_who_is_slower_gets_less() -> None:
+    paces, overhead = [1e-3, 3e-3], 1e-4
+    cut = choose_cut(64, paces, overhead)
+    best = 64 / (1 / 1e-3 + 1 / 3e-3)
+    assert seconds_of(cut, paces, overhead) < 1.1 * best
+    assert seconds_of(shards(64, 32), paces, overhead) > 1.9 * best
+
+
+def test_a_slow_link_makes_shards_larger() -> None:
+    fast = choose_cut(32, [0.01] * 3, 1e-4)
+    slow = choose_cut(32, [0.01] * 3, 1.0)
+    assert [shard.count for shard in slow] == [16, 8, 8]
+    assert len(fast) > len(slow)
+
+
+def test_a_cut_is_kept_while_workers_are_steady() -> None:
+    cut = Cut(32, (1e-5, 2e-5), choose_cut(32, [1e-5, 2e-5], 1e-4))
+    assert cut.suits(32, [1.1e-5, 1.9e-5])
+    assert not cut.suits(32, [1.1e-5, 2.6e-5])
+    assert not cut.suits(32, [1e-5])
+    assert not cut.suits(33, [1e-5, 2e-5])
 
 
 def test_the_first_step_is_cut_like_any_other() -> None:
     """The default model and short names: a document may take some milliseconds."""
     seconds = assume_seconds(DEFAULT, SHORT)
     assert 0.001 < seconds < 0.01
-    assert choose_shard_size(32, 2, seconds) == 2
-    assert len(shards(50_000, choose_shard_size(50_000, 2, seconds))) == 49
+    cut = choose_cut(32, [seconds] * 2, ASSUMED_OVERHEAD)
+    assert [shard.count for shard in cut] == [16, 16]
 
 
 def test_the_largest_shards_fit_into_messages() -> None:
@@ -78,10 +118,9 @@ def test_the_largest_shards_fit_into_messages() -> None:
         for block_size in (1, 16, 1000, 1 << 19):
             config = TrainingConfig(GPTConfig(1 << 17, block_size=block_size))
             size = largest_shard(config, longest)
-            document = ((1 << 17) - 1,) * min(longest, block_size + 1)
-            task = Task("r" * 16, "l" * 16, 1 << 62, 1 << 62, size, (document,) * 2, round=1 << 62)
-            one = len(encode(replace(task, documents=(document,) * 3))) - len(encode(task))
-            assert len(encode(task)) + (size - 2) * one <= MAX_MESSAGE_BYTES
+            tokens, lengths = bytes(4 * size * min(longest, block_size + 1)), bytes(4 * size)
+            task = Task("r" * 16, "l" * 16, 1 << 62, 1 << 62, size, tokens, lengths, round=1 << 62)
+            assert len(encode(task)) <= MAX_MESSAGE_BYTES
     losses = bytes(8 * LARGEST)
     answer = ShardResult(
         "r" * 16, "l" * 16, 1 << 62, 1 << 62, LARGEST, 1.0, losses, {}, round=1 << 62
@@ -147,4 +186,4 @@ def test_a_large_batch_is_cut_into_few_shards_however_slow_a_member_says_it_is()
     while play.state.ledgers[0] is first:
         for peer in (A, B):
             play.answers(peer, seconds=MOST_SECONDS)
-    assert len(play.state.ledgers[0].all) == 49
+    assert len(play.state.ledgers[0].all) <= FEW_SHARDS

@@ -31,6 +31,7 @@ from coordinator.core.stragglers import Stragglers
 from lab.simulation.arithmetic import STAND_IN
 from lab.simulation.plan import FAULTS, make_plan
 from lab.simulation.play import Result, play
+from microgpt.data.packed import PackedDocuments
 from microgpt.optim.reduction import Shard
 from microgpt.protocol import messages
 from microgpt.strategies.base import Losses, Round
@@ -91,7 +92,8 @@ def test_a_late_welcome_makes_no_worker_forget_its_work() -> None:
     state = WorkerState("w", "virtual")
     state.start(0.0)
     welcome = messages.Welcome("run", "epoch", 1, 1.0, {"vocab_size": 2})
-    tasks = [messages.Task("run", "epoch", 0, start, 1, ((1, 0, 1),), round=0) for start in (0, 1)]
+    packed = PackedDocuments.pack([[1, 0, 1]]).to_bytes()
+    tasks = [messages.Task("run", "epoch", 0, start, 1, *packed, round=0) for start in (0, 1)]
     said = [welcome, messages.Weights("run", "epoch", 0, {}), *tasks, welcome]
     for message in said:
         state.handle(worker.state.Received(message), 0.0)
@@ -215,7 +217,7 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
         COORDINATOR_HANDLERS, inputs.Received, ignore_who_missed_the_welcome, [1382],
     ),
     "a new connection goes unnoticed": (
-        WORKER_HANDLERS, worker.state.Connected, do_nothing, [3435],
+        WORKER_HANDLERS, worker.state.Connected, do_nothing, [10750],
     ),
     "newcomers are trusted, and nothing is verified": (
         Scheduler, "dispatch", trust_everybody, [127, 368],
@@ -237,7 +239,7 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
         Rounds, "find", take_any_round_of_the_step, [35, 96],
     ),
     "different answers are not compared": (
-        Contribution, "same_bits", lambda one, other: True, [39, 116],
+        Contribution, "same_bits", lambda one, other: True, [201, 473],
     ),
 }  # fmt: skip
 

@@ -57,12 +57,12 @@ def test_the_last_of_the_shuffled_order_is_held_out(count: int, fraction: float,
     encoded = [whole.tokenizer.encode(document) for document in order]
     held_out = num_held_out(count, fraction)
     assert (len(whole), len(split), split.num_training) == (count, count, count - held_out)
-    assert split.validation == encoded[count - held_out :]
-    assert whole.validation == []
+    assert [*split.validation] == encoded[count - held_out :]
+    assert [*whole.validation] == []
     assert split.tokenizer == whole.tokenizer
     assert split.rng.getstate() == whole.rng.getstate()
-    trained = split.batch(0, split.num_training)
+    trained = [*split.batch(0, split.num_training)]
     assert trained == encoded[: count - held_out]
-    assert split.batch(1, split.num_training) == trained, "the batches go round"
-    assert split.batch(3, 2) == [trained[i % len(trained)] for i in (6, 7)]
-    assert whole.batch(0, count) == encoded
+    assert [*split.batch(1, split.num_training)] == trained, "the batches go round"
+    assert [*split.batch(3, 2)] == [trained[i % len(trained)] for i in (6, 7)]
+    assert [*whole.batch(0, count)] == encoded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from array import array
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from microgpt.optim.reduction import Shard, shards, tree_sum
+from microgpt.optim.reduction import Shard, shards, sum_of_shards, tree_sum
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=200, database=None)
 POWERS = [2**k for k in range(8)]
@@ -156,3 +157,35 @@ def test_shard_sizes_are_powers_of_two(size: int) -> None:
 def test_batches_have_documents(size: int) -> None:
     with pytest.raises(ValueError, match=f"batch size must be at least 1, not {size}"):
         shards(size, 1)
+
+
+def split(rng: random.Random, start: int, size: int, end: int) -> list[Shard]:
+    """Nodes of the tree of ``end`` documents that cover those from ``start`` on, at random."""
+    if start >= end:
+        return []
+    if size == 1 or rng.random() < 0.4:
+        return [Shard(start, min(size, end - start))]
+    return split(rng, start, size // 2, end) + split(rng, start + size // 2, size // 2, end)
+
+
+@given(st.integers(1, 40), st.randoms(use_true_random=False))
+def test_shards_of_any_sizes_add_up_to_the_batch(count: int, rng: random.Random) -> None:
+    names = [f"{i} " for i in range(count)]
+    parts = [
+        (shard, tree_sum(names[shard.start : shard.start + shard.count], parentheses))
+        for shard in split(rng, 0, 1 << (count - 1).bit_length(), count)
+    ]
+    assert sum_of_shards(parts, parentheses) == tree_sum(names, parentheses)
+
+
+def test_missing_shards_count_nothing() -> None:
+    parts = [(Shard(0, 2), "a"), (Shard(4, 1), "b"), (Shard(6, 2), "c")]
+    assert sum_of_shards(parts, parentheses) == parentheses("a", parentheses("b", "c"))
+
+
+@pytest.mark.parametrize("starts", [(0, 0), (2, 0), (0, 1)])
+def test_shards_that_overlap_are_refused(starts: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="overlaps"):
+        sum_of_shards([(Shard(start, 2), 1.0) for start in starts])
+    with pytest.raises(ValueError, match="over nothing"):
+        sum_of_shards([])

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from microgpt.data.packed import PackedDocuments
 from microgpt.protocol import messages
 from microgpt.protocol.messages import (
     KINDS,
@@ -39,6 +40,7 @@ from microgpt.protocol.messages import (
     encode,
 )
 
+DOCUMENTS = PackedDocuments.pack([[26, 0, 1, 26], [26, 26]])
 EXAMPLES: list[Message] = [
     Hello("", "", "w\u00f6rker", "scalar", "5ha"),
     Heartbeat("run", "epoch", ready=True),
@@ -51,7 +53,7 @@ EXAMPLES: list[Message] = [
     Welcome("run", "epoch", 3, 1.5, {"vocab_size": 27, "n_embd": 16}),
     Reregister("run", "epoch"),
     Weights("run", "epoch", 7, {"wte": bytes(80)}),
-    Task("run", "epoch", 7, 4, 2, ((26, 0, 1, 26), (26, 26)), round=3),
+    Task("run", "epoch", 7, 4, 2, *DOCUMENTS.to_bytes(), round=3),
     Refuse("run", "epoch", "no"),
     Stop("run", "epoch", "done"),
     ListCheckpoints("", "", 1),
@@ -133,10 +135,10 @@ FETCH, LIST, PART = EXAMPLES[13:16]
         (ANSWER, {"kind": None}),
         (ANSWER, {"kind": ["answer"]}),
         (ANSWER, {"kind": ...}),
-        (TASK, {"documents": [["a"]]}),
-        (TASK, {"documents": [[-1]]}),
-        (TASK, {"documents": [1, 2]}),
-        (TASK, {"documents": "ab"}),
+        (TASK, {"tokens": b"123"}),
+        (TASK, {"tokens": [1, 2]}),
+        (TASK, {"lengths": b"12345"}),
+        (TASK, {"lengths": "abcd"}),
         (WELCOME, {"model": {"n_embd": -1}}),
         (WELCOME, {"model": {"n_embd": 1.5}}),
         (WELCOME, {"model": []}),
