@@ -30,7 +30,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp \
-    NUMBA_CACHE_DIR=/tmp/kernels \
+    MICROGPT_COMPILED_DIR=/tmp/kernels \
     MICROGPT_CACHE_DIR=/cache
 WORKDIR /app
 COPY --from=packages /opt/venv /opt/venv
@@ -41,14 +41,14 @@ RUN mkdir -p runs /cache /keys /opt/kernels \
 # Every kernel, compiled anew only if the library has changed: shorter runs need not all of them.
 COPY microgpt microgpt
 USER 10001:10001
-RUN NUMBA_CACHE_DIR=/opt/kernels python -c \
+RUN MICROGPT_COMPILED_DIR=/opt/kernels python -c \
       "import microgpt; microgpt.train('embedded', steps=100)" > /dev/null
 USER 0:0
 COPY . .
 RUN python -m compileall -q .
 USER 10001:10001
 # Two steps of training show that the image works.
-RUN NUMBA_CACHE_DIR=/opt/kernels python scripts/train.py --steps 2 --workers 1 --data embedded \
+RUN MICROGPT_COMPILED_DIR=/opt/kernels python scripts/train.py --steps 2 --workers 1 --data embedded \
       --quiet --run-dir /tmp/warm-up > /dev/null \
  && rm -rf /tmp/warm-up
 EXPOSE 5555

@@ -49,7 +49,7 @@ ready: setup
 	@$(MAKE) --no-print-directory --jobs=2 lint kernels
 
 kernels: setup
-	@NUMBA_CACHE_DIR=$(CURDIR)/.compiled $(BIN)/python -c \
+	@MICROGPT_COMPILED_DIR=$(CURDIR)/.compiled $(BIN)/python -c \
 		"import microgpt; microgpt.train('embedded', steps=100)" > /dev/null
 
 chaos: setup

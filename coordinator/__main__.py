@@ -8,7 +8,7 @@ from microgpt.support import signals, startup  # isort: skip  # before what take
 signals.leave_quietly()
 if __name__ == "__main__":
     startup.begins()
-requirements.require("click", "msgpack", "numba", "numpy", "requests", "rich", "zmq")
+requirements.require("click", "msgpack", "llvmlite", "numpy", "requests", "rich", "zmq")
 
 import time
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _bootstrap import find_project
 
-find_project("click", "msgpack", "numba", "rich", "zmq")
+find_project("click", "msgpack", "llvmlite", "rich", "zmq")
 
 from lab.bench.command import main
 from microgpt.support import cli

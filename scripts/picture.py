@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _bootstrap import find_project
 
-find_project("click", "msgpack", "numba", "requests", "rich", "zmq")
+find_project("click", "msgpack", "llvmlite", "requests", "rich", "zmq")
 
 from lab.picture import main
 from microgpt.support import cli

@@ -67,7 +67,7 @@ def reference() -> Reference:
     No coordinator, worker or message has a part in it: what they make is compared with this. Long
     ones are computed by the other engine than that of the tests' workers, which takes less time.
     """
-    # Not at the top: numba must not be imported before it is known where compiled code is kept.
+    # Not at the top: no kernel may be asked for before it is known where compiled code is kept.
     from microgpt.config import TrainingConfig
     from microgpt.data.corpus import Corpus
     from microgpt.engine import make_engine

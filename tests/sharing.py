@@ -32,13 +32,13 @@ def folder_of_the_run(own: Path) -> Path:
 def share_compiled_code() -> None:
     """Let the engine in this process, and all that it starts, keep compiled code in ``COMPILED``.
 
-    To be called before numba is imported, which reads the variable then.
+    To be called before the engine is imported, which looks for the folder once.
     """
     try:
         COMPILED.mkdir(exist_ok=True)
     except OSError:
         return  # a clone that cannot be written to: the user's cache serves
-    os.environ["NUMBA_CACHE_DIR"] = str(COMPILED)
+    os.environ["MICROGPT_COMPILED_DIR"] = str(COMPILED)
     if not is_one_of_many():
         newest = sorted(COMPILED.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
         for folder in newest[KEPT_SOURCES:]:

@@ -23,7 +23,7 @@ from coordinator.run.line_file import LineFile, encoded
 from microgpt.numerics.platform_fingerprint import libm_sha256
 from microgpt.support.cli import say
 
-PACKAGES = ("msgpack", "numba", "numpy", "pyzmq", "rich")
+PACKAGES = ("msgpack", "llvmlite", "numpy", "pyzmq", "rich")
 
 
 def fingerprint() -> dict[str, Any]:

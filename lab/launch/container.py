@@ -142,11 +142,11 @@ def become(user: int, group: int) -> None:
 
 
 def copy_kernels() -> None:
-    """Put the image's compiled code where numba wants it: in a place that can be written to.
+    """Put the image's compiled code where it is looked for: in a place that can be written to.
 
     On another kind of CPU than the image was built on, it is compiled anew there.
     """
-    target = os.environ.get("NUMBA_CACHE_DIR")
+    target = os.environ.get("MICROGPT_COMPILED_DIR")
     if target and KERNELS.is_dir() and not Path(target).exists():
         try:
             shutil.copytree(KERNELS, target)

@@ -13,7 +13,7 @@ from microgpt.sampling import Extend, plain
 #: Samples times weights from which the tape engine is done earlier, start included: some three
 #: thousand names of the usual model; with kernels that must be compiled first, ten thousand.
 WORTH_LOADING, WORTH_COMPILING = 12_000_000, 40_000_000
-PACKAGES = ("numba", "numpy", "platformdirs")
+PACKAGES = ("llvmlite", "numpy", "platformdirs")
 
 
 def choose(

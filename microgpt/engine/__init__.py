@@ -10,7 +10,7 @@ ENGINES = ("tape", "scalar")
 
 def make_engine(name: str, config: GPTConfig) -> Engine:
     """The engine called ``name``. Raises ValueError for an unknown one."""
-    if name == "tape":  # imported here, because numba takes its time
+    if name == "tape":  # imported here, because a compiler takes its time
         from microgpt.engine.tape_engine import TapeEngine
 
         return TapeEngine(config)

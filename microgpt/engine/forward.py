@@ -16,10 +16,12 @@ import numpy as np
 from microgpt.engine.kernels import run_forward
 from microgpt.engine.program import Instruction, Program
 from microgpt.engine.program_cache import recorded
+from microgpt.engine.replay_state import Field, ReplayState
 from microgpt.engine.tape import Op, TapeError
 from microgpt.model import Forward, GPTConfig, largest, num_positions, parameter_shapes
 from microgpt.numerics import jit
-from microgpt.numerics.simd import pointer
+from microgpt.numerics.jit import address
+from microgpt.numerics.simd import integers_at, longs_at, numbers_at
 from microgpt.numerics.vectors import Vector, for_kernels
 from microgpt.parameters import unflatten
 from microgpt.sampling import Extend, plain
@@ -53,7 +55,7 @@ def compiled(
 
 
 def must_compile() -> bool:
-    """Whether the first use will take half a minute."""
+    """Whether the first use will take seconds."""
     return isinstance(replay_position, jit.Entry) and replay_position.must_compile()
 
 
@@ -64,29 +66,24 @@ class _Replay:
         self.config = config
         self.params = for_kernels(params)
         program = _program(config)
-        self.tables = (program.instructions, program.indices, program.numbers, program.first)
+        self.state = ReplayState(program, config.vocab_size, 1)
+        self.state.array(Field.PANEL)[:] = np.append(self.params, 0.0)[program.panel]
+        self.state.array(Field.MEM)[: len(program.constants)] = program.constants
         self.slots = _logit_slots(program)
-        self.panel = np.append(self.params, 0.0)[program.panel]
-        self.mem = np.zeros(program.num_slots + 64)
-        self.mem[: len(program.constants)] = program.constants
-        self.scratch = np.zeros(64)
         self.tokens = np.zeros(config.block_size + 1, np.int32)
         self.logits = np.empty(config.vocab_size)
+        self.addresses = (
+            address(self.state.fields),
+            address(self.params),
+            address(self.tokens),
+            address(self.slots),
+            address(self.logits),
+        )
 
     def extend(self, token: int, position: int) -> list[float]:
         """See ``sampling.Extend``."""
         self.tokens[position] = token
-        bad = replay_position(
-            *self.tables,
-            self.mem,
-            self.params,
-            self.panel,
-            self.tokens,
-            self.scratch,
-            position,
-            self.slots,
-            self.logits,
-        )
+        bad = replay_position(*self.addresses, position, len(self.logits))
         if bad:  # plain floats have the last word, and raise what they raise
             return self._plainly(position)
         logits: list[float] = self.logits.tolist()
@@ -120,33 +117,34 @@ def _logit_slots(program: Program) -> Array:
 
 @jit.entry
 def replay_position(
-    ins: Array,
-    indices: Array,
-    numbers: Array,
-    first: Array,
-    mem: Array,
-    params: Array,
-    panel: Array,
-    tokens: Array,
-    scratch: Array,
+    state_address: int,
+    params_address: int,
+    tokens_address: int,
+    slots_address: int,
+    logits_address: int,
     position: int,
-    slots: Array,
-    logits: Array,
+    num_logits: int,
 ) -> int:
-    """Run one position and copy its logits. Returns how many operations had no finite result."""
+    """Run one position and copy its logits. Returns how many operations had no finite result.
+
+    Addresses are those of ``ReplayState.fields`` and of the arrays in ``_Replay``.
+    """
+    state, slots = longs_at(state_address), integers_at(slots_address)
+    mem, logits = numbers_at(state[Field.MEM]), numbers_at(logits_address)
+    first = integers_at(state[Field.FIRST])
     bad = run_forward(
-        pointer(ins),
+        integers_at(state[Field.INSTRUCTIONS]),
         first[position],
         first[position + 1],
-        pointer(indices),
-        pointer(numbers),
-        pointer(mem),
-        pointer(params),
-        pointer(panel),
-        pointer(tokens),
-        pointer(scratch),
+        integers_at(state[Field.INDICES]),
+        numbers_at(state[Field.NUMBERS]),
+        mem,
+        numbers_at(params_address),
+        numbers_at(state[Field.PANEL]),
+        integers_at(tokens_address),
+        numbers_at(state[Field.SCRATCH]),
         ONE,
     )
-    for i in range(len(logits)):
-        logits[i] = mem[slots[position, i]]
+    for i in range(num_logits):
+        logits[i] = mem[slots[position * num_logits + i]]
     return bad

@@ -9,78 +9,109 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from microgpt.engine.kernels import run_backward, run_forward
+from microgpt.engine.replay_state import Field
 from microgpt.engine.weight_gradients import weight_gradients
 from microgpt.numerics.jit import entry, inner
-from microgpt.numerics.simd import offset, pointer, splat, store, transpose
+from microgpt.numerics.simd import (
+    integers_at,
+    longs_at,
+    numbers_at,
+    offset,
+    splat,
+    store,
+    transpose,
+)
 
 Pointer = Any
 Lanes = Any
-Array = Any
 
 ONE = (0,) * 1
 EIGHT = (0,) * 8
 
+#: What ``replay_shard`` returns for documents that cannot be; nothing was done then.
+WRONG_TOKEN, TOO_SHORT, WRONG_SIZE = -1, -2, -3
+
+
+@inner
+def take_documents(
+    state: Pointer, tokens: Pointer, num_tokens: int, sizes: Pointer, count: int
+) -> int:
+    """Where documents begin and how many positions they have; 0, or what is wrong with them."""
+    starts, lengths = integers_at(state[Field.STARTS]), integers_at(state[Field.LENGTHS])
+    most, num_choices = state[Field.NUM_POSITIONS], state[Field.NUM_CHOICES]
+    total = 0
+    for d in range(count):
+        if sizes[d] < 2:
+            return TOO_SHORT
+        starts[d] = total
+        lengths[d] = min(sizes[d] - 1, most)
+        total += sizes[d]
+    if total != num_tokens:
+        return WRONG_SIZE
+    outside = 0
+    for i in range(num_tokens):
+        outside |= (tokens[i] < 0) | (tokens[i] >= num_choices)
+    return WRONG_TOKEN if outside else 0
+
+
+@inner
+def fill_lanes(
+    state: Pointer, base: int, begin: int, count: int, num_rows: int, tokens: Pointer, lanes: Lanes
+) -> int:
+    """Give each lane a document of the order from ``begin`` on; returns the positions of the first.
+
+    Lanes without a document repeat it, and write what they would contribute where nobody reads.
+    """
+    size = len(lanes)
+    order = offset(longs_at(state[Field.ORDER]), begin)
+    starts, lengths = integers_at(state[Field.STARTS]), integers_at(state[Field.LENGTHS])
+    lane_tokens = integers_at(state[Field.LANE_TOKENS])
+    lane_length, lane_row = longs_at(state[Field.LANE_LENGTHS]), longs_at(state[Field.LANE_ROWS])
+    longest: int = lengths[order[0]]
+    for lane in range(size):
+        document = order[lane if lane < count else 0]
+        length = lengths[document]
+        lane_length[lane] = length if lane < count else 0
+        lane_row[lane] = state[Field.WIDTH] * (document - base if lane < count else num_rows)
+        own = offset(tokens, starts[document])
+        for t in range(length + 1):
+            lane_tokens[t * size + lane] = own[t]
+        for t in range(length + 1, longest + 1):  # after its end a lane goes on with some token
+            lane_tokens[t * size + lane] = 0
+    return longest
+
 
 @inner
 def replay_block(
-    program: Any,
+    state: Pointer,
     params: Pointer,
-    panel: Pointer,
-    order: Array,
+    base: int,
     begin: int,
     count: int,
-    tokens: Array,
-    starts: Array,
-    lengths: Array,
-    shares: Array,
-    mem: Pointer,
-    scratch: Pointer,
-    packed: Pointer,
-    width: int,
-    losses: Array,
-    base: int,
-    only_losses: bool,
+    num_rows: int,
+    tokens: Pointer,
+    losses: Pointer,
+    only_losses: int,
     lanes: Lanes,
 ) -> int:
-    """Forward, backward and packing of documents ``order[begin:begin + count]``, a lane each.
+    """Forward, backward and packing of ``count`` documents, a lane each.
 
-    With ``only_losses`` forward is all. Lanes without a document repeat the first one and receive
-    no seed.
+    With ``only_losses`` forward is all. Lanes without a document receive no seed.
     """
-    (
-        ins,
-        indices,
-        numbers,
-        constants,
-        first,
-        loss_slots,
-        pack,
-        pack_first,
-        clear,
-        clear_first,
-        num_slots,
-    ) = program
     size = len(lanes)
-    code, table, exponents = pointer(ins), pointer(indices), pointer(numbers)
-    grad = offset(mem, num_slots * size)
-    longest = lengths[order[begin]]
-    lane_tokens = np.empty((longest + 1) * size, np.int32)
-    lane_length = np.zeros(size, np.int64)
-    lane_row = np.empty(size, np.int64)
-    for lane in range(size):
-        document = order[begin + (lane if lane < count else 0)]
-        if lane < count:
-            lane_length[lane] = lengths[document]
-        lane_row[lane] = width * (document - base if lane < count else len(order))
-        for t in range(longest + 1):
-            inside = t <= lengths[document]  # after its end a lane goes on with some token
-            lane_tokens[t * size + lane] = tokens[starts[document] + t] if inside else 0
-    for i in range(len(constants)):
+    code, table = integers_at(state[Field.INSTRUCTIONS]), integers_at(state[Field.INDICES])
+    exponents, first = numbers_at(state[Field.NUMBERS]), integers_at(state[Field.FIRST])
+    constants, loss_slots = numbers_at(state[Field.CONSTANTS]), integers_at(state[Field.LOSSES])
+    mem, scratch = numbers_at(state[Field.MEM]), numbers_at(state[Field.SCRATCH])
+    grad = offset(mem, state[Field.NUM_SLOTS] * size)
+    panel, shares = numbers_at(state[Field.PANEL]), numbers_at(state[Field.SHARES])
+    lane_tokens = integers_at(state[Field.LANE_TOKENS])
+    lane_length = longs_at(state[Field.LANE_LENGTHS])
+    order = offset(longs_at(state[Field.ORDER]), begin)
+    longest = fill_lanes(state, base, begin, count, num_rows, tokens, lanes)
+    for i in range(state[Field.NUM_CONSTANTS]):
         store(mem, i, splat(constants[i], lanes))
-    token = pointer(lane_tokens)
     bad = 0
     for p in range(longest):
         bad += run_forward(
@@ -92,7 +123,7 @@ def replay_block(
             mem,
             params,
             panel,
-            token,
+            lane_tokens,
             scratch,
             lanes,
         )
@@ -101,178 +132,151 @@ def replay_block(
         total = 0.0
         for p in range(n):
             total += mem[loss_slots[p] * size + lane]
-        losses[order[begin + lane]] = shares[n] * total
+        losses[order[lane]] = shares[n] * total
     if only_losses:
         return bad
-    zero = splat(0.0, lanes)
-    for i in range(clear_first[longest]):
-        store(grad, clear[i], zero)
+    clear, num_clear = integers_at(state[Field.CLEAR]), integers_at(state[Field.CLEAR_FIRST])
+    for i in range(num_clear[longest]):
+        store(grad, clear[i], splat(0.0, lanes))
     for lane in range(count):
         n = lane_length[lane]
         for p in range(n):
             grad[loss_slots[p] * size + lane] = shares[n]
     for p in range(longest - 1, -1, -1):
         bad += run_backward(
-            code, first[p], first[p + 1], table, exponents, mem, grad, panel, token, scratch, lanes
+            code,
+            first[p],
+            first[p + 1],
+            table,
+            exponents,
+            mem,
+            grad,
+            panel,
+            lane_tokens,
+            scratch,
+            lanes,
         )
-    places, rows = pointer(pack), pointer(lane_row)
-    for at in range(0, pack_first[longest], 8):
-        transpose(mem, offset(places, at), offset(packed, at), rows, lanes)
+    pack_block(state, longest, lanes)
     return bad
 
 
 @inner
-def longest_first(lengths: Array, begin: int, end: int) -> Array:
-    """Documents ``begin`` to ``end - 1`` by falling length."""
-    order = np.empty(end - begin, np.int64)
-    longest, at = 0, 0
-    for d in range(begin, end):
-        longest = max(longest, lengths[d])
-    for n in range(longest, 0, -1):
-        for d in range(begin, end):
-            if lengths[d] == n:
-                order[at] = d
-                at += 1
-    return order
+def pack_block(state: Pointer, longest: int, lanes: Lanes) -> None:
+    """Write what the parameters' gradients are made of as one row per document."""
+    mem, packed = numbers_at(state[Field.MEM]), numbers_at(state[Field.PACKED])
+    places, rows = integers_at(state[Field.PACK]), longs_at(state[Field.LANE_ROWS])
+    last = integers_at(state[Field.PACK_FIRST])
+    for at in range(0, last[longest], 8):
+        transpose(mem, offset(places, at), offset(packed, at), rows, lanes)
 
 
 @inner
-def add_chunk(partial: Array, number: int) -> None:
-    """Carry ``partial[0]``, the sum of chunk ``number``, into the levels ``partial[1:]``."""
+def longest_first(state: Pointer, begin: int, end: int) -> None:
+    """Put documents ``begin`` to ``end - 1`` in order by falling length."""
+    order, lengths = longs_at(state[Field.ORDER]), integers_at(state[Field.LENGTHS])
+    for d in range(begin, end):
+        place = d - begin
+        while place > 0 and lengths[order[max(place - 1, 0)]] < lengths[d]:
+            order[place] = order[place - 1]
+            place -= 1
+        order[place] = d
+
+
+@inner
+def add_chunk(partial: Pointer, size: int, number: int) -> None:
+    """Carry row 0 of ``partial``, the sum of chunk ``number``, into the levels: its other rows."""
     level = 1
     while number & 1:
-        for i in range(partial.shape[1]):
-            partial[0, i] = partial[level, i] + partial[0, i]
+        waiting = offset(partial, level * size)
+        for i in range(size):
+            partial[i] = waiting[i] + partial[i]
         number >>= 1
         level += 1
-    for i in range(partial.shape[1]):
-        partial[level, i] = partial[0, i]
+    target = offset(partial, level * size)
+    for i in range(size):
+        target[i] = partial[i]
 
 
 @inner
-def finish_chunks(partial: Array, count: int) -> None:
-    """Leave in ``partial[0]`` the sum of what ``count`` chunks left at the levels."""
-    level, empty = 1, True
+def finish_chunks(partial: Pointer, size: int, count: int, gradient: Pointer) -> None:
+    """Leave in ``gradient`` the sum of what ``count`` chunks left at the levels."""
+    level, empty = 1, 1
     while count:
+        waiting = offset(partial, level * size)
         if count & 1:
-            for i in range(partial.shape[1]):
-                partial[0, i] = partial[level, i] if empty else partial[level, i] + partial[0, i]
-            empty = False
+            if empty:
+                for i in range(size):
+                    gradient[i] = waiting[i]
+            else:
+                for i in range(size):
+                    gradient[i] = waiting[i] + gradient[i]
+            empty = 0
         count >>= 1
         level += 1
 
 
 @entry
 def replay_shard(
-    program: Any,
-    weights: Any,
-    panel_of: Array,
-    params: Array,
-    panel: Array,
-    tokens: Array,
-    starts: Array,
-    lengths: Array,
-    shares: Array,
-    mem: Array,
-    scratch: Array,
-    packed: Array,
-    width: int,
-    stack: Array,
-    partial: Array,
-    losses: Array,
-    gradient: Array,
-    chunk: int,
-    num_choices: int,
+    state_address: int,
+    params_address: int,
+    tokens_address: int,
+    num_tokens: int,
+    sizes_address: int,
+    num_documents: int,
+    losses_address: int,
+    gradient_address: int,
 ) -> int:
-    """Losses of all documents, and their gradients' tree sum unless ``gradient`` is empty.
+    """Losses of all documents, and their gradients' tree sum unless its address is 0.
 
-    Returns how many numbers were not finite, or -1 if a token is none: nothing was done then.
+    Addresses are those of arrays: ``ReplayState.fields``, the parameters (float64), all tokens and
+    the number of tokens of each document (int32), losses and gradient (float64, written).
+    Parameters that are never used are left out of the gradient, which should have zeros there.
+    Returns how many numbers were not finite, or ``WRONG_TOKEN`` and the like.
     """
-    for i in range(len(tokens)):
-        if tokens[i] < 0 or tokens[i] >= num_choices:
-            return -1
-    rows, shape, skip, uses, num_wide = weights
-    for i in range(len(panel_of)):
+    state, params = longs_at(state_address), numbers_at(params_address)
+    tokens, sizes = integers_at(tokens_address), integers_at(sizes_address)
+    losses, gradient = numbers_at(losses_address), numbers_at(gradient_address)
+    wrong = take_documents(state, tokens, num_tokens, sizes, num_documents)
+    if wrong:
+        return wrong
+    panel, panel_of = numbers_at(state[Field.PANEL]), integers_at(state[Field.PANEL_OF])
+    for i in range(state[Field.PANEL_SIZE]):
         panel[i] = params[panel_of[i]]
-    bad = 0
-    only_losses = len(gradient) == 0
-    num_documents = len(lengths)
-    done = 0
-    for base in range(0, num_documents, chunk):
+    partial, num_params = numbers_at(state[Field.PARTIAL]), state[Field.NUM_PARAMS]
+    only_losses = int(gradient_address == 0)
+    chunk = state[Field.CHUNK]
+    bad, done, base = 0, 0, 0
+    while base < num_documents:
         end = min(base + chunk, num_documents)
-        order = longest_first(lengths, base, end)
-        for begin in range(0, end - base, 8):
-            count = min(8, end - base - begin)
+        rows = end - base
+        longest_first(state, base, end)
+        begin = 0
+        while begin < rows:
+            count = min(8, rows - begin)
             if count == 1:
                 bad += replay_block(
-                    program,
-                    pointer(params),
-                    pointer(panel),
-                    order,
-                    begin,
-                    count,
-                    tokens,
-                    starts,
-                    lengths,
-                    shares,
-                    pointer(mem),
-                    pointer(scratch),
-                    pointer(packed),
-                    width,
-                    losses,
-                    base,
-                    only_losses,
-                    ONE,
+                    state, params, base, begin, count, rows, tokens, losses, only_losses, ONE
                 )
             else:
                 bad += replay_block(
-                    program,
-                    pointer(params),
-                    pointer(panel),
-                    order,
-                    begin,
-                    count,
-                    tokens,
-                    starts,
-                    lengths,
-                    shares,
-                    pointer(mem),
-                    pointer(scratch),
-                    pointer(packed),
-                    width,
-                    losses,
-                    base,
-                    only_losses,
-                    EIGHT,
+                    state, params, base, begin, count, rows, tokens, losses, only_losses, EIGHT
                 )
-        if only_losses:
-            continue
-        weight_gradients(
-            pointer(packed),
-            width,
-            pointer(lengths[base:end]),
-            end - base,
-            pointer(tokens),
-            pointer(starts[base:end]),
-            pointer(rows),
-            pointer(shape),
-            pointer(skip),
-            skip.shape[1] - 1,
-            pointer(uses),
-            len(rows),
-            num_wide,
-            pointer(stack),
-            pointer(partial),
-        )
-        if num_documents > chunk:
-            add_chunk(partial, done)
-            done += 1
-    for loss in losses:
-        bad += not math.isfinite(loss)
+            begin += 8
+        if not only_losses:
+            if num_documents > chunk:
+                weight_gradients(state, base, rows, tokens, partial)
+                add_chunk(partial, num_params, done)
+            else:
+                weight_gradients(state, base, rows, tokens, gradient)
+        done += 1
+        base = end
+    for d in range(num_documents):
+        bad += not math.isfinite(losses[d])
     if only_losses:
         return bad
-    finish_chunks(partial, done)
-    for i in range(len(gradient)):
-        gradient[i] = partial[0, i]
-        bad += not math.isfinite(gradient[i])
-    return bad
+    if num_documents > chunk:
+        finish_chunks(partial, num_params, done, gradient)
+    rest = 0.0
+    for i in range(num_params):
+        rest += gradient[i] - gradient[i]
+    return bad + (rest != 0.0)

@@ -8,32 +8,30 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from microgpt.data.packed import PackedDocuments
 from microgpt.engine.base import NonFiniteError, ShardGradient
 from microgpt.engine.fuse import fuse
-from microgpt.engine.kernels_shard import replay_shard
-from microgpt.engine.program import Program, compile_tape
+from microgpt.engine.kernels_shard import TOO_SHORT, WRONG_TOKEN, replay_shard
+from microgpt.engine.program import compile_tape
 from microgpt.engine.program_cache import recorded
+from microgpt.engine.replay_state import ReplayState
 from microgpt.engine.scalar import ScalarEngine
 from microgpt.engine.tracer import record
 from microgpt.model import Forward, GPTConfig, gpt, num_positions, parameter_shapes
 from microgpt.numerics import jit
+from microgpt.numerics.jit import address
 from microgpt.numerics.vectors import Vector, for_kernels
 from microgpt.optim.reduction import tree_sum
 from microgpt.parameters import Shapes
 
-Ints: TypeAlias = NDArray[np.int32]
 Result = TypeVar("Result")
 
 #: Documents replayed together, a power of two: their packed numbers should fit the L2 cache.
 CHUNK = 32
-#: Functions that numba compiles for ``replay_shard``, counted once.
-KERNELS = 88
 
 
 class TapeEngine:
@@ -54,17 +52,17 @@ class TapeEngine:
             self._program = recorded(config)
         else:
             self._program = compile_tape(fuse(record(config, forward, self.shapes)))
-        self._buffers = _Buffers(self._program, config.vocab_size)
+        self._state = ReplayState(self._program, config.vocab_size, CHUNK)
+        self._state_address = address(self._state.fields)
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
-        """Compile the kernels, which takes about half a minute, or load what was compiled before.
+        """Compile the kernels, which takes some seconds, or load what was compiled before.
 
         ``microgpt.support.stages`` tells how far that is.
         """
         if isinstance(replay_shard, jit.Entry):
             replay_shard.title = "the kernels of the tape engine"
-            replay_shard.kernels = KERNELS
         self._gradients(np.zeros(self._program.num_params), [[0, 0]])
 
     def gradients(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
@@ -96,14 +94,14 @@ class TapeEngine:
             raise ValueError(
                 f"the model has {self._program.num_params} parameters, not {params.shape}"
             )
-        if not documents:
+        if not len(documents):
             raise ValueError("a shard has at least one document")
         return params
 
     def _gradients(
         self, params: Vector, documents: Sequence[Sequence[int]]
     ) -> ShardGradient | None:
-        gradient = np.empty(len(params))
+        gradient = np.zeros(len(params))
         losses = self._replay(params, documents, gradient)
         return None if losses is None else ShardGradient(losses, gradient)
 
@@ -119,22 +117,31 @@ class TapeEngine:
 
         Fills ``gradient``, if it is not empty: then forward is all.
         """
-        losses = np.empty(len(documents))
-        tables = self._tokens(documents)
+        packed = PackedDocuments.pack(documents)
+        count = len(packed.lengths)
+        losses = np.empty(count)
         with self._lock:
-            bad = self._buffers.replay(params, *tables, losses, gradient)
+            self._state.make_room(count)
+            bad = replay_shard(
+                self._state_address,
+                address(params),
+                address(packed.tokens),
+                len(packed.tokens),
+                address(packed.lengths),
+                count,
+                address(losses),
+                address(gradient) if len(gradient) else 0,
+            )
         if bad < 0:
-            raise ValueError(f"tokens lie between 0 and {self.config.vocab_size - 1}")
+            self._complain(packed, bad)
         return None if bad else tuple(losses.tolist())
 
-    def _tokens(self, documents: Sequence[Sequence[int]]) -> tuple[Ints, Ints, Ints]:
-        """All tokens one after the other; where documents begin; their numbers of positions."""
-        sizes = np.fromiter(map(len, documents), np.int32, len(documents))
-        if sizes.min() < 2:
-            num_positions(self.config, documents[int(sizes.argmin())])  # raises
-        ends = np.cumsum(sizes, dtype=np.int32)
-        tokens = np.fromiter(chain.from_iterable(documents), np.int32, int(ends[-1]))
-        return tokens, ends - sizes, np.minimum(sizes - 1, self.config.block_size)
+    def _complain(self, documents: PackedDocuments, wrong: int) -> None:
+        if wrong == TOO_SHORT:
+            num_positions(self.config, documents[int(documents.lengths.argmin())])  # raises
+        if wrong == WRONG_TOKEN:
+            raise ValueError(f"tokens lie between 0 and {self.config.vocab_size - 1}")
+        raise ValueError("the lengths of the documents do not add up to their tokens")
 
 
 def _one_by_one(
@@ -155,80 +162,3 @@ def _one_by_one(
             except NonFiniteError as error:
                 raise NonFiniteError(index, error.reason) from error
         yield part
-
-
-class _Buffers:
-    """A program's tables as the kernels take them, and the memory they work in."""
-
-    def __init__(self, program: Program, num_choices: int) -> None:
-        self.num_choices = num_choices
-        tables = program.weights
-        self.program = (
-            program.instructions,
-            program.indices,
-            program.numbers,
-            program.constants,
-            program.first,
-            program.losses,
-            tables.pack,
-            tables.pack_first,
-            program.clear,
-            program.clear_first,
-            program.num_slots,
-        )
-        self.weights = (tables.rows, tables.shape, tables.skip, tables.uses, tables.num_wide)
-        self.panel_of = program.panel
-        self.panel = np.zeros(len(program.panel))
-        positions = len(program.losses)
-        self.shares = np.array([0.0] + [1 / n for n in range(1, positions + 1)])
-        self.mem = aligned(2 * program.num_slots * 8)
-        self.scratch = aligned(64)
-        # One row more for lanes without a document, and some numbers that are read but not used.
-        self.packed = aligned((CHUNK + 1) * len(tables.pack) + 64)
-        self.width = len(tables.pack)
-        self.stack = aligned(128 * (CHUNK.bit_length() + 1))
-        self.partial = np.zeros((2, program.num_params))
-
-    def replay(
-        self,
-        params: Vector,
-        tokens: Ints,
-        starts: Ints,
-        lengths: Ints,
-        losses: Vector,
-        gradient: Vector,
-    ) -> int:
-        """Run the kernels, which fill ``losses`` and any ``gradient``: see ``replay_shard``."""
-        levels = 1 + (-(-len(lengths) // CHUNK)).bit_length()
-        if levels > len(self.partial):
-            self.partial = np.zeros((levels, self.partial.shape[1]))
-        return int(
-            replay_shard(
-                self.program,
-                self.weights,
-                self.panel_of,
-                params,
-                self.panel,
-                tokens,
-                starts,
-                lengths,
-                self.shares,
-                self.mem,
-                self.scratch,
-                self.packed,
-                self.width,
-                self.stack,
-                self.partial,
-                losses,
-                gradient,
-                CHUNK,
-                self.num_choices,
-            )
-        )
-
-
-def aligned(size: int) -> Vector:
-    """(size,) zeros that begin at a cache line."""
-    buffer = np.zeros(size + 8)
-    start = (-buffer.ctypes.data // 8) % 8
-    return buffer[start : start + size]

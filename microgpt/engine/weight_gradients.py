@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from microgpt.engine.replay_state import Field
 from microgpt.numerics.jit import inner
-from microgpt.numerics.simd import load, offset, splat, store
+from microgpt.numerics.simd import integers_at, load, numbers_at, offset, splat, store
 
 Pointer = Any
 
@@ -155,24 +156,17 @@ def finish_tree(stack: Pointer, present: int, count: int, vectors: int) -> None:
 
 @inner
 def weight_gradients(
-    packed: Pointer,
-    width: int,
-    lengths: Pointer,
-    count: int,
-    tokens: Pointer,
-    starts: Pointer,
-    rows: Pointer,
-    shape: Pointer,
-    skip: Pointer,
-    num_positions: int,
-    uses: Pointer,
-    num_blocks: int,
-    num_wide: int,
-    stack: Pointer,
-    gradient: Pointer,
+    state: Pointer, base: int, count: int, tokens: Pointer, gradient: Pointer
 ) -> None:
     """The tree sum over ``count`` documents of every parameter's gradient, into ``gradient``."""
-    for block in range(num_blocks):
+    packed, width = numbers_at(state[Field.PACKED]), state[Field.WIDTH]
+    lengths = offset(integers_at(state[Field.LENGTHS]), base)
+    starts = offset(integers_at(state[Field.STARTS]), base)
+    rows, shape = integers_at(state[Field.ROWS]), integers_at(state[Field.SHAPE])
+    skip, uses = integers_at(state[Field.SKIP]), integers_at(state[Field.USES])
+    stack = numbers_at(state[Field.STACK])
+    num_positions, num_wide = state[Field.NUM_POSITIONS], state[Field.NUM_WIDE]
+    for block in range(state[Field.NUM_BLOCKS]):
         columns, num_uses = shape[3 * block], shape[3 * block + 2]
         use = offset(uses, 4 * shape[3 * block + 1])
         lack = offset(skip, block * (num_positions + 1))

@@ -1,28 +1,34 @@
-"""Compiling with numba, once per machine: where compiled code is kept and who compiles it.
+"""Compiling kernels, once per machine: where compiled code is kept and who compiles it.
 
-Compiled code goes to ``NUMBA_CACHE_DIR``, ``MICROGPT_CACHE_DIR`` or the user's cache directory, in
-a folder named after the sources of every kernel, because numba itself notices changes of one file
-only. Where nothing can be written, code is compiled for this process alone. Processes that start
-at once on a cold cache take turns: the first compiles, the others load what it compiled.
+Compiled code goes to ``MICROGPT_COMPILED_DIR``, ``MICROGPT_CACHE_DIR`` or the user's cache
+directory, in a folder named after the sources of every kernel. Where nothing can be written, code
+is compiled for this process alone. Processes that start at once on a cold cache take turns: the
+first compiles, the others load what it compiled. What kernels may be written in: ``language``.
 
 This module must not import ``microgpt.engine``: the coordinator uses it for ``adam_compiled``.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numba
-from numba.core import event
+import numpy as np
+from llvmlite import ir
 
+from microgpt.numerics import machine_code
+from microgpt.numerics.language import Module
+from microgpt.numerics.machine_code import Loaded
+from microgpt.numerics.values import DOUBLE, INT32, INT64, Array, Inner
 from microgpt.support import stages
 from microgpt.support.cache_directory import cache_folder
 
@@ -31,14 +37,7 @@ try:
 except ImportError:  # not a POSIX system: processes may compile the same code twice, no more
     fcntl = None  # type: ignore[assignment]
 
-# numba changes its configuration at run time; its stubs cannot know.
-_settings: Any = numba.config
-
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-#: No fastmath and no contraction, ever: they change bits. "numpy": a division by zero gives an
-#: infinity, which the engine notices, instead of a Python exception inside a kernel.
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False}
 
 
 def cache_directory() -> Path | None:
@@ -52,7 +51,8 @@ def cache_directory() -> Path | None:
 @cache
 def _place() -> tuple[Path | None, str]:
     """The directory, and a line for people if it is not the one that they expect."""
-    folder = Path(_settings.CACHE_DIR) if _settings.CACHE_DIR else cache_folder()
+    chosen = os.environ.get("MICROGPT_COMPILED_DIR")
+    folder = Path(chosen) if chosen else cache_folder()
     if folder is None:
         return None, "there is no home directory to keep compiled code in: it is compiled each time"
     shared = folder / f"kernels-{_sources_digest()}"
@@ -75,7 +75,7 @@ def _tell() -> None:
 def _problem(directory: Path) -> str | None:
     """Why a directory, which is made if need be, cannot be used for compiled code; None if it can.
 
-    Folders in it are of numba, locks of ours; another user's can be neither written nor locked.
+    Another user's files in it can be neither written nor locked.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -106,102 +106,155 @@ def kernel_sources() -> list[Path]:
 
     def counts(path: Path) -> bool:
         source = path.read_bytes()
-        return path.parent.name == "engine" or b"numba" in source or b"jit" in source
+        rooms = ("engine", "numerics")
+        return path.parent.name in rooms or b"jit" in source
 
     return sorted(filter(counts, Path(__file__).resolve().parents[1].rglob("*.py")))
 
 
-#: The functions that are compiled here, as against numba's own.
-_kernels: set[Callable[..., Any]] = set()
-
-
 def inner(function: Function) -> Function:
-    """Compile a function that only other compiled functions call."""
-    _kernels.add(function)
-    wrappers: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return cast(Function, numba.njit(**OPTIONS, **wrappers)(function))
+    """Let a function be called by other kernels."""
+    return cast(Function, Inner(function))
 
 
 def entry(function: Function) -> Function:
     """Compile a function that Python calls, and keep its machine code in the cache directory."""
-    _kernels.add(function)
     return cast(Function, Entry(function))
 
 
 class Entry:
     """A compiled function with one set of argument types, compiled or loaded by its first call.
 
-    ``title`` says what it is for, and ``kernels`` how many functions are compiled for it, where
-    somebody has counted them.
+    Arguments are whole numbers, floats and contiguous arrays of float64, int32 or int64; the result
+    is a number or None. Other threads run meanwhile. ``title`` says what it is for; ``loaded``
+    whether its machine code was found on the disk.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self.compiled = self._decorated(cache_directory())
-        self.title, self.kernels = "a kernel", 0
-        self._ready = False
-
-    def _decorated(self, directory: Path | None) -> Any:
-        before = _settings.CACHE_DIR
-        try:
-            if directory is not None:
-                _settings.CACHE_DIR = str(directory)  # read when numba decorates, and only then
-            return numba.njit(cache=directory is not None, **OPTIONS)(self.function)
-        finally:
-            _settings.CACHE_DIR = before
+        self.title, self.loaded = "a kernel", False
+        self._kinds: tuple[type, ...] = ()
+        self._types: tuple[str, ...] | None = None
+        self._native: Callable[..., Any] = self._missing
+        self._code: Loaded | None = None  # machine code lives as long as this
 
     def __call__(self, *args: Any) -> Any:
-        """Call the compiled function."""
-        if self._ready:
-            return self.compiled(*args)
+        """Call the compiled function. Raises TypeError for arguments of other types than before."""
+        if tuple(map(type, args)) == self._kinds:  # plain numbers, as they are passed
+            return self._native(*args)
+        types = tuple(map(_type_of, args))
+        if self._types is None:
+            self._native = self._prepared(types)
+            self._types = types
+            if np.ndarray not in map(type, args):
+                self._kinds = tuple(map(type, args))
+        if types != self._types:
+            raise TypeError(f"{self.function.__name__} is compiled for {self._types}, not {types}")
+        return self._native(*chain.from_iterable(map(_passed, args)))
+
+    def _missing(self, *args: Any) -> Any:
+        raise RuntimeError("not compiled")
+
+    def _prepared(self, types: tuple[str, ...]) -> Callable[..., Any]:
         _tell()
-        with turn("compiling"), self._counted():
-            try:
-                result = self.compiled(*args)
-            except Exception:  # the cache is damaged or full; what is wrong for good comes again
-                for path in self._cached():
-                    path.unlink(missing_ok=True)
-                self.compiled = self._decorated(None)
-                result = self.compiled(*args)
-        self._ready = True
-        return result
+        with turn("compiling"):
+            path = self._path(types)
+            code = _read(path)
+            self.loaded = code is not None
+            if code is None:
+                stages.stage(f"compiling {self.title} (once on this machine)")
+                code = _compiled(self.function, types)
+                _write(path, code)
+        self._code = Loaded(code[1:], self.function.__name__)
+        words = [word for name in types for word in TYPES[name][0]]
+        return ctypes.CFUNCTYPE(RESULTS[code[:1]], *words)(self._code.address)
 
-    def _counted(self) -> AbstractContextManager[Any]:
-        """Say how far we are, if we are to compile and somebody listens."""
-        if not stages.listened_to() or not self.must_compile():
-            return nullcontext()
-        stages.stage(f"compiling {self.title} (once on this machine)")
-        return event.install_listener("numba:compile", _Counter(self.kernels))
-
-    def _cached(self) -> list[Path]:
+    def _path(self, types: tuple[str, ...]) -> Path | None:
         directory = cache_directory()
-        pattern = f"*.{self.function.__name__}-*.nb[ci]"
-        return [] if directory is None else list(directory.rglob(pattern))
+        digest = hashlib.sha256(repr((types, machine_code.identity())).encode()).hexdigest()[:16]
+        return directory and directory / f"{self._name()}-{digest}{SUFFIX}"
+
+    def _name(self) -> str:
+        return f"{self.function.__module__}.{self.function.__name__}"
 
     def must_compile(self) -> bool:
-        """Whether the first call will compile, which takes long, rather than load."""
-        return not self._ready and not self._cached()
+        """Whether the first call will compile, which takes seconds, rather than load."""
+        directory = cache_directory()
+        kept = directory is not None and any(directory.glob(f"{self._name()}-*{SUFFIX}"))
+        return self._types is None and not kept
 
 
-class _Counter(event.Listener):
-    """Tells of every kernel that numba begins to compile in this process.
+SUFFIX = ".code"
+DIGEST = 32  # bytes
 
-    One counts as often as it is compiled, which is once for each set of types of its arguments.
-    """
+#: What arguments are to C, and to LLVM.
+TYPES: dict[str, tuple[tuple[Any, ...], Any]] = {
+    "int": ((ctypes.c_int64,), INT64),
+    "float": ((ctypes.c_double,), DOUBLE),
+    "float64[]": ((ctypes.c_int64, ctypes.c_int64), DOUBLE.as_pointer()),
+    "int32[]": ((ctypes.c_int64, ctypes.c_int64), INT32.as_pointer()),
+    "int64[]": ((ctypes.c_int64, ctypes.c_int64), INT64.as_pointer()),
+}
+#: The first byte of kept code tells what is returned.
+RESULTS: dict[bytes, Any] = {b"i": ctypes.c_int64, b"d": ctypes.c_double, b"v": None}
 
-    def __init__(self, expected: int) -> None:
-        self._begun, self._expected = 0, expected
 
-    def on_start(self, event: Any) -> None:
-        function = event.data["dispatcher"].py_func
-        if function in _kernels:
-            self._begun += 1
-            of = f" of {self._expected}" if self._begun <= self._expected else ""
-            name = function.__name__.replace("_", " ")
-            stages.detail(f"compiling kernel {self._begun}{of} ({name})")
+def _type_of(argument: Any) -> str:
+    if isinstance(argument, np.ndarray):
+        if not argument.flags.carray:
+            raise TypeError("kernels take contiguous arrays that may be written to")
+        return f"{argument.dtype}[]"
+    return type(argument).__name__
 
-    def on_end(self, event: Any) -> None:
-        """Nothing: what comes after the last one is shown under its name."""
+
+def _passed(argument: Any) -> tuple[Any, ...]:
+    if isinstance(argument, np.ndarray):
+        return address(argument), argument.size
+    return (argument,)
+
+
+def address(array: np.ndarray[Any, Any]) -> int:
+    """Where the numbers of an array stand: as long as somebody keeps it."""
+    place: int = array.__array_interface__["data"][0]
+    return place
+
+
+def _compiled(function: Callable[..., Any], types: tuple[str, ...]) -> bytes:
+    """A letter for the result's type and the machine code. Raises TypeError for other types."""
+    unknown = [name for name in types if name not in TYPES]
+    if unknown:
+        raise TypeError(f"{function.__name__} cannot be given {', '.join(unknown)}")
+    args: list[Any] = []
+    for name in types:
+        size, kind = ir.Constant(INT64, ir.Undefined), ir.Constant(TYPES[name][1], ir.Undefined)
+        args.append(Array(kind, size) if name.endswith("[]") else kind)
+    module = Module()
+    result = module.translated(function, args).ftype.return_type
+    letter = b"v" if isinstance(result, ir.VoidType) else b"d" if result == DOUBLE else b"i"
+    return letter + machine_code.made(str(module.ir))
+
+
+def _read(path: Path | None) -> bytes | None:
+    """Kept machine code; None if there is none, or if it is damaged."""
+    try:
+        data = path.read_bytes() if path else b""
+    except OSError:
+        return None
+    body = data[DIGEST:]
+    return body if body and hashlib.sha256(body).digest() == data[:DIGEST] else None
+
+
+def _write(path: Path | None, body: bytes) -> None:
+    """Keep machine code, if there is room for it. A digest tells whether it is whole."""
+    if path is None:
+        return
+    partial = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        partial.write_bytes(hashlib.sha256(body).digest() + body)
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager

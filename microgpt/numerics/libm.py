@@ -7,8 +7,7 @@ near a middle, its rounding is what the C library returns. The other lanes, abou
 results outside a range in which nothing can underflow, are left to the C library itself.
 
 This is true of glibc from 2.28 on. With another C library, or without fused multiply-add in the
-processor, every lane is left to the C library. Exponents are always run-time numbers, because
-numba rewrites constant ones into multiplications, which have other bits.
+processor, every lane is left to the C library.
 
 This module must not import ``microgpt.engine``: the coordinator uses it for ``adam_compiled``.
 """
@@ -20,25 +19,25 @@ import platform
 from decimal import Decimal, localcontext
 from typing import Any
 
-import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 
+from microgpt.numerics import machine_code
 from microgpt.numerics.jit import inner
 from microgpt.numerics.simd import (
-    DOUBLE,
-    INT64,
-    cgutils,
     fma,
     fused,
     intrinsic,
+    llvm,
     load,
+    mask_of,
     splat,
     sqrt,
     store,
-    types,
+    vector_address,
     zeros,
 )
+from microgpt.numerics.values import DOUBLE, INT32, INT64, Builder, Value
 
 Pointer = Any
 Lanes = Any
@@ -49,7 +48,7 @@ def trusted() -> bool:
     """Whether this machine's C library and processor are such that lanes can be decided here."""
     name, version = platform.libc_ver()
     numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
-    has_fma = llvmlite.binding.get_host_cpu_features().get("fma", False)
+    has_fma = machine_code.features().get("fma", False)
     return name == "glibc" and numbers >= [2, 28] and bool(has_fma)
 
 
@@ -65,18 +64,12 @@ MANTISSA_BITS = 0x000F_FFFF_FFFF_FFFF
 
 
 @intrinsic
-def undecided(typingctx: Any, y: Any, rest: Any, unit: Any) -> Any:
+def undecided(builder: Builder, y: Value, rest: Value, unit: Value) -> Value:
     """Bits of the lanes in which ``y`` is not surely the rounding of ``y + rest / unit``."""
-    sig = types.int64(y, rest, unit)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        y, rest, unit = args
-        return _undecided(builder, y, rest, unit, SURE)
-
-    return sig, codegen
+    return _undecided(builder, y, rest, unit, SURE)
 
 
-def _undecided(builder: Any, y: Any, rest: Any, unit: Any, sure_ulp: float) -> Any:
+def _undecided(builder: Builder, y: Value, rest: Value, unit: Value, sure_ulp: float) -> Value:
     count = y.type.count
     longs = ir.VectorType(INT64, count)
 
@@ -98,8 +91,7 @@ def _undecided(builder: Any, y: Any, rest: Any, unit: Any, sure_ulp: float) -> A
     for comparison, bound_exponent in ((">=", 1023 - RANGE), ("<=", 1023 + RANGE)):
         limit = everywhere(bound_exponent << 52)
         sure = builder.and_(sure, builder.icmp_signed(comparison, exponent, limit))
-    unsure = builder.bitcast(builder.not_(sure), ir.IntType(count))
-    return unsure if count == 64 else builder.zext(unsure, INT64)
+    return mask_of(builder, builder.not_(sure))
 
 
 @inner
@@ -201,77 +193,70 @@ def exponential(out: Pointer, o: int, base: Pointer, i: int, lanes: Lanes) -> No
 
 
 @intrinsic
-def exp_or_undecided(typingctx: Any, out: Any, o: Any, x: Any) -> Any:
+def exp_or_undecided(builder: Builder, out: Value, o: Value, x: Value) -> Value:
     """Write e**x as vector ``o``; returns the bits of the lanes that are left to the C library."""
-    sig = types.int64(out, o, x)
+    count = x.type.count
+    longs = ir.VectorType(INT64, count)
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        out, o, x = args
-        count = sig.args[2].count
-        longs = ir.VectorType(INT64, count)
+    def real(number: float) -> Value:
+        return ir.Constant(x.type, [number] * count)
 
-        def real(number: float) -> Any:
-            return ir.Constant(x.type, [number] * count)
+    def whole(number: int) -> Value:
+        return ir.Constant(longs, [number] * count)
 
-        def whole(number: int) -> Any:
-            return ir.Constant(longs, [number] * count)
+    def multiply_add(a: Value, b: Value, c: Value) -> Value:
+        return fused(builder, a, b, c)
 
-        def multiply_add(a: Any, b: Any, c: Any) -> Any:
-            return fused(builder, a, b, c)
-
-        add, sub, mul = builder.fadd, builder.fsub, builder.fmul
-        # Adding 1.5 * 2**52 rounds to a whole number, which then stands in the lowest bits.
-        shifted = multiply_add(x, real(STEPS / math.log(2)), real(1.5 * 2.0**52))
-        bits = builder.bitcast(shifted, longs)
-        k = sub(shifted, real(1.5 * 2.0**52))
-        high = multiply_add(k, real(-STEP_SHORT), x)
-        r = multiply_add(k, real(-STEP_REST), high)
-        r_rest = multiply_add(k, real(-STEP_REST), sub(high, r))
-        series = real(1.0 / math.factorial(TERMS))
-        for n in range(TERMS - 1, 1, -1):
-            series = multiply_add(series, r, real(1.0 / math.factorial(n)))
-        tail = multiply_add(mul(r, r), series, r_rest)  # exp(r) = 1 + r + tail
-        t, t_rest = (_looked_up(builder, row, bits) for row in EXP_TABLE)
-        h = mul(t, r)
-        h_rest = multiply_add(t, r, builder.fneg(h))
-        y0 = add(t, h)
-        rest = add(sub(h, sub(y0, t)), add(h_rest, multiply_add(t, tail, t_rest)))
-        y = add(y0, rest)
-        rest = sub(rest, sub(y, y0))
-        exponent = builder.shl(builder.and_(bits, whole(-STEPS)), whole(52 - 4))
-        scale = builder.bitcast(builder.add(exponent, whole(1023 << 52)), x.type)
-        # Outside this range bits and scale are nonsense; NaN leaves the lane to the C library.
-        limit = real(RANGE * math.log(2))
-        inside = builder.and_(
-            builder.fcmp_ordered("<", x, limit),
-            builder.fcmp_ordered(">", x, builder.fneg(limit)),
-        )
-        y = builder.select(inside, mul(y, scale), real(math.nan))
-        index = builder.mul(context.cast(builder, o, sig.args[1], types.int64), INT64(count))
-        address = builder.bitcast(builder.gep(out, [index]), x.type.as_pointer())
-        builder.store(y, address, align=8)
-        return _undecided(builder, y, mul(rest, scale), real(1.0), SURE_EXP)
-
-    return sig, codegen
+    add, sub, mul = builder.fadd, builder.fsub, builder.fmul
+    # Adding 1.5 * 2**52 rounds to a whole number, which then stands in the lowest bits.
+    shifted = multiply_add(x, real(STEPS / math.log(2)), real(1.5 * 2.0**52))
+    bits = builder.bitcast(shifted, longs)
+    k = sub(shifted, real(1.5 * 2.0**52))
+    high = multiply_add(k, real(-STEP_SHORT), x)
+    r = multiply_add(k, real(-STEP_REST), high)
+    r_rest = multiply_add(k, real(-STEP_REST), sub(high, r))
+    series = real(1.0 / math.factorial(TERMS))
+    for n in range(TERMS - 1, 1, -1):
+        series = multiply_add(series, r, real(1.0 / math.factorial(n)))
+    tail = multiply_add(mul(r, r), series, r_rest)  # exp(r) = 1 + r + tail
+    t, t_rest = (_looked_up(builder, row, bits) for row in EXP_TABLE)
+    h = mul(t, r)
+    h_rest = multiply_add(t, r, builder.fneg(h))
+    y0 = add(t, h)
+    rest = add(sub(h, sub(y0, t)), add(h_rest, multiply_add(t, tail, t_rest)))
+    y = add(y0, rest)
+    rest = sub(rest, sub(y, y0))
+    exponent = builder.shl(builder.and_(bits, whole(-STEPS)), whole(52 - 4))
+    scale = builder.bitcast(builder.add(exponent, whole(1023 << 52)), x.type)
+    # Outside this range bits and scale are nonsense; NaN leaves the lane to the C library.
+    limit = real(RANGE * math.log(2))
+    inside = builder.and_(
+        builder.fcmp_ordered("<", x, limit), builder.fcmp_ordered(">", x, builder.fneg(limit))
+    )
+    y = builder.select(inside, mul(y, scale), real(math.nan))
+    builder.put(y, vector_address(builder, out, o, count), align=8)
+    return _undecided(builder, y, mul(rest, scale), real(1.0), SURE_EXP)
 
 
-def _looked_up(builder: Any, row: Any, bits: Any) -> Any:
+def _looked_up(builder: Builder, row: Any, bits: Value) -> Value:
     """Lane by lane the number of ``row`` (16 numbers) that the lowest four bits choose."""
     count = bits.type.count
-    row = [float(number) for number in row]
-    if count == 8 and llvmlite.binding.get_host_cpu_features().get("avx512f", False):
+    numbers = [float(number) for number in row]
+    if count == 8 and machine_code.features().get("avx512f", False):
         kind = ir.VectorType(DOUBLE, 8)
-        halves = [ir.Constant(kind, row[:8]), ir.Constant(kind, row[8:])]
-        function = ir.FunctionType(kind, [kind, bits.type, kind])
+        halves = [ir.Constant(kind, numbers[:8]), ir.Constant(kind, numbers[8:])]
         name = "llvm.x86.avx512.vpermi2var.pd.512"
-        lookup = cgutils.get_or_insert_function(builder.module, function, name)
-        return builder.call(lookup, [halves[0], bits, halves[1]])
-    table = cgutils.global_constant(
-        builder, "exp_table", ir.Constant(ir.ArrayType(DOUBLE, len(row)), row)
+        return llvm(builder, name, halves[0], bits, halves[1])
+    table = ir.GlobalVariable(
+        builder.module,
+        ir.ArrayType(DOUBLE, len(numbers)),
+        builder.module.get_unique_name("exp_table"),
     )
+    table.initializer = ir.Constant(table.type.pointee, numbers)
+    table.linkage, table.global_constant = "internal", True
     vector = ir.Constant(ir.VectorType(DOUBLE, count), ir.Undefined)
     for lane in range(count):
-        index = builder.and_(builder.extract_element(bits, ir.IntType(32)(lane)), INT64(15))
+        index = builder.and_(builder.extract_element(bits, INT32(lane)), INT64(15))
         number = builder.load(builder.gep(table, [INT64(0), index]))
-        vector = builder.insert_element(vector, number, ir.IntType(32)(lane))
+        vector = builder.insert_element(vector, number, INT32(lane))
     return vector

@@ -1,302 +1,204 @@
-"""Vectors of binary64 in a register, for numba: explicit SIMD with exactly the operations written.
+"""Vectors of binary64 in a register: explicit SIMD with exactly the operations written.
 
 A function that works on vectors takes ``lanes``, a tuple of zeros whose length is the number of
-lanes; numba compiles the function once per length. Pointers replace arrays, because the checks of
-array indexing cost more than the arithmetic: callers must have validated every index.
+lanes. Pointers replace arrays: callers must have validated every index.
 
 No operation here may be contracted or reordered: all of them are single IEEE-754 operations.
 This module must not import ``microgpt.engine``.
-
-Longer than 300 lines because it is a flat list of instructions, none of which is long.
 """
 
 from __future__ import annotations
 
-import operator
+import math
 from typing import Any
 
-import numba.core.cgutils
-import numba.core.types
-import numba.core.typing.templates
-import numba.extending
 from llvmlite import ir
 
-# numba makes most of its names at run time: to a type checker they are opaque.
-cgutils: Any = numba.core.cgutils
-types: Any = numba.core.types
-templates: Any = numba.core.typing.templates
-extending: Any = numba.extending
+from microgpt.numerics.values import (
+    DOUBLE,
+    FUNCTIONS,
+    INT32,
+    INT64,
+    Builder,
+    Intrinsic,
+    Value,
+)
+
+Lanes = Any
 
 
 def intrinsic(definition: Any) -> Any:
-    """A function of compiled code for which the definition writes LLVM's instructions."""
-    return extending.intrinsic(definition)
+    """A function of kernels for which the definition writes LLVM's instructions."""
+    return Intrinsic(definition)
 
 
-DOUBLE = ir.DoubleType()
-INT64 = ir.IntType(64)
-
-
-class VectorType(types.Type):  # type: ignore[misc]
-    """``count`` numbers of binary64."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        super().__init__(name=f"Vector({count})")
-
-
-@extending.register_model(VectorType)
-class _VectorModel(extending.models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, kind: VectorType) -> None:
-        super().__init__(manager, kind, ir.VectorType(DOUBLE, kind.count))
-
-
-def _same_vectors(args: Any) -> Any:
-    if len(args) == 2 and isinstance(args[0], VectorType) and args[0] == args[1]:
-        return templates.signature(args[0], *args)
-    return None
-
-
-for _operator, _method in (
-    (operator.add, "fadd"),
-    (operator.sub, "fsub"),
-    (operator.mul, "fmul"),
-    (operator.truediv, "fdiv"),
-):
-
-    @templates.infer_global(_operator)
-    class _Typing(templates.AbstractTemplate):  # type: ignore[misc]
-        def generic(self, args: Any, kws: Any) -> Any:
-            return _same_vectors(args)
-
-    def _lowering(context: Any, builder: Any, sig: Any, args: Any, method: str = _method) -> Any:
-        return getattr(builder, method)(*args)
-
-    extending.lower_builtin(_operator, VectorType, VectorType)(_lowering)
+def vector_type(count: int) -> Any:
+    """The type of ``count`` numbers in a register."""
+    return ir.VectorType(DOUBLE, count)
 
 
 @intrinsic
-def pointer(typingctx: Any, array: Any) -> Any:
-    """Pointer to the first number of a contiguous array."""
-    sig = types.CPointer(array.dtype)(array)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return context.make_array(sig.args[0])(context, builder, args[0]).data
-
-    return sig, codegen
+def pointer(builder: Builder, array: Value) -> Value:
+    """Pointer to the first number of an array."""
+    return array.data
 
 
 @intrinsic
-def offset(typingctx: Any, base: Any, count: Any) -> Any:
+def numbers_at(builder: Builder, address: Value) -> Value:
+    """Pointer to numbers of binary64 at an address, a whole number."""
+    return builder.inttoptr(builder.whole(address), DOUBLE.as_pointer())
+
+
+@intrinsic
+def integers_at(builder: Builder, address: Value) -> Value:
+    """Pointer to numbers of int32 at an address."""
+    return builder.inttoptr(builder.whole(address), INT32.as_pointer())
+
+
+@intrinsic
+def longs_at(builder: Builder, address: Value) -> Value:
+    """Pointer to numbers of int64 at an address."""
+    return builder.inttoptr(builder.whole(address), INT64.as_pointer())
+
+
+@intrinsic
+def offset(builder: Builder, base: Value, count: Value) -> Value:
     """Pointer ``count`` numbers further on."""
-    if not isinstance(count, types.Integer):
-        return None
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        index = context.cast(builder, args[1], sig.args[1], types.int64)
-        return builder.gep(args[0], [index])
-
-    return base(base, count), codegen
+    return builder.gep(base, [builder.whole(count)])
 
 
-def _vector_address(context: Any, builder: Any, sig: Any, args: Any, count: int) -> Any:
-    """Address of vector number ``args[1]`` after the pointer ``args[0]``."""
-    index = context.cast(builder, args[1], sig.args[1], types.int64)
-    address = builder.gep(args[0], [builder.mul(index, INT64(count))])
-    return builder.bitcast(address, ir.VectorType(DOUBLE, count).as_pointer())
+def vector_address(builder: Builder, base: Value, index: Value, count: int) -> Value:
+    """Address of vector number ``index`` after the pointer ``base``."""
+    place = builder.mul(builder.whole(index), INT64(count), flags=("nsw",))
+    return builder.bitcast(builder.gep(base, [place]), vector_type(count).as_pointer())
 
 
 @intrinsic
-def load(typingctx: Any, base: Any, index: Any, lanes: Any) -> Any:
+def load(builder: Builder, base: Value, index: Value, lanes: Lanes) -> Value:
     """Vector number ``index`` after the pointer."""
-    sig = VectorType(lanes.count)(base, index, lanes)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        address = _vector_address(context, builder, sig, args, sig.args[2].count)
-        return builder.load(address, align=8)
-
-    return sig, codegen
+    return builder.fetched(vector_address(builder, base, index, len(lanes)), align=8)
 
 
 @intrinsic
-def store(typingctx: Any, base: Any, index: Any, vector: Any) -> Any:
+def store(builder: Builder, base: Value, index: Value, vector: Value) -> None:
     """Write vector number ``index`` after the pointer."""
-    sig = types.void(base, index, vector)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        address = _vector_address(context, builder, sig, args, sig.args[2].count)
-        builder.store(args[2], address, align=8)
-        return context.get_dummy_value()
-
-    return sig, codegen
+    builder.put(vector, vector_address(builder, base, index, vector.type.count), align=8)
 
 
 @intrinsic
-def splat(typingctx: Any, number: Any, lanes: Any) -> Any:
+def splat(builder: Builder, number: Value, lanes: Lanes) -> Value:
     """The number in every lane."""
-    sig = VectorType(lanes.count)(types.float64, lanes)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _splat(builder, args[0], sig.return_type.count)
-
-    return sig, codegen
-
-
-def _splat(builder: Any, number: Any, count: int) -> Any:
-    vector = ir.Constant(ir.VectorType(DOUBLE, count), ir.Undefined)
-    vector = builder.insert_element(vector, number, ir.IntType(32)(0))
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count)
+    count = len(lanes)
+    vector = ir.Constant(vector_type(count), ir.Undefined)
+    vector = builder.insert_element(vector, builder.real(number), INT32(0))
+    mask = ir.Constant(ir.VectorType(INT32, count), [0] * count)
     return builder.shuffle_vector(vector, vector, mask)
 
 
 @intrinsic
-def where_greater(typingctx: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
+def where_greater(builder: Builder, a: Value, b: Value, yes: Value, no: Value) -> Value:
     """Lane by lane ``yes if a > b else no``."""
-    sig = a(a, b, yes, no)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
-
-    return sig, codegen
+    return builder.select(builder.fcmp_ordered(">", a, b), yes, no)
 
 
 @intrinsic
-def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+def fma(builder: Builder, a: Value, b: Value, c: Value) -> Value:
     """``a * b + c`` rounded once. For remainders that are tested, never for results."""
-    sig = a(a, b, c)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return fused(builder, *args)
-
-    return sig, codegen
+    return fused(builder, a, b, c)
 
 
-def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
+def fused(builder: Builder, a: Value, b: Value, c: Value) -> Value:
     """LLVM's fused multiply-add of vectors."""
-    return _llvm(builder, "llvm.fma", a, b, c)
+    return llvm(builder, f"llvm.fma.v{a.type.count}f64", a, b, c)
 
 
-def _llvm(builder: Any, name: str, *vectors: Any) -> Any:
-    """Call one of LLVM's functions of vectors to a vector of the same length."""
-    kind = vectors[0].type
-    function = ir.FunctionType(kind, [kind] * len(vectors))
-    declared = cgutils.get_or_insert_function(builder.module, function, f"{name}.v{kind.count}f64")
-    return builder.call(declared, vectors)
+def llvm(builder: Builder, name: str, *values: Value) -> Value:
+    """Call a function that returns what its first argument is."""
+    kind = ir.FunctionType(values[0].type, [value.type for value in values])
+    declared = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    return builder.call(declared, values)
 
 
 @intrinsic
-def sqrt(typingctx: Any, a: Any) -> Any:
+def sqrt(builder: Builder, a: Value) -> Value:
     """Square root of every lane, correctly rounded."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _llvm(builder, "llvm.sqrt", args[0])
-
-    return a(a), codegen
+    return llvm(builder, f"llvm.sqrt.v{a.type.count}f64", a)
 
 
 @intrinsic
-def zeros(typingctx: Any, a: Any) -> Any:
+def zeros(builder: Builder, a: Value) -> Value:
     """Bits of the lanes that hold +0.0."""
+    longs = ir.VectorType(INT64, a.type.count)
+    same = builder.icmp_unsigned("==", builder.bitcast(a, longs), ir.Constant(longs, None))
+    return mask_of(builder, same)
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        longs = ir.VectorType(INT64, args[0].type.count)
-        bits = builder.bitcast(args[0], longs)
-        same = builder.icmp_unsigned("==", bits, ir.Constant(longs, [0] * longs.count))
-        return builder.zext(builder.bitcast(same, ir.IntType(longs.count)), INT64)
 
-    return types.int64(a), codegen
+def mask_of(builder: Builder, lanes: Value) -> Value:
+    """A vector of truth values as the bits of an int64."""
+    return builder.zext(builder.bitcast(lanes, ir.IntType(lanes.type.count)), INT64)
 
 
 @intrinsic
-def not_finite(typingctx: Any, a: Any) -> Any:
+def not_finite(builder: Builder, a: Value) -> Value:
     """1 if a lane is infinite or NaN, else 0."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = args[0].type
-        rest = builder.fsub(args[0], args[0])  # 0, or NaN for what is not finite
-        wrong = builder.fcmp_unordered("uno", rest, ir.Constant(kind, [0.0] * kind.count))
-        bits = builder.bitcast(wrong, ir.IntType(kind.count))
-        some = builder.icmp_unsigned("!=", bits, ir.IntType(kind.count)(0))
-        return builder.zext(some, INT64)
-
-    return types.int64(a), codegen
+    rest = builder.fsub(a, a)  # 0, or NaN for what is not finite
+    wrong = builder.fcmp_unordered("uno", rest, ir.Constant(a.type, None))
+    some = builder.icmp_unsigned("!=", mask_of(builder, wrong), INT64(0))
+    return builder.zext(some, INT64)
 
 
 @intrinsic
-def gather(typingctx: Any, base: Any, indices: Any, lanes: Any) -> Any:
+def gather(builder: Builder, base: Value, indices: Value, lanes: Lanes) -> Value:
     """Numbers at the indices that the second pointer points to, one per lane."""
-    sig = VectorType(lanes.count)(base, indices, lanes)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        count = sig.return_type.count
-        vector = ir.Constant(ir.VectorType(DOUBLE, count), ir.Undefined)
-        for lane in range(count):
-            index = builder.load(builder.gep(args[1], [INT64(lane)]))
-            number = builder.load(builder.gep(args[0], [builder.sext(index, INT64)]))
-            vector = builder.insert_element(vector, number, ir.IntType(32)(lane))
-        return vector
-
-    return sig, codegen
+    vector = ir.Constant(vector_type(len(lanes)), ir.Undefined)
+    for lane in range(len(lanes)):
+        index = builder.fetched(builder.gep(indices, [INT64(lane)]))
+        number = builder.fetched(builder.gep(base, [index]))
+        vector = builder.insert_element(vector, number, INT32(lane))
+    return vector
 
 
 @intrinsic
-def scatter(typingctx: Any, base: Any, indices: Any, vector: Any) -> Any:
+def scatter(builder: Builder, base: Value, indices: Value, vector: Value) -> None:
     """Write one number per lane at the indices that the second pointer points to."""
-    sig = types.void(base, indices, vector)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        for lane in range(sig.args[2].count):
-            index = builder.load(builder.gep(args[1], [INT64(lane)]))
-            number = builder.extract_element(args[2], ir.IntType(32)(lane))
-            builder.store(number, builder.gep(args[0], [builder.sext(index, INT64)]))
-        return context.get_dummy_value()
-
-    return sig, codegen
+    for lane in range(vector.type.count):
+        index = builder.fetched(builder.gep(indices, [INT64(lane)]))
+        builder.put(builder.extract_element(vector, INT32(lane)), builder.gep(base, [index]))
 
 
-def _shuffled(builder: Any, a: Any, b: Any, picks: list[int]) -> Any:
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(picks)), picks)
+def shuffled(builder: Builder, a: Value, b: Value, picks: list[int]) -> Value:
+    """Lanes of two vectors, those of ``b`` counted on from those of ``a``."""
+    mask = ir.Constant(ir.VectorType(INT32, len(picks)), picks)
     return builder.shuffle_vector(a, b, mask)
 
 
 @intrinsic
-def transpose(typingctx: Any, base: Any, slots: Any, target: Any, rows: Any, lanes: Any) -> Any:
+def transpose(
+    builder: Builder, base: Value, slots: Value, target: Value, rows: Value, lanes: Lanes
+) -> None:
     """Write eight slots of memory as rows: lane ``l`` to ``target + rows[l]``.
 
     ``slots``: pointer to eight slot numbers; ``rows``: pointer to one int64 per lane.
     """
-    sig = types.void(base, slots, target, rows, lanes)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        count = sig.args[4].count
-        vectors = []
-        for i in range(8):
-            slot = builder.sext(builder.load(builder.gep(args[1], [INT64(i)])), INT64)
-            address = builder.gep(args[0], [builder.mul(slot, INT64(count))])
-            address = builder.bitcast(address, ir.VectorType(DOUBLE, count).as_pointer())
-            vectors.append(builder.load(address, align=8))
-        for lane, row in enumerate(_columns(builder, vectors, count)):
-            place = builder.load(builder.gep(args[3], [INT64(lane)]))
-            address = builder.gep(args[2], [place])
-            address = builder.bitcast(address, row.type.as_pointer())
-            builder.store(row, address, align=8)
-        return context.get_dummy_value()
-
-    return sig, codegen
+    vectors = []
+    for i in range(8):
+        slot = builder.fetched(builder.gep(slots, [INT64(i)]))
+        address = vector_address(builder, base, slot, len(lanes))
+        vectors.append(builder.fetched(address, align=8))
+    for lane, row in enumerate(_columns(builder, vectors, len(lanes))):
+        place = builder.fetched(builder.gep(rows, [INT64(lane)]))
+        address = builder.gep(target, [place])
+        builder.put(row, builder.bitcast(address, row.type.as_pointer()), align=8)
 
 
-def _columns(builder: Any, vectors: list[Any], count: int) -> list[Any]:
+def _columns(builder: Builder, vectors: list[Value], count: int) -> list[Value]:
     """The columns of eight vectors, as vectors of eight: halves are joined, then interleaved."""
     if count == 1:
-        column = ir.Constant(ir.VectorType(DOUBLE, 8), ir.Undefined)
+        column = ir.Constant(vector_type(8), ir.Undefined)
         for i, vector in enumerate(vectors):
-            number = builder.extract_element(vector, ir.IntType(32)(0))
-            column = builder.insert_element(column, number, ir.IntType(32)(i))
+            number = builder.extract_element(vector, INT32(0))
+            column = builder.insert_element(column, number, INT32(i))
         return [column]
-    if count > 8:
-        left = [_shuffled(builder, v, v, list(range(count // 2))) for v in vectors]
-        right = [_shuffled(builder, v, v, list(range(count // 2, count))) for v in vectors]
-        return _columns(builder, left, count // 2) + _columns(builder, right, count // 2)
     # Three rounds exchange the bit of the lane number with the bit of the vector number.
     for bit in (1, 2, 4):
         swapped = list(vectors)
@@ -304,25 +206,52 @@ def _columns(builder: Any, vectors: list[Any], count: int) -> list[Any]:
             if not i & bit:
                 low = [k if not k & bit else 8 + k - bit for k in range(8)]
                 high = [k + bit if not k & bit else 8 + k for k in range(8)]
-                swapped[i] = _shuffled(builder, vectors[i], vectors[i + bit], low)
-                swapped[i + bit] = _shuffled(builder, vectors[i], vectors[i + bit], high)
+                swapped[i] = shuffled(builder, vectors[i], vectors[i + bit], low)
+                swapped[i + bit] = shuffled(builder, vectors[i], vectors[i + bit], high)
         vectors = swapped
     return vectors
 
+
+def _finite(builder: Builder, x: Value) -> Value:
+    x = builder.real(x)
+    return builder.fcmp_ordered("==", builder.fsub(x, x), DOUBLE(0.0))
+
+
+def _exp(builder: Builder, x: Value) -> Value:
+    return llvm(builder, "c_exp", builder.real(x))
+
+
+def _log(builder: Builder, x: Value) -> Value:
+    return llvm(builder, "c_log", builder.real(x))
+
+
+def _power(builder: Builder, x: Value, exponent: Value) -> Value:
+    return llvm(builder, "c_pow", builder.real(x), builder.real(exponent))
+
+
+FUNCTIONS.update({math.isfinite: _finite, math.exp: _exp, math.log: _log, pow: _power})
 
 __all__ = [
     "fma",
     "fused",
     "gather",
+    "integers_at",
+    "llvm",
     "load",
+    "longs_at",
+    "mask_of",
     "not_finite",
+    "numbers_at",
     "offset",
     "pointer",
     "scatter",
+    "shuffled",
     "splat",
     "sqrt",
     "store",
     "transpose",
+    "vector_address",
+    "vector_type",
     "where_greater",
     "zeros",
 ]

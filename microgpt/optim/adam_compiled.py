@@ -9,7 +9,7 @@ import numpy as np
 
 from microgpt.numerics import jit
 from microgpt.numerics.libm import power
-from microgpt.numerics.simd import load, pointer, splat, store
+from microgpt.numerics.simd import load, offset, pointer, splat, store
 from microgpt.numerics.vectors import Vector, for_kernels
 from microgpt.optim import adam
 from microgpt.optim.adam import AdamConfig, AdamState
@@ -53,7 +53,7 @@ def update(
         ]
     )
     new = np.empty((3, len(p)))
-    _update(numbers, p, g, m, v, new, 2.0, 0.5)
+    _update(numbers, p, g, m, v, new, np.empty(3 * LANES), 2.0, 0.5)
     return new[0], _state(new[1], new[2])
 
 
@@ -69,17 +69,20 @@ def _update(
     m: Vector,
     v: Vector,
     new: Vector,
+    scratch: Vector,
     two: float,
     half: float,
 ) -> None:
-    """Parameters, m and v as the rows of ``new``; ``two``, ``half``: run-time exponents."""
-    rate, beta1, beta2, eps, correction1, correction2 = numbers
-    rest1, rest2 = 1 - beta1, 1 - beta2
+    """Parameters, m and v as the rows of ``new``. ``scratch``: (3 * LANES,), written."""
+    rate, beta1, beta2, eps = numbers[0], numbers[1], numbers[2], numbers[3]
+    correction1, correction2 = numbers[4], numbers[5]
+    rest1, rest2 = 1.0 - beta1, 1.0 - beta2
     whole = len(params) // LANES
-    squares, v_hats, roots = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    square = pointer(scratch)
+    v_hat, root = offset(square, LANES), offset(square, 2 * LANES)
     p, g, old_m, old_v = pointer(params), pointer(gradient), pointer(m), pointer(v)
-    new_p, new_m, new_v = pointer(new[0]), pointer(new[1]), pointer(new[2])
-    square, v_hat, root = pointer(squares), pointer(v_hats), pointer(roots)
+    new_p = pointer(new)
+    new_m, new_v = offset(new_p, len(params)), offset(new_p, 2 * len(params))
     for i in range(whole):
         power(square, 0, g, i, two, EIGHT)
         a = splat(beta1, EIGHT) * load(old_m, i, EIGHT) + splat(rest1, EIGHT) * load(g, i, EIGHT)

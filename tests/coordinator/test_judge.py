@@ -67,13 +67,13 @@ def test_without_the_fast_engine_it_takes_the_slow_one(
 ) -> None:
     def no_tape(name: str, config: GPTConfig) -> Any:
         if name == "tape":
-            raise ImportError("no numba")
+            raise ImportError("no compiler")
         return make_engine(name, config)
 
     monkeypatch.setattr(judges, "make_engine", no_tape)
     monkeypatch.setattr(judges, "PATIENCE_SECONDS", 0.0)
     assert isinstance(judges.judge(request(WEIGHTS, TASK)), ShardResult)
-    assert "no numba" in capfd.readouterr().err
+    assert "no compiler" in capfd.readouterr().err
 
 
 def test_a_document_that_cannot_be_computed() -> None:

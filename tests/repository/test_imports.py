@@ -43,11 +43,11 @@ FORBIDDEN: list[tuple[str, tuple[str, ...]]] = [
     ("lab", ("scripts",)),
     # value <- model <- engine: the model works on any scalars, and names none.
     ("microgpt.value", PACKAGES),
-    ("microgpt.model", (*PACKAGES, "numpy", "numba", "socket")),
+    ("microgpt.model", (*PACKAGES, "numpy", "llvmlite", "socket")),
     *((f"microgpt.{room}", ("microgpt.engine", "microgpt.api")) for room in BELOW_ENGINES),
     ("microgpt.engine", ("microgpt.api", "microgpt.strategies", "microgpt.training")),
     *(
-        (f"microgpt.{leaf}", ("numba",))
+        (f"microgpt.{leaf}", ("llvmlite",))
         for leaf in (
             "tokenizer", "parameters", "optim.reduction", "optim.adam", "sampling",
             "protocol.messages",
@@ -336,7 +336,9 @@ def test_one_breach(module: str, source: str, complaint: str | None) -> None:
         assert any(complaint in line for line in found), found
 
 
-@pytest.mark.parametrize("heavy", ["zmq", "numba", "numpy", "rich", "click", "requests", "pooch"])
+@pytest.mark.parametrize(
+    "heavy", ["zmq", "llvmlite", "numpy", "rich", "click", "requests", "pooch"]
+)
 @pytest.mark.parametrize("entry", ["sample", "checkpoint"])
 def test_lean_scripts_stay_lean(entry: str, heavy: str) -> None:
     lean = "import sys\nimport msgpack\nfrom microgpt.checkpoint.format import load\n"
@@ -436,7 +438,9 @@ def test_a_module_in_its_package_is_no_circle() -> None:
 )
 def test_what_every_process_loads_is_little(module: str) -> None:
     """Compiler and event loop of others take longer to load than all of ours."""
-    script = f"import sys, {module}; print(*{{'numba', 'asyncio', 'requests'}} & {{*sys.modules}})"
+    script = (
+        f"import sys, {module}; print(*{{'llvmlite', 'asyncio', 'requests'}} & {{*sys.modules}})"
+    )
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

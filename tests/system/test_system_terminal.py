@@ -41,7 +41,7 @@ def train(lab: Lab, tmux: Tmux) -> None:
         "--run-dir",
         str(lab.place / "r"),
     )
-    kept = {name: lab.env[name] for name in ("MICROGPT_CACHE_DIR", "NUMBA_CACHE_DIR")}
+    kept = {name: lab.env[name] for name in ("MICROGPT_CACHE_DIR", "MICROGPT_COMPILED_DIR")}
     script = str(ROOT / "scripts/train.py")
     tmux.run(sys.executable, script, *flags, "--engine", "scalar", "--workers", "2", **kept)
 

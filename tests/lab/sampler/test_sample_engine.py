@@ -140,8 +140,8 @@ def test_both_engines_from_the_command_line(tmp_path: Path) -> None:
     assert 0 < tape.stdout.count("%") == tape.stdout.count("100.00%     1 ")
 
 
-@pytest.mark.parametrize("package", ["numba", "numpy"])
-def test_without_numba(tmp_path: Path, package: str) -> None:
+@pytest.mark.parametrize("package", ["llvmlite", "numpy"])
+def test_without_a_compiler(tmp_path: Path, package: str) -> None:
     path = tmp_path / "c.msgpack"
     checkpoint_format.save(path, make_tiny())
     program = (

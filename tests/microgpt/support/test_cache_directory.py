@@ -36,7 +36,7 @@ def place() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp())  # the tests' own folder is root's alone
     try:
         os.chown(directory, NOBODY, NOBODY)
-        if as_nobody(directory, "-c", "import numba").returncode:
+        if as_nobody(directory, "-c", "import llvmlite").returncode:
             pytest.skip("another user cannot use this Python")
         yield directory
     finally:
@@ -100,7 +100,7 @@ def test_compiled_code_beside_that_of_another_user(place: Path, theirs: str) -> 
     os.chown(cache, NOBODY, NOBODY)
     where = as_nobody(
         place, "-c", "from microgpt.numerics import jit; print(jit.cache_directory())",
-        NUMBA_CACHE_DIR=str(cache),
+        MICROGPT_COMPILED_DIR=str(cache),
     )  # fmt: skip
     shared = Path(where.stdout.strip())
     assert shared.parent == cache
@@ -112,7 +112,7 @@ def test_compiled_code_beside_that_of_another_user(place: Path, theirs: str) -> 
         os.chown(shared, 0, 0)
     own = shared.with_name(f"{shared.name}-user-{NOBODY}")
     for expected in ("1.5 0 True", "1.5 1 False"):
-        done = as_nobody(place, "halved.py", NUMBA_CACHE_DIR=str(cache))
+        done = as_nobody(place, "halved.py", MICROGPT_COMPILED_DIR=str(cache))
         assert (done.returncode, done.stdout.strip()) == (0, expected), done.stderr
         (line,) = done.stderr.splitlines()
         assert line.startswith("warning: ")
