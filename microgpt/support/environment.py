@@ -20,8 +20,8 @@ OPTIONS = (
 )  # fmt: skip
 #: Of caches, containers and tests.
 OTHERS = (
-    "BENCH_TIMES", "CACHE_DIR", "COMPILED_DIR", "COORDINATOR_MEMORY", "DATA_DIR", "GID", "IMAGE", "KEYS",
-    "NAMES_URL", "PUBLISH", "RUN", "TEST_BASE_IMAGE", "UID", "WORKER_MEMORY",
+    "BENCH_TIMES", "CACHE_DIR", "COMPILED_DIR", "COORDINATOR_MEMORY", "DATA_DIR", "GID", "IMAGE",
+    "KEYS", "NAMES_URL", "PUBLISH", "RUN", "TEST_BASE_IMAGE", "UID", "WORKER_MEMORY",
 )  # fmt: skip
 KNOWN = frozenset(PREFIX + name for name in (*OPTIONS, *OTHERS))
 
