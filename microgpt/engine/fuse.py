@@ -24,7 +24,6 @@ from microgpt.engine.rewrite import (
     differentiable,
     marked,
     nothing_between,
-    owners,
     rebuilt,
     replaced,
     roots,
@@ -141,7 +140,7 @@ def shared(tape: Tape) -> Tape:
             same[i] = first[node]
     instead = np.arange(len(tape))
     instead[list(same)] = list(same.values())
-    return spliced(replace(tape, args=instead[tape.args].astype(np.int32)), dict.fromkeys(same, ()))
+    return spliced(replace(tape, args=instead[tape.args].astype(np.int32)), {}, gone=list(same))
 
 
 def picks(tape: Tape) -> Tape:
@@ -152,13 +151,15 @@ def picks(tape: Tape) -> Tape:
     """
     tape = cloned(tape, tape.op == Op.PICK)
     parts: dict[int, list[Node]] = {}
+    unused: list[int] = []
     for i, node in tape.some_nodes(_sinking(tape)):
         some = tape.node(node.args[0])
         numerators = tuple(tape.args[tape.start[list(node.args)]].tolist())
         chosen = Node(Op.PICK, numerators, token=node.token)
         ratio = Node(Op.RATIO, (-1, some.args[1]), number=some.number)  # -1: the node before
-        parts |= {item: [] for item in node.args} | {i: [chosen, ratio]}
-    return spliced(tape, parts)
+        parts[i] = [chosen, ratio]
+        unused += node.args
+    return spliced(tape, parts, gone=unused)
 
 
 def _sinking(tape: Tape) -> Longs:
@@ -202,25 +203,25 @@ def _gathered(tape: Tape) -> Tape:
     chosen, index, strides = chosen[fits], index[fits], strides[fits]
     param, stride, op = tape.param.copy(), tape.stride.copy(), tape.op.copy()
     param[chosen], stride[chosen], op[chosen] = index[:, 0], strides, Op.GATHER
+    args = np.delete(tape.args, arguments_at(tape, chosen))
     num_args = tape.num_args
     num_args[chosen] = 0
-    keep = ~marked(len(tape), chosen)[owners(tape)]
     start = np.concatenate([[0], np.cumsum(num_args)])
-    return replace(tape, op=op, start=start, args=tape.args[keep], param=param, stride=stride)
+    return replace(tape, op=op, start=start, args=args, param=param, stride=stride)
 
 
 def useful(tape: Tape) -> Tape:
     """Without the nodes on which no loss depends, but with all that may have no finite result."""
     kept = np.isin(tape.op, (Op.EXP, Op.LOG, Op.POW, Op.RATIO))
     uses = tape.uses() + kept
-    dead: list[int] = []
+    dead = np.zeros(len(tape), bool)
     wave = np.flatnonzero(uses == 0)
     while len(wave):
-        dead += wave.tolist()
+        dead[wave] = True
         args, counts = np.unique(tape.args[arguments_at(tape, wave)], return_counts=True)
         uses[args] -= counts
         wave = args[uses[args] == 0]
-    return spliced(tape, dict.fromkeys(dead, ()))
+    return spliced(tape, {}, gone=np.flatnonzero(dead))
 
 
 #: All passes in their order.

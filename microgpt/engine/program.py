@@ -215,8 +215,7 @@ class _Compiler:
                     factors = (self.slot[group.members] + self.num_slots).tolist()
                     starts = self.tape.param[group.members].tolist()
                     for i, start, factor in zip(group.members, starts, factors, strict=True):
-                        ids = (i,) * len(x)
-                        uses.append(ParameterUse(start, ids, position, factor, True, x))
+                        uses.append(ParameterUse(start, (i,), position, factor, True, x))
                 elif group.op in (Op.LOAD, Op.GATHER):
                     uses += self._reads(position, group)
         return uses

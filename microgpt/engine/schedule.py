@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from microgpt.engine.rewrite import Longs, Mask, arguments_at, differentiable
+from microgpt.engine.rewrite import Longs, Mask, arguments_at, differentiable, distinct
 from microgpt.engine.tape import MEANINGS, OPS, Op, Tape
 
 
@@ -100,7 +100,7 @@ class _Scheduler:
         size = len(self.first)
         wanted = needs[args]
         keys = args[wanted] * size + owner[wanted]
-        adding = np.unique(keys[needs[self.first[owner[wanted]]]])
+        adding = distinct(keys[needs[self.first[owner[wanted]]]])
         adding = np.concatenate([[-1], adding])
         before = adding[np.searchsorted(adding, keys) - 1]
         after = keys % size
@@ -155,7 +155,7 @@ class _Edges:
     """Which units wait for which: ``left`` has for how many each still does."""
 
     def __init__(self, before: Longs, after: Longs, size: int) -> None:
-        edges = np.unique(before * size + after)
+        edges = distinct(before * size + after)
         self.waiting = (edges % size).tolist()
         self.begin = np.searchsorted(edges, np.arange(size + 1) * size).tolist()
         self.left = np.bincount(edges % size, minlength=size).tolist()

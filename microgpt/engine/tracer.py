@@ -6,7 +6,7 @@ A ``Tracer`` has the operations of ``Value`` and creates nodes in the same order
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from numbers import Real
 from typing import Any, NoReturn, TypeAlias, Union
@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeAlias, Union
 import numpy as np
 
 from microgpt.engine.fuse import dots, rows, sums
-from microgpt.engine.tape import Node, Op, Tape
+from microgpt.engine.tape import MEANINGS, OPS, Node, Op, Tape
 from microgpt.model import Forward, GPTConfig, gpt, parameter_shapes, position_losses
 from microgpt.parameters import Shapes
 
@@ -24,22 +24,26 @@ RowFunction: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], Any]
 
 
 class Recorder:
-    """The growing arrays of a tape."""
+    """The growing arrays of a tape.
+
+    ``counts``: numbers of arguments, of the nodes that may have any number of them.
+    """
 
     def __init__(self) -> None:
         self.op = array("b")
         self.args = array("i")
-        self.start = array("q", [0])
+        self.counts = array("q")
         self.param: dict[int, int] = {}
         self.number: dict[int, float] = {}
         self.token: dict[int, int] = {}
         self.constants: dict[str, int] = {}
         self.param_rows: dict[int, list[Tracer]] = {}
 
-    def append(self, op: int, args: Iterable[int] = ()) -> int:
+    def append(self, op: int, args: Sequence[int] = ()) -> int:
         """Add a node; returns its number."""
         self.args.extend(args)
-        self.start.append(len(self.args))
+        if MEANINGS[OPS[op]].arity < 0:
+            self.counts.append(len(args))
         self.op.append(op)
         return len(self.op) - 1
 
@@ -59,7 +63,6 @@ class Recorder:
         for _ in range(rows):
             node = len(self.op)
             self.op.extend([Op.PARAM] * columns)
-            self.start.extend([len(self.args)] * columns)
             numbers = range(node, node + columns)
             self.param.update(zip(numbers, numbers, strict=True))
             matrix.append([Tracer(self, number) for number in numbers])
@@ -69,10 +72,9 @@ class Recorder:
     def products(self, w: Sequence[Sequence[Any]], x: Sequence[Any]) -> list[Tracer]:
         """``w`` times ``x`` as a ROW for each row of ``w``, which ``can_multiply`` allows."""
         node, columns = len(self.op), len(x)
-        begin = len(self.args) + columns
         self.op.extend([Op.ROW] * len(w))
         self.args.extend(array("i", [each.node for each in x]) * len(w))
-        self.start.extend(range(begin, begin + columns * len(w), columns))
+        self.counts.extend([columns] * len(w))
         results = [Tracer(self, number) for number in range(node, node + len(w))]
         for result, row in zip(results, w, strict=True):
             self.param[result.node] = row[0].node
@@ -94,10 +96,12 @@ class Recorder:
 
     def finish(self, losses: Sequence[Tracer], num_params: int, num_choices: int) -> Tape:
         """What was recorded, as a tape of these losses."""
-        n = len(self.op)
+        n, op = len(self.op), np.frombuffer(self.op, np.int8)
+        num_args = np.array([MEANINGS[each].arity for each in OPS])[op]
+        num_args[num_args < 0] = self.counts
         return Tape(
-            np.frombuffer(self.op, np.int8),
-            np.frombuffer(self.start, np.int64),
+            op,
+            np.concatenate([[0], np.cumsum(num_args)]),
             np.frombuffer(self.args, np.int32),
             _filled(self.number, n, np.float64),
             _filled(self.param, n, np.int32),
@@ -191,7 +195,10 @@ class Tracer:
     def _binary(self, op: int, other: Operand) -> Tracer:
         recorder = self.recorder
         second = other.node if type(other) is Tracer else recorder.constant(other)
-        return Tracer(recorder, recorder.append(op, (self.node, second)))
+        recorder.args.append(self.node)  # not by ``append``: this is done a million times
+        recorder.args.append(second)
+        recorder.op.append(op)
+        return Tracer(recorder, len(recorder.op) - 1)
 
     def _unary(self, op: int) -> Tracer:
         return Tracer(self.recorder, self.recorder.append(op, (self.node,)))

@@ -22,9 +22,9 @@ Ints: TypeAlias = NDArray[np.int32]
 class ParameterUse(NamedTuple):
     """One use of the parameters ``start, start + 1, ...`` (as many as ``x`` has entries).
 
-    ``ids``: the consuming nodes; ``factor``: where ``c`` stands in memory, a gradient if
-    ``factor_gradient``; ``x``: where the other factors stand; ``token``: (which token of the
-    document, its value) if the use takes place for that value only.
+    ``ids``: the consuming nodes, or the one that consumes all; ``factor``: where ``c`` stands in
+    memory, a gradient if ``factor_gradient``; ``x``: where the other factors stand; ``token``:
+    (which token of the document, its value) if the use takes place for that value only.
     """
 
     start: int
@@ -37,8 +37,9 @@ class ParameterUse(NamedTuple):
 
     def split(self) -> list[ParameterUse]:
         """One use per parameter."""
+        ids = self.ids if len(self.ids) > 1 else self.ids * len(self.x)
         return [
-            self._replace(start=self.start + k, ids=(self.ids[k],), x=(self.x[k],))
+            self._replace(start=self.start + k, ids=(ids[k],), x=(self.x[k],))
             for k in range(len(self.x))
         ]
 
