@@ -47,14 +47,13 @@ class WorkOrder:
 
     def task(self, shard: Shard) -> messages.Task:
         """What is to be computed of a shard."""
-        documents = self._documents[shard.start : shard.start + shard.count]
         return messages.Task(
             self._run,
             self._epoch,
             self.round.step,
             shard.start,
             shard.count,
-            *documents.to_bytes(),
+            *self._documents.to_bytes(shard.start, shard.start + shard.count),
             self.round.training,
             round=self.round.number,
         )

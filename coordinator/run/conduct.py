@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import time
 from pathlib import Path
@@ -96,6 +97,7 @@ def conduct(
     server = EventLoop(state, transport, record, console, checkpoint_server, parent)
     writer = CheckpointWriter(path, run.checkpoint, server.report, settings.retention())
     before = time.monotonic() - started_at
+    gc.freeze()  # what is here by now stays: looking through it again and again takes 4 % of a step
     try:
         finish, stopped_by = server.serve(writer)
         server.linger(settings.linger if run.state.step >= config.steps else 0.0)

@@ -53,12 +53,14 @@ class PackedDocuments(Sequence[Sequence[int]]):
             raise ValueError("a token below 0")
         return packed
 
-    def to_bytes(self) -> tuple[bytes, bytes]:
-        """Tokens and lengths, each as little-endian int32."""
+    def to_bytes(self, begin: int = 0, end: int | None = None) -> tuple[bytes, bytes]:
+        """Tokens and lengths of documents ``begin`` to ``end - 1``, as little-endian int32."""
+        end = len(self.lengths) if end is None else end
         tokens, lengths = (
-            part.astype(LITTLE_ENDIAN, copy=False).tobytes() for part in (self.tokens, self.lengths)
+            self.tokens[self.starts[begin] : self.starts[end]],
+            self.lengths[begin:end],
         )
-        return tokens, lengths
+        return tokens.astype(LITTLE_ENDIAN).tobytes(), lengths.astype(LITTLE_ENDIAN).tobytes()
 
     @cached_property
     def starts(self) -> Ints:

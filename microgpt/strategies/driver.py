@@ -156,7 +156,7 @@ class RoundDriver:
             after = self._ask("update", lambda: self.strategy.update(view, round, results))
         if after is None:
             return None
-        if isinstance(after, TrainingState):
+        if isinstance(after, TrainingState) and after.next_document != self._consumed(round):
             after = replace(after, next_document=self._consumed(round))
         return self._checked(after)
 

@@ -28,6 +28,8 @@ def test_documents_come_out_as_they_went_in(documents: list[list[int]]) -> None:
 def test_slices(documents: list[list[int]], begin: int, end: int, step: int) -> None:
     packed = PackedDocuments.pack(documents)
     cut = packed[begin:end:step]
+    if step == 1 and 0 <= begin <= end <= len(documents):
+        assert packed.to_bytes(begin, end) == cut.to_bytes()
     assert [*cut] == documents[begin:end:step]
     assert [cut[i] for i in range(len(cut))] == documents[begin:end:step]
 
