@@ -22,7 +22,7 @@ from microgpt.model import Forward, GPTConfig, largest, num_positions, parameter
 from microgpt.numerics import jit
 from microgpt.numerics.jit import address
 from microgpt.numerics.simd import integers_at, longs_at, numbers_at
-from microgpt.numerics.vectors import Vector, for_kernels
+from microgpt.numerics.vectors import Vector
 from microgpt.parameters import unflatten
 from microgpt.sampling import Extend, plain
 
@@ -64,17 +64,17 @@ class _Replay:
 
     def __init__(self, params: Vector, config: GPTConfig) -> None:
         self.config = config
-        self.params = for_kernels(params)
+        self.params = params
         program = _program(config)
         self.state = ReplayState(program, config.vocab_size, 1)
-        self.state.array(Field.PANEL)[:] = np.append(self.params, 0.0)[program.panel]
+        self.state.params[:] = params
+        self.state.array(Field.PANEL)[:] = params[program.panel]
         self.state.array(Field.MEM)[: len(program.constants)] = program.constants
         self.slots = _logit_slots(program)
         self.tokens = np.zeros(config.block_size + 1, np.int32)
         self.logits = np.empty(config.vocab_size)
         self.addresses = (
-            address(self.state.fields),
-            address(self.params),
+            self.state.address,
             address(self.tokens),
             address(self.slots),
             address(self.logits),
@@ -118,7 +118,6 @@ def _logit_slots(program: Program) -> Array:
 @jit.entry
 def replay_position(
     state_address: int,
-    params_address: int,
     tokens_address: int,
     slots_address: int,
     logits_address: int,
@@ -139,7 +138,7 @@ def replay_position(
         integers_at(state[Field.INDICES]),
         numbers_at(state[Field.NUMBERS]),
         mem,
-        numbers_at(params_address),
+        numbers_at(state[Field.PARAMS]),
         numbers_at(state[Field.PANEL]),
         integers_at(tokens_address),
         numbers_at(state[Field.SCRATCH]),

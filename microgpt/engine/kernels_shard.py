@@ -15,7 +15,9 @@ from microgpt.engine.weight_gradients import weight_gradients
 from microgpt.numerics.jit import entry, inner
 from microgpt.numerics.simd import (
     integers_at,
+    load,
     longs_at,
+    not_finite,
     numbers_at,
     offset,
     splat,
@@ -34,11 +36,10 @@ WRONG_TOKEN, TOO_SHORT, WRONG_SIZE = -1, -2, -3
 
 
 @inner
-def take_documents(
-    state: Pointer, tokens: Pointer, num_tokens: int, sizes: Pointer, count: int
-) -> int:
+def take_documents(state: Pointer, num_tokens: int, count: int) -> int:
     """Where documents begin and how many positions they have; 0, or what is wrong with them."""
     starts, lengths = integers_at(state[Field.STARTS]), integers_at(state[Field.LENGTHS])
+    tokens, sizes = integers_at(state[Field.TOKENS]), integers_at(state[Field.SIZES])
     most, num_choices = state[Field.NUM_POSITIONS], state[Field.NUM_CHOICES]
     total = 0
     for d in range(count):
@@ -57,7 +58,7 @@ def take_documents(
 
 @inner
 def fill_lanes(
-    state: Pointer, base: int, begin: int, count: int, num_rows: int, tokens: Pointer, lanes: Lanes
+    state: Pointer, base: int, begin: int, count: int, num_rows: int, lanes: Lanes
 ) -> int:
     """Give each lane a document of the order from ``begin`` on; returns the positions of the first.
 
@@ -66,7 +67,7 @@ def fill_lanes(
     size = len(lanes)
     order = offset(longs_at(state[Field.ORDER]), begin)
     starts, lengths = integers_at(state[Field.STARTS]), integers_at(state[Field.LENGTHS])
-    lane_tokens = integers_at(state[Field.LANE_TOKENS])
+    tokens, lane_tokens = integers_at(state[Field.TOKENS]), integers_at(state[Field.LANE_TOKENS])
     lane_length, lane_row = longs_at(state[Field.LANE_LENGTHS]), longs_at(state[Field.LANE_ROWS])
     longest: int = lengths[order[0]]
     for lane in range(size):
@@ -85,13 +86,10 @@ def fill_lanes(
 @inner
 def replay_block(
     state: Pointer,
-    params: Pointer,
     base: int,
     begin: int,
     count: int,
     num_rows: int,
-    tokens: Pointer,
-    losses: Pointer,
     only_losses: int,
     lanes: Lanes,
 ) -> int:
@@ -105,11 +103,12 @@ def replay_block(
     constants, loss_slots = numbers_at(state[Field.CONSTANTS]), integers_at(state[Field.LOSSES])
     mem, scratch = numbers_at(state[Field.MEM]), numbers_at(state[Field.SCRATCH])
     grad = offset(mem, state[Field.NUM_SLOTS] * size)
+    params, losses = numbers_at(state[Field.PARAMS]), numbers_at(state[Field.RESULTS])
     panel, shares = numbers_at(state[Field.PANEL]), numbers_at(state[Field.SHARES])
     lane_tokens = integers_at(state[Field.LANE_TOKENS])
     lane_length = longs_at(state[Field.LANE_LENGTHS])
     order = offset(longs_at(state[Field.ORDER]), begin)
-    longest = fill_lanes(state, base, begin, count, num_rows, tokens, lanes)
+    longest = fill_lanes(state, base, begin, count, num_rows, lanes)
     for i in range(state[Field.NUM_CONSTANTS]):
         store(mem, i, splat(constants[i], lanes))
     bad = 0
@@ -215,68 +214,76 @@ def finish_chunks(partial: Pointer, size: int, count: int, gradient: Pointer) ->
         level += 1
 
 
-@entry
-def replay_shard(
-    state_address: int,
-    params_address: int,
-    tokens_address: int,
-    num_tokens: int,
-    sizes_address: int,
-    num_documents: int,
-    losses_address: int,
-    gradient_address: int,
-) -> int:
-    """Losses of all documents, and their gradients' tree sum unless its address is 0.
+@inner
+def fill_panel(state: Pointer) -> None:
+    """The parameters in the orders in which the products of matrices take them."""
+    panel, panel_of = numbers_at(state[Field.PANEL]), integers_at(state[Field.PANEL_OF])
+    params, runs = numbers_at(state[Field.PARAMS]), integers_at(state[Field.PANEL_RUNS])
+    for i in range(state[Field.NUM_PANEL_RUNS]):
+        if runs[i] >= 0:
+            store(panel, i, load(offset(params, runs[i]), 0, EIGHT))
+        else:
+            for j in range(8 * i, 8 * i + 8):
+                panel[j] = params[panel_of[j]]
 
-    Addresses are those of arrays: ``ReplayState.fields``, the parameters (float64), all tokens and
-    the number of tokens of each document (int32), losses and gradient (float64, written).
-    Parameters that are never used are left out of the gradient, which should have zeros there.
-    Returns how many numbers were not finite, or ``WRONG_TOKEN`` and the like.
+
+@inner
+def count_not_finite(numbers: Pointer, size: int) -> int:
+    """0 if all numbers are finite."""
+    rest = splat(0.0, EIGHT)
+    for i in range(size // 8):
+        vector = load(numbers, i, EIGHT)
+        rest = rest + (vector - vector)
+    bad = not_finite(rest)
+    for i in range(size & -8, size):
+        bad += not math.isfinite(numbers[i])
+    return bad
+
+
+@inner
+def replay_chunk(state: Pointer, base: int, rows: int, only_losses: int) -> int:
+    """All blocks of a chunk of ``rows`` documents from ``base`` on."""
+    longest_first(state, base, base + rows)
+    bad, begin = 0, 0
+    while begin < rows:
+        count = min(8, rows - begin)
+        if count == 1:
+            bad += replay_block(state, base, begin, count, rows, only_losses, ONE)
+        else:
+            bad += replay_block(state, base, begin, count, rows, only_losses, EIGHT)
+        begin += 8
+    return bad
+
+
+@entry
+def replay_shard(state_address: int, num_tokens: int, num_documents: int, wanted: int) -> int:
+    """Losses of all documents, and their gradients' tree sum if that is ``wanted``.
+
+    ``state_address``: of ``ReplayState.fields``. Returns how many numbers were not finite, or
+    ``WRONG_TOKEN`` and the like.
     """
-    state, params = longs_at(state_address), numbers_at(params_address)
-    tokens, sizes = integers_at(tokens_address), integers_at(sizes_address)
-    losses, gradient = numbers_at(losses_address), numbers_at(gradient_address)
-    wrong = take_documents(state, tokens, num_tokens, sizes, num_documents)
+    state = longs_at(state_address)
+    wrong = take_documents(state, num_tokens, num_documents)
     if wrong:
         return wrong
-    panel, panel_of = numbers_at(state[Field.PANEL]), integers_at(state[Field.PANEL_OF])
-    for i in range(state[Field.PANEL_SIZE]):
-        panel[i] = params[panel_of[i]]
+    fill_panel(state)
+    tokens, gradient = integers_at(state[Field.TOKENS]), numbers_at(state[Field.GRADIENT])
     partial, num_params = numbers_at(state[Field.PARTIAL]), state[Field.NUM_PARAMS]
-    only_losses = int(gradient_address == 0)
     chunk = state[Field.CHUNK]
     bad, done, base = 0, 0, 0
     while base < num_documents:
-        end = min(base + chunk, num_documents)
-        rows = end - base
-        longest_first(state, base, end)
-        begin = 0
-        while begin < rows:
-            count = min(8, rows - begin)
-            if count == 1:
-                bad += replay_block(
-                    state, params, base, begin, count, rows, tokens, losses, only_losses, ONE
-                )
-            else:
-                bad += replay_block(
-                    state, params, base, begin, count, rows, tokens, losses, only_losses, EIGHT
-                )
-            begin += 8
-        if not only_losses:
-            if num_documents > chunk:
-                weight_gradients(state, base, rows, tokens, partial)
-                add_chunk(partial, num_params, done)
-            else:
-                weight_gradients(state, base, rows, tokens, gradient)
+        rows = min(chunk, num_documents - base)
+        bad += replay_chunk(state, base, rows, 1 - wanted)
+        if wanted and num_documents > chunk:
+            weight_gradients(state, base, rows, tokens, partial)
+            add_chunk(partial, num_params, done)
+        elif wanted:
+            weight_gradients(state, base, rows, tokens, gradient)
         done += 1
-        base = end
-    for d in range(num_documents):
-        bad += not math.isfinite(losses[d])
-    if only_losses:
+        base += chunk
+    bad += count_not_finite(numbers_at(state[Field.RESULTS]), num_documents)
+    if not wanted:
         return bad
     if num_documents > chunk:
         finish_chunks(partial, num_params, done, gradient)
-    rest = 0.0
-    for i in range(num_params):
-        rest += gradient[i] - gradient[i]
-    return bad + (rest != 0.0)
+    return bad + count_not_finite(gradient, num_params)

@@ -12,8 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microgpt.engine.program import Program
+from microgpt.engine.weight_tables import WeightTables
 from microgpt.numerics.jit import address
 from microgpt.numerics.vectors import Vector
+
+#: Numbers of one level of the stack: eight rows by sixteen columns.
+LEVEL = 128
+#: Blocks of weights that are worked at together.
+TOGETHER = 4
 
 
 class Field(IntEnum):
@@ -41,7 +47,8 @@ class Field(IntEnum):
     NUM_PARAMS = auto()
     NUM_CHOICES = auto()
     PANEL_OF = auto()
-    PANEL_SIZE = auto()
+    PANEL_RUNS = auto()
+    NUM_PANEL_RUNS = auto()
     PANEL = auto()
     SHARES = auto()
     MEM = auto()
@@ -58,20 +65,32 @@ class Field(IntEnum):
     STARTS = auto()
     LENGTHS = auto()
     SEEN = auto()
+    SINGLE = auto()
+    PARTS = auto()
+    NUM_PARTS = auto()
+    LEVELS = auto()
+    PARAMS = auto()
+    TOKENS = auto()
+    SIZES = auto()
+    RESULTS = auto()
+    GRADIENT = auto()
 
 
 class ReplayState:
-    """``fields``: (len(Field),) int64, what ``kernels_shard.replay_shard`` reads.
+    """``fields``: (len(Field),) int64 at ``address``, what ``kernels_shard.replay_shard`` reads.
 
-    ``chunk``: documents replayed together, a power of two up to 64.
+    Of a shard: ``params`` (float64), all ``tokens`` and the ``sizes`` of the documents in tokens
+    (int32); ``losses`` and ``gradient`` (float64) are results. ``chunk``: documents replayed
+    together, a power of two up to 64.
     """
 
     def __init__(self, program: Program, num_choices: int, chunk: int) -> None:
         self.fields = np.zeros(len(Field), np.int64)
         self._kept: dict[Field, NDArray[Any]] = {}
         tables, positions = program.weights, len(program.losses)
-        self.chunk, self.num_params, self._levels = chunk, program.num_params, 0
-        self._documents = 0
+        self.chunk, self.num_params = chunk, program.num_params
+        self._documents = self._tokens = 0
+        parts, levels = _parts(tables), chunk.bit_length()
         tables_and_memory: dict[Field, NDArray[Any]] = {
             Field.INSTRUCTIONS: program.instructions,
             Field.INDICES: program.indices,
@@ -88,13 +107,18 @@ class ReplayState:
             Field.SKIP: tables.skip,
             Field.USES: tables.uses,
             Field.PANEL_OF: program.panel,
+            Field.PANEL_RUNS: _runs(program.panel),
+            Field.PARAMS: aligned(program.num_params),
+            Field.GRADIENT: aligned(program.num_params),
             Field.PANEL: aligned(len(program.panel)),
             Field.SHARES: np.array([0.0] + [1 / n for n in range(1, positions + 1)]),
             Field.MEM: aligned(2 * program.num_slots * 8),
             Field.SCRATCH: aligned(64),
             # One row more for lanes without a document, and numbers that are read but not used.
             Field.PACKED: aligned((chunk + 1) * len(tables.pack) + 64),
-            Field.STACK: aligned(128 * (chunk.bit_length() + 1)),
+            Field.STACK: aligned(LEVEL * max(TOGETHER * levels, chunk)),
+            Field.PARTS: parts,
+            Field.SINGLE: _tokens_of(tables),
             Field.LANE_TOKENS: np.zeros((positions + 1) * 8, np.int32),
             Field.LANE_LENGTHS: np.zeros(8, np.int64),
             Field.LANE_ROWS: np.zeros(8, np.int64),
@@ -111,30 +135,63 @@ class ReplayState:
             Field.NUM_POSITIONS: positions,
             Field.NUM_PARAMS: program.num_params,
             Field.NUM_CHOICES: num_choices,
-            Field.PANEL_SIZE: len(program.panel),
+            Field.NUM_PANEL_RUNS: len(program.panel) // 8,
             Field.WIDTH: len(tables.pack),
             Field.CHUNK: chunk,
+            Field.NUM_PARTS: len(parts),
+            Field.LEVELS: levels,
         }.items():
             self.fields[field] = number
-        self.make_room(chunk)
+        self.address = address(self.fields)
+        self.params, self.gradient = self.array(Field.PARAMS), self.array(Field.GRADIENT)
+        self.make_room(chunk, chunk * (positions + 1))
 
     def array(self, field: Field) -> NDArray[Any]:
         """A table or the working memory behind an address."""
         return self._kept[field]
 
-    def make_room(self, num_documents: int) -> None:
-        """Have working memory for a shard of so many documents."""
-        if num_documents <= self._documents:
-            return
-        self._documents = num_documents
-        for field in (Field.STARTS, Field.LENGTHS):
-            self._keep(field, np.zeros(num_documents, np.int32))
-        levels = 1 + (-(-num_documents // self.chunk)).bit_length()
-        self._keep(Field.PARTIAL, np.zeros((levels, self.num_params)))
+    def make_room(self, num_documents: int, num_tokens: int) -> None:
+        """Have working memory for a shard of so many documents with so many tokens."""
+        if num_tokens > self._tokens:
+            self._tokens = num_tokens
+            self.tokens = self._keep(Field.TOKENS, np.zeros(num_tokens, np.int32))
+        if num_documents > self._documents:
+            self._documents = num_documents
+            for field in (Field.STARTS, Field.LENGTHS):
+                self._keep(field, np.zeros(num_documents, np.int32))
+            self.sizes = self._keep(Field.SIZES, np.zeros(num_documents, np.int32))
+            self.losses = self._keep(Field.RESULTS, np.zeros(num_documents))
+            levels = 1 + (-(-num_documents // self.chunk)).bit_length()
+            self._keep(Field.PARTIAL, np.zeros((levels, self.num_params)))
 
-    def _keep(self, field: Field, array: NDArray[Any]) -> None:
+    def _keep(self, field: Field, array: NDArray[Any]) -> NDArray[Any]:
         self._kept[field] = array
         self.fields[field] = address(array)
+        return array
+
+
+def _runs(panel: NDArray[np.int32]) -> NDArray[np.int32]:
+    """(len(panel) / 8,): the first of eight parameters side by side, -1 where they are not so."""
+    groups = panel.reshape(-1, 8)
+    together = (groups - groups[:, :1] == np.arange(8)).all(axis=1)
+    return np.where(together, groups[:, 0], -1).astype(np.int32)
+
+
+def _parts(tables: WeightTables) -> NDArray[np.int32]:
+    """(parts, 2): blocks of rows and first columns of what is computed at once, sixteen columns."""
+    columns = tables.shape[: tables.num_wide, 0].tolist()
+    parts = [(block, c) for block, width in enumerate(columns) for c in range(0, width, 16)]
+    return np.array(parts, np.int32).reshape(-1, 2)
+
+
+def _tokens_of(tables: WeightTables) -> NDArray[np.int32]:
+    """(blocks,): the token for which alone a row is used, or -1."""
+    tokens = []
+    for _, first, count in tables.shape.tolist():
+        uses = tables.uses[first : first + count]
+        values = set(uses[:, 3].tolist()) if (uses[:, 2] >= 0).all() else set()
+        tokens.append(values.pop() if len(values) == 1 else -1)
+    return np.array(tokens, np.int32)
 
 
 def aligned(size: int) -> Vector:

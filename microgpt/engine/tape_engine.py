@@ -23,8 +23,7 @@ from microgpt.engine.scalar import ScalarEngine
 from microgpt.engine.tracer import record
 from microgpt.model import Forward, GPTConfig, gpt, num_positions, parameter_shapes
 from microgpt.numerics import jit
-from microgpt.numerics.jit import address
-from microgpt.numerics.vectors import Vector, for_kernels
+from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import tree_sum
 from microgpt.parameters import Shapes
 
@@ -53,7 +52,6 @@ class TapeEngine:
         else:
             self._program = compile_tape(fuse(record(config, forward, self.shapes)))
         self._state = ReplayState(self._program, config.vocab_size, CHUNK)
-        self._state_address = address(self._state.fields)
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
@@ -63,7 +61,7 @@ class TapeEngine:
         """
         if isinstance(replay_shard, jit.Entry):
             replay_shard.title = "the kernels of the tape engine"
-        self._gradients(np.zeros(self._program.num_params), [[0, 0]])
+        self.gradients(np.zeros(self._program.num_params), [[0, 0]])
 
     def gradients(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
         """See ``Engine.gradients``.
@@ -71,70 +69,57 @@ class TapeEngine:
         Raises ValueError for no documents, tokens outside the vocabulary or a wrong number of
         parameters.
         """
-        params = self._checked(params, documents)
-        result = self._gradients(params, documents)
+        packed = self._checked(params, documents)
+        result = self._gradients(params, packed)
         if result is None:
-            parts = list(_one_by_one(params, documents, self._gradients, self._scalar.gradients))
+            parts = list(_one_by_one(params, packed, self._gradients, self._scalar.gradients))
             losses = tuple(part.losses[0] for part in parts)
             result = ShardGradient(losses, tree_sum([part.gradient for part in parts]))
         return result
 
     def losses(self, params: Vector, documents: Sequence[Sequence[int]]) -> tuple[float, ...]:
         """See ``Engine.losses``. Raises ValueError for the same as ``gradients``."""
-        params = self._checked(params, documents)
-        result = self._losses(params, documents)
+        packed = self._checked(params, documents)
+        result = self._losses(params, packed)
         if result is None:
-            parts = _one_by_one(params, documents, self._losses, self._scalar.losses)
+            parts = _one_by_one(params, packed, self._losses, self._scalar.losses)
             result = tuple(loss for (loss,) in parts)
         return result
 
-    def _checked(self, params: Vector, documents: Sequence[Sequence[int]]) -> Vector:
-        params = for_kernels(params)
+    def _checked(self, params: Vector, documents: Sequence[Sequence[int]]) -> PackedDocuments:
         if params.shape != (self._program.num_params,):
             raise ValueError(
                 f"the model has {self._program.num_params} parameters, not {params.shape}"
             )
         if not len(documents):
             raise ValueError("a shard has at least one document")
-        return params
+        return PackedDocuments.pack(documents)
 
-    def _gradients(
-        self, params: Vector, documents: Sequence[Sequence[int]]
-    ) -> ShardGradient | None:
-        gradient = np.zeros(len(params))
-        losses = self._replay(params, documents, gradient)
-        return None if losses is None else ShardGradient(losses, gradient)
+    def _gradients(self, params: Vector, documents: PackedDocuments) -> ShardGradient | None:
+        with self._lock:
+            losses = self._replay(params, documents, True)
+            return losses and ShardGradient(losses, self._state.gradient.copy())
 
-    def _losses(
-        self, params: Vector, documents: Sequence[Sequence[int]]
-    ) -> tuple[float, ...] | None:
-        return self._replay(params, documents, np.empty(0))
+    def _losses(self, params: Vector, documents: PackedDocuments) -> tuple[float, ...] | None:
+        with self._lock:
+            return self._replay(params, documents, False)
 
     def _replay(
-        self, params: Vector, documents: Sequence[Sequence[int]], gradient: Vector
+        self, params: Vector, documents: PackedDocuments, gradient: bool
     ) -> tuple[float, ...] | None:
         """The losses; None if some number on the way, needed or not, was not finite.
 
-        Fills ``gradient``, if it is not empty: then forward is all.
+        Leaves the gradient in the state, if it is wanted: else forward is all.
         """
-        packed = PackedDocuments.pack(documents)
-        count = len(packed.lengths)
-        losses = np.empty(count)
-        with self._lock:
-            self._state.make_room(count)
-            bad = replay_shard(
-                self._state_address,
-                address(params),
-                address(packed.tokens),
-                len(packed.tokens),
-                address(packed.lengths),
-                count,
-                address(losses),
-                address(gradient) if len(gradient) else 0,
-            )
+        state, num_tokens, count = self._state, len(documents.tokens), len(documents.lengths)
+        state.make_room(count, num_tokens)
+        state.params[:] = params
+        state.tokens[:num_tokens] = documents.tokens
+        state.sizes[:count] = documents.lengths
+        bad = replay_shard(state.address, num_tokens, count, int(gradient))
         if bad < 0:
-            self._complain(packed, bad)
-        return None if bad else tuple(losses.tolist())
+            self._complain(documents, bad)
+        return None if bad else tuple(state.losses[:count].tolist())
 
     def _complain(self, documents: PackedDocuments, wrong: int) -> None:
         if wrong == TOO_SHORT:
@@ -146,19 +131,20 @@ class TapeEngine:
 
 def _one_by_one(
     params: Vector,
-    documents: Sequence[Sequence[int]],
-    quickly: Callable[[Vector, Sequence[Sequence[int]]], Result | None],
+    documents: PackedDocuments,
+    quickly: Callable[[Vector, PackedDocuments], Result | None],
     surely: Callable[[Vector, Sequence[Sequence[int]]], Result],
 ) -> Iterator[Result]:
     """Each document by itself, so that no lane goes on after its document has ended.
 
     What is still not finite is judged by the scalar engine, which has the last word.
     """
-    for index, document in enumerate(documents):
-        part = quickly(params, [document])
+    for index in range(len(documents)):
+        one = documents[index : index + 1]
+        part = quickly(params, one)
         if part is None:
             try:
-                part = surely(params, [document])
+                part = surely(params, one)
             except NonFiniteError as error:
                 raise NonFiniteError(index, error.reason) from error
         yield part

@@ -10,73 +10,81 @@ from __future__ import annotations
 
 from typing import Any
 
-from microgpt.engine.replay_state import Field
+from microgpt.engine.replay_state import LEVEL, TOGETHER, Field
 from microgpt.numerics.jit import inner
-from microgpt.numerics.simd import integers_at, load, numbers_at, offset, splat, store
+from microgpt.numerics.simd import (
+    highest_bit,
+    integers_at,
+    load,
+    longs_at,
+    lowest_bit,
+    numbers_at,
+    offset,
+    splat,
+    store,
+)
 
 Pointer = Any
 
 EIGHT = (0,) * 8
-#: Numbers of one level of the stack: eight rows by sixteen columns.
-LEVEL = 128
 
 
 @inner
 def wide_block(
-    packed: Pointer,
-    width: int,
-    lengths: Pointer,
-    count: int,
-    uses: Pointer,
-    num_uses: int,
-    skip: Pointer,
+    state: Pointer,
+    block: int,
     column: int,
+    row: Pointer,
+    length: int,
+    number: int,
     stack: Pointer,
 ) -> None:
-    """Eight rows by sixteen columns from ``column``, over ``count`` documents, into ``stack``.
+    """Eight rows by sixteen columns of document ``number``; its sum goes into ``stack``.
 
-    ``packed``: a row of ``width`` numbers per document; ``lengths``: positions of each document.
-    Columns beyond the last are computed from whatever stands there, and not used.
+    ``row``: what is packed of the document; ``length``: its positions. Columns beyond the last are
+    computed from whatever stands there, and not used.
     """
+    shape = offset(integers_at(state[Field.SHAPE]), 3 * block)
+    skip = offset(integers_at(state[Field.SKIP]), block * (state[Field.NUM_POSITIONS] + 1))
+    first, num_uses = skip[length], shape[2]
+    uses = offset(integers_at(state[Field.USES]), 4 * (shape[1] + first))
     zero = splat(0.0, EIGHT)
-    for d in range(count):
-        row = offset(packed, d * width)
-        x = offset(row, column)
-        a0, a1, a2, a3, a4, a5, a6, a7 = zero, zero, zero, zero, zero, zero, zero, zero
-        b0, b1, b2, b3, b4, b5, b6, b7 = zero, zero, zero, zero, zero, zero, zero, zero
-        for u in range(skip[lengths[d]], num_uses):
-            xa, xb = load(offset(x, uses[4 * u]), 0, EIGHT), load(offset(x, uses[4 * u]), 1, EIGHT)
-            f = offset(row, uses[4 * u + 1])
-            a0, b0 = a0 + splat(f[0], EIGHT) * xa, b0 + splat(f[0], EIGHT) * xb
-            a1, b1 = a1 + splat(f[1], EIGHT) * xa, b1 + splat(f[1], EIGHT) * xb
-            a2, b2 = a2 + splat(f[2], EIGHT) * xa, b2 + splat(f[2], EIGHT) * xb
-            a3, b3 = a3 + splat(f[3], EIGHT) * xa, b3 + splat(f[3], EIGHT) * xb
-            a4, b4 = a4 + splat(f[4], EIGHT) * xa, b4 + splat(f[4], EIGHT) * xb
-            a5, b5 = a5 + splat(f[5], EIGHT) * xa, b5 + splat(f[5], EIGHT) * xb
-            a6, b6 = a6 + splat(f[6], EIGHT) * xa, b6 + splat(f[6], EIGHT) * xb
-            a7, b7 = a7 + splat(f[7], EIGHT) * xa, b7 + splat(f[7], EIGHT) * xb
-        s = stack
-        carry = d
-        while carry & 1:
-            a0, b0 = load(s, 0, EIGHT) + a0, load(s, 1, EIGHT) + b0
-            a1, b1 = load(s, 2, EIGHT) + a1, load(s, 3, EIGHT) + b1
-            a2, b2 = load(s, 4, EIGHT) + a2, load(s, 5, EIGHT) + b2
-            a3, b3 = load(s, 6, EIGHT) + a3, load(s, 7, EIGHT) + b3
-            a4, b4 = load(s, 8, EIGHT) + a4, load(s, 9, EIGHT) + b4
-            a5, b5 = load(s, 10, EIGHT) + a5, load(s, 11, EIGHT) + b5
-            a6, b6 = load(s, 12, EIGHT) + a6, load(s, 13, EIGHT) + b6
-            a7, b7 = load(s, 14, EIGHT) + a7, load(s, 15, EIGHT) + b7
-            s = offset(s, LEVEL)
-            carry >>= 1
-        put_pair(s, 0, a0, b0)
-        put_pair(s, 1, a1, b1)
-        put_pair(s, 2, a2, b2)
-        put_pair(s, 3, a3, b3)
-        put_pair(s, 4, a4, b4)
-        put_pair(s, 5, a5, b5)
-        put_pair(s, 6, a6, b6)
-        put_pair(s, 7, a7, b7)
-    finish_tree(stack, count, count, 16)
+    x = offset(row, column)
+    a0, a1, a2, a3, a4, a5, a6, a7 = zero, zero, zero, zero, zero, zero, zero, zero
+    b0, b1, b2, b3, b4, b5, b6, b7 = zero, zero, zero, zero, zero, zero, zero, zero
+    for _ in range(first, num_uses):
+        xa, xb = load(offset(x, uses[0]), 0, EIGHT), load(offset(x, uses[0]), 1, EIGHT)
+        f = offset(row, uses[1])
+        uses = offset(uses, 4)
+        a0, b0 = a0 + splat(f[0], EIGHT) * xa, b0 + splat(f[0], EIGHT) * xb
+        a1, b1 = a1 + splat(f[1], EIGHT) * xa, b1 + splat(f[1], EIGHT) * xb
+        a2, b2 = a2 + splat(f[2], EIGHT) * xa, b2 + splat(f[2], EIGHT) * xb
+        a3, b3 = a3 + splat(f[3], EIGHT) * xa, b3 + splat(f[3], EIGHT) * xb
+        a4, b4 = a4 + splat(f[4], EIGHT) * xa, b4 + splat(f[4], EIGHT) * xb
+        a5, b5 = a5 + splat(f[5], EIGHT) * xa, b5 + splat(f[5], EIGHT) * xb
+        a6, b6 = a6 + splat(f[6], EIGHT) * xa, b6 + splat(f[6], EIGHT) * xb
+        a7, b7 = a7 + splat(f[7], EIGHT) * xa, b7 + splat(f[7], EIGHT) * xb
+    s = stack
+    carry = number
+    while carry & 1:
+        a0, b0 = load(s, 0, EIGHT) + a0, load(s, 1, EIGHT) + b0
+        a1, b1 = load(s, 2, EIGHT) + a1, load(s, 3, EIGHT) + b1
+        a2, b2 = load(s, 4, EIGHT) + a2, load(s, 5, EIGHT) + b2
+        a3, b3 = load(s, 6, EIGHT) + a3, load(s, 7, EIGHT) + b3
+        a4, b4 = load(s, 8, EIGHT) + a4, load(s, 9, EIGHT) + b4
+        a5, b5 = load(s, 10, EIGHT) + a5, load(s, 11, EIGHT) + b5
+        a6, b6 = load(s, 12, EIGHT) + a6, load(s, 13, EIGHT) + b6
+        a7, b7 = load(s, 14, EIGHT) + a7, load(s, 15, EIGHT) + b7
+        s = offset(s, LEVEL)
+        carry >>= 1
+    put_pair(s, 0, a0, b0)
+    put_pair(s, 1, a1, b1)
+    put_pair(s, 2, a2, b2)
+    put_pair(s, 3, a3, b3)
+    put_pair(s, 4, a4, b4)
+    put_pair(s, 5, a5, b5)
+    put_pair(s, 6, a6, b6)
+    put_pair(s, 7, a7, b7)
 
 
 @inner
@@ -91,7 +99,7 @@ def single_row(
     packed: Pointer,
     width: int,
     lengths: Pointer,
-    count: int,
+    chosen: int,
     uses: Pointer,
     num_uses: int,
     skip: Pointer,
@@ -102,11 +110,15 @@ def single_row(
 ) -> None:
     """One row by sixteen columns, whose uses may depend on tokens; result in ``stack``.
 
-    Most documents use few such rows: only sums that exist are added. The others are zero, and
-    adding zero changes no sum.
+    ``chosen``: bits of the documents that may use it; the others contribute zero, and adding zero
+    changes no sum. What waits in ``stack`` does so for the sum of another part of the tree: two
+    parts are added as soon as nothing else can come between, which the numbers of their documents
+    tell.
     """
-    present = 0
-    for d in range(count):
+    waiting, last, gaps = 0, 0, 0
+    while chosen:
+        d = lowest_bit(chosen)
+        chosen &= chosen - 1
         row = offset(packed, d * width)
         token = offset(tokens, starts[d])
         a, b = splat(0.0, EIGHT), splat(0.0, EIGHT)
@@ -118,40 +130,101 @@ def single_row(
                 factor = splat(row[uses[4 * u + 1]], EIGHT)
                 a, b = a + factor * load(x, 0, EIGHT), b + factor * load(x, 1, EIGHT)
                 used = 1
-        level = 0
-        while (d >> level) & 1:
-            if (present >> level) & 1:
-                waiting = offset(stack, level * LEVEL)
-                a, b = load(waiting, 0, EIGHT) + a, load(waiting, 1, EIGHT) + b
-                used = 1
-                present ^= 1 << level
-            level += 1
         if used:
-            put_pair(offset(stack, level * LEVEL), 0, a, b)
-            present |= 1 << level
-    finish_tree(stack, present, count, 2)
+            # Sums that wait are joined below the height at which this document joins the last one.
+            if waiting:
+                height = highest_bit(d ^ last)
+                while gaps & ((1 << height) - 1):
+                    waiting = join(stack, waiting)
+                    gaps &= gaps - 1
+                gaps |= 1 << height
+            put_pair(offset(stack, waiting * LEVEL), 0, a, b)
+            waiting += 1
+            last = d
+    while waiting > 1:
+        waiting = join(stack, waiting)
+    if waiting == 0:
+        put_pair(stack, 0, splat(0.0, EIGHT), splat(0.0, EIGHT))
 
 
 @inner
-def finish_tree(stack: Pointer, present: int, count: int, vectors: int) -> None:
-    """Add what waits at the levels, smallest first, as the tree does with an odd last element.
+def join(stack: Pointer, waiting: int) -> int:
+    """Add the last of those that wait to the one before it; how many wait then."""
+    left = offset(stack, (waiting - 2) * LEVEL)
+    right = offset(left, LEVEL)
+    store(left, 0, load(left, 0, EIGHT) + load(right, 0, EIGHT))
+    store(left, 1, load(left, 1, EIGHT) + load(right, 1, EIGHT))
+    return waiting - 1
 
-    ``present``: bits of the levels at which something waits; the others are zero.
-    """
+
+@inner
+def finish_tree(stack: Pointer, count: int) -> None:
+    """Add what waits at the levels, smallest first, as the tree does with an odd last element."""
     total = stack
     found = 0
     level = 0
     while count >> level:
-        if (present >> level) & 1:
+        if (count >> level) & 1:
             waiting = offset(stack, level * LEVEL)
             if found:
-                for i in range(vectors):
+                for i in range(16):
                     store(waiting, i, load(waiting, i, EIGHT) + load(total, i, EIGHT))
             total = waiting
             found = 1
         level += 1
-    for i in range(vectors):
-        store(stack, i, load(total, i, EIGHT) if found else splat(0.0, EIGHT))
+    if count > 1:
+        for i in range(16):
+            store(stack, i, load(total, i, EIGHT))
+
+
+@inner
+def write_row(gradient: Pointer, start: int, columns: int, values: Pointer) -> None:
+    """Write up to sixteen columns of a row."""
+    if start >= 0 and columns >= 16:
+        store(offset(gradient, start), 0, load(values, 0, EIGHT))
+        store(offset(gradient, start), 1, load(values, 1, EIGHT))
+    elif start >= 0:
+        for i in range(columns):
+            gradient[start + i] = values[i]
+
+
+@inner
+def wide_gradients(state: Pointer, base: int, count: int, gradient: Pointer) -> None:
+    """Blocks of eight rows, some at a time: their loops end together, which can be foreseen."""
+    packed, width = numbers_at(state[Field.PACKED]), state[Field.WIDTH]
+    lengths = offset(integers_at(state[Field.LENGTHS]), base)
+    rows, shape = integers_at(state[Field.ROWS]), integers_at(state[Field.SHAPE])
+    parts, stack = integers_at(state[Field.PARTS]), numbers_at(state[Field.STACK])
+    size = LEVEL * state[Field.LEVELS]
+    num_parts = state[Field.NUM_PARTS]
+    for begin in range(0, num_parts, TOGETHER):
+        end = min(begin + TOGETHER, num_parts)
+        for d in range(count):
+            row, length = offset(packed, d * width), lengths[d]
+            for i in range(begin, end):
+                own = offset(stack, (i - begin) * size)
+                wide_block(state, parts[2 * i], parts[2 * i + 1], row, length, d, own)
+        for i in range(begin, end):
+            own = offset(stack, (i - begin) * size)
+            finish_tree(own, count)
+            block, column = parts[2 * i], parts[2 * i + 1]
+            for r in range(8):
+                columns = shape[3 * block] - column
+                write_row(gradient, rows[8 * block + r] + column, columns, offset(own, 16 * r))
+
+
+@inner
+def see_tokens(state: Pointer, base: int, count: int, tokens: Pointer) -> None:
+    """Per token the bits of the documents that have it."""
+    seen = longs_at(state[Field.SEEN])
+    lengths = offset(integers_at(state[Field.LENGTHS]), base)
+    starts = offset(integers_at(state[Field.STARTS]), base)
+    for i in range(state[Field.NUM_CHOICES]):
+        seen[i] = 0
+    for d in range(count):
+        token = offset(tokens, starts[d])
+        for t in range(lengths[d] + 1):
+            seen[token[t]] = seen[token[t]] | (1 << d)
 
 
 @inner
@@ -159,36 +232,23 @@ def weight_gradients(
     state: Pointer, base: int, count: int, tokens: Pointer, gradient: Pointer
 ) -> None:
     """The tree sum over ``count`` documents of every parameter's gradient, into ``gradient``."""
+    wide_gradients(state, base, count, gradient)
+    see_tokens(state, base, count, tokens)
     packed, width = numbers_at(state[Field.PACKED]), state[Field.WIDTH]
     lengths = offset(integers_at(state[Field.LENGTHS]), base)
     starts = offset(integers_at(state[Field.STARTS]), base)
     rows, shape = integers_at(state[Field.ROWS]), integers_at(state[Field.SHAPE])
     skip, uses = integers_at(state[Field.SKIP]), integers_at(state[Field.USES])
+    seen, single = longs_at(state[Field.SEEN]), integers_at(state[Field.SINGLE])
     stack = numbers_at(state[Field.STACK])
-    num_positions, num_wide = state[Field.NUM_POSITIONS], state[Field.NUM_WIDE]
-    for block in range(state[Field.NUM_BLOCKS]):
+    everyone = (2 << (count - 1)) - 1
+    for block in range(state[Field.NUM_WIDE], state[Field.NUM_BLOCKS]):
         columns, num_uses = shape[3 * block], shape[3 * block + 2]
         use = offset(uses, 4 * shape[3 * block + 1])
-        lack = offset(skip, block * (num_positions + 1))
+        lack = offset(skip, block * (state[Field.NUM_POSITIONS] + 1))
+        chosen = everyone if single[block] < 0 else seen[single[block]]
         for column in range(0, columns, 16):
-            if block < num_wide:
-                wide_block(packed, width, lengths, count, use, num_uses, lack, column, stack)
-            else:
-                single_row(
-                    packed,
-                    width,
-                    lengths,
-                    count,
-                    use,
-                    num_uses,
-                    lack,
-                    column,
-                    tokens,
-                    starts,
-                    stack,
-                )
-            for r in range(8):
-                start = rows[8 * block + r]
-                if start >= 0:
-                    for i in range(min(16, columns - column)):
-                        gradient[start + column + i] = stack[16 * r + i]
+            single_row(
+                packed, width, lengths, chosen, use, num_uses, lack, column, tokens, starts, stack
+            )
+            write_row(gradient, rows[8 * block] + column, columns - column, stack)

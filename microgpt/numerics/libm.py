@@ -30,6 +30,8 @@ from microgpt.numerics.simd import (
     intrinsic,
     llvm,
     load,
+    lowest_bit,
+    magnitude,
     mask_of,
     splat,
     sqrt,
@@ -98,20 +100,22 @@ def _undecided(builder: Builder, y: Value, rest: Value, unit: Value, sure_ulp: f
 def power(out: Pointer, o: int, base: Pointer, i: int, exponent: float, lanes: Lanes) -> None:
     """Vector ``o`` after ``out`` becomes vector ``i`` after ``base`` to the power ``exponent``."""
     x = load(base, i, lanes)
+    y, mask = power_or_undecided(x, exponent, lanes)
+    store(out, o, y)
+    while mask:
+        lane = lowest_bit(mask)
+        out[o * len(lanes) + lane] = base[i * len(lanes) + lane] ** exponent
+        mask &= mask - 1
+
+
+@inner
+def power_or_undecided(x: Vectors, exponent: float, lanes: Lanes) -> tuple[Vectors, int]:
+    """``x ** exponent`` and the bits of the lanes that are left to the C library."""
     one = splat(1.0, lanes)
-    everything = (1 << len(lanes)) - 1
-    mask = everything
+    mask = (1 << len(lanes)) - 1
     y = x
     if TRUSTED and len(lanes) > 1:  # one lane is better left to the C library
-        if exponent == 1.0:
-            mask = 0
-        elif exponent == 2.0:
-            y = x * x
-            mask = undecided(y, fma(x, x, splat(0.0, lanes) - y), one) & ~zeros(x)
-        elif exponent == 0.5:
-            y = sqrt(x)
-            mask = undecided(y, fma(splat(0.0, lanes) - y, y, x), y + y) & ~zeros(x)
-        elif exponent == -1.0:
+        if exponent == -1.0:
             y = one / x
             mask = undecided(y, fma(splat(0.0, lanes) - y, x, one) * y, one)
         elif exponent == -2.0:
@@ -130,11 +134,15 @@ def power(out: Pointer, o: int, base: Pointer, i: int, exponent: float, lanes: L
             rest = fma(q, p, splat(0.0, lanes) - h) + (q * p_rest + rest * p)
             y = h + rest
             mask = undecided(y, rest - (y - h), one)
-    store(out, o, y)
-    if mask:
-        for lane in range(len(lanes)):
-            if mask >> lane & 1:
-                out[o * len(lanes) + lane] = base[i * len(lanes) + lane] ** exponent
+        elif exponent == 2.0:
+            y = x * x
+            mask = undecided(y, fma(x, x, splat(0.0, lanes) - y), one) & ~zeros(x)
+        elif exponent == 0.5:
+            y = sqrt(x)
+            mask = undecided(y, fma(splat(0.0, lanes) - y, y, x), y + y) & ~zeros(x)
+        elif exponent == 1.0:
+            mask = 0
+    return y, mask
 
 
 @inner
@@ -186,10 +194,10 @@ def exponential(out: Pointer, o: int, base: Pointer, i: int, lanes: Lanes) -> No
     mask = (1 << len(lanes)) - 1
     if TRUSTED and len(lanes) > 1:
         mask = exp_or_undecided(out, o, load(base, i, lanes))
-    if mask:
-        for lane in range(len(lanes)):
-            if mask >> lane & 1:
-                out[o * len(lanes) + lane] = math.exp(base[i * len(lanes) + lane])
+    while mask:
+        lane = lowest_bit(mask)
+        out[o * len(lanes) + lane] = math.exp(base[i * len(lanes) + lane])
+        mask &= mask - 1
 
 
 @intrinsic
@@ -228,14 +236,19 @@ def exp_or_undecided(builder: Builder, out: Value, o: Value, x: Value) -> Value:
     rest = sub(rest, sub(y, y0))
     exponent = builder.shl(builder.and_(bits, whole(-STEPS)), whole(52 - 4))
     scale = builder.bitcast(builder.add(exponent, whole(1023 << 52)), x.type)
-    # Outside this range bits and scale are nonsense; NaN leaves the lane to the C library.
-    limit = real(RANGE * math.log(2))
-    inside = builder.and_(
-        builder.fcmp_ordered("<", x, limit), builder.fcmp_ordered(">", x, builder.fneg(limit))
-    )
-    y = builder.select(inside, mul(y, scale), real(math.nan))
-    builder.put(y, vector_address(builder, out, o, count), align=8)
-    return _undecided(builder, y, mul(rest, scale), real(1.0), SURE_EXP)
+    builder.put(mul(y, scale), vector_address(builder, out, o, count), align=8)
+    # One number in sixteen is in [0.98, 1), where numbers are twice as dense as in [1, 2); at 1
+    # they are so on one side, and only what is exact is decided.
+    one, zero = real(1.0), real(0.0)
+    below = builder.fcmp_ordered("<", y, one)
+    bound = builder.select(below, real(SURE_EXP * 2.0**-53), real(SURE_EXP * 2.0**-52))
+    near = builder.fcmp_ordered("<", magnitude(builder, rest), bound)
+    plain = builder.fcmp_ordered("!=", y, one)
+    exact = builder.fcmp_ordered("==", rest, zero)
+    # Outside this range bits and scale are nonsense; NaN is left to the C library as well.
+    inside = builder.fcmp_ordered("<", magnitude(builder, x), real(RANGE * math.log(2)))
+    sure = builder.and_(builder.and_(near, inside), builder.or_(plain, exact))
+    return mask_of(builder, builder.not_(sure))
 
 
 def _looked_up(builder: Builder, row: Any, bits: Value) -> Value:

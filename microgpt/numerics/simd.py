@@ -15,6 +15,7 @@ from typing import Any
 from llvmlite import ir
 
 from microgpt.numerics.values import (
+    BIT,
     DOUBLE,
     FUNCTIONS,
     INT32,
@@ -139,6 +140,29 @@ def mask_of(builder: Builder, lanes: Value) -> Value:
 
 
 @intrinsic
+def lowest_bit(builder: Builder, bits: Value) -> Value:
+    """Place of the lowest bit that is set; there must be one."""
+    return _counted(builder, "llvm.cttz.i64", bits)
+
+
+@intrinsic
+def highest_bit(builder: Builder, bits: Value) -> Value:
+    """Place of the highest bit that is set; there must be one."""
+    return builder.sub(INT64(63), _counted(builder, "llvm.ctlz.i64", bits))
+
+
+def _counted(builder: Builder, name: str, bits: Value) -> Value:
+    kind = ir.FunctionType(INT64, [INT64, BIT])
+    declared = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    return builder.call(declared, [builder.whole(bits), BIT(1)])
+
+
+def magnitude(builder: Builder, a: Value) -> Value:
+    """Every lane without its sign."""
+    return llvm(builder, f"llvm.fabs.v{a.type.count}f64", a)
+
+
+@intrinsic
 def not_finite(builder: Builder, a: Value) -> Value:
     """1 if a lane is infinite or NaN, else 0."""
     rest = builder.fsub(a, a)  # 0, or NaN for what is not finite
@@ -235,10 +259,13 @@ __all__ = [
     "fma",
     "fused",
     "gather",
+    "highest_bit",
     "integers_at",
     "llvm",
     "load",
     "longs_at",
+    "lowest_bit",
+    "magnitude",
     "mask_of",
     "not_finite",
     "numbers_at",
