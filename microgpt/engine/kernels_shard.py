@@ -234,7 +234,7 @@ def count_not_finite(numbers: Pointer, size: int) -> int:
     for i in range(size // 8):
         vector = load(numbers, i, EIGHT)
         rest = rest + (vector - vector)
-    bad = not_finite(rest)
+    bad: int = not_finite(rest)
     for i in range(size & -8, size):
         bad += not math.isfinite(numbers[i])
     return bad

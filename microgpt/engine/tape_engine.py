@@ -98,7 +98,9 @@ class TapeEngine:
     def _gradients(self, params: Vector, documents: PackedDocuments) -> ShardGradient | None:
         with self._lock:
             losses = self._replay(params, documents, True)
-            return losses and ShardGradient(losses, self._state.gradient.copy())
+            if losses is None:
+                return None
+            return ShardGradient(losses, self._state.gradient.copy())
 
     def _losses(self, params: Vector, documents: PackedDocuments) -> tuple[float, ...] | None:
         with self._lock:
