@@ -23,8 +23,9 @@ import click
 from coordinator.net.private_socket import private_parent, remove_abandoned
 from coordinator.net.safe_bind import require_safe_bind
 from coordinator.run.conduct import conduct, open_transport
-from coordinator.run.config import DEFAULT_BIND, Settings, coordinator_options
+from coordinator.run.config import Settings
 from coordinator.run.directory_owner import OwnedRunDir, RunDirectoryError, check_free, find_run_dir
+from coordinator.run.options import DEFAULT_BIND, coordinator_options
 from coordinator.run.prepare import prepare, prepare_adam
 from microgpt.checkpoint.format import CheckpointError
 from microgpt.data.documents import DatasetError

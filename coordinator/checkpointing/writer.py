@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +24,8 @@ from microgpt.checkpoint.newest import CHECKPOINTS as CHECKPOINTS
 from microgpt.checkpoint.newest import NEWEST as NEWEST
 from microgpt.checkpoint.newest import Newest as Newest
 from microgpt.checkpoint.newest import find_newest as find_newest
+from microgpt.checkpoint.newest import step_path as step_path
+from microgpt.checkpoint.newest import stored_steps as stored_steps
 from microgpt.support.atomic import link_atomically, write_atomically
 from microgpt.training import TrainingState
 
@@ -34,18 +35,6 @@ SHARE = 0.015
 BURST_SECONDS = 0.05  # of processor time, for some that are due at once
 LONGEST_REST = 1.0  # seconds; large models with more than one a second slow the training down
 #: As ``step_path`` names them.
-STEP_FILE = re.compile(r"step-(\d{8}|[1-9]\d{8,17})\.msgpack", re.ASCII)
-
-
-def step_path(run_dir: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
-    return run_dir / CHECKPOINTS / f"step-{step:08d}.msgpack"
-
-
-def stored_steps(run_dir: Path) -> list[int]:
-    """Steps that have a file, in any order. Raises OSError."""
-    names = os.listdir(run_dir / CHECKPOINTS)
-    return [int(found[1]) for name in names if (found := STEP_FILE.fullmatch(name))]
 
 
 def write(run_dir: Path, checkpoint: Checkpoint, *, copies: bool = False) -> None:

@@ -18,15 +18,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, NamedTuple, TypeAlias, get_args
 
+from coordinator.core.level import Level as Level
+
 #: The version of the events' written form. A reader refuses a later one.
 SCHEMA = 1
-
-
-class Level(StrEnum):
-    """How much is recorded: ``full`` has an event for each shard, round and step, too."""
-
-    SUMMARY = "summary"
-    FULL = "full"
 
 
 class Purpose(StrEnum):

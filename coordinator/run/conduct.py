@@ -18,8 +18,8 @@ from coordinator.core.state import CoordinatorState, Policy
 from coordinator.event_loop import EventLoop
 from coordinator.net.router import MESSAGE_OVERHEAD, Transport
 from coordinator.run.config import Settings
-from coordinator.run.console import make_console
 from coordinator.run.directory_owner import OwnedRunDir, link_latest
+from coordinator.run.make_console import make_console
 from coordinator.run.pace import summary
 from coordinator.run.prepare import Run
 from coordinator.run.run_directory import RunDirectory, fingerprint, versions

@@ -2,141 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-import click
+from typing import Any
 
 from coordinator.checkpointing.retention import Retention
-from coordinator.core.events import Level
-from microgpt.config import BOUNDS, TrainingConfig
+from microgpt.config import TrainingConfig
 from microgpt.model import GPTConfig
 from microgpt.optim.adam import AdamConfig
 from microgpt.strategies.base import Strategy, StrategyError
 from microgpt.strategies.registry import (
-    DEFAULT,
     load_strategy,
     name_of,
     options_of,
     parse_options,
 )
-from microgpt.support.cli import MAX_SECONDS, Number, UserError, Whole, option
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-DEFAULT_BIND = "tcp://127.0.0.1:5555"
-AT_LEAST_ONE = Whole()
-
-
-class ShardSize(click.ParamType[int | None]):
-    """A power of two, or ``auto``."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int | None:
-        """None for ``auto``."""
-        if value is None or value == "auto":
-            return None
-        try:
-            size = int(value)
-        except ValueError:
-            size = 0
-        if size < 1 or size & (size - 1):
-            self.fail(f"{value!r} is not a power of two (1, 2, 4, 8, ...) and not 'auto'")
-        return size
-
-
-OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    option("--steps", type=Whole(*BOUNDS["steps"]), default=1000, help="Number of updates."),
-    option(
-        "--batch-size", type=Whole(*BOUNDS["batch_size"]), default=32, help="Documents per update."
-    ),
-    option(
-        "--shard-size", type=ShardSize(), default="auto",
-        help="Documents per work order: a power of two, or auto. Never changes the result.",
-    ),
-    option(
-        "--data", default="names",
-        help="names (downloaded once), embedded, a text file or a URL with one document a line.",
-    ),
-    option("--seed", type=Whole(*BOUNDS["seed"]), default=42, help="Of shuffle, weights, samples."),
-    option("--n-layer", type=AT_LEAST_ONE, default=1, help="Transformer blocks."),
-    option("--n-embd", type=AT_LEAST_ONE, default=16, help="Width."),
-    option("--n-head", type=AT_LEAST_ONE, default=4, help="Attention heads."),
-    option("--block-size", type=AT_LEAST_ONE, default=16, help="Context, in tokens."),
-    option("--learning-rate", type=Number(), default=0.01, help="Of the first step; falls to 0."),
-    option("--beta1", type=Number(), default=0.85, help="Adam's decay of the mean."),
-    option("--beta2", type=Number(), default=0.99, help="Adam's decay of the mean square."),
-    option("--eps", type=Number(), default=1e-8, help="Adam's guard against division by zero."),
-    option(
-        "--validation-fraction", type=Number(0.0, 1.0, most_open=True), default=0.0,
-        help="Share of the documents that is held out, to see what the model makes of them.",
-    ),
-    option(
-        "--strategy", default=DEFAULT,
-        help="How results become updates: sync, or FILE.py:Class for one of your own.",
-    ),
-    option(
-        "--strategy-option", multiple=True, metavar="KEY=VALUE", show_default=False,
-        help="A field of the strategy. May be given several times.",
-    ),
-    option(
-        "--eval-every", type=AT_LEAST_ONE, default=100,
-        help="Steps between evaluations on the held-out documents.",
-    ),
-    option(
-        "--run-dir", type=click.Path(path_type=Path), default=None,
-        help="Where the run is recorded.  [default: runs/<timestamp>]", show_default=False,
-    ),
-    option("--checkpoint-every", type=AT_LEAST_ONE, default=100, help="Steps between checkpoints."),
-    option(
-        "--keep-last", type=AT_LEAST_ONE, default=None, show_default="all",
-        help="Delete checkpoints but the newest so many, and those of the other --keep flags.",
-    ),
-    option(
-        "--keep-every", type=AT_LEAST_ONE, default=None, show_default="all",
-        help="Delete checkpoints but those of every so many steps, and those of the other flags.",
-    ),
-    option(
-        "--keep-best", type=AT_LEAST_ONE, default=None, show_default="all",
-        help="Delete checkpoints but the so many with the lowest validation loss, and the others.",
-    ),
-    option(
-        "--resume", default=None, show_default=False,
-        help="Go on from a run directory or a checkpoint file; 'auto': from --run-dir, if it can.",
-    ),
-    option(
-        "--worker-timeout", type=Number(0.1, MAX_SECONDS), default=1.5,
-        help="Seconds of silence after which a worker's shards go to others.",
-    ),
-    option(
-        "--linger", type=Number(0.0, MAX_SECONDS), default=0.0,
-        help="If the run is complete already: seconds to stay and send workers home.",
-    ),
-    option(
-        "--verify-fraction", type=Number(0.0, 1.0), default=0.0,
-        help="Share of the shards that two workers compute, to compare the bits.",
-    ),
-    option(
-        "--curve", type=click.Path(path_type=Path), default=None, show_default=False,
-        help="Encrypt, and let in known workers only: folder of the keys, made on first use.",
-    ),
-    option("--insecure", is_flag=True, help="Bind to a network without --curve all the same."),
-    option(
-        "--events", type=click.Choice([level.value for level in Level]), default="summary",
-        help="What events.jsonl tells: of the run and its workers, or of each shard, too.",
-    ),
-    option("--quiet", is_flag=True, help="No line per step."),
-)  # fmt: skip
-
-
-def coordinator_options(command: F) -> F:
-    """Add every flag of the coordinator but ``--bind``, whose default differs by program."""
-    for add in reversed(OPTIONS):
-        command = add(command)
-    return command
+from microgpt.support.cli import UserError
 
 
 @dataclass(frozen=True)

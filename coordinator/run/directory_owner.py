@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
-from coordinator.checkpointing.writer import NEWEST, stored_steps
+from microgpt.checkpoint.newest import NEWEST, stored_steps
 from microgpt.support.cli import UserError, say
 
 CONFIG = "config.json"

@@ -28,7 +28,8 @@ import zmq
 from lab.bench.cells import BARE, COMPUTING, Task, Work, load
 from microgpt.config import TrainingConfig
 from microgpt.data.packed import PackedDocuments
-from microgpt.engine import Engine, make_engine
+from microgpt.engine import make_engine
+from microgpt.engine.base import Engine
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.numerics.vectors import Vector, vector_from_bytes
 from microgpt.optim.reduction import Shard, shards, tree_sum

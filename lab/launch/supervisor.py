@@ -16,11 +16,11 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from coordinator.checkpointing.writer import NEWEST
 from coordinator.run.directory_owner import OwnedRunDir, holds_checkpoints
 from lab.launch import children
 from lab.launch.children import AtWork, Child, News
 from lab.launch.restarts import Restarts
+from microgpt.checkpoint.newest import NEWEST
 from microgpt.support import cli, signals
 from microgpt.support.cli import INTERRUPTED, UserError
 from microgpt.support.isolation import isolated

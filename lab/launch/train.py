@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from coordinator.net.private_socket import private_address
-from coordinator.run.config import OPTIONS, coordinator_options
 from coordinator.run.directory_owner import OwnedRunDir, RunDirectoryError, find_run_dir
+from coordinator.run.options import OPTIONS, coordinator_options
 from lab.launch.supervisor import Supervisor
 from microgpt.engine import ENGINES
 from microgpt.support import cli, signals

@@ -1,8 +1,12 @@
-"""Which of the checkpoints in a folder is meant: the newest good one. Needs msgpack alone."""
+"""Where the checkpoints of a run lie, and which is meant: the newest good one.
+
+Needs msgpack alone.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +16,18 @@ from microgpt.model import GPTConfig
 
 CHECKPOINTS = "checkpoints"
 NEWEST = "checkpoint.msgpack"
+STEP_FILE = re.compile(r"step-(\d{8}|[1-9]\d{8,17})\.msgpack", re.ASCII)
+
+
+def step_path(run_dir: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return run_dir / CHECKPOINTS / f"step-{step:08d}.msgpack"
+
+
+def stored_steps(run_dir: Path) -> list[int]:
+    """Steps that have a file, in any order. Raises OSError."""
+    names = os.listdir(run_dir / CHECKPOINTS)
+    return [int(found[1]) for name in names if (found := STEP_FILE.fullmatch(name))]
 
 
 @dataclass(frozen=True)

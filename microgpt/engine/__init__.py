@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from microgpt.engine.base import Engine, NonFiniteError, ShardGradient
-from microgpt.model import GPTConfig
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # who only wants the names needs no arrays
+    from microgpt.engine.base import Engine
+    from microgpt.model import GPTConfig
 
 ENGINES = ("tape", "scalar")
 
@@ -19,6 +22,3 @@ def make_engine(name: str, config: GPTConfig) -> Engine:
 
         return ScalarEngine(config)
     raise ValueError(f"there is no engine {name!r}; the engines are {', '.join(ENGINES)}")
-
-
-__all__ = ["ENGINES", "Engine", "NonFiniteError", "ShardGradient", "make_engine"]

@@ -17,7 +17,8 @@ import pytest
 from coordinator.core.events import CheckpointSaved, Joined, Lost, Status
 from coordinator.core.state import Worker
 from coordinator.core.work_times import WorkTimes
-from coordinator.run.console import MAX_WORKER_LINES, LiveConsole, PlainConsole
+from coordinator.run.console import PlainConsole
+from coordinator.run.live_console import MAX_WORKER_LINES, LiveConsole
 from coordinator.run.pace import Pace, duration, figure, speed, summary
 from tests.processes import ENDLESS, TINY, Lab, eventually
 
@@ -160,7 +161,9 @@ def test_the_live_view_shows_the_run_and_its_workers(
     console.step(record(2, loss=2.0))
     workers = [worker(10, documents=12_345, ready=True), worker(2)]
     clock = [100.0]
-    monkeypatch.setattr("coordinator.run.console.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(
+        "coordinator.run.live_console.time", SimpleNamespace(monotonic=lambda: clock[0])
+    )
     console.refresh(workers)
     shown = visible(capsys.readouterr().out)
     assert "step 2 / 400" in shown
@@ -184,7 +187,9 @@ def test_header_and_rows_count_the_same_documents_in_the_same_time(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = [100.0]
-    monkeypatch.setattr("coordinator.run.console.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(
+        "coordinator.run.live_console.time", SimpleNamespace(monotonic=lambda: clock[0])
+    )
     console = live(monkeypatch)
     workers = [worker(1), worker(2)]
     for _ in range(24):  # they compile
@@ -234,7 +239,9 @@ def test_workers_that_have_gone_without_a_word_stay_in_the_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = [100.0]
-    monkeypatch.setattr("coordinator.run.console.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(
+        "coordinator.run.live_console.time", SimpleNamespace(monotonic=lambda: clock[0])
+    )
     console = live(monkeypatch)
     left = worker(1, ready=True)
     gone = [worker(2, documents=7, gone="silent"), worker(3, documents=9, gone="lost")]

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from microgpt.engine import ENGINES, Engine, NonFiniteError, ShardGradient, make_engine
+from microgpt.engine import ENGINES, make_engine
+from microgpt.engine.base import Engine, NonFiniteError, ShardGradient
 from microgpt.engine.scalar import ScalarEngine
 from microgpt.engine.tape_engine import CHUNK, TapeEngine
 from microgpt.model import GPTConfig, exp, linear, log, parameter_shapes, select

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from microgpt.engine import Engine, NonFiniteError, ShardGradient, make_engine
+from microgpt.engine import make_engine
+from microgpt.engine.base import Engine, NonFiniteError, ShardGradient
 from microgpt.engine.scalar import Number, ScalarEngine
 from microgpt.model import GPTConfig, add_up, parameter_shapes
 from microgpt.optim.reduction import shards, tree_sum
