@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import resource
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TypeVar
+
 import click
 
 from microgpt.engine.fuse import PASSES
+from microgpt.engine.program import compile_tape
 from microgpt.engine.schedule import schedule
 from microgpt.engine.tape import Tape
 from microgpt.engine.tracer import record
 from microgpt.model import GPTConfig
 from microgpt.support import cli
+
+Result = TypeVar("Result")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,19 +36,45 @@ def main() -> None:
 def show(
     length: int, vocab_size: int, n_layer: int, n_embd: int, n_head: int, statistics: bool
 ) -> None:
-    """Print the program, its size before and after every pass, and its instructions."""
+    """Print the program, its size before and after every pass, and its instructions.
+
+    At the end stands what it took to make them.
+    """
     try:
         config = GPTConfig(vocab_size, n_layer, n_embd, n_head, length)
     except ValueError as error:
         raise cli.UserError(str(error)) from error
-    tape = record(config)
+    timing = _Timing()
+    tape = timing.of("recording", lambda: record(config))
     click.echo(f"recorded: {tape.statistics()}")
     for fusing in PASSES:
-        tape = fusing(tape).validate()
+        tape = timing.of("fusing", lambda: fusing(tape).validate())  # noqa: B023  # called at once
         click.echo(f"{fusing.__name__}: {tape.statistics()}")
+    timing.of("lowering", lambda: compile_tape(tape))
     if not statistics:
         click.echo("\n".join(tape.lines()))
     show_instructions(tape)
+    click.echo(timing.line())
+
+
+class _Timing:
+    """Adds up the processor time of what is called."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def of(self, name: str, step: Callable[[], Result]) -> Result:
+        """The result of a step, whose time counts under this name."""
+        begin = time.process_time()
+        result = step()
+        self.seconds[name] += time.process_time() - begin
+        return result
+
+    def line(self) -> str:
+        """All times, and the most memory that the process has had."""
+        times = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in self.seconds.items())
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return f"processor time: {times}; memory at most {peak:.0f} MB"
 
 
 def show_instructions(tape: Tape) -> None:
