@@ -134,7 +134,7 @@ def each_row(
 
     So a recorder may look at what one row does, and write down the same for all.
     """
-    repeat = getattr(x[0], "each_row", None) if x else None
+    repeat = getattr(x[0], "each_row", None) if len(x) else None
     return [function(row, x) for row in w] if repeat is None else repeat(function, w, x)
 
 

@@ -18,6 +18,8 @@ from microgpt.model import (
     add_up,
     attention,
     document_loss,
+    dot_product,
+    each_row,
     gpt,
     linear,
     num_positions,
@@ -171,6 +173,14 @@ def test_linear_is_matrix_times_vector() -> None:
     assert linear([1.0, 10.0], [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]) == [21.0, 43.0, 65.0]
     with pytest.raises(ValueError, match="zip"):
         linear([1.0, 2.0, 3.0], [[1.0, 2.0]])
+
+
+def test_each_row_is_taken_with_the_vector() -> None:
+    w = [[1.0, 2.0], [3.0, 4.0]]
+    assert each_row(lambda row, x: [*row, *x], w, [5.0]) == [[1.0, 2.0, 5.0], [3.0, 4.0, 5.0]]
+    assert each_row(lambda row, x: len(x), w, []) == [0, 0]
+    assert each_row(dot_product, w, (1.0, 10.0)) == [21.0, 43.0]
+    assert [each.data for each in each_row(dot_product, w, [Value(1.0), Value(10.0)])] == [21, 43]
 
 
 def test_softmax_is_a_distribution_in_the_order_of_the_logits() -> None:
