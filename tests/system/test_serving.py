@@ -27,8 +27,8 @@ from tests.processes import TINY, Lab, Process, RunDir
 
 pytestmark = pytest.mark.timeout(300)
 STEPS = 14
-#: Large enough for two parts, small enough for the scalar engine.
-LARGE = ("--n-embd", "32", "--n-head", "2", "--block-size", "4", "--batch-size", "1")
+#: Large enough for two parts: by many places for letters, which cost the scalar engine little.
+LARGE = ("--n-embd", "4", "--n-head", "2", "--block-size", "3500", "--batch-size", "1")
 
 
 class Serving:
@@ -40,6 +40,7 @@ class Serving:
         data = ("--data", str(lab.data), "--validation-fraction", "0.1")
         self.coordinator = lab.coordinator(*LARGE, *often, *data)
         self.address = self.run.endpoint()
+        lab.slow_down(0.1)
         self.worker = lab.worker(self.address)
         self.run.reaches(6)
         self.worker.send(signal.SIGSTOP)

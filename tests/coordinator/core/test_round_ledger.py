@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.core.cross_check import outvoted
@@ -15,6 +14,7 @@ from coordinator.core.in_flight import InFlight, RoundId
 from coordinator.core.round_ledger import RoundLedger
 from microgpt.optim.reduction import Shard, shards, tree_sum
 from microgpt.protocol.messages import ShardResult
+from tests.marks import tried
 
 A, B, C = b"A", b"B", b"C"
 WORDS = [0.1, 0.7, -0.3, 1e-9, 5e8, 0.2, -0.6, 0.9]
@@ -153,8 +153,7 @@ def test_the_audit_notices() -> None:
         ledger.audit()
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.data())
+@tried(60, 300, st.data())
 def test_whatever_happens_the_sum_is_the_batchs(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 8))
     size = data.draw(st.sampled_from([1, 2, 4, 8]))

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.core.sharding import (
@@ -29,6 +28,7 @@ from microgpt.optim.reduction import shards
 from microgpt.protocol.messages import MAX_MESSAGE_BYTES, ShardResult, Task, encode
 from microgpt.protocol.schema import LEAST_SECONDS, MAX_DOCUMENTS, MOST_SECONDS
 from tests.coordinator.core.test_coordinator_state import A, B, Play
+from tests.marks import tried
 from tests.processes import TINY, Lab
 
 DEFAULT = TrainingConfig(GPTConfig(27))
@@ -37,8 +37,9 @@ SHORT = [[26, *range(6), 26]] * 4
 answered = st.one_of(st.just(0.0), st.floats(LEAST_SECONDS, MOST_SECONDS))
 
 
-@settings(max_examples=500, deadline=None)
-@given(
+@tried(
+    60,
+    500,
     st.integers(1, 1 << 40),
     st.lists(st.tuples(answered, st.integers(1, MAX_DOCUMENTS)), max_size=12),
     answered,

@@ -12,7 +12,6 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microgpt.checkpoint import format as checkpoint_format
@@ -30,6 +29,7 @@ from microgpt.config import TrainingConfig
 from microgpt.model import GPTConfig
 from microgpt.parameters import from_bytes, num_params, sha256, to_bytes
 from microgpt.tokenizer import Tokenizer
+from tests.marks import tried
 
 
 def make(step: int = 3) -> Checkpoint:
@@ -228,8 +228,7 @@ def test_no_format_at_all(version: Any) -> None:
     refused(msgpack.packb({**msgpack.unpackb(BYTES), "version": version}))
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=100))
+@tried(60, 300, st.binary(max_size=100))
 def test_random_bytes(data: bytes) -> None:
     refused(data)
 
@@ -242,8 +241,7 @@ values = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.data())
+@tried(60, 300, st.data())
 def test_a_body_with_any_value_in_any_place(data: st.DataObject) -> None:
     def change(body: dict[str, Any]) -> None:
         place: Any = body

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microgpt.data.packed import PackedDocuments
@@ -39,6 +38,7 @@ from microgpt.protocol.messages import (
     decode,
     encode,
 )
+from tests.marks import tried
 
 DOCUMENTS = PackedDocuments.pack([[26, 0, 1, 26], [26, 26]])
 EXAMPLES: list[Message] = [
@@ -198,15 +198,13 @@ def test_a_message_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decode(data) == ANSWER
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.binary(max_size=200))
+@tried(100, 400, st.binary(max_size=200))
 def test_random_bytes_are_never_anything_but_a_protocol_error(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode(data)
 
 
-@settings(max_examples=1500, deadline=None)
-@given(st.sampled_from(EXAMPLES), st.data())
+@tried(200, 1500, st.sampled_from(EXAMPLES), st.data())
 def test_mutated_messages(message: Message, data: st.DataObject) -> None:
     mutated = bytearray(encode(message))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -235,8 +233,7 @@ plain_values = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=600, deadline=None)
-@given(st.sampled_from(EXAMPLES), st.data())
+@tried(100, 600, st.sampled_from(EXAMPLES), st.data())
 def test_fields_with_any_value(message: Message, data: st.DataObject) -> None:
     plain = msgpack.unpackb(encode(message))
     name = data.draw(st.sampled_from(sorted(plain.keys() - {"kind", "protocol"})))
