@@ -16,6 +16,7 @@ STARTED = time.monotonic()  # what people wait for includes our imports
 
 import contextlib
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -31,6 +32,7 @@ from microgpt.checkpoint.format import CheckpointError
 from microgpt.data.documents import DatasetError
 from microgpt.support import cli
 from microgpt.support.cli import UserError, option
+from microgpt.support.step_clock import COORDINATOR, NO_CLOCK, StepClock
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,6 +42,7 @@ from microgpt.support.cli import UserError, option
 @click.option("--lock", type=int, default=None, hidden=True, help="Descriptor: --run-dir, locked.")
 @click.option("--announce", type=int, default=None, hidden=True, help="Descriptor: our address.")
 @click.option("--started", type=(int, str), default=None, hidden=True, help="Workers: N, ENGINE.")
+@option("--step-times", type=click.Path(path_type=Path), default=None, hidden=True)
 @click.pass_context
 def main(
     context: click.Context,
@@ -48,6 +51,7 @@ def main(
     lock: int | None,
     announce: int | None,
     started: tuple[int, str] | None,
+    step_times: Path | None,
     **flags: Any,
 ) -> int:
     """Train microGPT with the workers that connect to us by their flag --connect ADDRESS."""
@@ -69,7 +73,11 @@ def main(
                     OwnedRunDir.take(path) if path else OwnedRunDir.new()
                 )
                 check_free(directory.path, run.id)  # others may have been quicker
-            return conduct(run, settings, directory, transport, STARTED, parent, announce, started)
+            clock = transport.clock = StepClock(COORDINATOR) if step_times else NO_CLOCK
+            code = conduct(run, settings, directory, transport, STARTED, parent, announce, started)
+            if step_times:
+                clock.write(step_times / "coordinator.json")
+            return code
     except (CheckpointError, DatasetError, RunDirectoryError) as error:
         raise UserError(str(error)) from error
 

@@ -1,7 +1,6 @@
 """The coordinator's shell: socket, clock, signals and files around the pure state.
 
-Polls, decodes, hands events to ``CoordinatorState`` and performs the actions it returns. Makes no
-decisions of its own.
+Polls, decodes, hands inputs to ``CoordinatorState`` and performs its actions. Decides nothing.
 """
 
 from __future__ import annotations
@@ -18,19 +17,9 @@ from types import FrameType
 from coordinator.checkpointing.checkpoint_log import CheckpointLog, Complaints
 from coordinator.checkpointing.server import CheckpointServer
 from coordinator.checkpointing.writer import CheckpointWriter
+from coordinator.core import inputs
 from coordinator.core.actions import Action, Finish, Judge, RecordStep, Save, Send
 from coordinator.core.events import Event, EventBase, Fault, Finished, Outcome
-from coordinator.core.inputs import (
-    Broken,
-    Input,
-    Judged,
-    Misbehaved,
-    Peer,
-    Received,
-    Saved,
-    StopRequested,
-    Tick,
-)
 from coordinator.core.state import CoordinatorState
 from coordinator.judge import JudgeProcess
 from coordinator.net.encoder import Encoder
@@ -64,16 +53,18 @@ class EventLoop:
     ) -> None:
         self._parent = parent
         transport.let_in(state.workers)
-        self._state, self._transport = state, transport
+        self._state, self._transport, self._clock = state, transport, transport.clock
         self._record, self._console, self._checkpoint_server = record, console, checkpoint_server
-        self._reported: queue.SimpleQueue[Saved | Event | Judged] = queue.SimpleQueue()
+        self._reported: queue.SimpleQueue[inputs.Saved | Event | inputs.Judged] = (
+            queue.SimpleQueue()
+        )
         self._judge = JudgeProcess(state.config.model.to_dict(), self._judged)
         self._reports = CheckpointLog()
         self._unsaved: Save | None = None
         self._signal = 0
         #: Who broke the protocol since the last tick, and who did before.
-        self._fresh_offenders: set[Peer] = set()
-        self._offenders: set[Peer] = set()
+        self._fresh_offenders: set[inputs.Peer] = set()
+        self._offenders: set[inputs.Peer] = set()
         self._finish: Finish | None = None
         self._broken = False  # whether something has gone wrong in here already
         self._encoder = Encoder()
@@ -81,9 +72,9 @@ class EventLoop:
         self._complaints = Complaints()
         self._reporter = Reporter(state, console, record)
 
-    def report(self, report: Saved | Event) -> None:
+    def report(self, report: inputs.Saved | Event) -> None:
         """The checkpoint writer's report. May be called from any thread."""
-        if isinstance(report, Saved) and not report.error:
+        if isinstance(report, inputs.Saved) and not report.error:
             self._checkpoint_server.saved(report.step)
         self._reported.put(report)
         if self._state.closing is not None:  # else it has time until something else wakes us
@@ -120,9 +111,13 @@ class EventLoop:
         self._console.refresh(self._state.workers.values(), self._state.missed)
         self._hand_over()
         self._record.settle()
+        self._clock.lap("rest")
         self._transport.wait(TICK_SECONDS)
+        self._clock.lap("waiting")
         for event in self._transport.receive():
             self._handle(event)
+            self._clock.lap("rest")
+        self._clock.lap("receive")
         while not self._reported.empty():
             self._hear(self._reported.get())
         self._checkpoint_server.hand_out(time.monotonic())
@@ -131,7 +126,7 @@ class EventLoop:
             self._ticked = time.monotonic()
             self._record.flush()
             self._cut_off()
-            self._handle(Tick())
+            self._handle(inputs.Tick())
             self._tell_of_checkpoints()
 
     def _give_up(self, error: Exception) -> None:
@@ -145,7 +140,7 @@ class EventLoop:
             self._broken = True
             fault = Fault(reason, "".join(traceback.format_exception(error)))
             self._do(lambda: self._reporter.record(fault, time.monotonic()))
-            self._do(lambda: self._handle(Broken(reason)))
+            self._do(lambda: self._handle(inputs.Broken(reason)))
             return
         self._finish = Finish("failed", reason)
         self._submit(Save(self._state.training))
@@ -186,38 +181,38 @@ class EventLoop:
         asked = self._signal or (self._parent and os.getppid() != self._parent)
         if asked and not self._stop_requested:
             self._stop_requested = True
-            self._handle(StopRequested())
+            self._handle(inputs.StopRequested())
 
-    def _handle(self, event: Input) -> None:
-        if isinstance(event, Received) and isinstance(event.message, messages.Question):
+    def _handle(self, event: inputs.Input) -> None:
+        if isinstance(event, inputs.Received) and isinstance(event.message, messages.Question):
             self._ask(event.peer, event.message)
-        elif isinstance(event, Misbehaved) and event.peer not in self._state.workers:
+        elif isinstance(event, inputs.Misbehaved) and event.peer not in self._state.workers:
             self._complain(event)
         else:
             now = time.monotonic()
             self._perform(self._state.handle(event, now), now)
-        if isinstance(event, Misbehaved):
+        if isinstance(event, inputs.Misbehaved):
             self._fresh_offenders.add(event.peer)
 
-    def _ask(self, peer: Peer, question: messages.Question) -> None:
+    def _ask(self, peer: inputs.Peer, question: messages.Question) -> None:
         try:
             self._checkpoint_server.ask(peer, question, time.monotonic())
         except Exception as error:  # as in the state: it costs the peer
             what = f"handling its {type(question).__name__} failed ({type(error).__name__})"
-            self._complain(Misbehaved(peer, what))
+            self._complain(inputs.Misbehaved(peer, what))
             self._fresh_offenders.add(peer)
 
-    def _judged(self, event: Judged) -> None:
+    def _judged(self, event: inputs.Judged) -> None:
         """The judge's report, from its thread."""
         self._reported.put(event)
         self._transport.wake()
 
-    def _hear(self, report: Saved | Event | Judged) -> None:
+    def _hear(self, report: inputs.Saved | Event | inputs.Judged) -> None:
         """Something of the checkpoint writer or the judge."""
         if isinstance(report, EventBase):
             self._reporter.tell(report, time.monotonic())
             return
-        if isinstance(report, Saved):
+        if isinstance(report, inputs.Saved):
             for event in self._reports.saved(report):
                 self._reporter.tell(event, time.monotonic())
             if self._state.closing is not None and report.step == self._state.training.step:
@@ -238,7 +233,7 @@ class EventLoop:
             self._transport.cut_off(peer)
         self._offenders, self._fresh_offenders = self._fresh_offenders, set()
 
-    def _complain(self, event: Misbehaved) -> None:
+    def _complain(self, event: inputs.Misbehaved) -> None:
         """Refuse a stranger who does not speak the protocol, and say so now and then."""
         refusal = messages.Refuse(self._state.run, self._state.epoch, event.reason[:500])
         self._transport.send(event.peer, messages.encode(refusal))
@@ -252,9 +247,13 @@ class EventLoop:
         What workers wait for comes first. The bytes of a step are those sent before it was done.
         """
         sent, received = self._transport.bytes_sent, self._transport.bytes_received
+        self._clock.lap("rest")
         for action in actions:
             if isinstance(action, Send):
-                self._transport.send(action.peer, self._encoder.encode(action.message))
+                data = self._encoder.encode(action.message)
+                self._clock.lap("encode")
+                self._transport.send(action.peer, data)
+                self._clock.lap("send")
         for action in actions:
             if isinstance(action, Send):
                 continue
@@ -262,6 +261,7 @@ class EventLoop:
                 self._reporter.tell(action, now)
             elif isinstance(action, RecordStep):
                 self._reporter.step(action.record, sent, received)
+                self._clock.enter(action.record["step"] + 1)
             elif isinstance(action, Save):
                 self._save(action)
             elif isinstance(action, Judge):

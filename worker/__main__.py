@@ -23,6 +23,7 @@ from microgpt.numerics.platform_fingerprint import libm_sha256
 from microgpt.protocol.keys import has_coordinator
 from microgpt.support import cli
 from microgpt.support.cli import MAX_SECONDS, Number, UserError, option, say
+from microgpt.support.step_clock import NO_CLOCK, WORKER, StepClock
 from worker.client import Client
 from worker.curve import Keys, load_keys
 from worker.state import UNHEARD_SECONDS, WorkerState
@@ -53,6 +54,7 @@ DEFAULT_CONNECT = "tcp://127.0.0.1:5555"
 )  # fmt: skip
 @click.option("--parent", type=int, default=0, hidden=True, help="Leave when this process ends.")
 @click.option("--announce", type=int, default=None, hidden=True, help="Descriptor: we can work.")
+@option("--step-times", type=click.Path(path_type=Path), default=None, hidden=True)
 def main(
     connect: str,
     engine: str,
@@ -62,6 +64,7 @@ def main(
     patience: float,
     parent: int,
     announce: int | None,
+    step_times: Path | None,
 ) -> int:
     """Compute gradients for a coordinator. May be started before it, and on any host."""
     signals.leave_quietly()  # nothing needs cleaning up before the client listens to signals
@@ -74,6 +77,7 @@ def main(
         if keys is None:
             say(f"{name} ends: no coordinator has put its key into {curve}")
             return 0
+    clock = StepClock(WORKER) if step_times else NO_CLOCK
     client = Client(
         connect,
         WorkerState(name, engine, libm_sha256(), address=connect, keys=str(curve or "")),
@@ -82,10 +86,13 @@ def main(
         keys=keys,
         patience=patience,
         ready=lambda: tell_parent(announce),
+        clock=clock,
     )
     if not quiet:
         say(f"{name} offers itself to {connect} ({engine} engine)")
     leave, stopped_by = client.serve()
+    if step_times:
+        clock.write(step_times / f"{name}.json")
     if leave.outcome == "refused":
         raise UserError(leave.reason)
     if not quiet:

@@ -21,6 +21,7 @@ from microgpt.protocol.monitor import news_of
 from microgpt.protocol.receive_limit import ReceiveLimit, TooMuchError
 from microgpt.support import signals
 from microgpt.support.cli import UserError, printable, say
+from microgpt.support.step_clock import NO_CLOCK, NoClock
 from worker.curve import Keys
 from worker.executor import Executor, describe
 from worker.state import (
@@ -59,7 +60,7 @@ class Client:
 
     ``parent`` is the process to leave with, if that ends first; 0 for none. ``keys`` encrypt.
     ``patience``: leave after so many seconds without a connection; 0 for never. ``ready`` is called
-    once, by another thread, when the engine is made.
+    once, by another thread, when the engine is made. ``clock`` hears where the time goes.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Client:
         keys: Keys | None = None,
         patience: float = 0.0,
         ready: Callable[[], None] | None = None,
+        clock: NoClock = NO_CLOCK,
     ) -> None:
         try:
             check_address(connect)
@@ -109,7 +111,8 @@ class Client:
         self._signal = 0
         self._leave: Leave | None = None
         self._last_word: zmq.MessageTracker | None = None
-        self._executor = Executor(state.engine, self._post, self._break)
+        self._executor = Executor(state.engine, self._post, self._break, clock=clock)
+        self._clock = clock
         self._tick_at = 0.0
 
     def serve(self) -> tuple[Leave, int]:
@@ -126,7 +129,10 @@ class Client:
                 signal.signal(number, self._on_signal)
             self._perform(self._state.start(time.monotonic()))
             while self._leave is None:
+                self._clock.lap("rest")
+                busy = self._executor.busy  # waiting for the engine is no idleness
                 ready = dict(poller.poll(int(TICK_SECONDS * 1000)))
+                self._clock.lap("engine" if busy else "idle")
                 if self._socket in ready:
                     self._take_in_messages()
                 if len(ready) > (self._socket in ready):
@@ -160,7 +166,11 @@ class Client:
             while self._leave is None and not self._signal:
                 frame = self._socket.recv(zmq.NOBLOCK, copy=False)
                 self._limit.heard(len(frame))
-                self._handle(Received(self._decode(frame)))
+                self._clock.lap("receive")
+                message = self._decode(frame)
+                self._clock.lap("decode")
+                self._handle(Received(message))
+                self._clock.lap("rest")
         self._limit.drained()
 
     def _take_in_news(self) -> None:
@@ -252,9 +262,12 @@ class Client:
 
     def _send(self, message: messages.Message) -> None:
         """Raises zmq.Again if nobody is connected."""
+        self._clock.lap("rest")
         data = messages.encode(message)
+        self._clock.lap("encode")
         if not isinstance(message, messages.Goodbye):
             self._socket.send(data, zmq.NOBLOCK)
+            self._clock.lap("send")
             return
         frame = zmq.Frame(data, track=True, copy=False, copy_threshold=0)
         self._socket.send(frame, zmq.NOBLOCK, copy=False)

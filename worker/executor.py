@@ -14,6 +14,7 @@ from microgpt.engine.base import Engine
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.protocol.messages import Message
 from microgpt.support.stages import Talk
+from microgpt.support.step_clock import NO_CLOCK, NoClock
 from worker.state import Compute, Computed, Configure, Configured, Event, Job, Reported
 
 AT_ONCE_SECONDS = 0.05  # nobody is kept waiting for longer by what is done at once
@@ -45,14 +46,14 @@ class Calculator:
             if isinstance(self._engine, WarmsUp):
                 self._engine.warm_up()
 
-    def compute(self, job: Job) -> Message:
+    def compute(self, job: Job, clock: NoClock = NO_CLOCK) -> Message:
         """The ShardResult of a job, or the Failure if a document has no finite gradient.
 
         Raises ValueError if the weights do not fit the model.
         """
         if self._engine is None:
             raise ValueError("work came before the model")
-        return answer(self._engine, self._shapes, job.weights, job.task)
+        return answer(self._engine, self._shapes, job.weights, job.task, clock)
 
 
 class Executor:
@@ -63,7 +64,8 @@ class Executor:
     than ``at_once`` seconds or whose time is not known yet.
 
     ``done`` is called from the background with every event of its own; ``broken`` with the text of
-    an error that is not the coordinator's or the data's to answer for.
+    an error that is not the coordinator's or the data's to answer for. ``clock``, the caller's,
+    hears which step is begun, and what is done in the caller's thread.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class Executor:
         done: Callable[[Event], None],
         broken: Callable[[str], None],
         at_once: float = AT_ONCE_SECONDS,
+        clock: NoClock = NO_CLOCK,
     ) -> None:
         self._done, self._broken, self._at_once = done, broken, at_once
+        self._clock = clock
         self._calculator = Calculator(engine, lambda text: done(Reported(text)))
         self._orders: queue.SimpleQueue[Configure | Compute] = queue.SimpleQueue()
         self._in_background = 0  # orders that have not come back
@@ -86,8 +90,11 @@ class Executor:
 
         Raises what computing raises, but only for what is done already.
         """
-        if isinstance(order, Compute) and self._is_short(order.job):
-            return self._computed(order)
+        self._clock.lap("rest")
+        if isinstance(order, Compute):
+            self._clock.enter(order.job.task.step + 1)
+            if self._is_short(order.job):
+                return self._computed(order, self._clock)
         self._in_background += 1
         self._orders.put(order)
         return None
@@ -101,9 +108,15 @@ class Executor:
         known = pace is not None and pace * job.task.count <= self._at_once
         return known and not self._in_background
 
-    def _computed(self, order: Compute) -> Computed:
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way in the background."""
+        return self._in_background > 0
+
+    def _computed(self, order: Compute, clock: NoClock = NO_CLOCK) -> Computed:
         began = time.perf_counter()
-        answer = self._calculator.compute(order.job)
+        answer = self._calculator.compute(order.job, clock)
+        clock.lap("encode")
         task = order.job.task
         self._paces[task.training] = (time.perf_counter() - began) / task.count
         return Computed(order.job, answer)

@@ -18,7 +18,6 @@ from coordinator.core.action_buffer import ActionBuffer, printable
 from coordinator.core.actions import Action, Finish
 from coordinator.core.clock import Clock
 from coordinator.core.ending import Ending
-from coordinator.core.inputs import Input
 from coordinator.core.judging import Judging
 from coordinator.core.membership import Membership, Worker
 from coordinator.core.policy import Policy
@@ -31,7 +30,7 @@ from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
 from microgpt.model import parameter_shapes
 from microgpt.protocol import messages
-from microgpt.strategies.base import Strategy, StrategyError
+from microgpt.strategies.base import Strategy, StrategyError, no_lap
 from microgpt.strategies.driver import RoundDriver
 from microgpt.strategies.sync import Sync
 from microgpt.training import TrainingState
@@ -42,10 +41,10 @@ __all__ = ["CoordinatorState", "Policy", "Worker"]
 class CoordinatorState:
     """The coordinator of run ``run`` in its epoch ``epoch``; see ``handle``.
 
-    ``libm``: digest of what our C library computes, to compare workers' with.
-    ``strategy`` (None: ``Sync``) says which rounds there are and what comes of them.
-    ``workers`` maps peers to workers in the order in which they joined.
-    ``times``: how long some worker was ready for work, by which steps are timed.
+    ``libm``: digest of what our C library computes, to compare workers' with. ``strategy`` (None:
+    ``Sync``) says which rounds there are and what comes of them; ``lap``: see ``RoundDriver``.
+    ``workers`` maps peers to workers in the order in which they joined. ``times``: how long some
+    worker was ready for work, by which steps are timed.
     """
 
     def __init__(
@@ -59,6 +58,7 @@ class CoordinatorState:
         epoch: str,
         libm: str = "",
         strategy: Strategy | None = None,
+        lap: Callable[[str], None] = no_lap,
     ) -> None:
         self.config, self.corpus, self.policy = config, corpus, policy
         self.run, self.epoch = run, epoch
@@ -66,7 +66,7 @@ class CoordinatorState:
         self._clock = Clock(policy.worker_timeout / 4)
         self._driver = RoundDriver(
             strategy or Sync(), config, training, held_out=len(corpus.validation),
-            evaluates=lambda step: policy.evaluates(step, config.steps),
+            evaluates=lambda step: policy.evaluates(step, config.steps), lap=lap,
         )  # fmt: skip
         out = self._out = ActionBuffer(policy.events)
         shapes, model = parameter_shapes(config.model), config.model.to_dict()
@@ -128,7 +128,7 @@ class CoordinatorState:
             self._go_on()
         return self._out.actions
 
-    def handle(self, event: Input, now: float) -> list[Action]:
+    def handle(self, event: inputs.Input, now: float) -> list[Action]:
         """Take in what happened at ``now`` (seconds of any steady clock); return what to do.
 
         An error in handling what a peer sent costs the peer; any other is raised.

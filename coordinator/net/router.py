@@ -20,6 +20,7 @@ from coordinator.net.outgoing import Outgoing
 from microgpt.protocol import messages
 from microgpt.protocol.monitor import news_of
 from microgpt.support import tcp
+from microgpt.support.step_clock import NO_CLOCK, NoClock
 
 BURST = 1000  # messages taken in before the clock is looked at again
 NEWS_BURST = 1000  # connections opened or closed, likewise
@@ -57,6 +58,7 @@ class Transport:
         self._ignored = IgnoredPeers()
         self.bytes_sent = 0
         self.bytes_received = 0
+        self.clock: NoClock = NO_CLOCK  # hears where time goes
         self._read_news()  # that the socket listens: the first connection has a limit as well
 
     def wake(self) -> None:
@@ -219,10 +221,12 @@ class Transport:
                 if reason:
                     yield self._cut(descriptor, reason)
                 return
+        self.clock.lap("receive")
         try:
             if len(frames) != 1:
                 raise messages.ProtocolError(f"a message of {len(frames)} parts instead of one")
             message = messages.decode(frames[0].buffer, longest_list=0)
+            self.clock.lap("decode")
         except messages.ProtocolError as error:
             self._connections.garbled(descriptor)
             yield Misbehaved(peer, str(error))

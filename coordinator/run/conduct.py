@@ -91,6 +91,7 @@ def conduct(
     state = CoordinatorState(
         config, run.corpus, run.state, policy, run=run.id, epoch=epoch, libm=libm,
         strategy=load_strategy(config.strategy, config.strategy_options),
+        lap=transport.clock.lap,
     )  # fmt: skip
     console = make_console(config.steps, run.state.step, settings.quiet)
     checkpoint_server = CheckpointServer(CheckpointIndex(path, run.id, epoch), transport)

@@ -6,7 +6,7 @@ Read from the clocks of the processes (``microgpt.support.step_clock``), beside 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,15 +72,19 @@ def read(
         path.stem: [each for each in step_clock.read(path) if each.step in seconds]
         for path in files
     }
-    if COORDINATOR not in times:
+    if not times.get(COORDINATOR):
         return None
-    means = {name: mean_phases(found, len(seconds)) for name, found in times.items()}
+    means = {name: mean_phases(found) for name, found in times.items() if found}
     step = statistics.fmean(seconds.values())
     return Anatomy(cell, repeat, step, coordination(seconds, times), means)
 
 
-def mean_phases(times: Iterable[StepTimes], steps: int) -> dict[str, float]:
-    """Seconds of each phase in the mean of so many steps."""
+def mean_phases(times: Sequence[StepTimes]) -> dict[str, float]:
+    """Seconds of each phase in the mean step, from the first of these to the last.
+
+    A worker that had nothing to do in a step has none of it: its time is in the one before.
+    """
+    steps = times[-1].step - times[0].step + 1
     total: dict[str, float] = {}
     for each in times:
         for phase, seconds in each.seconds.items():

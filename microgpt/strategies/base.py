@@ -7,8 +7,8 @@ notebook, the simulator and the coordinator all drive the same object.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
@@ -90,13 +90,18 @@ def sum_of_results(results: Sequence[Result]) -> Vector:
     return sum_of_shards([(result.shard, result.vector) for result in results])
 
 
+def no_lap(phase: str) -> None:
+    """Nobody measures."""
+
+
 @dataclass(frozen=True)
 class View:
     """What a strategy may know when it is asked.
 
     ``open`` are its rounds that have not been closed, oldest first. ``next_document`` is the place
     after all documents that any round has been opened for. ``workers`` are those that can work,
-    ``idle`` the ones among them that have nothing to do.
+    ``idle`` the ones among them that have nothing to do. Who measures where time goes hears by
+    ``lap`` that a part of an update is done (``"tree sum"``).
     """
 
     config: TrainingConfig
@@ -105,6 +110,7 @@ class View:
     next_document: int
     workers: int
     idle: int
+    lap: Callable[[str], None] = field(default=no_lap, repr=False, compare=False)
 
 
 class Strategy(Protocol):

@@ -15,7 +15,7 @@ import numpy as np
 
 from microgpt.config import TrainingConfig
 from microgpt.numerics.vectors import Vector, all_finite
-from microgpt.strategies.base import Losses, Result, Round, Strategy, StrategyError, View
+from microgpt.strategies.base import Losses, Result, Round, Strategy, StrategyError, View, no_lap
 from microgpt.training import TrainingState, Validation, validation_loss
 
 T = TypeVar("T")
@@ -53,7 +53,8 @@ def never(step: int) -> bool:
 class RoundDriver:
     """Runs ``strategy`` from ``state`` on; ``state`` is always that of the last step done.
 
-    ``held_out`` documents are evaluated after each step for which ``evaluates`` is true.
+    ``held_out`` documents are evaluated after each step for which ``evaluates`` is true. ``lap``
+    hears what has been done where the strategy makes an ``"update"``, and of the ``"rest"`` before.
     """
 
     def __init__(
@@ -64,10 +65,11 @@ class RoundDriver:
         *,
         held_out: int = 0,
         evaluates: Callable[[int], bool] = never,
+        lap: Callable[[str], None] = no_lap,
     ) -> None:
         self.strategy, self.config, self.state = strategy, config, state
         self.open: dict[int, OpenRound] = {}
-        self._held_out, self._evaluates = held_out, evaluates
+        self._held_out, self._evaluates, self._lap = held_out, evaluates, lap
         self._next_document = state.next_document
         self._unevaluated: TrainingState | None = None  # a step that waits for its evaluation
         self._numbers = 0
@@ -153,7 +155,9 @@ class RoundDriver:
             return self._evaluated(results)
         view = self._view(workers, 0)
         with np.errstate(over="ignore", invalid="ignore"):
+            self._lap("rest")
             after = self._ask("update", lambda: self.strategy.update(view, round, results))
+            self._lap("update")
         if after is None:
             return None
         if isinstance(after, TrainingState) and after.next_document != self._consumed(round):
@@ -196,7 +200,7 @@ class RoundDriver:
 
     def _view(self, workers: int, idle: int) -> View:
         rounds = tuple(opened.round for opened in self.open.values())
-        return View(self.config, self.state, rounds, self._next_document, workers, idle)
+        return View(self.config, self.state, rounds, self._next_document, workers, idle, self._lap)
 
     @property
     def _name(self) -> str:

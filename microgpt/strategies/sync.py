@@ -36,5 +36,6 @@ class Sync:
     def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
         """Adam's step along the mean gradient."""
         total = sum_of_results(results)
+        view.lap("tree sum")
         losses = [loss for result in results for loss in result.losses.tolist()]
         return advance(view.config, view.state, total, losses)

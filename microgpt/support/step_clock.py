@@ -13,6 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+#: What the step of a process is divided into; see docs/performance.md.
+COORDINATOR = ("waiting", "receive", "decode", "tree sum", "update", "encode", "send", "rest")
+WORKER = ("idle", "receive", "decode", "engine", "encode", "send", "rest")
 VERSION = 1  # of the file
 MOST_STEPS = 100_000  # of which the times are kept: the last ones
 
@@ -30,7 +33,7 @@ class NoClock:
     def lap(self, phase: str) -> None:
         """Nothing."""
 
-    def step(self, number: int) -> None:
+    def enter(self, step: int) -> None:
         """Nothing."""
 
     def write(self, path: Path) -> None:
@@ -49,6 +52,7 @@ class StepClock(NoClock):
         self._phases, self._clock = tuple(phases), clock
         self._seconds = dict.fromkeys(self._phases, 0.0)
         self._steps: deque[tuple[int, tuple[float, ...]]] = deque(maxlen=MOST_STEPS)
+        self._step: int | None = None
         self._last = clock()
 
     def lap(self, phase: str) -> None:
@@ -57,13 +61,24 @@ class StepClock(NoClock):
         self._seconds[phase] += now - self._last
         self._last = now
 
-    def step(self, number: int) -> None:
-        """What has been spent since the last call belongs to step ``number``."""
-        self._steps.append((number, tuple(self._seconds.values())))
+    def enter(self, step: int) -> None:
+        """What is spent from now on belongs to ``step``, as before if it is the same.
+
+        What was before the first step is dropped, and what is in the last one when the run ends.
+        """
+        if step == self._step:
+            return
+        if self._step is not None:
+            self._steps.append((self._step, tuple(self._seconds.values())))
+        self._step = step
         self._seconds = dict.fromkeys(self._phases, 0.0)
 
     def write(self, path: Path) -> None:
-        """Write the times of all steps as JSON; ``read`` reads them. Raises OSError."""
+        """Write the times of all steps as JSON; ``read`` reads them. Raises OSError.
+
+        Folders that are missing on the way are made.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
         plain = {"version": VERSION, "phases": self._phases, "steps": list(self._steps)}
         path.write_text(json.dumps(plain) + "\n")
 

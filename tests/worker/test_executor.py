@@ -11,6 +11,7 @@ from microgpt.data.packed import PackedDocuments
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.parameters import num_params, split_bytes
 from microgpt.protocol.messages import ShardResult, Task
+from microgpt.support.step_clock import NoClock
 from worker.executor import Executor
 from worker.state import Compute, Computed, Configure, Configured, Event, Job
 
@@ -27,12 +28,26 @@ def work(documents: int = 1, training: bool = True) -> Compute:
     return Compute(Job(task, WEIGHTS))
 
 
+class Listening(NoClock):
+    """A clock that remembers what it has been told."""
+
+    def __init__(self) -> None:
+        self.heard: list[str | int] = []
+
+    def lap(self, phase: str) -> None:
+        self.heard.append(phase)
+
+    def enter(self, step: int) -> None:
+        self.heard.append(step)
+
+
 class Background:
     """An executor with its engine made, and what it has told from the background."""
 
     def __init__(self, at_once: float) -> None:
         self.events: queue.SimpleQueue[Event | str] = queue.SimpleQueue()
-        self.executor = Executor("scalar", self.events.put, self.events.put, at_once)
+        self.clock = Listening()
+        self.executor = Executor("scalar", self.events.put, self.events.put, at_once, self.clock)
         assert self.executor.run(Configure(MODEL.to_dict())) is None
         assert isinstance(self.told(), Configured)
 
@@ -59,6 +74,22 @@ def test_the_first_shard_is_computed_in_the_background_and_the_next_at_once() ->
     assert isinstance(done.answer, ShardResult)
     assert done.answer.round == second.job.task.round
     assert background.events.empty()
+
+
+def test_the_clock_hears_of_what_is_done_in_the_callers_thread() -> None:
+    background = Background(at_once=1e9)
+    background.clock.heard.clear()
+    background.executor.run(work())
+    assert background.executor.busy
+    background.told()
+    assert not background.executor.busy
+    assert background.clock.heard == ["rest", 1]
+    background.executor.run(work())
+    assert background.clock.heard[2:] == ["rest", 1, "decode", "engine", "encode"]
+    background.executor.run(work(training=False))
+    background.told()
+    background.executor.run(work(training=False))
+    assert background.clock.heard[-5:] == ["rest", 1, "decode", "engine", "encode"]
 
 
 def test_evaluations_have_a_pace_of_their_own() -> None:

@@ -25,6 +25,7 @@ from lab.bench.figures import (
 from lab.bench.system import counted
 from lab.bench.whole_table import spread
 from microgpt.model import GPTConfig
+from microgpt.support import step_clock
 from microgpt.support.isolation import isolated
 from tests.processes import PATIENCE, Lab, eventually
 
@@ -63,7 +64,7 @@ def test_everything_is_measured_in_one_run(lab: Lab) -> None:
         assert each["documents_per_second"] == each["batch"] / each["step"]
     for kind in (BARE, COMPUTING, SYSTEM):
         assert {name: kinds[kind][name] for name in CELL} == CELL
-    assert {each["what"] for each in found["ratios"]} >= {WHOLE_BARE}
+    assert [each["what"] for each in found["ratios"]] == [WHOLE_BARE, COORDINATION]
 
     # They compute the same to the bit.
     assert kinds[BARE]["loss"] is None
@@ -75,6 +76,20 @@ def test_everything_is_measured_in_one_run(lab: Lab) -> None:
     for kind in (BARE, COMPUTING, SYSTEM):
         for way in ("sent", "received"):
             assert 2 * 8 * numbers < kinds[kind][way] < 2 * 8 * numbers + 2000
+
+    # Where the time of a step went, in each of the processes; half of the step would be a mistake.
+    [anatomy] = found["anatomy"]
+    assert {name: anatomy[name] for name in CELL} == CELL
+    assert anatomy["coordination"] == kinds[SYSTEM]["coordination"]
+    coordinator, *workers = anatomy["processes"].items()
+    assert (coordinator[0], *coordinator[1]) == ("coordinator", *step_clock.COORDINATOR)
+    assert [(name, *phases) for name, phases in workers] == [
+        ("worker-1", *step_clock.WORKER),
+        ("worker-2", *step_clock.WORKER),
+    ]
+    for phases in anatomy["processes"].values():
+        assert 0.5 < sum(phases.values()) / anatomy["step"] < 2.0
+    assert "a step of " in bench.out
 
     assert found["c"]["good.c"][0]["output"] == "4 documents"
     assert "good.c" in bench.out

@@ -13,9 +13,10 @@ from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
 from microgpt.engine.scalar import ScalarEngine
 from microgpt.model import GPTConfig
-from microgpt.optim.reduction import tree_sum
+from microgpt.optim.reduction import Shard, tree_sum
 from microgpt.strategies import serial
 from microgpt.strategies.base import Result, Round, Strategy, StrategyError, View
+from microgpt.strategies.driver import RoundDriver
 from microgpt.strategies.registry import load_strategy, options_of, parse_options
 from microgpt.strategies.sync import Sync
 from microgpt.training import TrainingState, Validation, advance, initial_state, validation_loss
@@ -203,3 +204,16 @@ def test_what_is_no_strategy_is_one_sentence(
     with pytest.raises(StrategyError) as failed:
         load_strategy(name)
     assert reason in str(failed.value)
+
+
+def test_who_measures_hears_of_the_parts_of_an_update() -> None:
+    config, corpus, engine = setting()
+    heard: list[str] = []
+    driver = RoundDriver(Sync(), config, initial_state(config, corpus), lap=heard.append)
+    [opened] = driver.begin(1, 1)
+    assert heard == []
+    documents = corpus.documents(opened.round.first, opened.round.count)
+    whole = engine.gradients(opened.params, documents)
+    shard = Shard(0, opened.round.count)
+    driver.close(opened.number, [Result(shard, np.array(whole.losses), whole.gradient)])
+    assert heard == ["rest", "tree sum", "update"]

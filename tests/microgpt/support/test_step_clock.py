@@ -19,13 +19,17 @@ def clocked(*times: float) -> StepClock:
 
 
 def test_every_moment_belongs_to_the_phase_that_ends_it(tmp_path: Path) -> None:
-    clock = clocked(10.0, 10.5, 12.5, 12.75, 13.0)
+    clock = clocked(9.0, 10.0, 10.5, 12.5, 12.75, 13.0, 99.0)
+    clock.lap("wait")  # before the first step
+    clock.enter(7)
     clock.lap("send")
     clock.lap("wait")
-    clock.step(7)
+    clock.enter(8)
     clock.lap("send")
+    clock.enter(8)
     clock.lap("send")
-    clock.step(8)
+    clock.enter(9)
+    clock.lap("wait")  # in a step that does not end
     clock.write(tmp_path / "times.json")
     assert step_clock.read(tmp_path / "times.json") == [
         StepTimes(7, {"send": 0.5, "wait": 2.0}),
@@ -41,15 +45,15 @@ def test_what_is_no_phase_is_refused() -> None:
 def test_a_long_run_keeps_its_last_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_clock, "MOST_STEPS", 3)
     clock = clocked(0.0)
-    for number in range(5):
-        clock.step(number)
+    for step in range(6):
+        clock.enter(step)
     clock.write(tmp_path / "times.json")
     assert [each.step for each in step_clock.read(tmp_path / "times.json")] == [2, 3, 4]
 
 
 def test_nothing_is_measured_or_written_where_nobody_asks(tmp_path: Path) -> None:
     NO_CLOCK.lap("dream")
-    NO_CLOCK.step(1)
+    NO_CLOCK.enter(1)
     NO_CLOCK.write(tmp_path / "times.json")
     assert list(tmp_path.iterdir()) == []
 
