@@ -12,6 +12,7 @@ from typing import Any
 from microgpt.engine.kernels_backward import (
     add_backward,
     dot_backward,
+    dot_backward_shared,
     exp_backward,
     log_backward,
     mul_backward,
@@ -51,7 +52,8 @@ ADD, MUL, POW, EXP, LOG = int(Op.ADD), int(Op.MUL), int(Op.POW), int(Op.EXP), in
 RELU, MAX, PICK, SUM, DOT = int(Op.RELU), int(Op.MAX), int(Op.PICK), int(Op.SUM), int(Op.DOT)
 ROW, RATIO, LOAD, GATHER = int(Op.ROW), int(Op.RATIO), int(Op.LOAD), int(Op.GATHER)
 
-#: Columns of the instruction table.
+#: Columns of the instruction table. Where ``program.Instruction`` has ``forward`` (column 11),
+#: instructions without packed weights have what ``replay_state.marked`` found.
 WIDTH = 15
 
 
@@ -142,14 +144,17 @@ def run_backward(
         elif op == ADD:
             add_backward(grad, n, out, a, b, needs_b, first_a, first_b, lanes)
         elif op == MUL:
-            mul_backward(mem, grad, n, out, a, b, needs_b, first_a, first_b, lanes)
+            mul_backward(mem, grad, n, out, a, b, needs_b, first_a, first_b, r[11], lanes)
         elif op == DOT:
-            dot_backward(mem, grad, n, k, out, a, b, first_a, first_b, lanes)
+            if r[11]:
+                dot_backward_shared(mem, grad, n, k, out, a, b, first_b, r[11], lanes)
+            else:
+                dot_backward(mem, grad, n, k, out, a, b, first_a, first_b, lanes)
         elif op == EXP:
             exp_backward(mem, grad, n, out, a, first_a, lanes)
         elif op == RATIO:
             bad += ratio_backward(
-                mem, grad, n, out, a, b, c[0], c[1], first_a, first_b, scratch, lanes
+                mem, grad, n, out, a, b, c[0], c[1], first_a, first_b, r[11], scratch, lanes
             )
         elif op == RELU:
             relu_backward(mem, grad, n, out, a, first_a, lanes)

@@ -69,13 +69,42 @@ def mul_backward(
     needs_b: int,
     first_a: int,
     first_b: int,
+    apart: int,
     lanes: Lanes,
 ) -> None:
+    if needs_b and apart and not first_b:
+        mul_backward_apart(mem, grad, n, out, a, b, first_a, lanes)
+        return
     for i in range(n - 1, -1, -1):
         g = load(grad, out + i, lanes)
         contribute(grad, a[i], load(mem, b[i], lanes) * g, first_a, lanes)
         if needs_b:
             contribute(grad, b[i], load(mem, a[i], lanes) * g, first_b, lanes)
+
+
+@inner
+def mul_backward_apart(
+    mem: Pointer,
+    grad: Pointer,
+    n: int,
+    out: int,
+    a: Pointer,
+    b: Pointer,
+    first_a: int,
+    lanes: Lanes,
+) -> None:
+    """The gradient of neighbours' common operand stays in a register."""
+    last = b[n - 1]
+    total, y = load(grad, last, lanes), load(mem, last, lanes)
+    for i in range(n - 1, -1, -1):
+        if b[i] != last:
+            store(grad, last, total)
+            last = b[i]
+            total, y = load(grad, last, lanes), load(mem, last, lanes)
+        g = load(grad, out + i, lanes)
+        contribute(grad, a[i], y * g, first_a, lanes)
+        total = total + load(mem, a[i], lanes) * g
+    store(grad, last, total)
 
 
 @inner
@@ -142,10 +171,14 @@ def ratio_backward(
     lower: float,
     first_a: int,
     first_b: int,
+    apart: int,
     scratch: Pointer,
     lanes: Lanes,
 ) -> int:
     bad = 0
+    apart = int(apart and not first_b)
+    last = b[n - 1]
+    total = load(grad, last, lanes)
     for i in range(n - 1, -1, -1):
         if i == n - 1 or b[i] != b[i + 1]:
             power(scratch, 0, mem, b[i], exponent, lanes)
@@ -153,10 +186,19 @@ def ratio_backward(
             slope = splat(exponent, lanes) * load(scratch, 1, lanes)
             bad += not_finite(slope)
             store(scratch, 1, slope)
+            if apart and i != n - 1:
+                store(grad, last, total)
+                last = b[i]
+                total = load(grad, last, lanes)
         g = load(grad, out + i, lanes)
         contribute(grad, a[i], load(scratch, 0, lanes) * g, first_a, lanes)
         g = load(scratch, 1, lanes) * (load(mem, a[i], lanes) * g)
-        contribute(grad, b[i], g, first_b, lanes)
+        if apart:  # the gradient of neighbours' common base stays in a register
+            total = total + g
+        else:
+            contribute(grad, b[i], g, first_b, lanes)
+    if apart:
+        store(grad, last, total)
     return bad
 
 
@@ -187,8 +229,42 @@ def dot_backward(
         g = load(grad, out + i, lanes)
         for j in range(i * k + k - 1, i * k - 1, -1):
             x, y = load(mem, a[j], lanes), load(mem, b[j], lanes)
-            contribute(grad, a[j], y * g, first_a, lanes)
-            contribute(grad, b[j], x * g, first_b, lanes)
+            if a[j] == b[j] and not first_a:  # a square
+                store(grad, a[j], load(grad, a[j], lanes) + y * g + x * g)
+            else:
+                contribute(grad, a[j], y * g, first_a, lanes)
+                contribute(grad, b[j], x * g, first_b, lanes)
+
+
+@inner
+def dot_backward_shared(
+    mem: Pointer,
+    grad: Pointer,
+    n: int,
+    k: int,
+    out: int,
+    a: Pointer,
+    b: Pointer,
+    first_b: int,
+    run: int,
+    lanes: Lanes,
+) -> None:
+    """The same where ``run`` neighbours have the same first operands, and all others are distinct.
+
+    The gradient of a first operand stays in a register for the run. It is not the first one that
+    the operand receives: only what occurs once in an instruction may be that.
+    """
+    end = n
+    while end > 0:
+        for j in range(k - 1, -1, -1):
+            slot = a[(end - 1) * k + j]
+            x, total = load(mem, slot, lanes), load(grad, slot, lanes)
+            for i in range(end - 1, end - 1 - run, -1):
+                g, other = load(grad, out + i, lanes), b[i * k + j]
+                total = total + load(mem, other, lanes) * g
+                contribute(grad, other, x * g, first_b, lanes)
+            store(grad, slot, total)
+        end -= run
 
 
 @inner

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microgpt.engine.program import Program
+from microgpt.engine.program import Instruction, Program
+from microgpt.engine.tape import Op
 from microgpt.engine.weight_tables import WeightTables
 from microgpt.numerics.jit import address
 from microgpt.numerics.vectors import Vector
@@ -21,9 +22,14 @@ LEVEL = 128
 #: Blocks of weights that are worked at together.
 TOGETHER = 4
 
+FORWARD = Instruction._fields.index("forward")
+
 
 class Field(IntEnum):
-    """Places in the list. What is called NUM or so is a number, all others are addresses."""
+    """Places in the list. What is called NUM or so is a number, all others are addresses.
+
+    ``NOTHING`` is always 0.
+    """
 
     INSTRUCTIONS = 0
     INDICES = auto()
@@ -74,6 +80,7 @@ class Field(IntEnum):
     SIZES = auto()
     RESULTS = auto()
     GRADIENT = auto()
+    NOTHING = auto()
 
 
 class ReplayState:
@@ -92,7 +99,7 @@ class ReplayState:
         self._documents = self._tokens = 0
         parts, levels = _parts(tables), chunk.bit_length()
         tables_and_memory: dict[Field, NDArray[Any]] = {
-            Field.INSTRUCTIONS: program.instructions,
+            Field.INSTRUCTIONS: marked(program),
             Field.INDICES: program.indices,
             Field.NUMBERS: program.numbers,
             Field.CONSTANTS: program.constants,
@@ -168,6 +175,35 @@ class ReplayState:
         self._kept[field] = array
         self.fields[field] = address(array)
         return array
+
+
+def marked(program: Program) -> NDArray[np.int32]:
+    """The instructions, and in column ``forward`` what backward may keep in registers.
+
+    MUL and RATIO: 1 if no slot is both a first and a second operand. DOT: how many neighbours have
+    the same first operands; 0 if only one, or if the second ones are not distinct and others.
+    """
+    table = program.instructions.copy()
+    for row in table:
+        found = Instruction(*row.tolist())
+        if found.op in (Op.MUL, Op.RATIO):
+            a, b = (program.indices[i : i + found.results] for i in (found.a, found.b))
+            row[FORWARD] = not np.isin(a, b).any()
+        elif found.op == Op.DOT and found.length:
+            size = found.results * found.length
+            a, b = (program.indices[i : i + size] for i in (found.a, found.b))
+            if len(np.unique(b)) == size and not np.isin(a, b).any():
+                row[FORWARD] = _run_length(a.reshape(found.results, found.length))
+    return table
+
+
+def _run_length(lists: NDArray[np.int32]) -> int:
+    """How many neighbours are equal, if all runs are of one length over 1 and differ; else 0."""
+    changes = np.flatnonzero((lists[1:] != lists[:-1]).any(axis=1)) + 1
+    lengths = set(np.diff([0, *changes, len(lists)]).tolist())
+    run = lengths.pop()
+    distinct = all(len(set(each.tolist())) == len(each) for each in lists)
+    return run if run > 1 and not lengths and distinct else 0
 
 
 def _runs(panel: NDArray[np.int32]) -> NDArray[np.int32]:

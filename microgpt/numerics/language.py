@@ -80,7 +80,7 @@ class Translation:
         try:
             self._statements(definition.body)
         except KernelError as error:
-            raise KernelError(f"{function.__name__}: {error}") from error
+            raise KernelError(f"{function.__name__}: {error}") from None
         self._finish()
 
     def _begin(self, function: Callable[..., Any], names: list[str], args: list[Value]) -> None:
