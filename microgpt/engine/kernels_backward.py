@@ -3,6 +3,8 @@
 Results are taken in reverse and operands in the order of ``rewrite.backward_order``: a gradient is
 a sum, and the scalar engine's order decides its bits. ``first_a`` and ``first_b`` tell that nothing
 has contributed to the operands' gradients before, so that these need not have been cleared.
+
+Longer than 300 lines because it is a list of kernels, one or two for each operation.
 """
 
 # ruff: noqa: D103  # one kernel per operation, all alike

@@ -151,9 +151,7 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]  # llvmlite has no types
                 raise KernelError(f"no {kind.__name__} of floats")
             pair = (a, b) if vector else (self.real(a), self.real(b))
             return getattr(self, real)(*pair)
-        flags = ("nsw",) if kind in (ast.Add, ast.Sub, ast.Mult) else ()
-        args = (self.whole(a), self.whole(b))
-        return getattr(self, whole)(*args, flags=flags) if flags else getattr(self, whole)(*args)
+        return getattr(self, whole)(self.whole(a), self.whole(b))
 
     def divided(self, a: Value, b: Value) -> Value:
         """``a // b`` for whole numbers, where ``b`` is a power of two known beforehand."""
