@@ -29,8 +29,9 @@ from microgpt.parameters import Shapes
 
 Result = TypeVar("Result")
 
-#: Documents replayed together, a power of two: their packed numbers should fit the L2 cache.
-CHUNK = 32
+#: Documents replayed together: more of them end together in the lanes of a block, as they are sorted
+#: by length, but what is packed of them should not take much more than the cache that a core has.
+FEW, MANY, MANY_BYTES = 32, 64, 3_000_000
 
 
 class TapeEngine:
@@ -51,7 +52,9 @@ class TapeEngine:
             self._program = recorded(config)
         else:
             self._program = compile_tape(fuse(record(config, forward, self.shapes)))
-        self._state = ReplayState(self._program, config.vocab_size, CHUNK)
+        num_bytes = 8 * MANY * len(self._program.weights.pack)
+        chunk = MANY if num_bytes <= MANY_BYTES else FEW
+        self._state = ReplayState(self._program, config.vocab_size, chunk)
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
