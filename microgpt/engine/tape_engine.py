@@ -29,8 +29,8 @@ from microgpt.parameters import Shapes
 
 Result = TypeVar("Result")
 
-#: Documents replayed together: more of them end together in the lanes of a block, as they are sorted
-#: by length, but what is packed of them should not take much more than the cache that a core has.
+#: Documents replayed together: of many, sorted by length, more end together in the lanes of a block;
+#: but what is packed of them should not take much more room than the caches of a core have.
 FEW, MANY, MANY_BYTES = 32, 64, 3_000_000
 
 
