@@ -29,8 +29,8 @@ from microgpt.parameters import Shapes
 
 Result = TypeVar("Result")
 
-#: Documents replayed together: of many, sorted by length, more end together in the lanes of a block;
-#: but what is packed of them should not take much more room than the caches of a core have.
+#: Documents replayed together: of many, sorted by length, more end together in a block's lanes; but
+#: what is packed of them should not take much more room than the caches of a core have.
 FEW, MANY, MANY_BYTES = 32, 64, 3_000_000
 
 

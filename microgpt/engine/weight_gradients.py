@@ -182,14 +182,17 @@ def finish_tree(stack: Pointer, count: int) -> None:
 
 
 @inner
-def write_row(gradient: Pointer, start: int, columns: int, values: Pointer) -> None:
-    """Write up to sixteen columns of a row."""
-    if start >= 0 and columns >= 16:
-        store(offset(gradient, start), 0, load(values, 0, EIGHT))
-        store(offset(gradient, start), 1, load(values, 1, EIGHT))
-    elif start >= 0:
-        for i in range(columns):
-            gradient[start + i] = values[i]
+def write_row(gradient: Pointer, row: int, columns: int, column: int, values: Pointer) -> None:
+    """Write up to sixteen columns from ``column`` on of the row at ``row``, if there is one."""
+    if row < 0:
+        return
+    own = offset(gradient, row + column)
+    if column + 16 <= columns:
+        store(own, 0, load(values, 0, EIGHT))
+        store(own, 1, load(values, 1, EIGHT))
+    else:
+        for i in range(columns - column):
+            own[i] = values[i]
 
 
 @inner
@@ -213,8 +216,8 @@ def wide_gradients(state: Pointer, base: int, count: int, gradient: Pointer) -> 
             finish_tree(own, count)
             block, column = parts[2 * i], parts[2 * i + 1]
             for r in range(8):
-                columns = shape[3 * block] - column
-                write_row(gradient, rows[8 * block + r] + column, columns, offset(own, 16 * r))
+                values = offset(own, 16 * r)
+                write_row(gradient, rows[8 * block + r], shape[3 * block], column, values)
 
 
 @inner
@@ -255,4 +258,4 @@ def weight_gradients(
             single_row(
                 packed, width, lengths, chosen, use, num_uses, lack, column, tokens, starts, stack
             )
-            write_row(gradient, rows[8 * block] + column, columns - column, stack)
+            write_row(gradient, rows[8 * block], columns, column, stack)

@@ -102,6 +102,11 @@ def losses_of(engine: Engine, params: Vector, documents: list[list[int]]) -> lis
         return [str(error.document), error.reason]
 
 
+def test_same_bits_where_rows_are_few_and_wide() -> None:
+    """A block of eight rows has no more than six of 24 columns; what stands first is small."""
+    same_bits(GPTConfig(vocab_size=2, n_embd=6, n_head=2, block_size=1), "gpt", 1, 0, 0.1)
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=9), min_size=1, max_size=12))
 def test_same_bits_for_unicode_documents(texts: list[str]) -> None:
