@@ -29,12 +29,12 @@ class EventError(Exception):
 
 def kind_of(event: EventBase | type[EventBase]) -> str:
     """The name of an event's kind, as it is written: ``round_opened`` of ``RoundOpened``."""
-    return _FORMS[event if isinstance(event, type) else type(event)].kind
+    return _NAMES[event if isinstance(event, type) else type(event)]
 
 
 def to_json(recorded: Recorded) -> str:
     """One line of JSON, without its end."""
-    return _FORMS[type(recorded.event)].write(recorded)
+    return _form(type(recorded.event)).write(recorded)
 
 
 def from_json(line: str | bytes) -> Recorded:
@@ -46,12 +46,12 @@ def from_json(line: str | bytes) -> Recorded:
     if not isinstance(plain, dict):
         raise EventError("it is no JSON object")
     kind = plain.pop("kind", None)
-    form = _KINDS.get(kind) if isinstance(kind, str) else None
-    if form is None:
+    event_type = _KINDS.get(kind) if isinstance(kind, str) else None
+    if event_type is None:
         raise EventError(f"there is no kind of event {kind!r}")
-    if form.type is Started:
+    if event_type is Started:
         _check_schema(plain.get("schema"))
-    return form.read(plain)
+    return _form(event_type).read(plain)
 
 
 def _check_schema(schema: object) -> None:
@@ -69,7 +69,7 @@ class _Form:
 
     def __init__(self, event_type: type[EventBase]) -> None:
         self.type = event_type
-        self.kind = re.sub(r"(?<!^)(?=[A-Z])", "_", event_type.__name__).lower()
+        self.kind = _NAMES[event_type]
         hints = get_type_hints(event_type)
         self._fields = {field.name: hints[field.name] for field in fields(event_type)}
         # A template: making a dict for ``json.dumps`` takes four times as long.
@@ -116,6 +116,14 @@ class _Form:
         raise EventError(f"{self.kind}: {json.dumps(value)[:100]} is no {name}")
 
 
+def _form(event_type: type[EventBase]) -> _Form:
+    """That of a kind, made when it is first needed: a run has few of the kinds."""
+    form = _FORMS.get(event_type)
+    if form is None:
+        form = _FORMS[event_type] = _Form(event_type)
+    return form
+
+
 def _encoder(kind: Any) -> Callable[[Any], str]:
     if kind is bool:
         return lambda value: "true" if value else "false"
@@ -126,5 +134,9 @@ def _encoder(kind: Any) -> Callable[[Any], str]:
 
 #: How numbers stand in a template.
 _PLACES = {int: "%d", float: "%r"}
-_FORMS: dict[type[EventBase], _Form] = {event_type: _Form(event_type) for event_type in EVENTS}
-_KINDS = {form.kind: form for form in _FORMS.values()}
+_FORMS: dict[type[EventBase], _Form] = {}
+_NAMES: dict[type[EventBase], str] = {
+    event_type: re.sub(r"(?<!^)(?=[A-Z])", "_", event_type.__name__).lower()
+    for event_type in EVENTS
+}
+_KINDS = {name: event_type for event_type, name in _NAMES.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +51,18 @@ def test_nothing_of_a_program_that_begins_is_garbage_to_look_for() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout == "False 0\nTrue True\n"
+
+
+@pytest.mark.parametrize(("given", "threads"), [({}, 1), ({"OPENBLAS_NUM_THREADS": "2"}, 2)])
+def test_no_threads_are_started_for_what_is_not_computed(
+    given: dict[str, str], threads: int
+) -> None:
+    code = (
+        "import os; from microgpt.support import startup; startup.begins(); import numpy\n"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=given, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert int(done.stdout) == min(threads, len(os.sched_getaffinity(0)))
