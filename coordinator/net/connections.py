@@ -29,7 +29,7 @@ MOST_DROPPED = 2  # packets that go beyond it; a third is no mistake
 STRANGERS_UNREAD = 512 << 10
 SLACK = 1 << 20  # bytes of small messages that a member may bring beside two of the largest
 #: Messages that one connection may bring before we find nothing to read from anybody.
-STRANGER_SAYS, MEMBER_SAYS = 25, 2000
+STRANGER_SAYS, MEMBER_SAYS = 100, 2000
 SMALL = 1 << 10  # bytes of a message that is no gradient of a large model
 MEMBER_HURRIES = 8  # after so many small ones a member may bring no more unread than a stranger
 MAX_SILENT = 256  # connections that have said nothing yet: more, and the oldest go
@@ -200,7 +200,9 @@ class Connections:
     def welcomes(self, descriptor: int, peer: Peer) -> bool:
         """Whether this peer may speak over this connection, or be the first to do so."""
         connection = self.open.get(descriptor)
-        return connection is not None and not connection.cut and connection.peer in (None, peer)
+        if connection is None or connection.cut or connection.garbled:
+            return False
+        return connection.peer in (None, peer)
 
     def _take_over(self, descriptor: int, peer: Peer) -> None:
         """Whoever used this name before is not heard any more: libzmq has handed it over."""

@@ -229,6 +229,7 @@ class Transport:
             self.clock.lap("decode")
         except messages.ProtocolError as error:
             self._connections.garbled(descriptor)
+            self._ignored.add(peer)  # the rest may be read when the connection is gone already
             yield Misbehaved(peer, str(error))
         else:
             yield Received(peer, message)
