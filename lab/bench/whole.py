@@ -87,14 +87,16 @@ class Peer(click.ParamType[tuple[str, str]]):
         return kind, file
 
 
-@click.command()
+@click.command(context_settings={"show_default": True})
 @click.option("--workers", type=Numbers(), default="1,2,4", help="Numbers of workers, with commas.")
 @click.option("--batches", type=Numbers(), default="32,256,1024", help="Batch sizes.")
 @click.option("--widths", type=Numbers(), default="16,32,64", help="Embedding widths.")
 @click.option("--n-layer", type=cli.Whole(1), default=1, help="Transformer blocks.")
 @click.option("--repeats", type=cli.Whole(1), default=3, help="Turns of everything.")
 @click.option("--seconds", type=cli.Number(0.01), default=0.7, help="For each measurement.")
-@click.option("--peer", "peers", type=Peer(), multiple=True, help="ddp, or c=FILE.c.")
+@click.option(
+    "--peer", "peers", type=Peer(), multiple=True, help="ddp, or c=FILE.c.", show_default=False
+)
 @click.option("--data", default="names", help="Documents, as for training.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all numbers.")
 def whole(
