@@ -22,6 +22,7 @@ from lab.bench.peers.install import PEERS, PeerError, run_peer
 from lab.bench.progress import Numbers
 from microgpt.data.dataset import load_dataset
 from microgpt.data.documents import DatasetError
+from microgpt.data.packed import PackedDocuments
 from microgpt.engine import make_engine
 from microgpt.engine.fuse import fuse
 from microgpt.engine.tape import Op
@@ -138,8 +139,9 @@ def time_tape(
 ) -> Timing:
     """The tape engine, compiled and warm."""
     tape, vector = make_engine("tape", config), np.array(params)
-    losses = tape.gradients(vector, tokens).losses
-    seconds = measured(lambda: tape.gradients(vector, tokens), repeats)
+    packed = PackedDocuments.pack(tokens)  # as they come to a worker
+    losses = tape.gradients(vector, packed).losses
+    seconds = measured(lambda: tape.gradients(vector, packed), repeats)
     return summary("tape", config, len(tokens), seconds, sum(losses) / len(losses))
 
 

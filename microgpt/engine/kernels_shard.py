@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from microgpt.engine.kernels import run_backward, run_forward
-from microgpt.engine.replay_state import Field
+from microgpt.engine.replay_state import TILE, Field
 from microgpt.engine.weight_gradients import weight_gradients
 from microgpt.numerics.jit import entry, inner
 from microgpt.numerics.simd import (
@@ -23,6 +23,7 @@ from microgpt.numerics.simd import (
     splat,
     store,
     transpose,
+    turn,
 )
 
 Pointer = Any
@@ -219,12 +220,18 @@ def fill_panel(state: Pointer) -> None:
     """The parameters in the orders in which the products of matrices take them."""
     panel, panel_of = numbers_at(state[Field.PANEL]), integers_at(state[Field.PANEL_OF])
     params, runs = numbers_at(state[Field.PARAMS]), integers_at(state[Field.PANEL_RUNS])
-    for i in range(state[Field.NUM_PANEL_RUNS]):
-        if runs[i] >= 0:
-            store(panel, i, load(offset(params, runs[i]), 0, EIGHT))
+    i = 0
+    while i < state[Field.NUM_PANEL_RUNS]:
+        run = runs[i]
+        if run >= 0:
+            store(panel, i, load(offset(params, run), 0, EIGHT))
+        elif run == TILE:
+            turn(params, offset(panel_of, 8 * i), offset(panel, 8 * i))
+            i += 7
         else:
             for j in range(8 * i, 8 * i + 8):
                 panel[j] = params[panel_of[j]]
+        i += 1
 
 
 @inner

@@ -21,6 +21,8 @@ from microgpt.numerics.vectors import Vector
 LEVEL = 128
 #: Blocks of weights that are worked at together.
 TOGETHER = 4
+#: See ``_runs``.
+TILE = -2
 
 FORWARD = Instruction._fields.index("forward")
 
@@ -207,10 +209,22 @@ def _run_length(lists: NDArray[np.int32]) -> int:
 
 
 def _runs(panel: NDArray[np.int32]) -> NDArray[np.int32]:
-    """(len(panel) / 8,): the first of eight parameters side by side, -1 where they are not so."""
+    """(len(panel) / 8,): the first of eight parameters side by side, or -1 where they are not so.
+
+    ``TILE`` where the next eight groups are the columns of eight rows: the numbers of each are
+    those of the group before it and one more.
+    """
     groups = panel.reshape(-1, 8)
     together = (groups - groups[:, :1] == np.arange(8)).all(axis=1)
-    return np.where(together, groups[:, 0], -1).astype(np.int32)
+    runs = np.where(together, groups[:, 0], -1).astype(np.int32)
+    follows = np.append(False, (groups[1:] == groups[:-1] + 1).all(axis=1))
+    first = 0
+    while first + 8 <= len(runs):
+        tile = runs[first] < 0 and follows[first + 1 : first + 8].all()
+        if tile:
+            runs[first] = TILE
+        first += 8 if tile else 1
+    return runs
 
 
 def _parts(tables: WeightTables) -> NDArray[np.int32]:

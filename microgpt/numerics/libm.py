@@ -82,13 +82,11 @@ def _undecided(builder: Builder, y: Value, rest: Value, unit: Value, sure_ulp: f
     exponent = builder.and_(bits, everywhere(EXPONENT_BITS))
     power = builder.bitcast(exponent, y.type)
     bound = builder.fmul(builder.fmul(power, everywhere(sure_ulp * 2.0**-52, y.type)), unit)
-    zero = everywhere(0.0, y.type)
-    size = builder.select(builder.fcmp_ordered("<", rest, zero), builder.fneg(rest), rest)
-    near = builder.fcmp_ordered("<", size, bound)
+    near = builder.fcmp_ordered("<", magnitude(builder, rest), bound)
     # Below a power of two numbers are twice as dense: there only exact results are decided.
     mantissa = builder.and_(bits, everywhere(MANTISSA_BITS))
     plain = builder.icmp_unsigned("!=", mantissa, everywhere(0))
-    exact = builder.fcmp_ordered("==", rest, zero)
+    exact = builder.fcmp_ordered("==", rest, everywhere(0.0, y.type))
     sure = builder.or_(exact, builder.and_(near, plain))
     for comparison, bound_exponent in ((">=", 1023 - RANGE), ("<=", 1023 + RANGE)):
         limit = everywhere(bound_exponent << 52)

@@ -215,6 +215,21 @@ def transpose(
         builder.put(row, builder.bitcast(address, row.type.as_pointer()), align=8)
 
 
+@intrinsic
+def turn(builder: Builder, base: Value, starts: Value, target: Value) -> None:
+    """Write eight rows of eight numbers as columns, one after the other.
+
+    ``starts``: pointer to where the rows begin after ``base``.
+    """
+    vectors = []
+    for i in range(8):
+        start = builder.fetched(builder.gep(starts, [INT64(i)]))
+        address = builder.bitcast(builder.gep(base, [start]), vector_type(8).as_pointer())
+        vectors.append(builder.fetched(address, align=8))
+    for i, column in enumerate(_columns(builder, vectors, 8)):
+        builder.put(column, vector_address(builder, target, INT64(i), 8), align=8)
+
+
 def _columns(builder: Builder, vectors: list[Value], count: int) -> list[Value]:
     """The columns of eight vectors, as vectors of eight: halves are joined, then interleaved."""
     if count == 1:
@@ -277,6 +292,7 @@ __all__ = [
     "sqrt",
     "store",
     "transpose",
+    "turn",
     "vector_address",
     "vector_type",
     "where_greater",

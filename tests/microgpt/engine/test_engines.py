@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from microgpt.data.packed import PackedDocuments
 from microgpt.engine import ENGINES, make_engine, tape_engine
 from microgpt.engine.base import Engine, NonFiniteError, ShardGradient
 from microgpt.engine.scalar import ScalarEngine
@@ -298,8 +299,28 @@ def test_documents_that_cannot_be(documents: list[list[int]], message: str) -> N
             compute(params, documents)
 
 
-def test_weights_from_a_message_need_no_other_code() -> None:
-    """They are read-only, which kernels do not take: they are copied."""
+def test_documents_from_a_message() -> None:
+    """They are arrays, which may be read-only or parts of larger ones."""
+    engine, params = make_engine("tape", SHAPE), parameters(parameter_shapes(SHAPE), 1)
+    documents = random_documents(SHAPE, 40, seed=8)
+    packed = PackedDocuments.from_bytes(*PackedDocuments.pack(documents).to_bytes())
+    for part in (packed, packed[3:17], packed[39:]):
+        lists = [list(document) for document in part]
+        assert bits(engine.gradients(params, part)) == bits(engine.gradients(params, lists))
+        assert engine.losses(params, part) == engine.losses(params, lists)
+
+
+def test_lengths_that_do_not_add_up() -> None:
+    engine, params = make_engine("tape", SHAPE), parameters(parameter_shapes(SHAPE), 1)
+    tokens = np.array([1, 2, 3], np.int32)
+    for lengths in ([2], [2, 2]):
+        documents = PackedDocuments(tokens, np.array(lengths, np.int32))
+        with pytest.raises(ValueError, match="do not add up"):
+            engine.gradients(params, documents)
+
+
+def test_weights_from_a_message() -> None:
+    """They are read-only, or not contiguous."""
     engine, params = make_engine("tape", SHAPE), parameters(parameter_shapes(SHAPE), 1)
     for same in (params, vector_from_bytes(vector_to_bytes(params)), np.repeat(params, 2)[::2]):
         assert bits(engine.gradients(same, [[1, 2]])) == bits(engine.gradients(params, [[1, 2]]))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from microgpt.numerics.jit import entry, inner
-from microgpt.numerics.simd import load, pointer, splat, store
+from microgpt.numerics.simd import highest_bit, load, lowest_bit, pointer, splat, store, turn
 from microgpt.numerics.values import KernelError
 
 SIX, FOUR = (0,) * 6, (0,) * 4
@@ -142,6 +142,27 @@ def test_products_are_rounded_before_they_are_added() -> None:
     x, out = np.full(4, 1 + 2.0**-30), np.zeros(5)
     multiply_add(out, x)
     assert out.tolist() == [2.0**-29] * 5, "fused it would be 2**-29 + 2**-60"
+
+
+def test_places_of_bits() -> None:
+    @entry
+    def places(bits: int) -> int:
+        return 100 * highest_bit(bits) + lowest_bit(bits)  # type: ignore[no-any-return]
+
+    for low, high in ((0, 0), (3, 3), (1, 40), (0, 62)):
+        assert places(1 << low | 1 << high) == 100 * high + low
+    assert places(-(1 << 63)) == 6363
+
+
+def test_rows_are_turned() -> None:
+    @entry
+    def turned(out: Any, x: Any, starts: Any) -> None:
+        turn(pointer(x), pointer(starts), pointer(out))
+
+    x, out = np.arange(100.0), np.zeros(64)
+    starts = np.array([5, 0, 92, 8, 16, 40, 50, 33], np.int32)
+    turned(out, x, starts)
+    assert out.reshape(8, 8).T.tolist() == [x[s : s + 8].tolist() for s in starts]
 
 
 def test_another_type_than_at_first() -> None:
