@@ -39,6 +39,8 @@ NAMES = (
     "anna", "bo", "carla", "dora", "emil", "frida", "gil", "hanna", "ida", "jo", "karl", "lea",
     "mona", "nils", "ole", "pia", "rosa", "sam", "tina", "ulf", "vera", "willi", "yara", "zoe",
 )  # fmt: skip
+#: The one variable of ours that labs share: what is compiled serves all of them.
+KEPT = ("MICROGPT_COMPILED_DIR",)
 #: Variables that decide how a terminal is treated.
 LOOKS = ("FORCE_COLOR", "NO_COLOR", "TTY_", "PYTHONIOENCODING")
 PATIENCE = 120.0  # seconds; only a broken program needs them
@@ -172,9 +174,10 @@ class Lab:
         self.place = place
         self.data = place / "names.txt"
         self.data.write_text("\n".join(NAMES) + "\n")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MICROGPT_", *LOOKS))}
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("MICROGPT_", *LOOKS))}
         self.env = {
-            **kept,
+            **own,
+            **{key: os.environ[key] for key in KEPT if key in os.environ},
             "MICROGPT_CACHE_DIR": str(place / "cache"),
             "PYTHONPATH": str(ROOT),
             "TERM": "xterm-256color",

@@ -23,6 +23,7 @@ from microgpt.checkpoint import format as checkpoint_format
 from tests.docker import project as docker
 from tests.docker.project import Image, Project, eventually, inspect, run
 from tests.marks import soak
+from tests.processes import KEPT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -66,7 +67,11 @@ def new_project(image: Image, tmp_path: Path) -> Iterator[NewProject]:
 def calm(image: Image, tmp_path_factory: pytest.TempPathFactory) -> str:
     """``state_sha256`` of the same run without Docker."""
     place = tmp_path_factory.mktemp("calm")
-    env = {key: text for key, text in os.environ.items() if not key.startswith("MICROGPT_")}
+    env = {
+        key: text
+        for key, text in os.environ.items()
+        if key in KEPT or not key.startswith("MICROGPT_")
+    }
     flags = ["--steps", str(STEPS), "--data", "embedded", "--quiet", "--run-dir", str(place)]
     script = str(ROOT / "scripts" / "train.py")
     done = subprocess.run([sys.executable, script, *flags], capture_output=True, text=True, env=env)
@@ -167,6 +172,8 @@ def test_down_and_ctrl_c_save_and_up_goes_on(new_project: NewProject, calm: str)
     assert 5 <= stopped.step == project.step() < STEPS
 
     in_front = project.start("up", "--scale", "worker=1")
+    eventually(lambda: project.containers("worker", running=True), "a worker", project.logs)
+    project.slow_down(0.1)
     project.wait_for_step(stopped.step + 5)
     began = time.monotonic()
     in_front.send_signal(signal.SIGINT)
