@@ -55,6 +55,12 @@ def test_a_killed_coordinator_is_started_again_by_train_py(lab: Lab, reference: 
     assert "Traceback" not in train.out + train.err
 
 
+def test_no_step_of_a_checkpoint_is_missing_in_the_record(cut_off: RunDir) -> None:
+    steps = [record["step"] for record in cut_off.metrics]
+    assert steps == [*range(1, len(steps) + 1)]
+    assert len(steps) >= on_disk(cut_off) >= 10
+
+
 def test_it_comes_back_at_the_port_that_it_had_chosen(lab: Lab, reference: Reference) -> None:
     bind = ("--bind", "tcp://127.0.0.1:*")
     lab.slow_down(SLOW)
