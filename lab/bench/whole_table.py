@@ -43,14 +43,17 @@ def speeds(measured: Sequence[Measured]) -> Table:
         "width", "batch", "workers", "whole system", "documents/s", "bare loop", "bare, no compute",
         "engine alone", *kinds, title="us per step: median, and min..max of the repeats",
     )  # fmt: skip
+    told = set[Cell]()  # whose engine alone stands in a row above
     for cell in cells(measured):
-        whole = figures[SYSTEM, cell]
+        whole, one = figures[SYSTEM, cell], cell._replace(workers=1)
+        alone = None if one in told else figures.get((ENGINE, one))
+        told.add(one)
         row = [
             stacked(whole),
             f"{cell.batch / whole.median:,.0f}",
             shown(figures.get((COMPUTING, cell))),
             shown(figures.get((BARE, cell))),
-            shown(figures.get((ENGINE, cell))),
+            shown(alone),
         ]
         beside = [figures.get((kind, cell)) for kind in kinds if cell.workers == PROCESSES]
         row += [shown(figure) for figure in beside] or [EMPTY] * len(kinds)

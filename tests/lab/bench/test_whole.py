@@ -6,10 +6,12 @@ import json
 import os
 import shlex
 import signal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from lab.bench.bare_loop import largest_shard
 from lab.bench.cells import BARE, COMPUTING, ENGINE, SYSTEM, Cell, Measured
@@ -23,7 +25,7 @@ from lab.bench.figures import (
     ratios,
 )
 from lab.bench.system import counted
-from lab.bench.whole_table import spread
+from lab.bench.whole_table import speeds, spread
 from microgpt.model import GPTConfig
 from microgpt.support import step_clock
 from microgpt.support.isolation import isolated
@@ -132,6 +134,30 @@ def test_a_figure_shows_its_spread() -> None:
     assert spread(figure) == "1,200 (1,000..3,000)"
     with pytest.raises(ValueError, match="nothing was measured"):
         Figure.of([])
+
+
+def test_a_row_shows_what_was_measured_beside_the_system() -> None:
+    cell, other = Cell(2, 32, 16), Cell(4, 32, 16)
+    table = speeds(
+        [
+            *measured(ENGINE, Cell(1, 32, 16), 0.00011),
+            *measured(COMPUTING, cell, 0.00022, 0.00044, 0.00033),
+            *measured(SYSTEM, cell, 0.00055),
+            *measured("ddp float64", cell, 0.00066),
+            *measured(SYSTEM, other, 0.0008),
+        ]
+    )
+    console = Console(width=150, record=True, file=StringIO())
+    console.print(table)
+    lines = [line for line in console.export_text().splitlines() if line.startswith("│")]
+    rows = [[text.strip() for text in line.strip("│").split("│")] for line in lines]
+    numbers = ["16", "32", "2", "550", "58,182", "330", "", "110", "660"]
+    assert rows == [
+        numbers,
+        ["", "", "", "550..550", "", "220..440", "", "110..110", "660..660"],
+        ["16", "32", "4", "800", "40,000", "", "", "", ""],
+        ["", "", "", "800..800", "", "", "", "", ""],
+    ]
 
 
 def test_steps_count_once_all_workers_are_there() -> None:
