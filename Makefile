@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-# "auto": two processes for each processor (tests/conftest.py).
+# "auto": two processes for each processor and two more (tests/conftest.py).
 PARALLEL := -n auto
 
 .PHONY: help setup train test test-all lint ready kernels chaos lock clean

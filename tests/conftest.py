@@ -39,8 +39,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """How many processes ``-n auto`` means: two for each processor, because many tests wait."""
-    return 2 * len(os.sched_getaffinity(0))
+    """How many processes ``-n auto`` means: two for each processor and two more: many wait."""
+    return 2 * len(os.sched_getaffinity(0)) + 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from xdist.scheduler import LoadScopeScheduling
 
 #: Files whose tests share what takes long to make: all of one go to the same process, and first.
-TOGETHER = ("tests/system/test_docker.py", "tests/system/test_serving.py")
+TOGETHER = (
+    "tests/system/test_docker.py",
+    "tests/system/test_serving.py",
+    "tests/repository/test_imports.py",
+)
 
 
 class Groups(LoadScopeScheduling):  # type: ignore[misc]  # it tells no types
