@@ -43,7 +43,8 @@ class Anatomy:
 
     ``processes``: the coordinator first, then the workers by their names; each adds up to the step.
     ``coordination``: the median over the steps of what is left of one without the slowest worker's
-    arithmetic, the tree sum and the update.
+    arithmetic, the tree sum and the update. ``processor``: seconds for which each process had a
+    processor, with all its threads.
     """
 
     cell: Cell
@@ -51,6 +52,7 @@ class Anatomy:
     step: float
     coordination: float
     processes: dict[str, dict[str, float]]
+    processor: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the file."""
@@ -74,9 +76,15 @@ def read(
     }
     if not times.get(COORDINATOR):
         return None
-    means = {name: mean_phases(found) for name, found in times.items() if found}
-    step = statistics.fmean(seconds.values())
-    return Anatomy(cell, repeat, step, coordination(seconds, times), means)
+    seen = {name: found for name, found in times.items() if found}
+    return Anatomy(
+        cell,
+        repeat,
+        statistics.fmean(seconds.values()),
+        coordination(seconds, times),
+        {name: mean_phases(found) for name, found in seen.items()},
+        {name: sum(each.processor for each in found) / span(found) for name, found in seen.items()},
+    )
 
 
 def mean_phases(times: Sequence[StepTimes]) -> dict[str, float]:
@@ -84,12 +92,16 @@ def mean_phases(times: Sequence[StepTimes]) -> dict[str, float]:
 
     A worker that had nothing to do in a step has none of it: its time is in the one before.
     """
-    steps = times[-1].step - times[0].step + 1
     total: dict[str, float] = {}
     for each in times:
         for phase, seconds in each.seconds.items():
             total[phase] = total.get(phase, 0.0) + seconds
-    return {phase: seconds / steps for phase, seconds in total.items()}
+    return {phase: seconds / span(times) for phase, seconds in total.items()}
+
+
+def span(times: Sequence[StepTimes]) -> int:
+    """How many steps there are from the first of these to the last."""
+    return times[-1].step - times[0].step + 1
 
 
 def coordination(seconds: Mapping[int, float], times: Mapping[str, Sequence[StepTimes]]) -> float:
@@ -122,6 +134,7 @@ def drawn(anatomy: Anatomy) -> Table:
     for name, phases in anatomy.processes.items():
         table.add_row(name, bar(phases))
         table.add_row("", legend(phases))
+        table.add_row("", f"{1e6 * anatomy.processor[name]:,.0f} us of a processor")
     return table
 
 

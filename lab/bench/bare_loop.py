@@ -115,16 +115,18 @@ def timed(loop: Loop, compute: bool, seconds: float) -> dict[str, Any]:
     for _ in range(WARM_UP_STEPS):
         state, sizes = step(loop, state, cut, compute)
     loss = state.losses[0] if compute else None
-    until = time.perf_counter() + seconds
+    until, used = time.perf_counter() + seconds, time.process_time()
     while len(times) < LEAST_STEPS or time.perf_counter() < until:
         began = time.perf_counter()
         state, sizes = step(loop, state, cut, compute)
         times.append(time.perf_counter() - began)
+    used = time.process_time() - used
     return {
         "batch": batch,
         "kind": COMPUTING if compute else BARE,
         "step": statistics.median(times),
         "steps": len(times),
+        "processor": used / len(times),
         "sent": sizes[0],
         "received": sizes[1],
         "loss": loss,

@@ -38,7 +38,9 @@ class Measured:
 
     ``step``: seconds, the median over so many ``steps``. ``sent`` and ``received``: bytes of the
     median step, seen from the coordinator. ``loss``: of the first batch, if it is known.
-    ``coordination``: seconds of a mean step less the slowest worker's arithmetic and the update.
+    ``coordination``: seconds of a median step without the slowest worker's arithmetic and the
+    update. ``processor``: seconds for which the coordinator, or the ROUTER's process, had one in
+    a mean step, with all its threads.
     """
 
     kind: str
@@ -50,6 +52,7 @@ class Measured:
     received: int = 0
     loss: float | None = None
     coordination: float | None = None
+    processor: float | None = None
 
     @property
     def documents_per_second(self) -> float:

@@ -46,6 +46,7 @@ WHOLE_BARE = "documents/s, whole system : bare loop with compute"
 ONE_ENGINE = "time, one worker : engine alone"
 TWO_ONE = "documents/s, two workers : one"
 COORDINATION = "time, coordination : bare loop without compute"
+PROCESSOR = "processor, coordinator : bare loop's ROUTER with compute"
 
 
 def by_cell(measured: Sequence[Measured]) -> dict[Key, list[Measured]]:
@@ -84,6 +85,7 @@ def _ratios_of(runs: dict[Key, list[Measured]], cell: Cell) -> Iterator[Ratio]:
 
     yield from compare(WHOLE_BARE, COMPUTING, cell, _speed)
     yield from compare(COORDINATION, BARE, cell, _coordination)
+    yield from compare(PROCESSOR, COMPUTING, cell, _processor)
     if cell.workers == 1:
         yield from compare(ONE_ENGINE, ENGINE, one, _time)
     if cell.workers == 2:
@@ -103,3 +105,9 @@ def _time(whole: Measured, other: Measured) -> float:
 
 def _coordination(whole: Measured, other: Measured) -> float | None:
     return None if whole.coordination is None else whole.coordination / other.step
+
+
+def _processor(whole: Measured, other: Measured) -> float | None:
+    if whole.processor is None or other.processor is None:
+        return None
+    return whole.processor / other.processor

@@ -98,4 +98,5 @@ def summary(
     )
     step = statistics.median(record["seconds"] for record in records)
     rest = None if parts is None else parts.coordination
-    return Measured(SYSTEM, cell, repeat, step, len(records), sent, received, loss, rest)
+    used = None if parts is None else parts.processor[anatomy.COORDINATOR]
+    return Measured(SYSTEM, cell, repeat, step, len(records), sent, received, loss, rest, used)

@@ -21,10 +21,14 @@ MOST_STEPS = 100_000  # of which the times are kept: the last ones
 
 
 class StepTimes(NamedTuple):
-    """``seconds``: of each phase within the step ``step``."""
+    """``seconds``: of each phase within the step ``step``.
+
+    ``processor``: seconds for which the process had a processor meanwhile, with all its threads.
+    """
 
     step: int
     seconds: dict[str, float]
+    processor: float
 
 
 class NoClock:
@@ -43,16 +47,21 @@ class NoClock:
 class StepClock(NoClock):
     """Divides the time from its making on into phases and steps. For one thread.
 
-    ``phases``: their names, which all stand in the file. ``clock`` gives seconds.
+    ``phases``: their names, which all stand in the file. ``clock`` gives seconds, and
+    ``processor`` those for which the process had a processor.
     """
 
     def __init__(
-        self, phases: Sequence[str], clock: Callable[[], float] = time.perf_counter
+        self,
+        phases: Sequence[str],
+        clock: Callable[[], float] = time.perf_counter,
+        processor: Callable[[], float] = time.process_time,
     ) -> None:
-        self._phases, self._clock = tuple(phases), clock
+        self._phases, self._clock, self._processor = tuple(phases), clock, processor
         self._seconds = dict.fromkeys(self._phases, 0.0)
-        self._steps: deque[tuple[int, tuple[float, ...]]] = deque(maxlen=MOST_STEPS)
+        self._steps: deque[tuple[int, tuple[float, ...], float]] = deque(maxlen=MOST_STEPS)
         self._step: int | None = None
+        self._used = 0.0  # of the processor, when the step began
         self._last = clock()
 
     def lap(self, phase: str) -> None:
@@ -68,9 +77,10 @@ class StepClock(NoClock):
         """
         if step == self._step:
             return
+        used = self._processor()
         if self._step is not None:
-            self._steps.append((self._step, tuple(self._seconds.values())))
-        self._step = step
+            self._steps.append((self._step, tuple(self._seconds.values()), used - self._used))
+        self._step, self._used = step, used
         self._seconds = dict.fromkeys(self._phases, 0.0)
 
     def write(self, path: Path) -> None:
@@ -96,6 +106,6 @@ def read(path: Path) -> list[StepTimes]:
         raise ValueError(f"{path} does not hold times of steps in version {VERSION}")
     phases = plain["phases"]
     return [
-        StepTimes(number, dict(zip(phases, seconds, strict=True)))
-        for number, seconds in plain["steps"]
+        StepTimes(number, dict(zip(phases, seconds, strict=True)), processor)
+        for number, seconds, processor in plain["steps"]
     ]

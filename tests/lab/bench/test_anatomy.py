@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from io import StringIO
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ def write(path: Path, phases: tuple[str, ...], *steps: tuple[int, tuple[float, .
     for _, seconds in steps:
         for each in seconds:
             readings.append(readings[-1] + each)
-    clock = StepClock(phases, readings.popleft)
+    used = count(step=0.25)
+    clock = StepClock(phases, readings.popleft, lambda: next(used))
     for number, _ in steps:
         clock.enter(number)
         for phase in phases:
@@ -63,12 +65,14 @@ def test_it_is_read_from_the_clocks_of_all_processes(tmp_path: Path) -> None:
             "worker-1": {"idle": 5.0, "engine": 1.0},
             "worker-2": {"idle": 2.5, "engine": 3.5},
         },
+        processor={"coordinator": 0.25, "worker-1": 0.25, "worker-2": 0.25},
     )
     assert [*found.processes] == ["coordinator", "worker-1", "worker-2"]
     assert [sum(phases.values()) for phases in found.processes.values()] == [6.0, 6.0, 6.0]
     plain = found.to_json()
     assert (plain["workers"], plain["batch"], plain["width"]) == CELL
     assert plain["processes"] == found.processes
+    assert plain["processor"] == found.processor
 
 
 def test_without_clocks_there_is_none(tmp_path: Path) -> None:

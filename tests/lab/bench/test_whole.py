@@ -18,6 +18,7 @@ from lab.bench.cells import BARE, COMPUTING, ENGINE, SYSTEM, Cell, Measured
 from lab.bench.figures import (
     COORDINATION,
     ONE_ENGINE,
+    PROCESSOR,
     TWO_ONE,
     WHOLE_BARE,
     Figure,
@@ -66,7 +67,7 @@ def test_everything_is_measured_in_one_run(lab: Lab) -> None:
         assert each["documents_per_second"] == each["batch"] / each["step"]
     for kind in (BARE, COMPUTING, SYSTEM):
         assert {name: kinds[kind][name] for name in CELL} == CELL
-    assert [each["what"] for each in found["ratios"]] == [WHOLE_BARE, COORDINATION]
+    assert [each["what"] for each in found["ratios"]] == [WHOLE_BARE, COORDINATION, PROCESSOR]
 
     # They compute the same to the bit.
     assert kinds[BARE]["loss"] is None
@@ -89,6 +90,9 @@ def test_everything_is_measured_in_one_run(lab: Lab) -> None:
         ("worker-1", *step_clock.WORKER),
         ("worker-2", *step_clock.WORKER),
     ]
+    assert anatomy["processor"].keys() == anatomy["processes"].keys()
+    assert anatomy["processor"]["coordinator"] == kinds[SYSTEM]["processor"] > 0.0
+    assert kinds[COMPUTING]["processor"] > 0.0
     for phases in anatomy["processes"].values():
         assert 0.5 < sum(phases.values()) / anatomy["step"] < 2.0
     assert "a step of " in bench.out
@@ -113,8 +117,8 @@ def test_ratios_are_taken_within_each_repeat() -> None:
         [
             *measured(ENGINE, one, 1.0, 2.0, 4.0),
             *measured(BARE, one, 0.25, 0.25, 0.25),
-            *measured(COMPUTING, one, 2.0, 4.0, 8.0),
-            *measured(SYSTEM, one, 2.0, 8.0, 12.0, coordination=0.5),
+            *measured(COMPUTING, one, 2.0, 4.0, 8.0, processor=0.25),
+            *measured(SYSTEM, one, 2.0, 8.0, 12.0, coordination=0.5, processor=1.5),
             *measured(SYSTEM, two, 1.0, 4.0, 3.0),
             *measured("ddp float32", two, 8.0, 8.0, 9.0),
         ]
@@ -122,6 +126,7 @@ def test_ratios_are_taken_within_each_repeat() -> None:
     assert found == [
         Ratio(WHOLE_BARE, one, Figure(2 / 3, 0.5, 1.0)),
         Ratio(COORDINATION, one, Figure(2.0, 2.0, 2.0)),
+        Ratio(PROCESSOR, one, Figure(6.0, 6.0, 6.0)),
         Ratio(ONE_ENGINE, one, Figure(3.0, 2.0, 4.0)),
         Ratio(TWO_ONE, two, Figure(2.0, 2.0, 4.0)),
         Ratio("documents/s, two workers : ddp float32", two, Figure(3.0, 2.0, 8.0)),

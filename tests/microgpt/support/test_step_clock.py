@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from itertools import accumulate, count
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,13 @@ from microgpt.support.step_clock import NO_CLOCK, StepClock, StepTimes
 
 
 def clocked(*times: float) -> StepClock:
-    """A clock that reads these times, one after the other; the first when it is made."""
+    """A clock that reads these times, one after the other; the first when it is made.
+
+    With each step the process has had a processor for one second longer than in the step before.
+    """
     readings = deque(times)
-    return StepClock(("send", "wait"), readings.popleft)
+    used = accumulate(count(1.0))
+    return StepClock(("send", "wait"), readings.popleft, lambda: next(used))
 
 
 def test_every_moment_belongs_to_the_phase_that_ends_it(tmp_path: Path) -> None:
@@ -32,8 +37,8 @@ def test_every_moment_belongs_to_the_phase_that_ends_it(tmp_path: Path) -> None:
     clock.lap("wait")  # in a step that does not end
     clock.write(tmp_path / "times.json")
     assert step_clock.read(tmp_path / "times.json") == [
-        StepTimes(7, {"send": 0.5, "wait": 2.0}),
-        StepTimes(8, {"send": 0.5, "wait": 0.0}),
+        StepTimes(7, {"send": 0.5, "wait": 2.0}, 2.0),
+        StepTimes(8, {"send": 0.5, "wait": 0.0}, 3.0),
     ]
 
 
