@@ -216,8 +216,7 @@ def _passed(argument: Any) -> tuple[Any, ...]:
 
 def address(array: np.ndarray[Any, Any]) -> int:
     """Where the numbers of an array stand: as long as somebody keeps it."""
-    place: int = array.__array_interface__["data"][0]
-    return place
+    return ctypes.addressof(ctypes.c_char.from_buffer(array.data)) if array.size else 0
 
 
 def _compiled(function: Callable[..., Any], types: tuple[str, ...]) -> bytes:

@@ -53,7 +53,7 @@ def update(
         ]
     )
     new = np.empty((3, len(p)))
-    _update(numbers, p, g, m, v, new, np.empty(3 * LANES), 2.0, 0.5)
+    _update(numbers, p, g, m, v, new, np.empty(3 * LANES))
     return new[0], _state(new[1], new[2])
 
 
@@ -70,8 +70,6 @@ def _update(
     v: Vector,
     new: Vector,
     scratch: Vector,
-    two: float,
-    half: float,
 ) -> None:
     """Parameters, m and v as the rows of ``new``. ``scratch``: (3 * LANES,), written."""
     rate, beta1, beta2, eps = numbers[0], numbers[1], numbers[2], numbers[3]
@@ -84,12 +82,12 @@ def _update(
     new_p = pointer(new)
     new_m, new_v = offset(new_p, len(params)), offset(new_p, 2 * len(params))
     for i in range(whole):
-        power(square, 0, g, i, two, EIGHT)
+        power(square, 0, g, i, 2.0, EIGHT)
         a = splat(beta1, EIGHT) * load(old_m, i, EIGHT) + splat(rest1, EIGHT) * load(g, i, EIGHT)
         b = splat(beta2, EIGHT) * load(old_v, i, EIGHT)
         b = b + splat(rest2, EIGHT) * load(square, 0, EIGHT)
         store(v_hat, 0, b / splat(correction2, EIGHT))
-        power(root, 0, v_hat, 0, half, EIGHT)
+        power(root, 0, v_hat, 0, 0.5, EIGHT)
         slope = splat(rate, EIGHT) * (a / splat(correction1, EIGHT))
         slope = slope / (load(root, 0, EIGHT) + splat(eps, EIGHT))
         store(new_p, i, load(p, i, EIGHT) - slope)
@@ -97,6 +95,6 @@ def _update(
         store(new_v, i, b)
     for i in range(whole * LANES, len(params)):
         new_m[i] = beta1 * m[i] + rest1 * gradient[i]
-        new_v[i] = beta2 * v[i] + rest2 * gradient[i] ** two
+        new_v[i] = beta2 * v[i] + rest2 * gradient[i] ** 2.0
         slope_i = rate * (new_m[i] / correction1)
-        new_p[i] = params[i] - slope_i / ((new_v[i] / correction2) ** half + eps)
+        new_p[i] = params[i] - slope_i / ((new_v[i] / correction2) ** 0.5 + eps)
