@@ -108,7 +108,7 @@ def run_forward(
         elif op == LOAD:
             load_forward(mem, n, out, a, params, lanes)
         elif op == GATHER:
-            gather_forward(mem, n, out, a, r[8], params, token, lanes)
+            gather_forward(mem, n, out, a, r[8], r[11], params, token, scratch, lanes)
     return bad
 
 

@@ -13,7 +13,17 @@ from typing import Any
 
 from microgpt.numerics.jit import inner
 from microgpt.numerics.libm import TRUSTED, exp_or_undecided, power
-from microgpt.numerics.simd import load, lowest_bit, not_finite, offset, splat, store, where_greater
+from microgpt.numerics.simd import (
+    as_integers,
+    load,
+    lowest_bit,
+    not_finite,
+    offset,
+    splat,
+    store,
+    turn,
+    where_greater,
+)
 
 Pointer = Any
 Lanes = Any
@@ -159,13 +169,24 @@ def gather_forward(
     out: int,
     a: Pointer,
     stride: int,
+    adjacent: int,
     params: Pointer,
     tokens: Pointer,
+    scratch: Pointer,
     lanes: Lanes,
 ) -> None:
-    for i in range(n):
+    """Parameters that are ``adjacent``, one after the other, are taken eight at a time."""
+    i = 0
+    if len(lanes) == 8 and adjacent:
+        starts = as_integers(offset(scratch, 32))  # of the rest nobody reads whole numbers
+        while i + 8 <= n:
+            for lane in range(8):
+                starts[lane] = a[i] + stride * tokens[lane]
+            turn(params, starts, offset(mem, (out + i) * 8))
+            i += 8
+    for k in range(i, n):
         for lane in range(len(lanes)):
-            mem[(out + i) * len(lanes) + lane] = params[a[i] + stride * tokens[lane]]
+            mem[(out + k) * len(lanes) + lane] = params[a[k] + stride * tokens[lane]]
 
 
 @inner

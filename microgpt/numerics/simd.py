@@ -63,6 +63,12 @@ def longs_at(builder: Builder, address: Value) -> Value:
 
 
 @intrinsic
+def as_integers(builder: Builder, base: Value) -> Value:
+    """The pointer as one to numbers of int32; others at the same place are to be left alone."""
+    return builder.bitcast(base, INT32.as_pointer())
+
+
+@intrinsic
 def offset(builder: Builder, base: Value, count: Value) -> Value:
     """Pointer ``count`` numbers further on."""
     return builder.gep(base, [builder.whole(count)])
@@ -271,6 +277,7 @@ def _power(builder: Builder, x: Value, exponent: Value) -> Value:
 FUNCTIONS.update({math.isfinite: _finite, math.exp: _exp, math.log: _log, pow: _power})
 
 __all__ = [
+    "as_integers",
     "fma",
     "fused",
     "gather",
