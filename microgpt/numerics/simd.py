@@ -5,6 +5,8 @@ lanes. Pointers replace arrays: callers must have validated every index.
 
 No operation here may be contracted or reordered: all of them are single IEEE-754 operations.
 This module must not import ``microgpt.engine``.
+
+Longer than 300 lines because it is a flat list of instructions, none of which is long.
 """
 
 from __future__ import annotations
