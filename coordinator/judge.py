@@ -19,7 +19,7 @@ from microgpt.protocol import messages
 from microgpt.support.isolation import isolated
 
 MODULE = "microgpt.engine.judge"
-LIMIT_SECONDS = 300.0  # for one shard; compiling the fast engine takes half a minute at most
+LIMIT_SECONDS = 300.0  # for one shard; compiling the fast engine takes some seconds
 
 
 class JudgeProcess:

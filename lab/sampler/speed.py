@@ -10,9 +10,9 @@ from microgpt.checkpoint.format import Checkpoint
 from microgpt.parameters import StateDict
 from microgpt.sampling import Extend, plain
 
-#: Samples times weights from which the tape engine is done earlier, start included: some three
-#: thousand names of the usual model; with kernels that must be compiled first, ten thousand.
-WORTH_LOADING, WORTH_COMPILING = 12_000_000, 40_000_000
+#: Samples times weights from which the tape engine is done earlier, start included: some hundred
+#: names of the usual model; with kernels that must be compiled first, three hundred.
+WORTH_LOADING, WORTH_COMPILING = 400_000, 1_200_000
 PACKAGES = ("llvmlite", "numpy", "platformdirs")
 
 
