@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from coordinator.core.events import CheckpointSaved, CheckpointSkipped, Event
 from coordinator.core.inputs import Judged, Saved
 from coordinator.event_loop import EventLoop
 from coordinator.run import conduct
+from lab.bench.programs import running
 from lab.bench.progress import Numbers, follow
 from lab.event_reader import read_events
 from microgpt.support import cli
@@ -139,21 +139,8 @@ def measure(workers: int, kind: str, steps: int, tell: Callable[[float], None]) 
         flags += KINDS["every step" if kind == TIMED else kind]
         program = "lab.bench.checkpoints" if kind == TIMED else "coordinator"
         commands = [isolated(program, *flags)] + [isolated("worker", "--connect", bind)] * workers
-        env = {**os.environ, TIMES: str(times)}
-        with open(Path(folder, "log"), "w+") as log:
-            running = [
-                subprocess.Popen(command, env=env, stdout=log, stderr=log)  # noqa: S603  # ours
-                for command in commands
-            ]
-            try:
-                code = follow(running[0], run_dir, steps, tell)  # workers end, or wait for another
-            finally:
-                for process in running:
-                    process.kill()
-                    process.wait()
-            if code:
-                log.seek(0)
-                raise click.ClickException(log.read().strip())
+        with running(Path(folder), *commands, **{TIMES: str(times)}) as programs:
+            programs.check(follow(programs.processes[0], run_dir, steps, tell))
         taken = Times(**json.loads(times.read_text())) if kind == TIMED else None
         return read(workers, kind, run_dir, taken)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from lab.bench.programs import running
 from lab.bench.progress import Numbers, follow
 from microgpt.support import cli
 from microgpt.support.isolation import isolated
@@ -83,17 +83,8 @@ def measure(model: str, workers: int, steps: int, tell: Callable[[float], None])
         command += ["--data", "embedded", "--quiet", "--run-dir", f"{folder}/run"]
         command += ["--steps", str(steps), "--workers", str(workers), "--shard-size", "1"]
         command += ["--batch-size", str(workers), "--checkpoint-every", str(steps)]
-        with open(Path(folder, "log"), "w+") as log:
-            process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)  # noqa: S603  # ours
-            try:
-                code = follow(process, Path(folder, "run"), steps, tell)
-            except BaseException:
-                process.terminate()  # it ends its workers
-                process.wait()
-                raise
-            if code:
-                log.seek(0)
-                raise click.ClickException(log.read().strip())
+        with running(Path(folder), command) as programs:
+            programs.check(follow(programs.processes[0], Path(folder, "run"), steps, tell))
         lines = Path(folder, "run", "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines][int(steps * WARM_UP) :]
     seconds = [record["seconds"] for record in records]

@@ -7,10 +7,8 @@ machine does hits all alike. Run as a program this file is a coordinator that te
 from __future__ import annotations
 
 import json
-import os
 import resource
 import statistics
-import subprocess
 import tempfile
 import time
 from collections import deque
@@ -40,6 +38,7 @@ from coordinator.core.events import (
 )
 from coordinator.run.reporter import Reporter
 from lab.bench.coordination import TRIVIAL, WARM_UP
+from lab.bench.programs import running
 from lab.bench.progress import follow
 from microgpt.support import cli
 from microgpt.support.isolation import isolated
@@ -140,22 +139,11 @@ def measure(
         flags += ["--events", FULL if kind == FULL else SUMMARY]
         program = "coordinator" if kind in (SUMMARY, FULL) else "lab.bench.events"
         commands = [isolated(program, *flags)] + [isolated("worker", "--connect", bind)] * workers
-        with open(Path(folder, "log"), "w+") as log:
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            running = [
-                subprocess.Popen(command, env={**os.environ}, stdout=log, stderr=log)  # noqa: S603  # ours
-                for command in commands
-            ]
-            try:
-                code = follow(running[0], run_dir, steps, tell)
-                after = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the coordinator alone
-            finally:
-                for process in running:
-                    process.kill()
-                    process.wait()
-            if code:
-                log.seek(0)
-                raise click.ClickException(log.read().strip())
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        with running(Path(folder), *commands) as programs:
+            code = follow(programs.processes[0], run_dir, steps, tell)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the coordinator alone
+            programs.check(code)
         lines = (run_dir / "metrics.jsonl").read_text().splitlines()[int(steps * WARM_UP) :]
         size = (run_dir / "events.jsonl").stat().st_size
         busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import statistics
 import subprocess
@@ -18,6 +17,7 @@ import click
 from lab.bench import anatomy
 from lab.bench.anatomy import Anatomy
 from lab.bench.cells import MANY_STEPS, SYSTEM, Cell, Measured
+from lab.bench.programs import running
 from lab.bench.progress import last_record
 from microgpt.support import cli
 from microgpt.support.isolation import isolated
@@ -44,17 +44,11 @@ def measure(
         command += ["--run-dir", str(run_dir), "--workers", str(cell.workers)]
         command += ["--batch-size", str(cell.batch), "--n-embd", str(cell.width)]
         command += ["--steps", str(MANY_STEPS), "--checkpoint-every", str(MANY_STEPS)]
-        with open(Path(folder, "log"), "w+") as log:
-            env = {**os.environ, TIMES: str(times)}
-            process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)  # noqa: S603  # ours
-            try:
-                until_enough(process, run_dir, cell.workers, seconds)
-            finally:
-                process.send_signal(signal.SIGINT)  # it ends its workers
-                code = process.wait()
-            if code != cli.INTERRUPTED:
-                log.seek(0)
-                raise click.ClickException(f"train: {log.read().strip()[-500:]}")
+        with running(Path(folder), command, **{TIMES: str(times)}) as programs:
+            (process,) = programs.processes
+            until_enough(process, run_dir, cell.workers, seconds)
+            process.send_signal(signal.SIGINT)
+            programs.check(process.wait(), cli.INTERRUPTED)
         lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").open()]
         records = counted(lines, cell.workers)
         parts = anatomy.read(times, cell, repeat, records)
