@@ -101,12 +101,30 @@ def rows(tape: Tape) -> Tape:
 def _are_row(tape: Tape, weights: Longs, x: Longs, owner: Longs) -> Mask:
     """Per node: whether its ``weights`` are consecutive parameters, and its ``x`` fit them."""
     is_param, n = tape.op == Op.PARAM, len(tape)
-    wrong = ~is_param[weights] | is_param[x]
+    wrong = ~is_param[weights] | is_param[x] | _chooses_among(tape, weights, x, owner)
     wrong[1:] |= (owner[1:] == owner[:-1]) & (np.diff(tape.param[weights]) != 1)
     fits = marked(n, owner) & ~marked(n, owner[wrong])
     uses = np.sort((owner * n + x)[fits[owner]])
     twice = uses[1:][uses[1:] == uses[:-1]]
     return fits & ~marked(n, twice // n)
+
+
+def _chooses_among(tape: Tape, weights: Longs, x: Longs, owner: Longs) -> Mask:
+    """Per product: whether ``x`` is a choice that may be a weight of another product of the sum.
+
+    Such a weight has uses between those of the choice: a ROW would use all its weights at once.
+    """
+    chooses = tape.op[x] == Op.PICK
+    first = tape.param[weights[np.searchsorted(owner, owner[chooses])]][:, None]
+    size = tape.num_args[owner[chooses]][:, None] // 2
+    items = tape.args[arguments_at(tape, x[chooses])].reshape(-1, tape.num_choices)
+    param = tape.param[items]
+    among = (
+        (param >= first) & (param < first + size) & (param != tape.param[weights[chooses]][:, None])
+    )
+    found = np.where(tape.op[items] == Op.PARAM, among, tape.op[items] == Op.PICK).any(1)
+    chooses[chooses] = found
+    return np.asarray(chooses)
 
 
 def ratios(tape: Tape) -> Tape:
@@ -189,7 +207,8 @@ def loads(tape: Tape) -> Tape:
     """
     tape = _gathered(tape)
     op = np.where(tape.op == Op.PARAM, np.int8(Op.LOAD), tape.op)
-    return cloned(replace(tape, op=op), (op == Op.LOAD) | (op == Op.GATHER))
+    # PICKs have their only use already, but must stand in order with what else their users read.
+    return cloned(replace(tape, op=op), np.isin(op, (Op.LOAD, Op.GATHER, Op.PICK)))
 
 
 def _gathered(tape: Tape) -> Tape:

@@ -81,11 +81,14 @@ class Recorder:
         return results
 
     def can_multiply(self, w: Sequence[Sequence[Operand]], x: Sequence[Operand]) -> bool:
-        """Whether ROWs compute ``w`` times ``x``: rows of parameters, and other distinct nodes."""
+        """Whether ROWs compute ``w`` times ``x``: rows of parameters, and other distinct nodes.
+
+        None of these may be chosen, perhaps among the same parameters: that the passes look at.
+        """
         nodes = {each.node for each in x if type(each) is Tracer and each.recorder is self}
         return (
             len(nodes) == len(x)
-            and all(self.op[node] != Op.PARAM for node in nodes)
+            and all(self.op[node] not in (Op.PARAM, Op.PICK) for node in nodes)
             and all(
                 len(row) == len(x)
                 and type(row[0]) is Tracer
