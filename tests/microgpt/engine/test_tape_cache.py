@@ -25,7 +25,8 @@ COMPILED, LOADED = ["1.5", "0", "True"], ["1.5", "1", "False"]
 
 def start(directory: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     script = directory / "halved.py"
-    script.write_text(PROGRAM)
+    if not script.exists():  # another process may be reading it
+        script.write_text(PROGRAM)
     return subprocess.Popen(
         [sys.executable, str(script)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
