@@ -211,9 +211,12 @@ class Project:
         """Until no container runs."""
         eventually(lambda: not self.containers(running=True), "the end", self.logs)
 
-    def slow_down(self, cpus: float) -> None:
-        """Let every worker have this much of a CPU, so that there is time to disturb it."""
-        run("docker", "update", "--cpus", str(cpus), *self.containers("worker", running=True))
+    def slow_down(self, cpus: float, *, running: bool = True) -> None:
+        """Let every worker have this much of a CPU, so that there is time to disturb it.
+
+        ``running=False``: also those that are not started yet, or have ended.
+        """
+        run("docker", "update", "--cpus", str(cpus), *self.containers("worker", running=running))
 
     def remove(self) -> None:
         """Leave no container, network, volume or image of this project."""

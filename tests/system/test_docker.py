@@ -171,9 +171,9 @@ def test_down_and_ctrl_c_save_and_up_goes_on(new_project: NewProject, calm: str)
     stopped = checkpoint_format.load(project.run_dir / "checkpoint.msgpack")
     assert 5 <= stopped.step == project.step() < STEPS
 
+    project.succeed("up", "--no-start", "--scale", "worker=1")
+    project.slow_down(0.1, running=False)  # before it can do all steps
     in_front = project.start("up", "--scale", "worker=1")
-    eventually(lambda: project.containers("worker", running=True), "a worker", project.logs)
-    project.slow_down(0.1)
     project.wait_for_step(stopped.step + 5)
     began = time.monotonic()
     in_front.send_signal(signal.SIGINT)
@@ -184,6 +184,7 @@ def test_down_and_ctrl_c_save_and_up_goes_on(new_project: NewProject, calm: str)
     assert stopped.step + 5 <= interrupted.step == project.step() < STEPS
     assert f"after step {stopped.step}" in project.logs()
 
+    project.slow_down(1.0, running=False)
     log = project.succeed("up", "--scale", "worker=1", timeout=300)
     assert f"after step {interrupted.step}" in log
     assert state_sha256(project.run_dir) == calm
