@@ -100,11 +100,9 @@ class ReplayState:
         self.chunk, self.num_params = chunk, program.num_params
         self._documents = self._tokens = 0
         parts, levels = _parts(tables), chunk.bit_length()
-        tables_and_memory: dict[Field, NDArray[Any]] = {
+        integers = {
             Field.INSTRUCTIONS: marked(program),
             Field.INDICES: program.indices,
-            Field.NUMBERS: program.numbers,
-            Field.CONSTANTS: program.constants,
             Field.FIRST: program.first,
             Field.LOSSES: program.losses,
             Field.CLEAR: program.clear,
@@ -117,6 +115,14 @@ class ReplayState:
             Field.USES: tables.uses,
             Field.PANEL_OF: program.panel,
             Field.PANEL_RUNS: _runs(program.panel),
+            Field.PARTS: parts,
+            Field.SINGLE: _tokens_of(tables),
+        }
+        for field, table in integers.items():
+            self._keep(field, np.ascontiguousarray(table, np.int32))
+        others: dict[Field, NDArray[Any]] = {
+            Field.NUMBERS: np.ascontiguousarray(program.numbers, np.float64),
+            Field.CONSTANTS: np.ascontiguousarray(program.constants, np.float64),
             Field.PARAMS: aligned(program.num_params),
             Field.GRADIENT: aligned(program.num_params),
             Field.PANEL: aligned(len(program.panel)),
@@ -126,16 +132,14 @@ class ReplayState:
             # One row more for lanes without a document, and numbers that are read but not used.
             Field.PACKED: aligned((chunk + 1) * len(tables.pack) + 64),
             Field.STACK: aligned(LEVEL * max(TOGETHER * levels, chunk)),
-            Field.PARTS: parts,
-            Field.SINGLE: _tokens_of(tables),
             Field.LANE_TOKENS: np.zeros((positions + 1) * 8, np.int32),
             Field.LANE_LENGTHS: np.zeros(8, np.int64),
             Field.LANE_ROWS: np.zeros(8, np.int64),
             Field.ORDER: np.zeros(chunk, np.int64),
             Field.SEEN: np.zeros(num_choices, np.int64),
         }
-        for field, table in tables_and_memory.items():
-            self._keep(field, table)
+        for field, memory in others.items():
+            self._keep(field, memory)
         for field, number in {
             Field.NUM_CONSTANTS: len(program.constants),
             Field.NUM_SLOTS: program.num_slots,
