@@ -29,7 +29,7 @@ MESSAGE_OVERHEAD = 1 << 20  # bytes that a message may have beyond the gradient 
 MEMBERS_LOOK_SECONDS = 0.05  # from one look at all connections to the next
 #: The same where nothing else limits a stranger, and while it brings more than it has said.
 LOOK_SECONDS, SOON_SECONDS = 0.005, 0.003
-LOOK_SHARE = 4  # times as long as a look takes there is none
+LOOK_SHARE, CALM_SHARE = 4, 16  # times a look's length without one; if the system keeps all limits
 FLOOD_SECONDS = 0.1  # without a moment of quiet: then others have to wait at the door
 TRIM_SECONDS = 1.0  # at least, from giving memory back to doing so again
 
@@ -52,12 +52,10 @@ class Transport:
         self._outgoing = Outgoing(max_message_bytes, encrypted=encrypted)
         self._door = Door()
         self._quiet = time.monotonic()  # when there was last nothing to read
-        self._look_at = self._trim_at = 0.0
-        self._flooded = False  # since memory was given back
+        self._look_at, self._trim_at, self._flooded = 0.0, 0.0, False  # since memory was given back
         self._found: deque[Input] = deque()  # by a look, and not told yet
         self._ignored = IgnoredPeers()
-        self.bytes_sent = 0
-        self.bytes_received = 0
+        self.bytes_sent = self.bytes_received = 0
         self.clock: NoClock = NO_CLOCK  # hears where time goes
         self._read_news()  # that the socket listens: the first connection has a limit as well
 
@@ -147,7 +145,8 @@ class Transport:
             pause = SOON_SECONDS
         elif self._connections.has_unlimited:
             pause = LOOK_SECONDS
-        self._look_at = now + max(pause, LOOK_SHARE * (now - began))
+        share = LOOK_SHARE if self._connections.has_unlimited else CALM_SHARE
+        self._look_at = now + max(pause, share * (now - began))
 
     def _read_news(self) -> dict[Peer, None]:
         """Enter opened and closed connections; gives the peers that are gone."""
@@ -160,8 +159,12 @@ class Transport:
                 self._accepted(descriptor)
             elif event == zmq.EVENT_LISTENING:
                 self._door.listens(descriptor)
-            elif (peer := self._connections.closed(descriptor)) is not None:
-                gone[peer] = None
+            else:
+                garbled = self._connections.is_garbled(descriptor)
+                if (peer := self._connections.closed(descriptor)) is not None:
+                    gone[peer] = None
+                    if garbled:
+                        self._ignored.add(peer)
         return gone
 
     def _accepted(self, descriptor: int) -> None:
@@ -229,7 +232,7 @@ class Transport:
             self.clock.lap("decode")
         except messages.ProtocolError as error:
             self._connections.garbled(descriptor)
-            self._ignored.add(peer)  # the rest may be read when the connection is gone already
+            self._ignored.add(peer)
             yield Misbehaved(peer, str(error))
         else:
             yield Received(peer, message)
