@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,8 @@ def test_every_bench_says_at_once_what_it_is_at(lab: Lab, bench: str, line: str)
     started = lab.script("bench", bench, *data)
     started.says(line)
     assert started.err.startswith(line)
-    started.expected = True
+    started.send(signal.SIGINT)  # so that it removes what it has made
+    assert started.wait() == 130
 
 
 def test_the_bench_of_events_compares_runs_with_and_without_them(lab: Lab) -> None:
