@@ -52,7 +52,7 @@ class EventLoop:
         parent: int = 0,
     ) -> None:
         self._parent = parent
-        transport.let_in(state.workers)
+        transport.let_in(state.workers, lambda peer: state.workers[peer].proven)
         self._state, self._transport, self._clock = state, transport, transport.clock
         self._record, self._console, self._checkpoint_server = record, console, checkpoint_server
         self._reported: queue.SimpleQueue[inputs.Saved | Event | inputs.Judged] = (

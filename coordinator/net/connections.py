@@ -22,8 +22,9 @@ from microgpt.support import tcp
 STRANGER_UNREAD = 64 << 10
 #: The same where the system keeps the limit, which is moved on after a part of it has been read.
 STRANGER_WINDOW = 16 << 10
-#: For a member that is four of its usual messages and this: honest ones have two on the way.
-MEMBER_WINDOW = 128 << 10
+#: For a member whose answers are accepted that is four of its usual messages and this. Another one
+#: is given its next work when it has answered: two of them and less beside.
+MEMBER_WINDOW, NEWCOMER_WINDOW = 128 << 10, 32 << 10
 MOST_DROPPED = 2  # packets that go beyond it; a third is no mistake
 #: Bytes that all strangers together may. An empty message is 2 bytes, and 64 in libzmq's memory.
 STRANGERS_UNREAD = 512 << 10
@@ -48,7 +49,8 @@ class Connection:
 
     ``said``: messages since nobody had anything to say, ``small`` ones among them. ``heard``: one
     has come since ``seen``.
-    ``known``: it is or was a member's. ``cut``: it has been broken off.
+    ``known``: it is or was a member's, ``proven`` one whose answers are accepted. ``cut``: it has
+    been broken off.
     ``queued`` and ``arrived``: bytes that we have sent, and that have reached the other side.
     ``first``: the sequence number of its first byte, None if the system keeps no limit for it.
     ``window``: bytes that it may have brought until this is moved on. ``dropped``: packets of it
@@ -64,6 +66,7 @@ class Connection:
     small: int = 0
     heard: bool = False
     known: bool = False
+    proven: bool = False
     cut: bool = False
     queued: int = 0
     arrived: int = 0
@@ -77,7 +80,8 @@ class Connections:
     """By descriptor. ``largest`` is the longest message of a member in bytes, which may have text
     in it; ``usual`` that of a gradient.
 
-    ``members``: those peers that may bring more. ``count`` tells what has come over a descriptor.
+    ``members``: those peers that may bring more, ``proves(peer)`` whether it is one whose answers
+    are accepted. ``count`` tells what has come over a descriptor.
     """
 
     def __init__(
@@ -89,11 +93,14 @@ class Connections:
         encrypted: bool = False,
     ) -> None:
         self.members: Container[Peer] = ()
+        self.proves: Callable[[Peer], bool] = lambda peer: True
         self.open: dict[int, Connection] = {}
         self.by_peer: dict[Peer, int] = {}
         self.superseded: dict[int, None] = {}  # connections whose name another has taken
         self._member_unread = 2 * largest + SLACK
-        self._member_window = 4 * (largest if usual is None else usual) + MEMBER_WINDOW
+        usual = largest if usual is None else usual
+        self._member_window = 4 * usual + MEMBER_WINDOW
+        self._newcomer_window = 2 * usual + NEWCOMER_WINDOW
         self._count, self._encrypted = count, encrypted
         self._silent: dict[int, None] = {}  # in the order in which they came
         self._talked: list[Connection] = []  # those with ``said``
@@ -156,6 +163,8 @@ class Connections:
             self._unlimited.discard(descriptor)
         elif not connection.known and connection.first is not None:
             connection.dropped = tcp.dropped(descriptor)  # a lossy link drops some as well
+        if connection.known and not connection.proven:
+            connection.proven = peer in self.members and self.proves(peer)
         self._move_window(descriptor, connection)
         says = MEMBER_SAYS if connection.known else STRANGER_SAYS
         return FLOOD if connection.said > says else ""
@@ -184,7 +193,9 @@ class Connections:
         """Let the system take in more, if half of what it may has been read."""
         if connection.first is None:
             return
-        allowed = self._member_window if connection.known else STRANGER_WINDOW
+        allowed = STRANGER_WINDOW
+        if connection.known:
+            allowed = self._member_window if connection.proven else self._newcomer_window
         if connection.window - connection.read > allowed // 2:
             return
         connection.window = connection.read + allowed

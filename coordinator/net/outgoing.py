@@ -15,7 +15,7 @@ from coordinator.net.connections import Connection
 from microgpt.support import tcp
 
 LARGE = 32 << 10  # bytes from which on a message is kept once for all who get it
-KEPT = 32 << 20  # bytes of large messages that have not arrived, if a model's are not larger
+KEPT = 8 << 20  # bytes of large messages that have not arrived, if a model's are not larger
 KEPT_MESSAGES = 16
 
 

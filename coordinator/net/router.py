@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import zmq
@@ -183,9 +183,9 @@ class Transport:
         """Whether any of these has a connection."""
         return any(peer in peers for peer in self._connections.by_peer)
 
-    def let_in(self, members: Collection[Peer]) -> None:
-        """These peers, whoever is among them at a time, are no strangers."""
-        self._connections.members = members
+    def let_in(self, members: Collection[Peer], proves: Callable[[Peer], bool]) -> None:
+        """These peers are no strangers, whoever is among them at a time; some are proven."""
+        self._connections.members, self._connections.proves = members, proves
 
     def cut_off(self, peer: Peer) -> None:
         """Close the connection of a peer that breaks the protocol."""

@@ -14,10 +14,13 @@ from coordinator.net.connections import (
     MAX_SILENT,
     MEMBER_HURRIES,
     MEMBER_SAYS,
+    MEMBER_WINDOW,
     MOST_DROPPED,
+    NEWCOMER_WINDOW,
     SLACK,
     STRANGER_SAYS,
     STRANGER_UNREAD,
+    STRANGER_WINDOW,
     STRANGERS_UNREAD,
     UNREAD,
     WINDOW_SECONDS,
@@ -375,3 +378,20 @@ def test_what_a_lossy_link_drops_costs_nobody_a_connection(monkeypatch: pytest.M
         assert crowd.says(5, b"asker") == ""
     dropped += MOST_DROPPED + 1
     assert crowd.look() == [(5, UNREAD)]
+
+
+def test_a_member_may_bring_more_once_its_answers_are_accepted() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        packet_filter.keep_beginnings(listener.fileno())
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as ours:
+            crowd, proven = Connections(LARGEST, usual=500), set[bytes]()
+            crowd.proves = proven.__contains__
+            assert not [*crowd.opened(ours.fileno())]
+            connection = crowd.open[ours.fileno()]
+            assert connection.window == STRANGER_WINDOW
+            crowd.members = {b"member"}
+            crowd.heard(ours.fileno(), b"member", (STRANGER_WINDOW,))
+            assert connection.window - connection.read == 2 * 500 + NEWCOMER_WINDOW
+            proven.add(b"member")
+            crowd.heard(ours.fileno(), b"member", (NEWCOMER_WINDOW,))
+            assert connection.window - connection.read == 4 * 500 + MEMBER_WINDOW
