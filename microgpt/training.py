@@ -19,7 +19,12 @@ from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
 from microgpt.data.packed import PackedDocuments
 from microgpt.model import parameter_shapes
-from microgpt.numerics.vectors import Vector, vector_from_bytes, vector_to_bytes
+from microgpt.numerics.vectors import (
+    Vector,
+    tree_sum_of,
+    vector_from_bytes,
+    vector_to_bytes,
+)
 from microgpt.optim import adam
 from microgpt.optim.adam import AdamState, learning_rate
 from microgpt.optim.reduction import tree_sum
@@ -65,14 +70,17 @@ def initial_state(config: TrainingConfig, corpus: Corpus) -> TrainingState:
 
 
 def advance(
-    config: TrainingConfig, state: TrainingState, gradient_sum: Vector, losses: Sequence[float]
+    config: TrainingConfig,
+    state: TrainingState,
+    gradient_sum: Vector,
+    losses: Sequence[float] | Vector,
 ) -> TrainingState:
     """The state after one more step, whose loss is the new state's ``losses[-1]``.
 
     ``gradient_sum``: (num_params,) tree sum over the batch's documents; ``losses``: one for each.
     """
     gradient = (1 / config.batch_size) * gradient_sum
-    loss = (1 / config.batch_size) * tree_sum(losses)
+    loss = (1 / config.batch_size) * tree_sum_of(np.asarray(losses, np.float64))
     params, m, v = _adam(config, state, gradient)
     recent = (*state.losses, loss)[-RECENT_LOSSES:]
     used = state.next_document + config.batch_size

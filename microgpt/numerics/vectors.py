@@ -37,6 +37,20 @@ def vector_from_map(parts: Mapping[str, bytes], shapes: Shapes) -> Vector:
     return vector_from_bytes(join_bytes(parts, shapes))
 
 
+def tree_sum_of(numbers: Vector) -> float:
+    """The pairwise tree sum of ``microgpt.optim.reduction`` over (n,) numbers, level by level.
+
+    Raises ValueError for none.
+    """
+    if not len(numbers):
+        raise ValueError("a sum over nothing has no value")
+    while len(numbers) > 1:
+        even = len(numbers) & ~1
+        pairs = numbers[:even:2] + numbers[1:even:2]
+        numbers = pairs if even == len(numbers) else np.append(pairs, numbers[-1])
+    return float(numbers[0])
+
+
 def for_kernels(numbers: Sequence[float] | Vector) -> Vector:
     """A vector as compiled code takes it, the same one if it is like that already.
 

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from microgpt.strategies.base import Promise, Result, Round, View, sum_of_results
 from microgpt.training import TrainingState, advance
 
@@ -37,5 +39,5 @@ class Sync:
         """Adam's step along the mean gradient."""
         total = sum_of_results(results)
         view.lap("tree sum")
-        losses = [loss for result in results for loss in result.losses.tolist()]
+        losses = np.concatenate([result.losses for result in results])
         return advance(view.config, view.state, total, losses)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from microgpt.numerics.vectors import tree_sum_of
 from microgpt.optim.reduction import Shard, shards, sum_of_shards, tree_sum
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=200, database=None)
@@ -189,3 +190,13 @@ def test_shards_that_overlap_are_refused(starts: tuple[int, int]) -> None:
         sum_of_shards([(Shard(start, 2), 1.0) for start in starts])
     with pytest.raises(ValueError, match="over nothing"):
         sum_of_shards([])
+
+
+@given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=70))
+def test_the_sum_of_an_array_has_the_bits_of_the_tree(numbers: list[float]) -> None:
+    assert bits(tree_sum_of(np.array(numbers))) == bits(tree_sum(numbers))
+
+
+def test_an_empty_array_has_no_sum() -> None:
+    with pytest.raises(ValueError, match="over nothing"):
+        tree_sum_of(np.empty(0))
