@@ -22,10 +22,11 @@ from microgpt.protocol.monitor import news_of
 from microgpt.support import tcp
 from microgpt.support.step_clock import NO_CLOCK, NoClock
 
-BURST = 1000  # messages taken in before the clock is looked at again
-NEWS_BURST = 1000  # connections opened or closed, likewise
+#: Messages taken in before the clock is looked at again; connections opened or closed, likewise.
+BURST = NEWS_BURST = 1000
 LINGER_SECONDS = 0.5  # for the last words to workers
 MESSAGE_OVERHEAD = 1 << 20  # bytes that a message may have beyond the gradient in it
+LEAST_USUAL = 8 << 10  # bytes that an answer may always have
 MEMBERS_LOOK_SECONDS = 0.05  # from one look at all connections to the next
 #: The same where nothing else limits a stranger, and while it brings more than it has said.
 LOOK_SECONDS, SOON_SECONDS = 0.005, 0.003
@@ -37,19 +38,18 @@ TRIM_SECONDS = 1.0  # at least, from giving memory back to doing so again
 class Transport:
     """The ROUTER socket that workers connect to, and the news of their connections.
 
-    ``curve``: the folder of keys, None for no encryption. Raises UserError if ``bind`` is no
-    address or in use, or if a key cannot be used.
+    ``largest``: bytes of the longest message, ``usual`` of a member's longest answer. ``curve``:
+    the folder of keys. Raises UserError if ``bind`` cannot be used, or a key is of no use.
     """
 
-    def __init__(self, bind: str, max_message_bytes: int, curve: Path | None = None) -> None:
+    def __init__(self, bind: str, largest: int, curve: Path | None = None, usual: int = 0) -> None:
         few_arenas()  # before libzmq starts its thread
-        self._socket = BoundSocket(bind, max_message_bytes, curve)
+        self._socket = BoundSocket(bind, largest, curve)
         self._router, self.endpoint = self._socket.router, self._socket.endpoint
-        encrypted = curve is not None
-        self._max_connections = connection_limit()
-        usual = max(max_message_bytes - MESSAGE_OVERHEAD, MESSAGE_OVERHEAD >> 4)
-        self._connections = Connections(max_message_bytes, usual=usual, encrypted=encrypted)
-        self._outgoing = Outgoing(max_message_bytes, encrypted=encrypted)
+        encrypted, self._max_connections = curve is not None, connection_limit()
+        usual = max(usual, largest - MESSAGE_OVERHEAD, LEAST_USUAL)
+        self._connections = Connections(largest, usual=usual, encrypted=encrypted)
+        self._outgoing = Outgoing(largest, encrypted=encrypted)
         self._door = Door()
         self._quiet = time.monotonic()  # when there was last nothing to read
         self._look_at, self._trim_at, self._flooded = 0.0, 0.0, False  # since memory was given back

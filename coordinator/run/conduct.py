@@ -14,6 +14,7 @@ from coordinator.checkpointing.server import CheckpointServer
 from coordinator.checkpointing.writer import NEWEST, CheckpointWriter, remove_leftovers
 from coordinator.core.actions import Finish
 from coordinator.core.events import Level
+from coordinator.core.sharding import LARGEST
 from coordinator.core.state import CoordinatorState, Policy
 from coordinator.event_loop import EventLoop
 from coordinator.net.router import MESSAGE_OVERHEAD, Transport
@@ -36,13 +37,16 @@ from microgpt.support.streams import visible
 from microgpt.training import TrainingState
 
 DELETE_SECONDS = 2.0  # for the checkpoints that the last one makes superfluous
+NAMES_BYTES = 4 << 10  # of a message, beside its numbers
 CLOSE_SECONDS = 0.2  # for a disk that is not waited for any more
 
 
 def open_transport(run: Run, settings: Settings) -> Transport:
     """The socket, before anything of the run is written. Raises UserError."""
-    largest = 8 * num_params(parameter_shapes(run.config.model)) + MESSAGE_OVERHEAD
-    return Transport(settings.bind, largest, settings.curve)
+    gradient = 8 * num_params(parameter_shapes(run.config.model))
+    documents = min(max(run.config.batch_size, len(run.corpus.validation)), LARGEST)
+    usual = gradient + 8 * documents + NAMES_BYTES  # an answer for the largest shard
+    return Transport(settings.bind, gradient + MESSAGE_OVERHEAD, settings.curve, usual)
 
 
 def conduct(

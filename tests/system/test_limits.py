@@ -30,7 +30,7 @@ from microgpt.protocol import messages
 from microgpt.protocol.schema import CHECKS, MAX_COUNT
 from microgpt.tokenizer import Tokenizer
 from tests.marks import soak
-from tests.processes import Lab
+from tests.processes import TINY, Lab
 from tests.system.test_system_input import complaint
 
 pytestmark = pytest.mark.timeout(300)
@@ -154,3 +154,12 @@ def test_a_line_that_is_too_long_is_named_before_the_run_begins(lab: Lab) -> Non
     patience = lab.worker("tcp://127.0.0.1:1", "--patience", "inf")
     assert patience.wait() == 2
     assert "'inf' is not a number from 0 to 604800" in complaint(patience.err)
+
+
+def test_an_answer_with_very_many_losses_comes_through(lab: Lab) -> None:
+    """Over TCP, where Linux takes in no more of a connection than we have allowed for."""
+    size = ("--steps", "2", "--batch-size", "65536")
+    coordinator = lab.coordinator(*TINY, *size, "--data", str(lab.data))
+    lab.worker(lab.run_dir().endpoint(), "--engine", "tape")
+    assert coordinator.wait(100) == 0, coordinator.err
+    assert lab.run_dir().metrics[-1]["shards"] == 1
