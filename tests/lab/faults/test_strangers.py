@@ -144,7 +144,7 @@ SIZE = {**TINY_VARIABLES, "MICROGPT_BATCH_SIZE": "8"}
 @pytest.mark.timeout(240)
 def test_all_attacks_at_once_leave_the_processes_the_memory_and_the_bits(lab: Lab) -> None:
     # What remains of the pace says little in so short a time on a machine that is busy.
-    flags = ("--minutes", "0.05", "--seed", "7", "--least", "0.001", "--keep", "kept")
+    flags = ("--minutes", "0.15", "--seed", "7", "--least", "0.001", "--keep", "kept")
     more = ("--engine", "scalar", "--data", str(lab.data), "--json", "verdict.json")
     lab.slow_down(0.01)
     chaos = lab.script("chaos", "strangers", *flags, *more, **SIZE)
