@@ -20,6 +20,7 @@ from coordinator.checkpointing.writer import CheckpointWriter
 from coordinator.core import inputs
 from coordinator.core.actions import Action, Finish, Judge, RecordStep, Save, Send
 from coordinator.core.events import Event, EventBase, Fault, Finished, Outcome
+from coordinator.core.save_deferral import SaveDeferral
 from coordinator.core.state import CoordinatorState
 from coordinator.judge import JudgeProcess
 from coordinator.net.encoder import Encoder
@@ -60,7 +61,7 @@ class EventLoop:
         )
         self._judge = JudgeProcess(state.config.model.to_dict(), self._judged)
         self._reports = CheckpointLog()
-        self._unsaved: Save | None = None
+        self._saves = SaveDeferral()
         self._signal = 0
         #: Who broke the protocol since the last tick, and who did before.
         self._fresh_offenders: set[inputs.Peer] = set()
@@ -271,27 +272,21 @@ class EventLoop:
                 self._reporter.record(Finished(Outcome(action.outcome), action.reason), now)
 
     def _save(self, save: Save) -> None:
-        """Keep a state for the writer until there is nothing else to do, for it and for us.
-
-        The writer shares the interpreter with us. Whatever else we do now, such as sending new
-        weights, others wait for; while it works, we had better be waiting for them.
-        """
-        older, self._unsaved = self._unsaved, save
-        if older is None:
-            return
-        if self._writer.idle or self._writer.wants(older):
-            self._submit(older)
-        else:
-            self._reports.skipped(older.state.step, rested=self._writer.resting)
+        """Keep a state until there is nothing else to do, for the writer and for us."""
+        decision = self._saves.keep(save, idle=self._writer.idle, wants=self._writer.wants)
+        if decision.now is not None:
+            self._submit(decision.now)
+        if decision.skipped is not None:
+            self._reports.skipped(decision.skipped.state.step, rested=self._writer.resting)
 
     def _hand_over(self) -> None:
         """Give the writer the newest state, if it may have it."""
         closing = self._state.closing is not None
         if closing:
             self._writer.hurry()
-        if self._unsaved is not None and (closing or self._writer.idle):
-            self._submit(self._unsaved)
-            self._unsaved = None
+        save = self._saves.due(idle=self._writer.idle, closing=closing)
+        if save is not None:
+            self._submit(save)
 
     def _submit(self, save: Save) -> None:
         self._record.flush()

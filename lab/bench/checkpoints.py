@@ -169,7 +169,7 @@ class TimedServer(EventLoop):
             super()._save(save)
 
     def _hand_over(self) -> None:
-        if self._unsaved is not None:
+        if self._saves.waiting:
             with self._stop_watch():
                 super()._hand_over()
 

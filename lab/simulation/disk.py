@@ -90,6 +90,11 @@ class Writer:
         self._writing: tuple[str, TrainingState] | None = None
         self._alive = True
 
+    @property
+    def idle(self) -> bool:
+        """Whether it has nothing to do."""
+        return self._writing is None
+
     def submit(self, save: Save) -> None:
         """Write this state soon, instead of one that waits."""
         self._waiting = save

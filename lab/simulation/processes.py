@@ -2,6 +2,8 @@
 
 The decisions in them are those of production. A process can be frozen, thawed and killed at any
 moment, the coordinator between any two actions.
+
+Longer than 300 lines because the two ends of a connection are read side by side.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from coordinator.core import actions, inputs
 from coordinator.core.event_json import kind_of
 from coordinator.core.event_text import describe
 from coordinator.core.events import EventBase
+from coordinator.core.save_deferral import SaveDeferral
 from coordinator.core.state import CoordinatorState
 from lab.conditions import DOWN, UP
 from lab.simulation import byzantine
@@ -78,7 +81,7 @@ class VirtualCoordinator(Process):
         self.state = state
         self.connections: dict[bytes, Connection] = {}
         self.fuse: int | None = None
-        self._writer = Writer(self.clock, world.disk, self._saved)
+        self._writer, self._saves = Writer(self.clock, world.disk, self._saved), SaveDeferral()
         self._perform(state.start, self.time)
         self.clock.after(COORDINATOR_TICK * world.rng.random(), self._tick)
 
@@ -150,12 +153,16 @@ class VirtualCoordinator(Process):
                 self._act(action)
         except KilledError:
             self.kill()
+        closing = self.state.closing is not None
+        if self.alive and (save := self._saves.due(idle=self._writer.idle, closing=closing)):
+            self._writer.submit(save)
 
     def _act(self, action: actions.Action) -> None:
         if isinstance(action, actions.Send):
             self._send(action)
         elif isinstance(action, actions.Save):
-            self._writer.submit(action)
+            if older := self._saves.keep(action, idle=self._writer.idle, wants=lambda _: False).now:
+                self._writer.submit(older)
         elif isinstance(action, actions.RecordStep):
             self.world.step_done(action.record, self.state)
         elif isinstance(action, EventBase):
