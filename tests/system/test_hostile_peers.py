@@ -18,7 +18,7 @@ import pytest
 
 from coordinator.core.events import Difference, Foreign
 from coordinator.core.inputs import Disconnected, Input
-from coordinator.net import router
+from coordinator.net import door, router
 from coordinator.net.limits import MAX_CONNECTIONS, OWN_FILES, connection_limit
 from coordinator.net.router import Transport
 from lab.faults import hostile, zmtp
@@ -285,7 +285,9 @@ def test_a_failed_handshake_is_nobody_elses_end(
     transport: Transport, spare: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """libzmq reports it with an error number, which may be the descriptor of somebody else."""
-    monkeypatch.setattr(router, "FLOOD_SECONDS", 60.0)  # nobody is there to open the door again
+    # Nobody is there to open the door again, and who is turned away in a crowd does not come again.
+    monkeypatch.setattr(router, "FLOOD_SECONDS", 60.0)
+    monkeypatch.setattr(door, "CROWD", 1000)
     address = "127.0.0.1", int(transport.endpoint.rpartition(":")[2])
     reserved = [os.dup(0) for _ in range(spare)]  # our ends take every other descriptor
     peers: list[socket.socket] = []
