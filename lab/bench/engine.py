@@ -7,8 +7,7 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.bench.peers.install import PEERS, PeerError, run_peer
-from lab.bench.progress import Numbers
+from lab.bench.progress import Numbers, Steps
 from microgpt.data.dataset import load_dataset
 from microgpt.data.documents import DatasetError
 from microgpt.data.packed import PackedDocuments
@@ -32,7 +31,6 @@ from microgpt.numerics.jit import entry
 from microgpt.numerics.simd import load, pointer, splat, store
 from microgpt.parameters import init_parameters
 from microgpt.support import cli
-from microgpt.support.progress import Progress, ticking
 from microgpt.tokenizer import Tokenizer
 
 EIGHT = (0,) * 8
@@ -87,7 +85,7 @@ def engine(
     tokens = [tokenizer.encode(document) for document in documents[: max(batches)]]
     rate = multiply_adds_per_second()
     timings, limits = [], {}
-    steps = Steps(len(widths) * (len(batches) + scalar + 2 * len(peers) + 1))
+    steps = Steps("engine", len(widths) * (len(batches) + scalar + 2 * len(peers) + 1))
     for width in widths:
         config = shaped(tokenizer.vocab_size, width)
         params = init_parameters(parameter_shapes(config), random.Random(42))
@@ -108,22 +106,6 @@ def engine(
     show(timings, limits, rate)
     if json_file is not None:
         write(json_file, timings, limits, rate)
-
-
-class Steps:
-    """Progress over ``total`` measurements, each of which may take long."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._begun = total, 0
-        self._progress = Progress("engine", first=0.0)
-
-    @contextmanager
-    def next(self, what: str) -> Iterator[None]:
-        """While the next one is taken. What is told meanwhile takes no processor."""
-        done = self._begun
-        self._begun += 1
-        with ticking(lambda: self._progress(done, self._total, what)):
-            yield
 
 
 def shaped(vocab_size: int, width: int) -> GPTConfig:

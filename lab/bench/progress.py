@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+
+from microgpt.support.progress import Progress, ticking
 
 LOOK_SECONDS = 1.0
 TAIL_BYTES = 4096  # of a record: more than its last line
@@ -31,6 +34,22 @@ class Numbers(click.ParamType[tuple[int, ...]]):
         if min(numbers) < 1:
             self.fail(f"{value!r} is not made of whole numbers of at least 1, with commas")
         return numbers
+
+
+class Steps:
+    """Progress of the bench ``name`` over ``total`` measurements, each of which may take long."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self._total, self._begun = total, 0
+        self._progress = Progress(name, first=0.0)
+
+    @contextmanager
+    def next(self, what: str) -> Iterator[None]:
+        """While the next one is taken. What is told meanwhile takes no processor."""
+        done = self._begun
+        self._begun += 1
+        with ticking(lambda: self._progress(done, self._total, what)):
+            yield
 
 
 def follow(

@@ -24,13 +24,12 @@ from lab.bench.figures import ratios
 from lab.bench.peers import ddp
 from lab.bench.peers.c_file import CProgram, CRun
 from lab.bench.peers.install import PeerError
-from lab.bench.progress import Numbers
+from lab.bench.progress import Numbers, Steps
 from microgpt import __version__
 from microgpt.data.documents import DatasetError
 from microgpt.model import GPTConfig
 from microgpt.support import cli
 from microgpt.support.cli import say
-from microgpt.support.progress import Progress, ticking
 
 VERSION = 1  # of the file
 
@@ -129,7 +128,7 @@ def whole(
 
 def carry_out(plan: Plan) -> Outcome:
     """Prepare what is compiled or recorded once, then measure turn by turn."""
-    outcome, steps = Outcome(), Steps(plan)
+    outcome, steps = Outcome(), Steps("whole", number_of_steps(plan))
     for model in plan.models:
         with steps.next(f"preparing width {model['n_embd']}"):
             run_program("lab.bench.engine_alone", Task(model, plan.data, 1, (1,), 0.0), 0)
@@ -181,23 +180,11 @@ def measure_width(
             outcome.anatomies += [parts] if parts is not None else []
 
 
-class Steps:
-    """Progress over all measurements of a plan. What is told meanwhile takes no processor."""
-
-    def __init__(self, plan: Plan) -> None:
-        turn = 1 + plan.ddp + len(plan.workers) * (1 + len(plan.batches))
-        self._total = len(plan.models) * (1 + plan.repeats * turn)
-        self._total += plan.repeats * len(plan.c_files)
-        self._begun = 0
-        self._progress = Progress("whole", first=0.0)
-
-    @contextmanager
-    def next(self, what: str) -> Iterator[None]:
-        """While the next one is taken."""
-        done = self._begun
-        self._begun += 1
-        with ticking(lambda: self._progress(done, self._total, what)):
-            yield
+def number_of_steps(plan: Plan) -> int:
+    """How many things are measured or made ready."""
+    turn = 1 + plan.ddp + len(plan.workers) * (1 + len(plan.batches))
+    models = len(plan.models) * (1 + plan.repeats * turn)
+    return models + plan.repeats * len(plan.c_files)
 
 
 def to_json(plan: Plan, outcome: Outcome) -> dict[str, Any]:
