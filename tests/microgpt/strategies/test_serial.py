@@ -174,9 +174,9 @@ def test_options_are_checked_against_the_fields(tmp_path: Path) -> None:
     assert options_of(mine) == {"bound": 4, "decay": 0.5, "loud": True}
     assert options_of(load_strategy(name, options_of(mine))) == options_of(mine)
     for options, reason in (
-        ({"bound": "x"}, "option bound wants a int, not 'x'"),
+        ({"bound": "x"}, "option bound wants a whole number, not 'x'"),
         ({"bond": "4"}, "has no option 'bond': did you mean bound?"),
-        ({"loud": "maybe"}, "option loud wants a bool"),
+        ({"loud": "maybe"}, "option loud wants true or false"),
     ):
         with pytest.raises(StrategyError) as failed:
             load_strategy(name, options)
