@@ -7,10 +7,11 @@ interface and the same bits.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
+
+from microgpt.optim.checks import check_numbers
 
 
 @dataclass(frozen=True)
@@ -23,20 +24,7 @@ class AdamConfig:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            number = getattr(self, field.name)
-            if not isinstance(number, (int, float)) or isinstance(number, bool):
-                raise ValueError(f"{field.name} must be a number, not {number!r}")
-            if not -sys.float_info.max <= number <= sys.float_info.max:
-                raise ValueError(f"{field.name} must be a finite number, not {number!r}")
-            object.__setattr__(self, field.name, float(number))
-        if self.learning_rate < 0.0:
-            raise ValueError(f"learning_rate cannot be negative, as {self.learning_rate} is")
-        for name in ("beta1", "beta2"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
-        if self.eps <= 0.0:
-            raise ValueError(f"eps must be positive, not {self.eps}")
+        check_numbers(self, below_one=("beta1", "beta2"), positive=("eps",))
 
     def to_dict(self) -> dict[str, float]:
         """The fields as a plain map, for records and messages."""
@@ -78,6 +66,18 @@ def update(
     All sequences have one binary64 number per parameter.
     """
     rate = learning_rate(config, step, num_steps)
+    return update_at(config, params, gradient, state, step, rate)
+
+
+def update_at(
+    config: AdamConfig,
+    params: Sequence[float],
+    gradient: Sequence[float],
+    state: AdamState,
+    step: int,
+    rate: float,
+) -> tuple[list[float], AdamState]:
+    """``update`` at any learning rate ``rate``; the configuration's is not looked at."""
     correction1, correction2 = bias_corrections(config, step)
     new_params, new_m, new_v = [], [], []
     for p, g, m, v in zip(params, gradient, state.m, state.v, strict=True):

@@ -37,21 +37,25 @@ def update(
     All vectors are (num_params,) float64, and so are the results. Raises ValueError for vectors of
     different lengths.
     """
+    rate = adam.learning_rate(config, step, num_steps)
+    return update_at(config, params, gradient, state, step, rate)
+
+
+def update_at(
+    config: AdamConfig,
+    params: Vector,
+    gradient: Vector,
+    state: AdamState,
+    step: int,
+    rate: float,
+) -> tuple[Vector, AdamState]:
+    """``update`` at any learning rate ``rate``; the configuration's is not looked at."""
     p, g, m, v = (for_kernels(x) for x in (params, gradient, state.m, state.v))
     if not len(p) == len(g) == len(m) == len(v):
         lengths = ", ".join(str(len(vector)) for vector in (p, g, m, v))
         raise ValueError(f"parameters, gradient, m and v differ in length: {lengths}")
     correction1, correction2 = adam.bias_corrections(config, step)
-    numbers = np.array(
-        [
-            adam.learning_rate(config, step, num_steps),
-            config.beta1,
-            config.beta2,
-            config.eps,
-            correction1,
-            correction2,
-        ]
-    )
+    numbers = np.array([rate, config.beta1, config.beta2, config.eps, correction1, correction2])
     new = np.empty((3, len(p)))
     _update(numbers, p, g, m, v, new, np.empty(3 * LANES))
     return new[0], _state(new[1], new[2])
