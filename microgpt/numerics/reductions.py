@@ -7,13 +7,12 @@ matrices are a BLAS's. Here every sum is the pairwise tree of ``microgpt.optim.r
 from __future__ import annotations
 
 import sys
-from math import sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from microgpt.numerics.vectors import Vector, tree_sum_of
+from microgpt.numerics.vectors import Vector
 
 #: The largest finite number.
 LARGEST = sys.float_info.max
@@ -39,15 +38,30 @@ def product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np
     return tree_sum_rows(left.T[:, :, None] * right[:, None, :])
 
 
-def norm(numbers: Vector) -> float:
-    """The Euclidean norm of (n,) finite numbers.
+def bounded_sum_rows(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``tree_sum_rows``, where sums beyond the range are the largest finite number of their sign.
 
-    Squares neither overflow nor vanish: the largest magnitude is taken out before. A norm beyond
-    the range of binary64 is its largest finite number.
+    The numbers must be of one sign, and finite.
     """
-    largest = float(np.abs(numbers).max(initial=0.0))
-    if largest == 0.0:
-        return 0.0
-    parts = numbers / largest
-    # Finite numbers in [1, n]; only the last product may leave the range.
-    return min(largest * sqrt(tree_sum_of(parts * parts)), LARGEST)
+    with np.errstate(over="ignore"):
+        sums: NDArray[np.float64] = np.clip(tree_sum_rows(numbers), -LARGEST, LARGEST)
+    return sums
+
+
+def norm(numbers: Vector) -> float:
+    """The Euclidean norm of (n,) finite numbers; see ``norms``."""
+    return float(norms(numbers[None, :])[0])
+
+
+def norms(rows: NDArray[np.float64]) -> Vector:
+    """(n,) the Euclidean norms of (n, m) finite numbers.
+
+    Squares neither overflow nor vanish: a row's largest magnitude is taken out before. A norm
+    beyond the range of binary64 is its largest finite number. Raises ValueError if m is 0.
+    """
+    largest = np.abs(rows).max(axis=1)
+    parts = rows / np.where(largest == 0.0, 1.0, largest)[:, None]
+    with np.errstate(over="ignore"):
+        # The root is finite, from 1 to the root of m; only this product may leave the range.
+        found: Vector = np.minimum(largest * np.sqrt(tree_sum_rows((parts * parts).T)), LARGEST)
+    return found

@@ -55,6 +55,10 @@ FORBIDDEN: list[tuple[str, tuple[str, ...]]] = [
     ),
     # Decisions: no sockets, clocks, threads or files.
     ("microgpt.strategies", (*SHELL, "microgpt.protocol", *FILES_OF_DATA, "microgpt.support")),
+    (
+        "microgpt.compression",
+        (*SHELL, "microgpt.protocol", "microgpt.strategies", *FILES_OF_DATA, "microgpt.support"),
+    ),
     ("worker.state", (*SHELL, "worker.client", "worker.executor", "microgpt.engine")),
     (
         "coordinator.core",
@@ -68,7 +72,10 @@ FORBIDDEN: list[tuple[str, tuple[str, ...]]] = [
     *((package, ("pickle", "marshal", "shelve", "dill", "cloudpickle")) for package in PACKAGES),
 ]  # fmt: skip
 #: What somebody in the first place may import of it nevertheless: the options of what has a name.
-EXCEPT = {"microgpt.strategies": ("microgpt.support.options",)}
+EXCEPT = {
+    "microgpt.strategies": ("microgpt.support.options",),
+    "microgpt.compression": ("microgpt.support.options",),
+}
 #: Whoever is in the first place imports nothing else of the project than the second.
 ONLY = [
     (

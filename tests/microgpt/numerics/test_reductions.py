@@ -8,7 +8,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from microgpt.numerics.reductions import norm, product, tree_sum_rows
+from microgpt.numerics.reductions import (
+    LARGEST,
+    bounded_sum_rows,
+    norm,
+    norms,
+    product,
+    tree_sum_rows,
+)
 from microgpt.numerics.vectors import tree_sum_of
 from microgpt.optim.reduction import tree_sum
 
@@ -48,6 +55,17 @@ def test_a_norm_is_near_the_exact_one() -> None:
     assert norm(np.array(numbers)) == pytest.approx(exact, rel=1e-15)
 
 
-def test_the_norm_of_nothing_and_of_zeros_is_0_and_none_is_infinite() -> None:
-    assert norm(np.zeros(0)) == norm(np.zeros(5)) == 0.0
+def test_rows_have_norms_of_their_own_whatever_zeros_stand_behind_them() -> None:
+    numbers = np.random.Generator(np.random.PCG64(3)).normal(size=(4, 300))
+    padded = np.hstack([numbers, np.zeros((4, 212))])
+    assert norms(padded).tolist() == norms(numbers).tolist() == [norm(row) for row in numbers]
+
+
+def test_a_bounded_sum_is_the_sum_or_the_largest_number() -> None:
+    numbers = np.array([[1.5, 1e308, -1e308], [2.25, 1.5e308, -1.5e308]])
+    assert bounded_sum_rows(numbers).tolist() == [3.75, LARGEST, -LARGEST]
+
+
+def test_the_norm_of_zeros_is_0_and_none_is_infinite() -> None:
+    assert norm(np.zeros(5)) == 0.0
     assert norm(np.full(9, sys.float_info.max)) == sys.float_info.max

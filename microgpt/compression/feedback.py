@@ -1,0 +1,58 @@
+"""Error feedback: what compression takes from one round is added to the next one.
+
+    v_t = g_t + e_t,    payload = C(v_t),    e_{t+1} = v_t - sent_t,    e_0 = 0
+
+Seide et al. 2014 (see ``onebit``); why it repairs what biased compressors break: Karimireddy et
+al. 2019, "Error Feedback Fixes SignSGD and other Gradient Compression Schemes" (arXiv 1901.09847).
+The residual e belongs to a replica. What was sent in all rounds and the residual add up to the sum
+of the gradients; only the rounding of v and e, each half a unit in the last place, is lost.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from microgpt.compression.base import Compressor, Slots, checked
+from microgpt.numerics.vectors import Vector
+from microgpt.parameters import Shapes
+
+
+class Compressed(NamedTuple):
+    """A vector on its way. ``sent``, (num_params,), is what the receiver takes it for.
+
+    ``residual`` and ``slots`` are what the replica keeps for its next round; ``residual`` is None
+    without error feedback.
+    """
+
+    payload: bytes
+    sent: Vector
+    residual: Vector | None
+    slots: dict[str, Vector]
+
+
+def first_residual(shapes: Shapes) -> Vector:
+    """(num_params,) zeros: what is left over before the first round."""
+    return np.zeros(sum(rows * columns for rows, columns in shapes.values()))
+
+
+def compress(
+    compressor: Compressor,
+    vector: Vector,
+    shapes: Shapes,
+    residual: Vector | None,
+    slots: Slots,
+    seed: int,
+) -> Compressed:
+    """Compress a vector, with what was left over before it unless ``residual`` is None.
+
+    ``seed`` is what the receiver decompresses with. Raises CompressionError if the vector, or its
+    sum with the residual, does not fit the shapes or is not finite.
+    """
+    with np.errstate(over="ignore"):
+        whole = vector if residual is None else checked(vector, shapes) + checked(residual, shapes)
+    payload, kept = compressor.compress(checked(whole, shapes), shapes, slots, seed)
+    sent = compressor.decompress(payload, shapes, seed)
+    left = None if residual is None else checked(whole - sent, shapes)
+    return Compressed(payload, sent, left, kept)
