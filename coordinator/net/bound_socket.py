@@ -10,7 +10,6 @@ from pathlib import Path
 import zmq
 
 from coordinator.net.ipc_socket import IpcClaim
-from microgpt.support import tcp
 from microgpt.support.cli import UserError
 
 #: Seconds of silence, seconds between probes and how many before a connection counts as broken.
@@ -33,7 +32,6 @@ class BoundSocket:
 
     def __init__(self, bind: str, max_message_bytes: int, curve: Path | None) -> None:
         self._context = zmq.Context()
-        tcp.unguessable_start()
         self.router = self._context.socket(zmq.ROUTER)
         self._guard = None
         if curve is not None:
@@ -41,11 +39,10 @@ class BoundSocket:
 
             self._guard = Guard(self._context, curve)
             self._guard.protect(self.router)
-        # Never RCVHWM with strangers, and never heartbeats with ROUTER_HANDOVER: libzmq ends the
-        # process where a connection breaks that it has stopped reading from, if there is another
-        # sign of life to send. Without handover, what comes under a name in use is kept for ever.
+        # Never RCVHWM with strangers: where a connection breaks that libzmq has stopped reading
+        # from, it never closes the descriptor, and ends the process if there is another sign of
+        # life to send.
         self.router.setsockopt(zmq.RCVHWM, 0)
-        self.router.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self.router.setsockopt(zmq.LINGER, 0)
         self.router.setsockopt(zmq.SNDHWM, MAX_QUEUED)
         self.router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # sending to nobody is an error
@@ -71,12 +68,26 @@ class BoundSocket:
         try:
             self._claim.take()
             self.router.bind(bind)
+            self._name_peers_ourselves()
             self._claim.bound()
         except (zmq.ZMQError, OSError) as error:
             self._destroy(linger=0)
             taken = error.errno == errno.EADDRINUSE
             reason = "is in use already" if taken else f"fails: {error.strerror}"
             raise UserError(f"--bind {bind} {reason}; choose another address") from error
+
+    def _name_peers_ourselves(self) -> None:
+        """Let every connection have a number of its own as its name, whatever name it brings.
+
+        Two of one name are trouble: with ROUTER_HANDOVER the one that had it keeps a descriptor
+        for ever if it still says something, without it libzmq keeps all that the other brings.
+
+        To be called right after binding. What listens has its options already, and goes on to
+        speak ZeroMQ; what is raw is only how the socket names peers (libzmq, router.cpp:
+        ``identify_peer``), and that an empty message to one would close its pipe. Nobody is sent
+        one: it would leave the connection without a pipe, as handover does.
+        """
+        self.router.setsockopt(zmq.ROUTER_RAW, 1)
 
     def wake(self) -> None:
         """Let ``poll`` return now. May be called from any thread."""

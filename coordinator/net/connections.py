@@ -16,6 +16,7 @@ from typing import Any
 
 from coordinator.core.inputs import Peer
 from coordinator.net import packet_filter
+from coordinator.net.silent_connections import SilentConnections
 from microgpt.support import tcp
 
 #: Bytes that a stranger may bring unread. An honest one says Hello or asks, in less than 1 KiB.
@@ -33,7 +34,6 @@ SLACK = 1 << 20  # bytes of small messages that a member may bring beside two of
 STRANGER_SAYS, MEMBER_SAYS = 100, 2000
 SMALL = 1 << 10  # bytes of a message that is no gradient of a large model
 MEMBER_HURRIES = 8  # after so many small ones a member may bring no more unread than a stranger
-MAX_SILENT = 256  # connections that have said nothing yet: more, and the oldest go
 WINDOW_SECONDS = 0.5  # in which messages are counted where there is always something to read
 LIFE_BYTES = 128  # a second that signs of life may take
 
@@ -96,13 +96,12 @@ class Connections:
         self.proves: Callable[[Peer], bool] = lambda peer: True
         self.open: dict[int, Connection] = {}
         self.by_peer: dict[Peer, int] = {}
-        self.superseded: dict[int, None] = {}  # connections whose name another has taken
         self._member_unread = 2 * largest + SLACK
         usual = largest if usual is None else usual
         self._member_window = 4 * usual + MEMBER_WINDOW
         self._newcomer_window = 2 * usual + NEWCOMER_WINDOW
         self._count, self._encrypted = count, encrypted
-        self._silent: dict[int, None] = {}  # in the order in which they came
+        self.silent = SilentConnections()
         self._talked: list[Connection] = []  # those with ``said``
         self._looked_at: list[Connection] = []  # those with ``seen``
         self._passed = 0.0  # when time was last counted
@@ -110,7 +109,7 @@ class Connections:
         self._first_numbers: dict[int, tuple[Any, int]] = {}  # and the address of the other end
         self._unlimited: set[int] = set()  # strangers whose limit is kept by us alone
 
-    def opened(self, descriptor: int) -> Iterator[int]:
+    def opened(self, descriptor: int, now: float = 0.0) -> Iterator[int]:
         """A new connection. Gives the connections that are too silent to stay now."""
         connection = Connection(tcp.address_of(descriptor))
         connection.first = self._first_number(descriptor, connection.address)
@@ -120,25 +119,32 @@ class Connections:
         if connection.first is None:
             self._unlimited.add(descriptor)
             packet_filter.attach(descriptor, packet_filter.everything())
-        self._silent.pop(descriptor, None)
-        self._silent[descriptor] = None
-        while len(self._silent) > MAX_SILENT:
-            oldest = next(iter(self._silent))
-            del self._silent[oldest]
-            yield oldest
+        yield from self.silent.add(descriptor, now)
 
     def closed(self, descriptor: int) -> Peer | None:
         """It is gone. Gives who spoke there last."""
-        self._silent.pop(descriptor, None)
+        self.silent.discard(descriptor)
         connection = self.open.pop(descriptor, None)
         self._unlimited.discard(descriptor)
-        self.superseded.pop(descriptor, None)
         if connection is None or connection.peer is None:
             return None
-        if self.by_peer.get(connection.peer) != descriptor:
-            return None  # its name has been another's for some time
         del self.by_peer[connection.peer]
         return connection.peer
+
+    def taken_for(self, descriptor: int, peer: Peer) -> Peer | None:
+        """A message of ``peer`` has come over it. Gives for whom this peer was taken until now.
+
+        That one had gone before we heard of it, and its descriptor was this one's already when
+        its words were read. Names are numbers counted up: the higher one has the descriptor.
+        """
+        connection = self.open.get(descriptor)
+        if connection is None or connection.peer is None or not _is_newer(peer, connection.peer):
+            return None
+        before, connection.peer = connection.peer, peer
+        connection.known = connection.proven = connection.garbled = False
+        del self.by_peer[before]
+        self.by_peer[peer] = descriptor
+        return before
 
     def heard(self, descriptor: int, peer: Peer, sizes: Iterable[int]) -> str:
         """A message of frames of these sizes has come. Returns why to cut it off, or nothing."""
@@ -147,9 +153,9 @@ class Connections:
             return ""
         if connection.peer is None:
             connection.peer = peer
-            self._take_over(descriptor, peer)
-            self._silent.pop(descriptor, None)
-        elif connection.peer != peer:  # the descriptor was another's before, or is so by now
+            self.by_peer[peer] = descriptor
+            self.silent.discard(descriptor)
+        elif connection.peer != peer:  # the descriptor was another's before
             return ""
         size = tcp.frame_bytes(sizes, encrypted=self._encrypted)
         connection.read += size
@@ -207,20 +213,6 @@ class Connections:
     def has_unlimited(self) -> bool:
         """Whether the limit of a stranger is kept by us alone."""
         return bool(self._unlimited)
-
-    def welcomes(self, descriptor: int, peer: Peer) -> bool:
-        """Whether this peer may speak over this connection, or be the first to do so."""
-        connection = self.open.get(descriptor)
-        if connection is None or connection.cut or connection.garbled:
-            return False
-        return connection.peer in (None, peer)
-
-    def _take_over(self, descriptor: int, peer: Peer) -> None:
-        """Whoever used this name before is not heard any more: libzmq has handed it over."""
-        before = self.by_peer.get(peer)
-        if before is not None:
-            self.superseded[before] = None
-        self.by_peer[peer] = descriptor
 
     def drained(self) -> None:
         """There is nothing to read from anybody.
@@ -290,3 +282,11 @@ class Connections:
     def _may_hurry(self, connection: Connection) -> bool:
         """Whether large messages of this one may be under way."""
         return connection.known and connection.small <= MEMBER_HURRIES
+
+
+def _is_newer(peer: Peer, other: Peer) -> bool:
+    """Whether the number in a name (the last four bytes) has been given later, modulo 2**32."""
+    if peer == other:
+        return False
+    later = int.from_bytes(peer[-4:]) - int.from_bytes(other[-4:])
+    return later % (1 << 32) < 1 << 31

@@ -23,10 +23,6 @@ class IgnoredPeers:
         self._since.pop(peer, None)
         self._since[peer] = time.monotonic()
 
-    def remove(self, peer: Peer) -> None:
-        """The peer is back: listen to it again."""
-        del self._since[peer]
-
     def clear(self) -> None:
         """All that was sent has been read."""
         self._since.clear()

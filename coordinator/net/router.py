@@ -88,7 +88,7 @@ class Transport:
             frames = self._rest()
             if peer not in self._connections.by_peer and peer not in gone:
                 gone.update(self._read_news())  # its first words: whose descriptor is that?
-            if not self._is_ignored(peer, frames):
+            if peer not in self._ignored:  # else these are last words
                 yield from self._events(peer, frames, gone)
             self._look_around()
             while self._found:
@@ -98,15 +98,6 @@ class Transport:
         for peer in gone:
             self._ignored.add(peer)
             yield Disconnected(peer)
-
-    def _is_ignored(self, peer: Peer, frames: list[zmq.Frame]) -> bool:
-        """Whether these are last words. Those that come over a new connection are its first."""
-        if peer not in self._ignored:
-            return False
-        if self._connections.welcomes(source(frames[-1]), peer):
-            self._ignored.remove(peer)
-            return False
-        return True
 
     def _rest(self) -> list[zmq.Frame]:
         """The parts of a message after the first (faster than ``recv_multipart``)."""
@@ -129,6 +120,8 @@ class Transport:
         cut = self._connections.look()
         for descriptor, reason in cut:
             self._found.append(self._cut(descriptor, reason))
+        for silent in self._connections.silent.late(began):
+            self._abort(silent)
         if began - self._quiet > FLOOD_SECONDS:
             self._flooded = True
             self._door.shut()
@@ -168,7 +161,7 @@ class Transport:
         return gone
 
     def _accepted(self, descriptor: int) -> None:
-        for silent in [*self._connections.opened(descriptor)]:
+        for silent in [*self._connections.opened(descriptor, time.monotonic())]:
             self._abort(silent)
         self._door.knocked()
         unlimited = self._door.is_crowded and self._connections.open[descriptor].first is None
@@ -201,7 +194,7 @@ class Transport:
         """Let libzmq, which owns it, read its end: ZeroMQ has no call for this."""
         connection = self._connections.open[descriptor]
         tcp.abort(descriptor, connection.address)
-        if connection.peer is not None and descriptor not in self._connections.superseded:
+        if connection.peer is not None:
             self._ignored.add(connection.peer)
         connection.cut = True
 
@@ -212,11 +205,11 @@ class Transport:
         self.bytes_received += sum(sizes)
         descriptor = source(frames[-1])
         if peer not in gone:  # else the descriptor may be somebody else's by now
-            before = self._connections.by_peer.get(peer)
+            other = self._connections.taken_for(descriptor, peer)
+            if other is not None:
+                self._ignored.add(other)
+                yield Disconnected(other)
             reason = self._connections.heard(descriptor, peer, sizes)
-            if before is not None and before in self._connections.superseded:
-                self._abort(before)
-                yield Disconnected(peer)
             if peer not in self._connections.by_peer:  # it has gone before we heard anything
                 self._ignored.add(peer)
                 return

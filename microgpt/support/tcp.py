@@ -116,12 +116,3 @@ def abort(descriptor: int, address: Any) -> None:
             _LIBC.connect(descriptor, DISCONNECT, len(DISCONNECT))
         else:
             connection.shutdown(socket.SHUT_RDWR)
-
-
-def unguessable_start() -> None:
-    """Seed the C library's random numbers: libzmq takes the first name for a peer from them.
-
-    Without a seed it is the same in every process, and who connects under the next name ends
-    the process (an assertion of libzmq).
-    """
-    _LIBC.srand(ctypes.c_uint(int.from_bytes(os.urandom(4), "little")))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import msgpack
@@ -14,6 +16,7 @@ import pytest
 import zmq
 
 from coordinator.core.events import Expelled
+from lab.faults import hostile, zmtp
 from microgpt.data.packed import PackedDocuments
 from microgpt.protocol import messages
 from tests.conftest import Reference
@@ -263,6 +266,31 @@ def test_crowds_that_join_and_leave(target: Target, reference: Reference) -> Non
         for dealer in crowd:
             dealer.close(linger=0)
     trains_on(target, reference, complaints=700)
+
+
+def test_a_name_that_many_claim_costs_no_descriptors(target: Target, reference: Reference) -> None:
+    """Connections that still say something after others have claimed their name."""
+    host, _, port = target.address.removeprefix("tcp://").partition(":")
+    hello = zmtp.frame(messages.encode(messages.Hello("", "", "same", "scalar", "")))
+    before = descriptors(target.coordinator)
+    for _ in range(30):
+        target.pace()
+        with ExitStack() as stack:
+            peers = [stack.enter_context(hostile.connect((host, int(port)))) for _ in range(4)]
+            for peer in peers:
+                zmtp.shake_hands(peer, b"same")
+                peer.sendall(hello)
+                zmtp.read_exactly(peer, 100)  # it is welcome, and the others are not what they were
+            for peer in peers:
+                with suppress(OSError):
+                    peer.sendall(hello)
+    eventually(lambda: descriptors(target.coordinator) <= before + 3, "they are closed")
+    trains_on(target, reference, complaints=300)
+
+
+def descriptors(process: Process) -> int:
+    """How many it has open."""
+    return len(os.listdir(f"/proc/{process.pid}/fd"))
 
 
 def test_who_is_told_to_stop_is_not_cut_off_with_that_word(target: Target) -> None:

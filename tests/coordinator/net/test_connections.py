@@ -11,7 +11,6 @@ import pytest
 from coordinator.net import packet_filter
 from coordinator.net.connections import (
     FLOOD,
-    MAX_SILENT,
     MEMBER_HURRIES,
     MEMBER_SAYS,
     MEMBER_WINDOW,
@@ -26,6 +25,7 @@ from coordinator.net.connections import (
     WINDOW_SECONDS,
     Connections,
 )
+from coordinator.net.silent_connections import MAX_SILENT, SILENT_SECONDS
 from microgpt.support import tcp
 from tests.processes import eventually
 
@@ -268,18 +268,6 @@ def test_who_is_looked_at_closely() -> None:
     assert (crowd.has_unlimited, crowd.flow) == (False, False)
 
 
-def test_who_was_cut_is_heard_again_over_a_new_connection_only() -> None:
-    crowd = Crowd()
-    crowd.joins(5, b"member")
-    crowd.joins(7, b"other")
-    crowd.open[5].cut = True
-    assert not crowd.welcomes(5, b"member")
-    assert not crowd.welcomes(7, b"member")
-    assert not crowd.welcomes(6, b"member")
-    crowd.joins(6)
-    assert crowd.welcomes(6, b"member")
-
-
 def test_who_was_a_member_may_end_what_it_has_begun() -> None:
     crowd = Crowd()
     crowd.joins(5, b"member")
@@ -299,6 +287,18 @@ def test_the_oldest_of_too_many_that_say_nothing_goes() -> None:
     assert [*crowd.opened(8)] == [12]
 
 
+def test_who_says_nothing_for_long_goes() -> None:
+    crowd = Crowd()
+    for descriptor in range(5, 9):
+        assert [*crowd.opened(descriptor, 100.0 + descriptor)] == []
+    crowd.came[5] = 0
+    crowd.says(5, b"talks")
+    crowd.closed(7)
+    assert [*crowd.silent.late(106.0 + SILENT_SECONDS - 0.001)] == []
+    assert [*crowd.silent.late(106.0 + SILENT_SECONDS)] == [6]
+    assert [*crowd.silent.late(200.0)] == [8]
+
+
 def test_a_new_connection_with_an_old_descriptor_begins_anew() -> None:
     crowd = Crowd()
     crowd.joins(5, b"old")
@@ -314,14 +314,23 @@ def test_a_new_connection_with_an_old_descriptor_begins_anew() -> None:
     assert crowd.look() == [(5, UNREAD)]
 
 
-def test_a_name_that_another_takes() -> None:
+@pytest.mark.parametrize("first", [1, (1 << 32) - 1])
+def test_a_descriptor_is_that_of_the_newer_name(first: int) -> None:
     crowd = Crowd()
-    crowd.joins(5, b"same")
-    crowd.joins(6, b"same")
-    assert (crowd.by_peer, [*crowd.superseded]) == ({b"same": 6}, [5])
-    assert crowd.closed(5) is None, "the name is the other's"
-    assert not crowd.superseded
-    assert crowd.closed(6) == b"same"
+    older, newer = (b"\0" + (n % (1 << 32)).to_bytes(4) for n in (first, first + 1))
+    crowd.joins(5)
+    assert crowd.taken_for(5, older) is None
+    crowd.says(5, older)
+    crowd.garbled(5)
+    assert crowd.taken_for(5, older) is None
+    assert crowd.taken_for(5, newer) == older
+    assert crowd.taken_for(5, newer) is None
+    assert crowd.taken_for(5, older) is None, "its last words"
+    assert not crowd.is_garbled(5), "that was the other one"
+    crowd.says(5, newer)
+    crowd.says(5, older)
+    assert crowd.by_peer == {newer: 5}
+    assert crowd.closed(5) == newer
     assert crowd.by_peer == {}
 
 
