@@ -1,0 +1,60 @@
+"""What a replica sends that means harm: vectors that look like gradients and are none.
+
+Pure. ``corrupt`` makes the lie from what the replica should have sent and, for those that conspire,
+from what the honest ones send. In each formula x is the replica's own vector, mu the mean of the
+honest ones' vectors and sigma their standard deviation, parameter by parameter.
+
+| kind | lie | default |
+| --- | --- | --- |
+| ``sign-flip`` | -x: uphill, at full length | |
+| ``noise`` | numbers of N(0, 200^2), whatever x is (Blanchard et al., arXiv 1703.02757) | |
+| ``alie`` | mu - z * sigma, "a little is enough" (Baruch et al., arXiv 1902.06156) | z = 1.5 |
+| ``ipm`` | -epsilon * mu, "inner product manipulation" (Xie et al., arXiv 1903.03936) | 0.1 |
+
+``alie`` hides within the spread of the honest vectors and pulls the same way in every round; its
+paper's formula allows 24 liars of 50 a z of 1.43. ``ipm`` is so small that no rule finds it far
+off; a rule that takes it goes uphill.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+from microgpt.aggregation.base import mean_of, stacked
+from microgpt.numerics.vectors import Vector
+
+KINDS = ("sign-flip", "noise", "alie", "ipm")
+
+NOISE = 200.0  # the standard deviation
+
+
+def corrupt(
+    kind: str,
+    vector: Vector,
+    seed: int,
+    honest: Sequence[Vector],
+    *,
+    z: float = 1.5,
+    epsilon: float = 0.1,
+) -> Vector:
+    """What is sent in place of ``vector``, (num_params,) float64, by a liar of this ``kind``.
+
+    ``honest`` are the vectors of the honest replicas, which ``alie`` and ``ipm`` need; ``seed``
+    decides the noise. Nothing given is changed. Raises ValueError for an unknown kind, and where
+    honest vectors are needed and there are none.
+    """
+    if kind == "sign-flip":
+        return -vector
+    if kind == "noise":
+        rng = random.Random(seed)
+        return np.array([rng.gauss(0.0, NOISE) for _ in range(len(vector))])
+    if kind == "alie":
+        rows = stacked(honest, 1)
+        mu = mean_of(rows)
+        return mu - z * np.sqrt(mean_of((rows - mu) * (rows - mu)))
+    if kind == "ipm":
+        return -epsilon * mean_of(stacked(honest, 1))
+    raise ValueError(f"there is no lie {kind!r}: there are {', '.join(KINDS)}")
