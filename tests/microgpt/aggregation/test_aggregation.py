@@ -95,6 +95,15 @@ def test_multi_krum(vectors: list[list[float]], f: int, m: int) -> None:
     assert combined.rejected == rejected
 
 
+def test_multi_krum_adds_in_the_order_of_places() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(5):
+        vectors = [rng.normal(size=20) for _ in range(9)]
+        combined = load_aggregation("multi-krum:2").combine(vectors, {})
+        taken = [vector for i, vector in enumerate(vectors) if i not in combined.rejected]
+        assert combined.vector.tobytes() == ((1 / 7) * tree_sum(taken)).tobytes()
+
+
 @QUICK
 @given(vectors_of(11, 13), st.integers(0, 2))
 def test_bulyan(vectors: list[list[float]], f: int) -> None:
