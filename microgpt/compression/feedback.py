@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from microgpt.compression.base import Compressor, Slots, checked
+from microgpt.compression.base import CompressionError, Compressor, Slots, checked
 from microgpt.numerics.vectors import Vector
 from microgpt.parameters import Shapes
 
@@ -53,6 +53,22 @@ def compress(
     with np.errstate(over="ignore"):
         whole = vector if residual is None else checked(vector, shapes) + checked(residual, shapes)
     payload, kept = compressor.compress(checked(whole, shapes), shapes, slots, seed)
-    sent = compressor.decompress(payload, shapes, seed)
+    sent = decompress(compressor, payload, shapes, seed)
     left = None if residual is None else checked(whole - sent, shapes)
     return Compressed(payload, sent, left, kept)
+
+
+def decompress(compressor: Compressor, payload: bytes, shapes: Shapes, seed: int) -> Vector:
+    """(num_params,) what a payload stands for, whoever wrote the compressor and the payload.
+
+    Raises CompressionError for a payload that is too long or cannot be read, and for what is no
+    vector of finite numbers of this length.
+    """
+    if len(payload) > compressor.size(shapes):
+        raise CompressionError(
+            f"the payload has {len(payload)} bytes, more than {compressor.size(shapes)}"
+        )
+    sent = compressor.decompress(payload, shapes, seed)
+    if not isinstance(sent, np.ndarray) or sent.dtype != np.float64:
+        raise CompressionError("what was decompressed is no vector of float64")
+    return checked(sent, shapes)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,38 +8,16 @@ import pytest
 
 from microgpt.compression import registry
 from microgpt.compression.base import CompressionError
-from microgpt.compression.feedback import compress, first_residual
+from microgpt.compression.feedback import compress, decompress, first_residual
 from microgpt.compression.qsgd import QSGD
 from microgpt.compression.registry import COMPRESSORS, describe_compressor, load_compressor
 from microgpt.compression.topk import TopK
-from tests.microgpt.compression.inputs import SMALL, SPECS, gradient
+from tests.microgpt.compression.inputs import NAMES, SMALL, SPECS, gradient
 
-OWN = '''
-from dataclasses import dataclass
-import numpy as np
-from microgpt.compression.base import CompressionError, Compressor, checked
-from microgpt.parameters import num_params
-
-@dataclass(frozen=True)
-class Every(Compressor):
-    """Every n-th number, another n-th in every round."""
-
-    n: int = 4
-
-    def compress(self, vector, shapes, slots, seed):
-        return checked(vector, shapes)[seed % self.n :: self.n].astype("<f8").tobytes(), {}
-
-    def decompress(self, payload, shapes, seed):
-        vector = np.zeros(num_params(shapes))
-        places = vector[seed % self.n :: self.n]
-        if len(payload) != 8 * len(places):
-            raise CompressionError(f"the payload has {len(payload)} bytes")
-        places[:] = np.frombuffer(payload, "<f8")
-        return vector
-
-    def size(self, shapes):
-        return 8 * -(-num_params(shapes) // self.n)
-
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = (ROOT / "docs" / "compression.md").read_text()
+USE, EVERY = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+BROKEN = """
 @dataclass(frozen=True)
 class NoSize(Compressor):
     def compress(self, vector, shapes, slots, seed):
@@ -48,18 +27,29 @@ class NoSize(Compressor):
         return np.zeros(num_params(shapes))
 
 @dataclass(frozen=True)
+class Wrong(NoSize):
+    how: str = "nan"
+
+    def decompress(self, payload, shapes, seed):
+        right = np.zeros(num_params(shapes))
+        return {"nan": right * np.nan, "short": right[1:], "list": right.tolist()}[self.how]
+
+    def size(self, shapes):
+        return 3
+
+@dataclass(frozen=True)
 class Bare:
     def compress(self, vector, shapes, slots, seed):
         return b"", {}
 
 broken = 1
-'''
+"""
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> str:
     file = tmp_path / "own.py"
-    file.write_text(OWN)
+    file.write_text(EVERY + BROKEN)
     return str(file)
 
 
@@ -137,3 +127,33 @@ def test_a_compressor_of_a_user_needs_three_methods(own: str) -> None:
 def test_a_broken_compressor_of_a_user_is_refused(own: str, name: str, why: str) -> None:
     with pytest.raises(CompressionError, match=why):
         load_compressor(f"{own}:{name}")
+
+
+@pytest.mark.parametrize("how", ["nan", "short", "list"])
+def test_what_a_compressor_of_a_user_decodes_is_looked_at(own: str, how: str) -> None:
+    compressor = load_compressor(f"{own}:Wrong:{how}")
+    with pytest.raises(CompressionError):
+        decompress(compressor, b"", SMALL, 0)
+    with pytest.raises(CompressionError):
+        compress(compressor, gradient(1), SMALL, None, {}, 0)
+
+
+def test_a_payload_longer_than_a_compressor_says_is_not_even_decoded(own: str) -> None:
+    with pytest.raises(CompressionError, match="has 4 bytes, more than 3"):
+        decompress(load_compressor(f"{own}:Wrong:short"), bytes(4), SMALL, 0)
+
+
+def test_the_page_tells_sizes_and_defaults_as_they_are() -> None:
+    rows = re.findall(r"^\| `(.+?)` \| (.+?) \| (.+?) % \| (on|off) \|", PAGE, re.M)
+    assert {name.partition(":")[0] for name, *_ in rows} == COMPRESSORS.keys()
+    for spec, size, share, feedback in rows:
+        compressor = load_compressor(spec)
+        assert f"{compressor.size(NAMES):,}" == size
+        assert f"{compressor.size(NAMES) / 33_536:.1%}" == f"{share}%"
+        assert compressor.feedback is (feedback == "on")
+
+
+def test_the_example_of_the_page_runs() -> None:
+    names = {"shapes": SMALL, "gradients": [gradient(1), gradient(2), gradient(3)]}
+    exec(compile(USE, "docs/compression.md", "exec"), names)  # noqa: S102  # our own page
+    assert "payload" in names

@@ -27,6 +27,12 @@ def test_int8_rounds_to_the_nearest_of_255_numbers_of_its_matrix(seed: int) -> N
     assert sent_by("int8", vector).tolist() == expected
 
 
+def test_int8_rounds_ties_to_even() -> None:
+    vector = np.array([127.0, 0.5, -1.5, 2.5, -3.5, 0.25])
+    sent = sent_by("int8", vector, {"a": (2, 3)})
+    assert sent.tolist() == [127.0, 0.0, -2.0, 2.0, -4.0, 0.0]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_stochastic_int8_rounds_up_with_the_probability_of_the_fraction(seed: int) -> None:
     vector, u = gradient(seed), iter(uniforms(seed, 47).tolist())
