@@ -29,6 +29,7 @@ from coordinator.run.console import Console
 from coordinator.run.reporter import Reporter
 from coordinator.run.run_directory import RunDirectory
 from microgpt.protocol import messages
+from microgpt.replicas.recipe import to_plain
 from microgpt.support import signals
 
 TICK_SECONDS = 0.05
@@ -59,7 +60,9 @@ class EventLoop:
         self._reported: queue.SimpleQueue[inputs.Saved | Event | inputs.Judged] = (
             queue.SimpleQueue()
         )
-        self._judge = JudgeProcess(state.config.model.to_dict(), self._judged)
+        self._judge = JudgeProcess(
+            state.config.model.to_dict(), to_plain(state.config), self._judged
+        )
         self._reports = CheckpointLog()
         self._saves = SaveDeferral()
         self._signal = 0

@@ -25,16 +25,18 @@ LIMIT_SECONDS = 300.0  # for one shard; compiling the fast engine takes some sec
 class JudgeProcess:
     """Computes one shard at a time of ``model`` (fields of GPTConfig) in a child process.
 
-    ``report`` is called from a thread, once for each question: after ``limit`` seconds at the
-    latest.
+    ``recipe``: what replicas do, as ``microgpt.replicas.recipe`` writes it. ``report`` is called
+    from a thread, once for each question: after ``limit`` seconds at the latest.
     """
 
     def __init__(
         self,
         model: Mapping[str, int],
+        recipe: Mapping[str, str | int | float | bool],
         report: Callable[[Judged], None],
         limit: float = LIMIT_SECONDS,
     ) -> None:
+        self._recipe = dict(recipe)
         self._model, self._report, self._limit = dict(model), report, limit
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -63,6 +65,8 @@ class JudgeProcess:
             "model": self._model,
             "weights": messages.encode(question.weights),
             "task": messages.encode(question.task),
+            "before": [messages.encode(message) for message in question.before],
+            "recipe": self._recipe,
         })  # fmt: skip
         process = self._start()
         try:

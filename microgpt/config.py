@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from microgpt.distribution import Distribution
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.optim.adam import AdamConfig
 from microgpt.parameters import num_params
@@ -35,7 +36,7 @@ class TrainingConfig:
     ``steps`` is the number of updates, ``batch_size`` the number of documents in each.
     ``validation_fraction``, in [0, 1), is the share of the documents that is never trained on.
     ``strategy`` (a name, or ``FILE.py:Class``) says how results become updates, with all its
-    options; see ``microgpt.strategies``.
+    options; see ``microgpt.strategies``. ``distribution``: how the work is divided among replicas.
     """
 
     model: GPTConfig
@@ -46,6 +47,7 @@ class TrainingConfig:
     validation_fraction: float = 0.0
     strategy: str = "sync"
     strategy_options: Mapping[str, Option] = field(default_factory=dict, hash=False)
+    distribution: Distribution = field(default_factory=Distribution)
 
     def __post_init__(self) -> None:
         for name, (least, most) in BOUNDS.items():
@@ -57,6 +59,11 @@ class TrainingConfig:
         check_size(self.model)
         fraction = checked_fraction(self.validation_fraction)
         object.__setattr__(self, "validation_fraction", fraction)
+        if self.distribution.replicas > self.batch_size:
+            raise ValueError(
+                f"{self.distribution.replicas} replicas cannot share a batch of {self.batch_size} "
+                "documents: take fewer, or a larger batch"
+            )
         check_strategy(self.strategy, self.strategy_options)
         object.__setattr__(self, "strategy_options", dict(self.strategy_options))
 
@@ -71,6 +78,7 @@ class TrainingConfig:
             "validation_fraction": self.validation_fraction,
             "strategy": self.strategy,
             "strategy_options": dict(self.strategy_options),
+            "distribution": self.distribution.to_dict(),
         }
 
     @classmethod
@@ -79,7 +87,8 @@ class TrainingConfig:
         try:
             rest = dict(plain)
             model, adam = GPTConfig(**rest.pop("model")), AdamConfig(**rest.pop("adam"))
-            config = cls(model=model, adam=adam, **rest)
+            distribution = Distribution.from_dict(rest.pop("distribution"))
+            config = cls(model=model, adam=adam, distribution=distribution, **rest)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not the settings of a training: {error}") from error
         whole = config.to_dict()

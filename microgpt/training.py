@@ -9,12 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from microgpt.checkpoint.format import Checkpoint, RngState
 from microgpt.checkpoint.format import Validation as Validation
+from microgpt.checkpoint.replicas import Distributed, SavedReplica, SavedTask
 from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
 from microgpt.data.packed import PackedDocuments
@@ -29,6 +30,7 @@ from microgpt.optim import adam
 from microgpt.optim.adam import AdamState, learning_rate
 from microgpt.optim.reduction import tree_sum
 from microgpt.parameters import init_parameters
+from microgpt.replicas.state import Assignment, PastTask, ReplicaLog, ReplicaState
 from microgpt.tokenizer import Tokenizer
 
 #: Weights times steps up to which loading compiled code would take longer than all of plain Adam.
@@ -42,6 +44,8 @@ class TrainingState:
 
     ``next_document``: how many documents closed rounds have used up, which is where the next one
     begins. ``validation`` is the newest loss over the held-out documents; it decides nothing.
+    ``slots``: what a strategy keeps beside, float64 vectors by name. ``replicas``: what is known of
+    them, where this state is to be gone on from.
     """
 
     step: int
@@ -52,6 +56,8 @@ class TrainingState:
     losses: tuple[float, ...] = ()
     validation: Validation | None = None
     next_document: int = 0
+    slots: Mapping[str, Vector] = field(default_factory=dict)
+    replicas: tuple[ReplicaLog, ...] = ()
 
 
 def validation_loss(losses: Sequence[float]) -> float:
@@ -81,11 +87,18 @@ def advance(
     """
     gradient = (1 / config.batch_size) * gradient_sum
     loss = (1 / config.batch_size) * tree_sum_of(np.asarray(losses, np.float64))
+    return adam_step(config, state, gradient, loss)
+
+
+def adam_step(
+    config: TrainingConfig, state: TrainingState, gradient: Vector, loss: float
+) -> TrainingState:
+    """The state after Adam's step along a mean gradient, (num_params,); one batch is used up."""
     params, m, v = _adam(config, state, gradient)
     recent = (*state.losses, loss)[-RECENT_LOSSES:]
     used = state.next_document + config.batch_size
     return TrainingState(
-        state.step + 1, params, m, v, state.rng_state, recent, state.validation, used
+        state.step + 1, params, m, v, state.rng_state, recent, state.validation, used, state.slots
     )
 
 
@@ -129,10 +142,36 @@ def to_checkpoint(
 ) -> Checkpoint:
     """The state as a checkpoint that can be saved."""
     weights, m, v = (vector_to_bytes(vector) for vector in (state.params, state.m, state.v))
+    past = {t.assignment.version: t.params for log in state.replicas for t in log.since}
+    distributed = Distributed(
+        {name: vector_to_bytes(slot) for name, slot in state.slots.items()},
+        tuple(map(_to_saved, state.replicas)),
+        {version: vector_to_bytes(params) for version, params in past.items()},
+    )
     return Checkpoint(
         config, tokenizer, data, run, state.step, weights, m, v, state.rng_state,
         state.losses, state.validation, next_document=state.next_document,
+        distributed=distributed,
     )  # fmt: skip
+
+
+def _to_saved(log: ReplicaLog) -> SavedReplica:
+    vectors = {name: vector_to_bytes(x) for name, x in log.snapshot.vectors.items()}
+    since = tuple(
+        SavedTask(t.assignment.version, t.first, t.count, t.assignment.steps, t.assignment.elastic)
+        for t in log.since
+    )
+    return SavedReplica(log.replica, log.snapshot.clock, vectors, since)
+
+
+def _from_saved(saved: SavedReplica, past: Mapping[int, bytes]) -> ReplicaLog:
+    vectors = {name: vector_from_bytes(part) for name, part in saved.vectors.items()}
+    since = []
+    for clock, task in enumerate(saved.since, saved.clock):
+        work = Assignment(saved.replica, clock, task.version, task.steps, task.elastic)
+        params = vector_from_bytes(past[task.version])
+        since.append(PastTask(work, task.first, task.count, params))
+    return ReplicaLog(saved.replica, ReplicaState(saved.clock, vectors), tuple(since))
 
 
 def from_checkpoint(checkpoint: Checkpoint) -> TrainingState:
@@ -144,4 +183,9 @@ def from_checkpoint(checkpoint: Checkpoint) -> TrainingState:
     return TrainingState(
         checkpoint.step, params, m, v, checkpoint.rng_state, checkpoint.losses,
         checkpoint.validation, checkpoint.next_document,
+        {name: vector_from_bytes(x) for name, x in checkpoint.distributed.slots.items()},
+        tuple(
+            _from_saved(saved, checkpoint.distributed.past_weights)
+            for saved in checkpoint.distributed.replicas
+        ),
     )  # fmt: skip

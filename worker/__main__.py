@@ -54,6 +54,13 @@ DEFAULT_CONNECT = "tcp://127.0.0.1:5555"
 )  # fmt: skip
 @click.option("--parent", type=int, default=0, hidden=True, help="Leave when this process ends.")
 @click.option("--announce", type=int, default=None, hidden=True, help="Descriptor: we can work.")
+@option(
+    "--trust",
+    multiple=True,
+    metavar="FILE.py:CLASS",
+    show_default=False,
+    help="A compressor or optimizer of a run's own that may be run. May be given several times.",
+)
 @option("--step-times", type=click.Path(path_type=Path), default=None, hidden=True)
 def main(
     connect: str,
@@ -64,6 +71,7 @@ def main(
     patience: float,
     parent: int,
     announce: int | None,
+    trust: tuple[str, ...],
     step_times: Path | None,
 ) -> int:
     """Compute gradients for a coordinator. May be started before it, and on any host."""
@@ -87,6 +95,7 @@ def main(
         patience=patience,
         ready=lambda: tell_parent(announce),
         clock=clock,
+        trusted=trust,
     )
     if not quiet:
         say(f"{name} offers itself to {connect} ({engine} engine)")

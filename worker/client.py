@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import FrameType
 
 import zmq
@@ -74,6 +74,7 @@ class Client:
         patience: float = 0.0,
         ready: Callable[[], None] | None = None,
         clock: NoClock = NO_CLOCK,
+        trusted: Collection[str] = (),
     ) -> None:
         try:
             check_address(connect)
@@ -111,7 +112,9 @@ class Client:
         self._signal = 0
         self._leave: Leave | None = None
         self._last_word: zmq.MessageTracker | None = None
-        self._executor = Executor(state.engine, self._post, self._break, clock=clock)
+        self._executor = Executor(
+            state.engine, self._post, self._break, clock=clock, trusted=trusted
+        )
         self._clock = clock
         self._tick_at = 0.0
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from microgpt.engine import make_engine
-from microgpt.engine.answering import answer
-from microgpt.engine.base import Engine
+from microgpt.engine.answering import Answerer
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.protocol.messages import Message
+from microgpt.replicas.recipe import from_plain
+from microgpt.replicas.work import ReplicaStateError
 from microgpt.support.stages import Talk
 from microgpt.support.step_clock import NO_CLOCK, NoClock
 from worker.state import Compute, Computed, Configure, Configured, Event, Job, Reported
@@ -31,29 +32,36 @@ class WarmsUp(Protocol):
 
 
 class Calculator:
-    """Computes jobs with one engine, whose model may be changed between them."""
+    """Computes jobs with one engine, whose model may be changed between them.
 
-    def __init__(self, engine_name: str, report: Report) -> None:
+    ``trusted``: the files of a run's own that may be run; see ``microgpt.replicas.recipe``.
+    """
+
+    def __init__(self, engine_name: str, report: Report, trusted: Collection[str] = ()) -> None:
         self._name, self._report = engine_name, report
-        self._engine: Engine | None = None
+        self._trusted = trusted
+        self._answerer: Answerer | None = None
 
-    def configure(self, model: Mapping[str, int]) -> None:
-        """Make the engine. Raises ValueError for a model that cannot be."""
-        config = GPTConfig(**model)
-        self._shapes = parameter_shapes(config)
+    def configure(self, order: Configure) -> None:
+        """Make the engine. Raises ValueError for a model or a recipe that cannot be."""
+        config = GPTConfig(**order.model)
+        recipe = from_plain(order.recipe, self._trusted) if order.recipe else None
         with Talk(self._report, f"preparing the {self._name} engine"):
-            self._engine = make_engine(self._name, config)
-            if isinstance(self._engine, WarmsUp):
-                self._engine.warm_up()
+            engine = make_engine(self._name, config)
+            if isinstance(engine, WarmsUp):
+                engine.warm_up()
+        self._answerer = Answerer(engine, parameter_shapes(config), recipe)
 
     def compute(self, job: Job, clock: NoClock = NO_CLOCK) -> Message:
         """The ShardResult of a job, or the Failure if a document has no finite gradient.
 
         Raises ValueError if the weights do not fit the model.
         """
-        if self._engine is None:
+        if self._answerer is None:
             raise ValueError("work came before the model")
-        return answer(self._engine, self._shapes, job.weights, job.task, clock)
+        if job.replica is not None:
+            self._answerer.restore(job.replica)
+        return self._answerer.answer(job.weights, job.task, clock)
 
 
 class Executor:
@@ -75,10 +83,11 @@ class Executor:
         broken: Callable[[str], None],
         at_once: float = AT_ONCE_SECONDS,
         clock: NoClock = NO_CLOCK,
+        trusted: Collection[str] = (),
     ) -> None:
         self._done, self._broken, self._at_once = done, broken, at_once
         self._clock = clock
-        self._calculator = Calculator(engine, lambda text: done(Reported(text)))
+        self._calculator = Calculator(engine, lambda text: done(Reported(text)), trusted)
         self._orders: queue.SimpleQueue[Configure | Compute] = queue.SimpleQueue()
         self._in_background = 0  # orders that have not come back
         self._paces: dict[bool, float] = {}  # seconds for a document, in training or not
@@ -115,7 +124,10 @@ class Executor:
 
     def _computed(self, order: Compute, clock: NoClock = NO_CLOCK) -> Computed:
         began = time.perf_counter()
-        answer = self._calculator.compute(order.job, clock)
+        try:
+            answer: Message | None = self._calculator.compute(order.job, clock)
+        except ReplicaStateError:
+            answer = None
         clock.lap("encode")
         task = order.job.task
         self._paces[task.training] = (time.perf_counter() - began) / task.count
@@ -126,9 +138,9 @@ class Executor:
             while True:
                 order = self._orders.get()
                 if isinstance(order, Configure):
-                    self._calculator.configure(order.model)
+                    self._calculator.configure(order)
                     self._paces.clear()
-                    self._done(Configured(order.model))
+                    self._done(Configured(order.model, order.recipe))
                 else:
                     self._done(self._computed(order))
         except Exception as error:  # whatever it is, the worker must not stay and be silent

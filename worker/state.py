@@ -3,13 +3,15 @@
 A worker offers itself until it is welcomed, computes what it is given in the order in which it
 came, and says that it is alive in between. A coordinator that comes back in another epoch welcomes
 it anew.
+
+Longer than 300 lines because what happens and what is done stand beside the decisions.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from microgpt.protocol import messages
@@ -18,13 +20,19 @@ HELLO_SECONDS = 0.5  # between two offers
 UNHEARD_SECONDS = 2.0  # without an answer, after which people are told; and after ten times that
 HEARTBEATS_PER_TIMEOUT = 4
 
+Recipe: TypeAlias = Mapping[str, str | int | float | bool]
+
 
 @dataclass(frozen=True)
 class Job:
-    """A shard to compute: the coordinator's task and the weights that belong to it."""
+    """A shard to compute: the coordinator's task and the weights that belong to it.
+
+    ``replica``: how the replica that it is a task of is to be before, if that has been told.
+    """
 
     task: messages.Task
     weights: Mapping[str, bytes]
+    replica: messages.ReplicaState | None = None
 
 
 # --- events --------------------------------------------------------------------------------------
@@ -44,10 +52,13 @@ class Received:
 
 @dataclass(frozen=True)
 class Computed:
-    """A job is done. ``answer`` is what to send, an Answer or a Failure."""
+    """A job is done. ``answer`` is what to send, an Answer or a Failure.
+
+    None: it could not be done, as something that was sent before it has not come.
+    """
 
     job: Job
-    answer: messages.Message
+    answer: messages.Message | None
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ class Configured:
     """The engine for this model is made: work will be done at once."""
 
     model: Mapping[str, int]
+    recipe: Recipe = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,9 +101,13 @@ class Send:
 
 @dataclass(frozen=True)
 class Configure:
-    """Make the engine for this model (fields of GPTConfig) and report it as ``Configured``."""
+    """Make the engine for this model (fields of GPTConfig) and report it as ``Configured``.
+
+    ``recipe``: what replicas do (``microgpt.replicas.recipe``), if there are any.
+    """
 
     model: Mapping[str, int]
+    recipe: Recipe = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,12 +152,14 @@ class WorkerState:
         self._connected = False  # since then
         self.run = self.epoch = ""  # of the coordinator that has welcomed us
         self.model: Mapping[str, int] | None = None
+        self.recipe: Recipe = {}
         self.ready = False  # whether the engine for the model is made
         self.computing: Job | None = None
         self.finished = False
         self._settled = False  # whether the last offer was answered by a welcome
         self._queue: deque[Job] = deque()
         self._weights: messages.Weights | None = None
+        self._replicas: dict[int, messages.ReplicaState] = {}  # for the next task of each
         self._pause = HELLO_SECONDS  # between two signs of life
         self._sent = float("-inf")
         self._now = 0.0
@@ -178,6 +196,8 @@ class WorkerState:
             return  # a message of an earlier epoch of the coordinator
         elif isinstance(message, messages.Weights):
             self._weights = message
+        elif isinstance(message, messages.ReplicaState):
+            self._replicas[message.replica] = message
         elif isinstance(message, messages.Task):
             self._on_task(message)
         elif isinstance(message, messages.Stop):
@@ -194,9 +214,10 @@ class WorkerState:
         self._pause = message.seconds / HEARTBEATS_PER_TIMEOUT
         self._queue.clear()
         self._weights = None
-        if message.model != self.model:
-            self.model, self.ready = message.model, False
-            self._actions.append(Configure(message.model))
+        self._replicas.clear()
+        if (message.model, message.recipe) != (self.model, self.recipe):
+            self.model, self.recipe, self.ready = message.model, message.recipe, False
+            self._actions.append(Configure(message.model, message.recipe))
         elif self.ready:
             self._send(messages.Heartbeat(self.run, self.epoch, ready=True))
 
@@ -205,18 +226,25 @@ class WorkerState:
             self._offer()  # we have missed something: begin again
             return
         if self.computing is None or self.computing.task != task:  # else the answer is coming
-            self._queue.append(Job(task, self._weights.weights))
+            replica = None
+            if isinstance(task, messages.ReplicaTask):
+                replica = self._replicas.pop(task.replica, None)
+            self._queue.append(Job(task, self._weights.weights, replica))
             self._compute_next()
 
     def _on_computed(self, event: Computed) -> None:
         self.computing = None
         task = event.job.task
+        again = isinstance(task, messages.ReplicaTask) and task.redo
         if (task.run, task.epoch) == (self.run, self.epoch):
-            self._send(event.answer)
+            if event.answer is None:
+                self._offer()  # begin again
+            elif not again:
+                self._send(event.answer)
         self._compute_next()
 
     def _on_configured(self, event: Configured) -> None:
-        self.ready = event.model == self.model
+        self.ready = (event.model, event.recipe) == (self.model, self.recipe)
         if self.ready and self._settled:
             self._send(messages.Heartbeat(self.run, self.epoch, ready=True))
 

@@ -36,10 +36,14 @@ class RecordStep:
 
 @dataclass(frozen=True)
 class Judge:
-    """Compute a shard on this host and report it as ``Judged``: workers cannot settle it."""
+    """Compute a shard on this host and report it as ``Judged``: workers cannot settle it.
+
+    ``before``: what a replica whose part it is must be told and do again first.
+    """
 
     task: Task
     weights: Weights
+    before: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,13 @@ from coordinator.core.events import Difference
 from coordinator.core.in_flight import RoundId
 from coordinator.core.inputs import Peer
 from coordinator.core.round_ledger import RoundLedger
-from microgpt.numerics.vectors import Vector, all_finite, vector_from_map
+from coordinator.core.work_order import wants_snapshot
+from microgpt.numerics.vectors import Vector, all_finite, vector_from_bytes, vector_from_map
 from microgpt.optim.reduction import Shard
 from microgpt.parameters import Shapes
 from microgpt.protocol import messages
+from microgpt.replicas.state import Assignment
+from microgpt.replicas.work import Recipe, check_state, seed_of
 
 #: No gradient or loss of a training that goes well is as large.
 INCREDIBLE = 1e30
@@ -30,15 +33,46 @@ Refuted = list[tuple[Peer, str]]
 Name = Callable[[Peer], str]
 
 
-def read_gradient(answer: messages.ShardResult, shapes: Shapes) -> Vector:
-    """The gradient of an answer. Raises ValueError if anything is wrong with its numbers."""
-    gradient = vector_from_map(answer.gradient, shapes if answer.training else {})
+def read_gradient(
+    answer: messages.ShardResult,
+    shapes: Shapes,
+    assignment: Assignment | None = None,
+    recipe: Recipe | None = None,
+) -> Vector:
+    """The gradient of an answer, or the vector of a replica with this ``assignment``.
+
+    Raises ValueError if anything is wrong with its numbers.
+    """
+    if assignment is not None and recipe is not None:
+        gradient = _read_replica(answer, shapes, assignment, recipe)
+    elif isinstance(answer, messages.ReplicaResult):
+        raise ValueError("it is a replica's, and no replica was asked")
+    else:
+        gradient = vector_from_map(answer.gradient, shapes if answer.training else {})
     losses = np.frombuffer(answer.losses, "<f8")
     if len(losses) != answer.count:
         raise ValueError(f"{len(losses)} losses for {answer.count} documents")
     if not (all_finite(gradient) and all_finite(losses)):
         raise ValueError("a loss or a gradient is not a finite number")
     return gradient
+
+
+def _read_replica(
+    answer: messages.ShardResult, shapes: Shapes, assignment: Assignment, recipe: Recipe
+) -> Vector:
+    """The vector of a replica, decompressed; its state is looked at, too. Raises ValueError."""
+    if not isinstance(answer, messages.ReplicaResult):
+        raise ValueError("it is not a replica's, as was asked")
+    wanted = recipe.layout(assignment, shapes) if wants_snapshot(assignment.clock) else {}
+    check_state({name: vector_from_bytes(x) for name, x in answer.state.items()}, wanted)
+    if recipe.compressor is None:
+        if answer.payload:
+            raise ValueError("it is compressed, which was not agreed")
+        return vector_from_map(answer.gradient, shapes)
+    if answer.gradient:
+        raise ValueError("it is not compressed, as was agreed")
+    seed = seed_of(recipe.seed, assignment.replica, assignment.clock)
+    return recipe.compressor.decompress(answer.payload, shapes, seed)
 
 
 def take_result(

@@ -5,12 +5,15 @@ A disk is waited for, but not for long by somebody who has asked for the end.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from coordinator.core import inputs
 from coordinator.core.action_buffer import ActionBuffer
 from coordinator.core.actions import Finish, Save
 from coordinator.core.event_text import describe
 from coordinator.core.events import CheckpointAwaited, CheckpointGivenUp, Closing, Outcome
 from coordinator.core.membership import Membership
+from coordinator.core.replicas import Replicas
 from microgpt.strategies.driver import RoundDriver
 
 SLOW_END_SECONDS = 5.0  # after which we say that the disk is waited for
@@ -24,7 +27,10 @@ class Ending:
     ``finished``: it has been carried out, and there is nothing more to decide.
     """
 
-    def __init__(self, out: ActionBuffer, membership: Membership, driver: RoundDriver) -> None:
+    def __init__(
+        self, out: ActionBuffer, membership: Membership, driver: RoundDriver, replicas: Replicas
+    ) -> None:
+        self._replicas = replicas
         self.closing: Finish | None = None
         self.finished = False
         self._out, self._membership, self._driver = out, membership, driver
@@ -39,7 +45,8 @@ class Ending:
         step = self._driver.state.step
         if self._saving != step:
             self._saving = step
-            self._out.add(Save(self._driver.state))
+            logs = self._replicas.freeze(self._driver.undone)
+            self._out.add(Save(replace(self._driver.state, replicas=logs)))
 
     def close(self, outcome: str, reason: str) -> None:
         """Send everybody home and save; the run is finished once that is on disk.

@@ -9,6 +9,8 @@ import math
 from typing import NamedTuple
 
 from coordinator.core.action_buffer import ActionBuffer, printable
+from coordinator.core.actions import Judge
+from coordinator.core.contribution import state_of
 from coordinator.core.cross_check import Refuted, contradicted, dead_end, place, read_gradient
 from coordinator.core.ending import Ending
 from coordinator.core.event_text import describe
@@ -20,9 +22,13 @@ from coordinator.core.probation import Trial, digest
 from coordinator.core.round_ledger import RoundLedger
 from coordinator.core.rounds import OpenRound
 from coordinator.core.scheduler import Scheduler
+from coordinator.core.work_order import WorkOrder
+from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import Shard
 from microgpt.parameters import Shapes
 from microgpt.protocol import messages
+from microgpt.replicas.state import Assignment
+from microgpt.replicas.work import Recipe
 
 TRIAL_JUDGE_SECONDS = 10.0  # from one trial that is judged to the next: judges cost training time
 
@@ -51,7 +57,9 @@ class Judging:
         scheduler: Scheduler,
         ending: Ending,
         shapes: Shapes,
+        recipe: Recipe,
     ) -> None:
+        self._recipe = recipe
         self.case: Case | None = None
         self._out, self._membership, self._scheduler = out, membership, scheduler
         self._ending, self._shapes = ending, shapes
@@ -69,8 +77,7 @@ class Judging:
         Nothing happens while another one is.
         """
         if self.case is None and self._ending.closing is None:
-            self._begin(Case(round.id, shard, reason, applied))
-            self._out.add(round.order.question(shard))
+            self._begin(Case(round.id, shard, reason, applied), round.order)
 
     def settle(self, now: float) -> None:
         """Have a shard judged that the workers cannot settle; or a trial, if there is none."""
@@ -105,12 +112,17 @@ class Judging:
             differ = Difference(*trial.round.shard_fields(trial.shard), names, False)
             self._out.tell(differ)
             self._trial_judged = now
-            self._begin(Case(trial.round, trial.shard, describe(differ), False, trial))
-            self._out.add(trial.order.question(trial.shard))
+            case = Case(trial.round, trial.shard, describe(differ), False, trial)
+            self._begin(case, trial.order)
 
-    def _begin(self, case: Case) -> None:
+    def _begin(self, case: Case, order: WorkOrder) -> None:
+        try:
+            before = self._scheduler.replicas.before(order, case.shard, None)
+        except LookupError:
+            return  # too late to find out
         self.case = case
         self._out.tell(JudgeAsked(*case.round.shard_fields(case.shard), case.reason))
+        self._out.add(Judge(order.task(case.shard), order.weights(), tuple(before)))
 
     # --- going by the verdict --------------------------------------------------------------------
 
@@ -132,8 +144,8 @@ class Judging:
         """Part with who was wrong: the newcomer, or who is trusted."""
         if not isinstance(event.answer, messages.ShardResult):
             return  # it stays on probation
-        gradient = read_gradient(event.answer, self._shapes)
-        verdict = digest(event.answer.losses, gradient)
+        gradient = self._read(event.answer, trial.assignment)
+        verdict = digest(event.answer.losses, gradient, state_of(event.answer))
         reason = f"{place(trial.round, trial.shard)} come to something else"
         reason = f"{reason} when computed by the coordinator"
         if trial.said != verdict:
@@ -147,10 +159,14 @@ class Judging:
                 self.refute(contradicted(round.ledger, trial.shard, "the coordinator"))
             self.refute([(trial.giver, reason)])
 
+    def _read(self, answer: messages.ShardResult, assignment: Assignment | None) -> Vector:
+        return read_gradient(answer, self._shapes, assignment, self._recipe)
+
     def _weigh(self, case: Case, round: OpenRound, event: Judged, now: float) -> None:
         ledger = round.ledger
         if isinstance(event.answer, messages.ShardResult):
-            ledger.judge(case.shard, event.answer, read_gradient(event.answer, self._shapes))
+            assignment = round.order.assignments.get(case.shard)
+            ledger.judge(case.shard, event.answer, self._read(event.answer, assignment))
             self.refute(contradicted(ledger, case.shard, "the coordinator"))
         elif self._scheduler.rounds.find_open(case.round) is None:
             return  # workers have settled it meanwhile

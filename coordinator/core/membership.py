@@ -40,7 +40,8 @@ class Worker:
     ``gone``: ``silent`` or ``lost`` if it is here no more, and has not said that it leaves.
     ``proven``: it may be given work that a step waits for, else so many answers are ``to_pass``;
     it has fallen back to that at ``fell_at``, with so many (``falls``). After an answer that was
-    not the result it gets no trial for ``pause`` seconds, until ``rests_until``.
+    not the result it gets no trial for ``pause`` seconds, until ``rests_until``. ``replicas``: for
+    which ones it has worked, and how many tasks these have done with all that it has been sent.
     """
 
     peer: Peer
@@ -63,6 +64,7 @@ class Worker:
     fell_at: float | None = None
     pause: float = 0.0
     rests_until: float = 0.0
+    replicas: dict[int, int] = field(default_factory=dict)
 
 
 class Membership:
@@ -71,7 +73,7 @@ class Membership:
     ``ready`` are those of them that can be given work. ``missed`` are workers that have gone
     without a word, and not come back under the same name: the newest few, for people to see.
     ``release`` takes from a worker what it has in flight and returns the shards that are others'
-    now.
+    now. ``recipe``: what replicas do, in a run with some.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Membership:
         libm: str,
         in_flight: InFlight,
         release: Callable[[Worker], list[Shard]],
+        recipe: Mapping[str, str | int | float | bool] | None = None,
     ) -> None:
         self.workers: dict[Peer, Worker] = {}
         self.ready: dict[Peer, Worker] = {}
@@ -94,6 +97,7 @@ class Membership:
         self._out, self._run, self._epoch = out, run, epoch
         self._timeout, self._model, self._libm = float(timeout), model, libm
         self._in_flight, self._release = in_flight, release
+        self._recipe = recipe or {}
 
     # --- coming ----------------------------------------------------------------------------------
 
@@ -126,12 +130,14 @@ class Membership:
                 self._out.tell(OtherPlatform(worker.number, worker.name))
         worker.heard = worker.welcomed = now
         worker.weights_step = -1
+        worker.replicas.clear()
         worker.ready = False
         self.ready.pop(peer, None)
-        self._out.send(
-            peer,
-            messages.Welcome(self._run, self._epoch, worker.number, self._timeout, self._model),
-        )
+        self._out.send(peer, self._welcome(worker.number))
+
+    def _welcome(self, number: int) -> messages.Welcome:
+        where = self._run, self._epoch, number, self._timeout
+        return messages.Welcome(*where, self._model, self._recipe)
 
     def _has_just_been_welcomed(self, peer: Peer, now: float) -> bool:
         """Whether its Hello needs no answer: a welcome is on its way to it, or there."""
@@ -210,8 +216,7 @@ class Membership:
 
     def _send_home(self, peer: Peer, reason: str) -> None:
         """Tell somebody who comes too late; a worker obeys nobody who has not welcomed it."""
-        welcome = messages.Welcome(self._run, self._epoch, 0, self._timeout, self._model)
-        self._out.send(peer, welcome)
+        self._out.send(peer, self._welcome(0))
         self._stop(peer, reason)
 
     # --- for people ------------------------------------------------------------------------------

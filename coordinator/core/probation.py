@@ -18,6 +18,7 @@ from coordinator.core.round_ledger import RoundLedger
 from coordinator.core.work_order import WorkOrder
 from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import Shard
+from microgpt.replicas.state import Assignment
 
 FORGIVEN_SECONDS = 300.0  # of good conduct, after which an earlier fall counts no more
 MOST_TRIALS = 1024  # that a worker must pass after many falls
@@ -26,9 +27,10 @@ JUDGEABLE_STEPS = 8  # for so long the weights of a trial are kept
 FAILURE = b"failure"  # what stands for an answer where a worker says that there is none
 
 
-def digest(losses: bytes, gradient: Vector) -> bytes:
+def digest(losses: bytes, gradient: Vector, state: Mapping[str, bytes]) -> bytes:
     """Tells answers for a shard apart that differ in a bit, without keeping them."""
-    return hashlib.sha256(losses + gradient.tobytes()).digest()
+    kept = b"".join(state[name] for name in sorted(state))
+    return hashlib.sha256(losses + gradient.tobytes() + kept).digest()
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Trial:
 
     ``said`` and ``result`` are digests, None as long as unknown: of its answer, and of what
     counted for the shard, which ``giver`` had computed. ``order`` is None when it is too old.
+    ``assignment``: the task of the replica whose part the shard is, if it is one's.
     """
 
     worker: Worker
@@ -46,6 +49,7 @@ class Trial:
     said: bytes | None = None
     result: bytes | None = None
     giver: Peer = b""
+    assignment: Assignment | None = None
 
 
 class Probation:
@@ -91,7 +95,8 @@ class Probation:
     def begin(self, worker: Worker, order: WorkOrder, shard: Shard, now: float) -> None:
         """The worker is given a trial."""
         self._in_flight.begin(worker.peer, Work(order.round, shard, trial=True), now)
-        self._trials[worker.peer] = Trial(worker, order.round, shard, order)
+        assignment = order.assignments.get(shard)
+        self._trials[worker.peer] = Trial(worker, order.round, shard, order, assignment=assignment)
 
     def forget(self, peer: Peer) -> None:
         """The worker is gone or begins again."""
@@ -130,7 +135,8 @@ class Probation:
 
     def _learn(self, trial: Trial, ledger: RoundLedger) -> None:
         if trial.result is None and (result := ledger.result(trial.shard)) is not None:
-            trial.result, trial.giver = digest(result.losses, result.gradient), result.peer
+            said = digest(result.losses, result.gradient, result.state)
+            trial.result, trial.giver = said, result.peer
 
     def _settle(self, trial: Trial, now: float) -> None:
         worker = trial.worker

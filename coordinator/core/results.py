@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from coordinator.core.action_buffer import ActionBuffer, printable
+from coordinator.core.contribution import state_of
 from coordinator.core.cross_check import (
     contradiction,
     incredible,
@@ -30,6 +31,8 @@ from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import Shard
 from microgpt.parameters import Shapes
 from microgpt.protocol import messages
+from microgpt.replicas.state import Assignment
+from microgpt.replicas.work import Recipe
 
 
 class Results:
@@ -43,7 +46,9 @@ class Results:
         judging: Judging,
         ending: Ending,
         shapes: Shapes,
+        recipe: Recipe,
     ) -> None:
+        self._recipe = recipe
         self._out, self._membership, self._scheduler = out, membership, scheduler
         self._judging, self._ending, self._shapes = judging, ending, shapes
         self._rounds, self._probation = scheduler.rounds, scheduler.probation
@@ -76,14 +81,15 @@ class Results:
         self, worker: Worker, round: OpenRound, answer: messages.ShardResult, now: float
     ) -> None:
         """From the message into the ledger of its round, and what that shows about workers."""
-        gradient = self._gradient(worker, answer)
+        shard = Shard(answer.start, answer.count)
+        gradient = self._gradient(worker, answer, round.order.assignments.get(shard))
         if gradient is None:
             return
         ledger = round.ledger
         self._tell_entered(worker, round, answer, now)
         if self._rounds.find_open(round.id) and not ledger.complete:
             self._stragglers.answered(worker, round, answer, now)
-        name, shard = self._membership.name, Shard(answer.start, answer.count)
+        name = self._membership.name
         was_decided = ledger.decided(shard)
         refuted = take_result(ledger, worker.peer, answer, gradient, name, self._out)
         if worker.proven and ledger.undisputed(shard):
@@ -102,10 +108,12 @@ class Results:
         if contested is not None:
             self._judging.ask(round, contested, contradiction(ledger, contested, name))
 
-    def _gradient(self, worker: Worker, answer: messages.ShardResult) -> Vector | None:
+    def _gradient(
+        self, worker: Worker, answer: messages.ShardResult, assignment: Assignment | None
+    ) -> Vector | None:
         """The gradient of an answer; None, and the worker is cut off, if it is malformed."""
         try:
-            return read_gradient(answer, self._shapes)
+            return read_gradient(answer, self._shapes, assignment, self._recipe)
         except ValueError as error:
             self._tell_dropped(worker, answer, DropReason.MALFORMED)
             self._membership.expel(worker, Cause.MALFORMED, f"its answer is malformed: {error}")
@@ -117,11 +125,11 @@ class Results:
         worker = trial.worker
         waited = now - worker.in_flight.get(work, now)
         self._in_flight.end(worker.peer, work)
-        gradient = self._gradient(worker, answer)
+        gradient = self._gradient(worker, answer, trial.assignment)
         if gradient is None:
             return
         self._tell_answered(worker, work, answer, waited)
-        said = digest(answer.losses, gradient)
+        said = digest(answer.losses, gradient, state_of(answer))
         round = self._rounds.find(trial.round)
         self._probation.answered(trial, said, round.ledger if round else None, now)
 

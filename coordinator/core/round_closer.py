@@ -91,9 +91,12 @@ class RoundCloser:
             self._suspect(round, f"{error}; a lower --learning-rate may help")
             return False
         self._scheduler.close(round, now)
+        if closed.to_evaluate is None:
+            self._scheduler.replicas.settle()
         after = closed.done or closed.to_evaluate
         if after is not None:
-            record = self._rounds.record(round, after, workers, self._times.worked)
+            notes = self._driver.take_notes()
+            record = self._rounds.record(round, after, workers, self._times.worked, notes)
         self._tell_closed(round, dropped=after is None)
         if closed.done is None:
             return True

@@ -8,15 +8,18 @@ most of those asked say, counts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
-from coordinator.core.contribution import JUDGE, Contribution, all_alike, outvoting
+from coordinator.core.contribution import JUDGE, Contribution, all_alike, outvoting, state_of
 from coordinator.core.in_flight import InFlight, RoundId, Work
 from coordinator.core.inputs import Peer
-from coordinator.core.shard_queue import ShardQueue
+from coordinator.core.ledger_audit import audit
+from coordinator.core.shard_queue import ShardQueue, anything
+from coordinator.core.work_order import NOBODY
 from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import Shard
 from microgpt.protocol.messages import ShardResult
+from microgpt.replicas.state import Assignment
 from microgpt.strategies.base import Result
 
 
@@ -24,7 +27,8 @@ class RoundLedger:
     """The shards ``cut`` of ``round``, in the order of its documents: queued, in flight, answered.
 
     Every shard without a result is at all times in the queue or in flight; ``audit`` raises
-    AssertionError if that is ever untrue. Shards in ``verify`` want results of two workers.
+    AssertionError if that is ever untrue. Shards in ``verify`` want results of two workers, those
+    in ``replicas`` are the parts of replicas.
     """
 
     def __init__(
@@ -33,8 +37,9 @@ class RoundLedger:
         cut: Sequence[Shard],
         in_flight: InFlight,
         verify: Container[Shard] = (),
+        replicas: Mapping[Shard, Assignment] = NOBODY,
     ) -> None:
-        self.round, self._in_flight = round, in_flight
+        self.round, self._in_flight, self._replicas = round, in_flight, replicas
         self.all = [*cut]
         self.wanted = {shard: 2 if shard in verify else 1 for shard in self.all}
         self.contributions: dict[Shard, list[Contribution]] = {shard: [] for shard in self.all}
@@ -75,10 +80,12 @@ class RoundLedger:
         """The workers that have the shard in flight, with the time when they were given it."""
         return self._in_flight.on(Work(self.round, shard))
 
-    def take(self, peer: Peer, now: float) -> Shard | None:
-        """Hand the first queued shard that the worker is not involved in to it."""
+    def take(
+        self, peer: Peer, now: float, suits: Callable[[Shard], bool] = anything
+    ) -> Shard | None:
+        """Hand the first queued shard that suits the worker, and is new to it, to it."""
         for place, shard in enumerate(self.queue):
-            if not self.involved(shard, peer):
+            if not self.involved(shard, peer) and suits(shard):
                 self.queue.take(place)
                 self.take_also(shard, peer, now)
                 return shard
@@ -130,7 +137,7 @@ class RoundLedger:
         self._end(peer, shard)
         if any(earlier.peer == peer for earlier in given):
             return None
-        new = Contribution(peer, answer.losses, gradient)
+        new = Contribution(peer, answer.losses, gradient, state_of(answer))
         differing = next((earlier.peer for earlier in given if not earlier.same_bits(new)), None)
         given.append(new)
         if self.undisputed(shard):  # as nearly always: there is nothing to weigh
@@ -154,7 +161,7 @@ class RoundLedger:
 
     def judge(self, shard: Shard, answer: ShardResult, gradient: Vector) -> None:
         """This is what the shard comes to, whoever says or has said otherwise."""
-        self._judged[shard] = Contribution(JUDGE, answer.losses, gradient)
+        self._judged[shard] = Contribution(JUDGE, answer.losses, gradient, state_of(answer))
         self._decide(shard)
 
     def discard(self, peer: Peer) -> None:
@@ -224,8 +231,6 @@ class RoundLedger:
             self._doubtful.discard(shard)
         self._requeue(shard)
 
-    # --- what came out ---------------------------------------------------------------------------
-
     @property
     def complete(self) -> bool:
         """Whether every shard has a result."""
@@ -274,9 +279,15 @@ class RoundLedger:
         """
         decided = [(shard, self._results[shard]) for shard in self.all if shard in self._results]
         return [
-            (given if not judged or given.peer == JUDGE else given.zeroed()).result(shard)
+            (given if not judged or given.peer == JUDGE else given.zeroed()).result(
+                shard, self._replicas[shard].replica if self._replicas else None
+            )
             for shard, given in decided
         ]
+
+    def states(self) -> dict[Shard, Mapping[str, bytes]]:
+        """The replicas after what is decided, where that was wanted."""
+        return {shard: given.state for shard, given in self._results.items() if given.state}
 
     @property
     def num_decided(self) -> int:
@@ -285,16 +296,4 @@ class RoundLedger:
 
     def audit(self) -> None:
         """Raise AssertionError if a shard is in nobody's hands, or a document is counted twice."""
-        places = [i for shard in self.all for i in range(shard.start, shard.start + shard.count)]
-        if places != list(range(len(places))):
-            raise AssertionError("the shards do not cover every document exactly once")
-        self.queue.audit()
-        for shard in self.all:
-            given = {contribution.peer for contribution in self.contributions[shard]}
-            if len(given) != len(self.contributions[shard]):
-                raise AssertionError(f"{shard} has two results of one worker")
-            if given & self.assignees(shard).keys():
-                raise AssertionError(f"{shard} is both in flight and answered by one worker")
-            settled = self.decided(shard) or self.contested(shard)
-            if not (settled or self.assignees(shard) or shard in self.queue):
-                raise AssertionError(f"{shard} is neither queued nor in flight")
+        audit(self)

@@ -27,8 +27,9 @@ from microgpt.data.packed import PackedDocuments
 from microgpt.model import parameter_shapes
 from microgpt.optim.reduction import Shard, shards
 from microgpt.protocol import messages
+from microgpt.replicas.state import Assignment
 from microgpt.strategies import driver
-from microgpt.strategies.base import Gradient
+from microgpt.strategies.base import Losses, Note
 from microgpt.training import TrainingState, count_tokens, rate
 
 
@@ -89,15 +90,17 @@ class Rounds:
         """Begin a round, with these workers there."""
         round = opened.round
         documents = self._held_out
-        if isinstance(round.task, Gradient):
+        if not isinstance(round.task, Losses):
             documents = self._training.cyclic(round.first, round.count)
-        ledger = self._cut(opened, documents, staff)
+        parts = round.parts() if opened.assignments else ()
+        assignments = dict(zip(parts, opened.assignments, strict=True))
+        ledger = self._cut(opened, documents, staff, assignments)
         others = [*self.open.values(), *([self._closed] if self._closed else [])]
         same = [other.order for other in others if other.id.step == round.version]
         packed = next((order.packed for order in same if order.packed), None)
         order = WorkOrder(
             self._run, self._epoch, ledger.round, documents, opened.params,
-            self._shapes, packed,
+            self._shapes, packed, assignments,
         )  # fmt: skip
         self.open[opened.number] = OpenRound(opened, documents, now, len(staff), ledger, order)
         self._next_number = opened.number + 1
@@ -106,7 +109,8 @@ class Rounds:
         """Cut the rounds that nobody has begun for those who are here now."""
         for round in self.open.values():
             if round.ledger.untouched and round.cut_for != len(staff):
-                round.ledger = self._cut(round.opened, round.documents, staff)
+                assignments = round.order.assignments
+                round.ledger = self._cut(round.opened, round.documents, staff, assignments)
                 round.cut_for = len(staff)
 
     def _cut(
@@ -114,17 +118,20 @@ class Rounds:
         opened: driver.OpenRound,
         documents: PackedDocuments,
         staff: Collection[Worker],
+        assignments: Mapping[Shard, Assignment],
     ) -> RoundLedger:
         round = opened.round
-        training = isinstance(round.task, Gradient)
+        training = not isinstance(round.task, Losses)
         size = round.shard_size or (self._policy.shard_size if training else None)
-        if size is None:
+        if assignments:
+            cut = [*assignments]
+        elif size is None:
             cut = self._suitable(training, round.count, documents, staff)
         else:
             cut = shards(round.count, size)
         verified = choose_verified(cut, round.version, self._policy.verify_fraction)
         id = RoundId(opened.number, round.version, training)
-        return RoundLedger(id, cut, self._in_flight, verified)
+        return RoundLedger(id, cut, self._in_flight, verified, assignments)
 
     def _suitable(
         self,
@@ -183,9 +190,17 @@ class Rounds:
         )
 
     def record(
-        self, round: OpenRound, after: TrainingState, workers: int, now: float
+        self,
+        round: OpenRound,
+        after: TrainingState,
+        workers: int,
+        now: float,
+        notes: Mapping[str, Note],
     ) -> Mapping[str, Any]:
-        """The line of metrics of the step that the round has led to, or of its evaluation."""
+        """The line of metrics of the step that the round has led to, or of its evaluation.
+
+        ``notes``: what the strategy has told of the step.
+        """
         seconds = max(0.0, now - round.began)
         if not round.id.training and after.validation is not None:
             loss = after.validation.loss
@@ -200,4 +215,6 @@ class Rounds:
             "workers": workers,
             "shards": len(round.ledger.all),
         }
+        if notes:
+            self._record["strategy"] = dict(notes)
         return self._record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from coordinator.core.action_buffer import ActionBuffer
 from coordinator.core.events import Assigned, Purpose, RoundOpened, Unverified
@@ -11,14 +11,20 @@ from coordinator.core.inputs import Peer
 from coordinator.core.membership import Worker
 from coordinator.core.policy import Policy
 from coordinator.core.probation import Probation
+from coordinator.core.replicas import Replicas
 from coordinator.core.rounds import OpenRound, Rounds
+from coordinator.core.shard_queue import anything
 from coordinator.core.stragglers import Stragglers
 from coordinator.core.work_times import ShardTimes
 from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
 from microgpt.optim.reduction import Shard
+from microgpt.protocol import messages
 from microgpt.strategies import driver
 from microgpt.strategies.base import Losses
+
+#: Replicas that a worker may have more than an idle one before one of them moves there.
+MOST_SURPLUS = 2
 
 
 class Scheduler:
@@ -36,7 +42,9 @@ class Scheduler:
         out: ActionBuffer,
         run: str,
         epoch: str,
+        replicas: Replicas,
     ) -> None:
+        self.replicas = replicas
         self._policy, self._out = policy, out
         times = {training: ShardTimes() for training in (True, False)}
         self.in_flight = InFlight()
@@ -50,6 +58,7 @@ class Scheduler:
     ) -> None:
         """A round is opened, with these workers there, after ``worked`` seconds of work."""
         self.rounds.begin(opened, self.staff(workers).values(), worked)
+        self.replicas.opened(self.rounds.open[opened.number].order, opened.round.first)
         if self._out.full:
             round, evaluation = opened.round, isinstance(opened.round.task, Losses)
             where = opened.number, round.version, evaluation
@@ -70,21 +79,39 @@ class Scheduler:
         staff = self.staff(workers)
         self.rounds.cut_anew(staff.values())
         for round in self.rounds.open.values():
-            self._hand_out(round, staff.values(), now)
+            self._hand_out(round, staff, now)
         if self._policy.verify_fraction:
             self._see_to_verification(staff, now)
         if len(staff) < len(workers):
             self._try_out(workers.values(), staff, now)
 
-    def _hand_out(self, round: OpenRound, staff: Iterable[Worker], now: float) -> None:
+    def _hand_out(self, round: OpenRound, staff: Mapping[Peer, Worker], now: float) -> None:
         ledger = round.ledger
-        for worker in staff if ledger.queue else ():
+        for worker in staff.values() if ledger.queue else ():
             if not worker.in_flight:
-                shard = ledger.take(worker.peer, now)
+                suits = self._suits(worker, round, staff, now)
+                shard = ledger.take(worker.peer, now, suits)
                 if shard is not None:
                     self._send(worker, round, shard, Purpose.WORK)
                 if not ledger.queue:
                     break
+
+    def _suits(
+        self, worker: Worker, round: OpenRound, staff: Mapping[Peer, Worker], now: float
+    ) -> Callable[[Shard], bool]:
+        """Which shards a worker may be given: not those of replicas that are with another one."""
+        if not round.order.assignments:
+            return anything
+
+        def suits(shard: Shard) -> bool:
+            home = staff.get(self.replicas.home(round.order, shard) or worker.peer)
+            if home in (None, worker) or round.ledger.involved(shard, home.peer):
+                return True
+            if self.stragglers.is_slow(home, now):
+                return True
+            return self.replicas.surplus(home.peer, worker.peer) >= MOST_SURPLUS
+
+        return suits
 
     def _see_to_verification(self, staff: Mapping[Peer, Worker], now: float) -> None:
         # Not before all else is done: somebody may join meanwhile who can verify.
@@ -94,7 +121,7 @@ class Scheduler:
         if len(working) > 1:
             for round in unfinished:
                 round.ledger.reinstate_verification()
-                self._hand_out(round, staff.values(), now)
+                self._hand_out(round, staff, now)
         stuck = alone and not working[0].in_flight and bool(unfinished)
         waived = [r for r in unfinished if r.ledger.waive_verification()] if stuck else []
         if waived and not self._waived:
@@ -119,7 +146,11 @@ class Scheduler:
             return
 
     def _send(self, worker: Worker, round: OpenRound, shard: Shard, purpose: Purpose) -> None:
-        """The weights, if the worker does not have them, and the task."""
+        """The replica and the weights, if the worker does not have them, and the task."""
+        for message in self.replicas.sent(worker, round.order, shard):
+            self._out.send(worker.peer, message)
+            if isinstance(message, messages.Weights):
+                worker.weights_step = message.step
         if worker.weights_step != round.id.step:
             self._out.send(worker.peer, round.order.weights())
             worker.weights_step = round.id.step
@@ -131,6 +162,7 @@ class Scheduler:
     def release(self, worker: Worker) -> list[Shard]:
         """The worker has nothing in flight any more; gives back the shards that others must do."""
         self.probation.forget(worker.peer)
+        self.replicas.forget(worker.peer)
         freed = [
             shard
             for round in self.rounds.open.values()
@@ -142,4 +174,5 @@ class Scheduler:
     def close(self, round: OpenRound, now: float) -> None:
         """A round is over."""
         self.rounds.close(round)
+        self.replicas.closed(round.order, round.ledger.states())
         self.probation.close(round.ledger, now)

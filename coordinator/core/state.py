@@ -21,6 +21,7 @@ from coordinator.core.ending import Ending
 from coordinator.core.judging import Judging
 from coordinator.core.membership import Membership, Worker
 from coordinator.core.policy import Policy
+from coordinator.core.replicas import Replicas
 from coordinator.core.results import Results
 from coordinator.core.round_closer import RoundCloser
 from coordinator.core.round_ledger import RoundLedger
@@ -30,6 +31,7 @@ from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
 from microgpt.model import parameter_shapes
 from microgpt.protocol import messages
+from microgpt.replicas.recipe import recipe_of, to_plain
 from microgpt.strategies.base import Strategy, StrategyError, no_lap
 from microgpt.strategies.driver import RoundDriver
 from microgpt.strategies.sync import Sync
@@ -61,8 +63,7 @@ class CoordinatorState:
         lap: Callable[[str], None] = no_lap,
     ) -> None:
         self.config, self.corpus, self.policy = config, corpus, policy
-        self.run, self.epoch = run, epoch
-        self.times = WorkTimes()
+        self.run, self.epoch, self.times = run, epoch, WorkTimes()
         self._clock = Clock(policy.worker_timeout / 4)
         self._driver = RoundDriver(
             strategy or Sync(), config, training, held_out=len(corpus.validation),
@@ -70,21 +71,22 @@ class CoordinatorState:
         )  # fmt: skip
         out = self._out = ActionBuffer(policy.events)
         shapes, model = parameter_shapes(config.model), config.model.to_dict()
-        scheduler = self._scheduler = Scheduler(config, corpus, policy, out, run, epoch)
+        recipe = recipe_of(config)
+        replicas = Replicas(run, epoch, recipe)
+        replicas.restore(training.replicas, config, corpus)
+        scheduler = self._scheduler = Scheduler(config, corpus, policy, out, run, epoch, replicas)
         members = self._membership = Membership(
             out, run, epoch, policy.worker_timeout, model, libm, scheduler.in_flight,
-            scheduler.release,
+            scheduler.release, to_plain(config),
         )  # fmt: skip
         self.workers, self._ready = members.workers, members.ready
-        ending = self._ending = Ending(out, members, self._driver)
-        judging = self._judging = Judging(out, members, scheduler, ending, shapes)
-        results = self._results = Results(out, members, scheduler, judging, ending, shapes)
+        ending = self._ending = Ending(out, members, self._driver, replicas)
+        judging = self._judging = Judging(out, members, scheduler, ending, shapes, recipe)
+        results = self._results = Results(out, members, scheduler, judging, ending, shapes, recipe)
         self._closer = RoundCloser(
             out, self._driver, policy, self.times, members, scheduler, results, judging, ending
         )
         self._told_idle = False  # whether people know that nobody is there to work
-
-    # --- what others may look at -----------------------------------------------------------------
 
     @property
     def training(self) -> TrainingState:
@@ -114,8 +116,6 @@ class CoordinatorState:
     def silence(self, worker: Worker) -> float:
         """Seconds since the worker was last heard of."""
         return max(0.0, self._clock.now - worker.heard)
-
-    # --- the one entrance ------------------------------------------------------------------------
 
     def start(self, now: float) -> list[Action]:
         """Begin. The first actions save the state that the run begins with."""

@@ -80,6 +80,13 @@ class Stragglers:
             return False  # most of the time
         return passed > STALLED_FACTOR * self._patience_with(worker)
 
+    def is_slow(self, worker: Worker, now: float) -> bool:
+        """Whether what a worker has in flight is taking too long."""
+        return any(
+            now - since > self.patience(work.round, work.shard)
+            for work, since in worker.in_flight.items()
+        )
+
     def _patience_with(self, worker: Worker) -> float:
         return max(self.patience(work.round, work.shard) for work in worker.in_flight)
 

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from coordinator.core.actions import Judge
+from collections.abc import Mapping
+
 from coordinator.core.in_flight import RoundId
 from microgpt.data.packed import PackedDocuments
 from microgpt.numerics.vectors import Vector, vector_to_map
 from microgpt.optim.reduction import Shard
 from microgpt.parameters import Shapes
 from microgpt.protocol import messages
+from microgpt.replicas.state import Assignment
+
+#: Tasks of a replica from one snapshot of its state to the next: as many may have to be done again.
+SNAPSHOT_EVERY = 8
+NOBODY: Mapping[Shard, Assignment] = {}
+
+
+def wants_snapshot(clock: int) -> bool:
+    """Whether the state after a task is wanted, when so many were done before."""
+    return (clock + 1) % SNAPSHOT_EVERY == 0
 
 
 class WorkOrder:
     """``round`` of run ``run`` in epoch ``epoch``, with its ``documents`` (token ids).
 
     Keeps no more than one packed copy of the weights ``params``, made when somebody needs it, or
-    given as ``weights`` by another order with the same.
+    given as ``weights`` by another order with the same. ``assignments``: what replicas are to do
+    with which shard, in a round with replicas.
     """
 
     def __init__(
@@ -27,16 +39,17 @@ class WorkOrder:
         params: Vector,
         shapes: Shapes,
         weights: messages.Weights | None = None,
+        assignments: Mapping[Shard, Assignment] = NOBODY,
     ) -> None:
-        self.round = round
+        self.round, self.params, self.assignments = round, params, assignments
         self._run, self._epoch = run, epoch
-        self._documents, self._params, self._shapes = documents, params, shapes
+        self._documents, self._shapes = documents, shapes
         self._weights = weights
 
     def weights(self) -> messages.Weights:
         """The weights of the round: one message for all."""
         if self._weights is None:
-            packed = vector_to_map(self._params, self._shapes)
+            packed = vector_to_map(self.params, self._shapes)
             self._weights = messages.Weights(self._run, self._epoch, self.round.step, packed)
         return self._weights
 
@@ -45,19 +58,22 @@ class WorkOrder:
         """The message with the weights, if it has been made."""
         return self._weights
 
-    def task(self, shard: Shard) -> messages.Task:
-        """What is to be computed of a shard."""
-        return messages.Task(
-            self._run,
-            self._epoch,
-            self.round.step,
-            shard.start,
-            shard.count,
-            *self._documents.to_bytes(shard.start, shard.start + shard.count),
-            self.round.training,
+    def task(self, shard: Shard, *, redo: bool = False) -> messages.Task:
+        """What is to be computed of a shard; without an answer, to ``redo`` a replica's task."""
+        where = self._run, self._epoch, self.round.step, shard.start, shard.count
+        documents = self._documents.to_bytes(shard.start, shard.start + shard.count)
+        assignment = self.assignments.get(shard)
+        if assignment is None:
+            training = self.round.training
+            return messages.Task(*where, *documents, training, round=self.round.number)
+        return messages.ReplicaTask(
+            *where,
+            *documents,
             round=self.round.number,
+            replica=assignment.replica,
+            clock=assignment.clock,
+            steps=assignment.steps,
+            elastic=assignment.elastic,
+            snapshot=wants_snapshot(assignment.clock) and not redo,
+            redo=redo,
         )
-
-    def question(self, shard: Shard) -> Judge:
-        """A shard, to be computed on this host."""
-        return Judge(self.task(shard), self.weights())

@@ -8,9 +8,11 @@ from typing import Any
 
 from coordinator.checkpointing.retention import Retention
 from microgpt.config import TrainingConfig
+from microgpt.distribution import Distribution
 from microgpt.model import GPTConfig
 from microgpt.optim.adam import AdamConfig
 from microgpt.strategies.base import Strategy, StrategyError
+from microgpt.strategies.parts import check_parts, make_distribution
 from microgpt.strategies.registry import (
     load_strategy,
     name_of,
@@ -40,6 +42,12 @@ class Settings:
     validation_fraction: float
     strategy: str
     strategy_option: tuple[str, ...]
+    replicas: int
+    aggregate: str
+    compress: str
+    error_feedback: bool | None
+    inner_optimizer: str
+    outer_optimizer: str
     eval_every: int
     run_dir: Path | None
     checkpoint_every: int
@@ -62,12 +70,21 @@ class Settings:
             model = GPTConfig(vocab_size, self.n_layer, self.n_embd, self.n_head, self.block_size)
             adam = AdamConfig(self.learning_rate, self.beta1, self.beta2, self.eps)
             strategy = self.make_strategy()
-            return TrainingConfig(
+            config = TrainingConfig(
                 model, adam, self.steps, self.batch_size, self.seed, self.validation_fraction,
-                name_of(strategy), options_of(strategy),
+                name_of(strategy), options_of(strategy), self.distribution(),
             )  # fmt: skip
+            check_parts(config)
+            return config
         except (ValueError, StrategyError) as error:
             raise UserError(str(error)) from error
+
+    def distribution(self) -> Distribution:
+        """How the work is divided. Raises ValueError or StrategyError."""
+        return make_distribution(
+            self.replicas, self.aggregate, self.compress, self.error_feedback,
+            self.inner_optimizer, self.outer_optimizer,
+        )  # fmt: skip
 
     def make_strategy(self) -> Strategy:
         """The strategy that the flags name. Raises StrategyError."""
@@ -91,7 +108,7 @@ def check_resumed(settings: Settings, explicit: set[str], saved: TrainingConfig)
     """
     check_same_strategy(settings, explicit, saved)
     plain = saved.to_dict()
-    trained_with = {**plain, **plain["model"], **plain["adam"]}
+    trained_with = {**plain, **plain["model"], **plain["adam"], **plain["distribution"]}
     for name in sorted(explicit & trained_with.keys() - {"steps", "strategy"}):
         if getattr(settings, name) != trained_with[name]:
             flag = "--" + name.replace("_", "-")

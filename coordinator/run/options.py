@@ -13,6 +13,7 @@ import click
 
 from coordinator.core.level import Level
 from microgpt.config import BOUNDS, TrainingConfig
+from microgpt.distribution import MAX_REPLICAS
 from microgpt.support.cli import MAX_SECONDS, Number, Whole, option
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,6 +73,32 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option(
         "--strategy-option", multiple=True, metavar="KEY=VALUE", show_default=False,
         help="A field of the strategy. May be given several times.",
+    ),
+    option(
+        "--replicas", type=Whole(0, MAX_REPLICAS), default=0, show_default="as the strategy needs",
+        help="Virtual replicas that the work is divided among, whatever the number of workers.",
+    ),
+    option(
+        "--aggregate", default="mean",
+        help="How replicas' vectors become one: mean, median, trimmed-mean, krum, multi-krum, "
+        "bulyan, centered-clip.",
+    ),
+    option(
+        "--compress", default="", show_default="no compression",
+        help="How vectors shrink on the wire: f32, f16, bf16, int8, qsgd, sign, onebit, topk, "
+        "randomk, powersgd, or FILE.py:Class; with options: topk:0.01.",
+    ),
+    option(
+        "--error-feedback/--no-error-feedback", default=None, show_default="as it suits",
+        help="Whether what compression leaves out is added to the next vector.",
+    ),
+    option(
+        "--inner-optimizer", default="", show_default="the strategy's",
+        help="Of replicas' local steps: adam, adamw, sgd, momentum, nesterov, adagrad.",
+    ),
+    option(
+        "--outer-optimizer", default="", show_default="the strategy's",
+        help="Of the global weights: one of the same.",
     ),
     option(
         "--eval-every", type=AT_LEAST_ONE, default=100,

@@ -16,7 +16,7 @@ from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.protocol import messages
 from microgpt.protocol.messages import Failure, ShardResult, Task
 from worker.executor import Calculator
-from worker.state import Job
+from worker.state import Configure, Job
 
 STAY_SECONDS = 8.0  # of a gang; who is cut off comes again with the next one
 GANG, LARGE_GANG = 3, 8
@@ -147,7 +147,7 @@ def impossible_seconds(rng: random.Random, target: Target) -> Iterator[int]:
         nonlocal model
         if member.model != model:
             model = member.model
-            calculator.configure(model)
+            calculator.configure(Configure(model))
         answer = calculator.compute(Job(task, member.weights))
         assert isinstance(answer, ShardResult)  # noqa: S101  # the model is fine
         took = seconds if seconds in (0.0, HUGE) else seconds * task.count

@@ -14,14 +14,16 @@ import numpy as np
 
 from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
+from microgpt.distribution import Distribution
 from microgpt.engine import make_engine
-from microgpt.engine.answering import documents_of
+from microgpt.engine.answering import Answerer, documents_of
 from microgpt.engine.base import ShardGradient
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.numerics.vectors import Vector, vector_from_map, vector_to_map
 from microgpt.optim.reduction import tree_sum
 from microgpt.parameters import to_bytes
 from microgpt.protocol import messages
+from microgpt.replicas.recipe import recipe_of
 from microgpt.strategies import serial
 from microgpt.strategies.base import Strategy
 from microgpt.strategies.sync import Sync
@@ -34,6 +36,7 @@ REMEMBERED = 20_000  # shards; a program that trains wrongly must not fill the m
 NAMES = ("ada", "bea", "cab", "dab", "abba", "ed", "bede", "dada", "ace", "ebba", "cade", "bab")
 
 SYNC = Sync()
+PLAIN = Distribution()
 HELD_OUT = 0.25  # of the names, where there is an evaluation
 
 Compute = Callable[[Vector, Sequence[Sequence[int]]], ShardGradient]
@@ -53,14 +56,23 @@ class ReferenceRun:
 class Calculator:
     """The engine of all virtual workers."""
 
-    def __init__(self, compute: Compute, model: GPTConfig) -> None:
+    def __init__(self, compute: Compute, config: TrainingConfig) -> None:
         self._compute = compute
-        self._shapes = parameter_shapes(model)
+        self._shapes, self._recipe = parameter_shapes(config.model), recipe_of(config)
         self._known: dict[tuple[object, ...], tuple[bytes, dict[str, bytes]]] = {}
 
-    def __call__(self, job: Job, seconds: float, lie: bool = False) -> messages.ShardResult:
+    def answerer(self) -> Answerer:
+        """Who does the work of replicas in one process, and keeps their states."""
+        each = DocumentByDocument(self._compute, 1 << 62)
+        return Answerer(each, self._shapes, self._recipe)
+
+    def __call__(
+        self, job: Job, seconds: float, answerer: Answerer, lie: bool = False
+    ) -> messages.ShardResult:
         """The answer to a job that has taken so long; wrong in one bit if it is to ``lie``."""
         task = job.task
+        if isinstance(task, messages.ReplicaTask):
+            return self._of_replica(job, task, seconds, answerer, lie)
         key = (b"".join(job.weights.values()), task.tokens, task.lengths, task.training)
         known = self._known.get(key)
         if known is None:
@@ -73,14 +85,33 @@ class Calculator:
             self._known[key] = known
         losses, gradient = known
         if lie and not task.training:
-            losses = bytes([losses[0] ^ 1]) + losses[1:]
+            losses = wrong_bit(losses)
         elif lie:
-            first = gradient["wte"]
-            gradient = {**gradient, "wte": bytes([first[0] ^ 1]) + first[1:]}
+            gradient = {**gradient, "wte": wrong_bit(gradient["wte"])}
         place = task.step, task.start, task.count
         return messages.ShardResult(
             task.run, task.epoch, *place, seconds, losses, gradient, task.training, round=task.round
         )
+
+    def _of_replica(
+        self, job: Job, task: messages.ReplicaTask, seconds: float, answerer: Answerer, lie: bool
+    ) -> messages.ShardResult:
+        if job.replica is not None:
+            answerer.restore(job.replica)
+        answer = answerer.answer(job.weights, task)
+        assert isinstance(answer, messages.ReplicaResult)  # noqa: S101  # the numbers are small
+        answer = replace(answer, seconds=seconds)
+        if not lie:
+            return answer
+        if answer.payload:
+            return replace(answer, losses=wrong_bit(answer.losses))
+        gradient = {**answer.gradient, "wte": wrong_bit(answer.gradient["wte"])}
+        return replace(answer, gradient=gradient)
+
+
+def wrong_bit(part: bytes) -> bytes:
+    """With another last bit in its first byte."""
+    return bytes([part[0] ^ 1]) + part[1:]
 
 
 def stand_in(params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
@@ -99,24 +130,31 @@ def stand_in(params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradien
 class DocumentByDocument:
     """An engine that is asked for one document at a time, so that no sum is left to it."""
 
+    name = "virtual"
+
     def __init__(self, compute: Compute, block_size: int) -> None:
         self._compute = compute
         self._last = block_size + 1  # what lies behind it is not sent
 
-    def gradients(self, params: Vector, documents: Sequence[Sequence[int]], /) -> ShardGradient:
+    def gradients(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
         """Losses of the documents, and the tree sum of their gradients."""
         each = [self._compute(params, [document[: self._last]]) for document in documents]
         losses = tuple(result.losses[0] for result in each)
         return ShardGradient(losses, tree_sum([result.gradient for result in each]))
 
-    def losses(self, params: Vector, documents: Sequence[Sequence[int]], /) -> Sequence[float]:
+    def losses(self, params: Vector, documents: Sequence[Sequence[int]]) -> tuple[float, ...]:
         """Losses of the documents."""
         return self.gradients(params, documents).losses
 
 
 @cache
 def reference_run(
-    steps: int, batch_size: int, engine: str, eval_every: int = 0, strategy: Strategy = SYNC
+    steps: int,
+    batch_size: int,
+    engine: str,
+    eval_every: int = 0,
+    strategy: Strategy = SYNC,
+    distribution: Distribution = PLAIN,
 ) -> ReferenceRun:
     """A training of this size on a tiny model, with the quiet run computed without a network.
 
@@ -126,7 +164,11 @@ def reference_run(
     corpus = Corpus(NAMES, 42, held_out)
     width = 2 if engine == STAND_IN else 4
     model = GPTConfig(corpus.tokenizer.vocab_size, 1, width, 1, 4)
-    config = TrainingConfig(model, steps=steps, batch_size=batch_size, validation_fraction=held_out)
+    fitting = replace(distribution, replicas=min(distribution.replicas, batch_size))
+    config = TrainingConfig(
+        model, steps=steps, batch_size=batch_size, validation_fraction=held_out,
+        distribution=fitting,
+    )  # fmt: skip
     compute = stand_in if engine == STAND_IN else make_engine(engine, model).gradients
     start = initial_state(config, corpus)
     one_by_one = DocumentByDocument(compute, model.block_size)
@@ -134,14 +176,18 @@ def reference_run(
         strategy, config, corpus, start, one_by_one,
         evaluates=lambda step: step % max(1, eval_every) == 0 or step == steps,
     )  # fmt: skip
-    return ReferenceRun(config, corpus, Calculator(compute, model), (start, *states), strategy)
+    calculate = Calculator(compute, config)
+    return ReferenceRun(config, corpus, calculate, (start, *states), strategy)
 
 
 def same_state(one: TrainingState, other: TrainingState) -> bool:
     """Whether two states are equal in every bit of all that decides the future, and the losses."""
     if one is other:
         return True
-    numbers = ((one.params, other.params), (one.m, other.m), (one.v, other.v))
+    numbers = [(one.params, other.params), (one.m, other.m), (one.v, other.v)]
+    if one.slots.keys() != other.slots.keys():
+        return False
+    numbers += [(one.slots[name], other.slots[name]) for name in one.slots]
     plain = replace(one, params=other.params, m=other.m, v=other.v)
     return all(a.tobytes() == b.tobytes() for a, b in numbers) and (
         (plain.step, plain.rng_state, plain.losses, plain.validation, plain.next_document)

@@ -8,20 +8,22 @@ from dataclasses import replace
 
 from lab.simulation.arithmetic import ReferenceRun
 from lab.simulation.plan import WRONG_BIT
+from microgpt.engine.answering import Answerer
 from microgpt.protocol import messages
 from worker.state import Job
 
 
 def answer(
-    lie: str, job: Job, seconds: float, reference_run: ReferenceRun
+    lie: str, job: Job, seconds: float, reference_run: ReferenceRun, answerer: Answerer
 ) -> messages.Message | None:
     """The answer of a worker that tells this ``lie`` ("": an honest one); None if it gives none.
 
-    ``seconds`` is the time that the job has taken; ``lie`` is one of ``plan.LIES``.
+    ``seconds`` is the time that the job has taken; ``lie`` is one of ``plan.LIES``; ``answerer``
+    does the work of replicas.
     """
     if lie == "lazy":
         return None
-    computed = reference_run.calculate(job, seconds, lie=lie == WRONG_BIT)
+    computed = reference_run.calculate(job, seconds, answerer, lie=lie == WRONG_BIT)
     if lie == "failure":
         task = job.task
         place = task.step, task.start + task.count - 1, "no reason"
@@ -34,5 +36,7 @@ def exaggerate(answer: messages.Message) -> messages.Message:
     if not isinstance(answer, messages.ShardResult) or not answer.training:
         return answer  # a single loss of held-out documents would be a number, and believed
     number = struct.pack("<d", sys.float_info.max)
+    if isinstance(answer, messages.ReplicaResult) and answer.payload:
+        return answer
     gradient = {name: number * (len(part) // 8) for name, part in answer.gradient.items()}
     return replace(answer, losses=number * answer.count, gradient=gradient)

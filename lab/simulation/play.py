@@ -9,6 +9,7 @@ from lab.simulation import arithmetic, faults
 from lab.simulation.clock import InvariantViolationError
 from lab.simulation.plan import Plan
 from lab.simulation.world import Slot, World
+from microgpt.distribution import Distribution
 from microgpt.strategies.base import Strategy
 
 
@@ -32,6 +33,7 @@ def play(
     folder: Path | None = None,
     trace: bool = False,
     strategy: Strategy = arithmetic.SYNC,
+    distribution: Distribution = arithmetic.PLAIN,
 ) -> Result:
     """Run a schedule and say what has become of it."""
     reference_run = arithmetic.reference_run(
@@ -40,6 +42,7 @@ def play(
         engine,
         plan.eval_every,
         strategy,  # type: ignore[arg-type]  # frozen
+        distribution,
     )
     world = World(plan, reference_run, folder, trace)
     result = Result(plan, trace=world.clock.lines)

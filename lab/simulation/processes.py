@@ -22,7 +22,9 @@ from lab.simulation import byzantine
 from lab.simulation.disk import Writer
 from lab.simulation.network import Connection
 from lab.simulation.surroundings import Place, Surroundings
+from microgpt.engine.judge import do_again
 from microgpt.protocol import messages
+from microgpt.replicas.work import ReplicaStateError
 from worker import state as worker_state
 from worker.state import WorkerState
 
@@ -131,8 +133,11 @@ class VirtualCoordinator(Process):
         self.world.coordinator_gone(killed=True)
 
     def _judge(self, question: actions.Judge, seconds: float) -> None:
+        calculate = self.world.reference_run.calculate
+        answerer = calculate.answerer()
+        do_again(answerer, question.before)
         job = worker_state.Job(question.task, question.weights.weights)
-        self._handle(inputs.Judged(self.world.reference_run.calculate(job, seconds)))
+        self._handle(inputs.Judged(calculate(job, seconds, answerer)))
 
     def _saved(self, event: inputs.Saved) -> None:
         if self.alive:
@@ -196,6 +201,7 @@ class VirtualWorker(Process):
         self.slot = slot
         self.peer = f"{slot.name}.{number}".encode()
         self.state = WorkerState(slot.name, "virtual")
+        self._answerer = world.reference_run.calculate.answerer()
         self.connection: Connection | None = None
         self._perform(self.state.start(self.time))
         self._reconnect()
@@ -279,7 +285,7 @@ class VirtualWorker(Process):
                 self.clock.after(seconds, self.deliver, self._computed, action.job, seconds)
             elif isinstance(action, worker_state.Configure):
                 seconds = self.world.rng.uniform(0.0, 0.3)
-                made = worker_state.Configured(action.model)
+                made = worker_state.Configured(action.model, action.recipe)
                 self.clock.after(seconds, self.deliver, self._handle, made)
             elif isinstance(action, worker_state.Leave):
                 self.trace(f"leaves: {action.outcome}, {action.reason}")
@@ -289,7 +295,11 @@ class VirtualWorker(Process):
     def _computed(self, job: worker_state.Job, seconds: float) -> None:
         world = self.world
         lie = world.plan.lie if self.slot.is_byzantine else ""
-        answer = byzantine.answer(lie, job, seconds, world.reference_run)
+        try:
+            answer = byzantine.answer(lie, job, seconds, world.reference_run, self._answerer)
+        except ReplicaStateError:
+            self._handle(worker_state.Computed(job, None))
+            return
         if answer is not None:
             self._handle(worker_state.Computed(job, answer))
 

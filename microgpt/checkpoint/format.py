@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgpack
 
+from microgpt.checkpoint import replicas
 from microgpt.checkpoint.container import (
     BEGINNING,
     FORMAT,
@@ -35,7 +36,9 @@ from microgpt.checkpoint.container import (
     seal,
     unpack,
 )
+from microgpt.checkpoint.replicas import Distributed
 from microgpt.config import MAX_STEPS, TrainingConfig
+from microgpt.distribution import Distribution
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.parameters import (
     Shapes,
@@ -97,6 +100,13 @@ def _train_in_step(body: Any) -> Any:
     return {**body, "training": training, "next_document": step * batch_size}
 
 
+def _divide_nothing(body: Any) -> Any:
+    """Version 4 knows replicas, and what strategies keep beside Adam's means."""
+    _require_absent(body, "distributed")
+    training = {**body["training"], "distribution": Distribution().to_dict()}
+    return {**body, "training": training, "distributed": replicas.to_plain(Distributed())}
+
+
 def _require_absent(body: Any, key: str) -> None:
     """Raise ValueError if a body has what its version does not know.
 
@@ -107,7 +117,11 @@ def _require_absent(body: Any, key: str) -> None:
 
 
 #: What makes a body of the next version of each older one.
-MIGRATIONS: dict[int, Callable[[Any], Any]] = {1: _hold_nothing_out, 2: _train_in_step}
+MIGRATIONS: dict[int, Callable[[Any], Any]] = {
+    1: _hold_nothing_out,
+    2: _train_in_step,
+    3: _divide_nothing,
+}
 
 #: What ``random.Random.getstate`` returns.
 RngState: TypeAlias = tuple[int, tuple[int, ...], float | None]
@@ -128,7 +142,8 @@ class Checkpoint:
     ``losses`` are the batch losses of the last steps, newest last, and ``validation`` the newest
     one of the held-out documents. ``next_document``: how many documents have been used up, which
     is where the next one begins in their endless repetition. ``data`` is the fingerprint of the
-    data set, ``run`` the id of the run that wrote the file.
+    data set, ``run`` the id of the run that wrote the file. ``distributed``: what the strategy and
+    the replicas keep.
     """
 
     training: TrainingConfig
@@ -143,6 +158,7 @@ class Checkpoint:
     losses: tuple[float, ...] = ()
     validation: Validation | None = None
     next_document: int = field(kw_only=True)
+    distributed: Distributed = field(default_factory=Distributed, kw_only=True)
 
     def __repr__(self) -> str:
         where = f"step {self.step} of {self.training.steps}"
@@ -167,14 +183,17 @@ class Checkpoint:
     def state_sha256(self) -> str:
         """Digest of all that decides the future: weights, Adam's m and v, step, generator.
 
-        And the next document, where it is not the one that ``sync`` has after as many steps.
+        And the next document, where it is not the one that ``sync`` has after as many steps, and
+        what the strategy keeps. What replicas keep is decided by the same past.
         """
         step = self.step.to_bytes(8, "little")
         gauss = self.rng_state[2]
         rng = _pack_words(self.rng_state[1]) + (b"" if gauss is None else gauss.hex().encode())
         usual = self.next_document == self.step * self.training.batch_size
         used = b"" if usual else self.next_document.to_bytes(8, "little")
-        return sha256(self.weights, self.adam_m, self.adam_v, step, rng, used)
+        slots = self.distributed.slots
+        kept = [part for name in sorted(slots) for part in (name.encode(), slots[name])]
+        return sha256(self.weights, self.adam_m, self.adam_v, step, rng, used, *kept)
 
     def state_dict(self) -> StateDict:
         """The weights as ``{name: rows of floats}``."""
@@ -219,6 +238,7 @@ def to_body(checkpoint: Checkpoint) -> dict[str, Any]:
         "rng": {"version": version, "words": _pack_words(words), "gauss_next": gauss_next},
         "losses": list(checkpoint.losses),
         "validation": checkpoint.validation and checkpoint.validation._asdict(),
+        "distributed": replicas.to_plain(checkpoint.distributed),
     }
 
 
@@ -274,9 +294,10 @@ def _read_body(body: Any) -> Checkpoint:
     if tokenizer.vocab_size != training.model.vocab_size:
         raise ValueError("the alphabet does not fit the model")
     rng_state, validation = _read_rng(body["rng"]), _read_validation(body["validation"], step)
+    distributed = replicas.from_plain(body["distributed"], num_params(shapes))
     return Checkpoint(
         training, tokenizer, data, run, step, weights, m, v, rng_state, tuple(losses), validation,
-        next_document=next_document,
+        next_document=next_document, distributed=distributed,
     )  # fmt: skip
 
 

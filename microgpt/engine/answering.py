@@ -7,9 +7,18 @@ from collections.abc import Mapping
 
 from microgpt.data.packed import PackedDocuments
 from microgpt.engine.base import Engine, NonFiniteError
-from microgpt.numerics.vectors import vector_from_map, vector_to_map
+from microgpt.numerics.vectors import (
+    Vector,
+    vector_from_bytes,
+    vector_from_map,
+    vector_to_bytes,
+    vector_to_map,
+)
 from microgpt.parameters import Shapes, to_bytes
-from microgpt.protocol.messages import Failure, ShardResult, Task
+from microgpt.protocol import messages
+from microgpt.protocol.messages import Failure, ReplicaResult, ReplicaTask, ShardResult, Task
+from microgpt.replicas.state import Assignment, ReplicaState
+from microgpt.replicas.work import Recipe, ReplicaOverflowError, check_state, compute
 from microgpt.support.step_clock import NO_CLOCK, NoClock
 
 
@@ -21,44 +30,117 @@ def documents_of(task: Task) -> PackedDocuments:
     return documents
 
 
-def answer(
-    engine: Engine,
-    shapes: Shapes,
-    weights: Mapping[str, bytes],
-    task: Task,
-    clock: NoClock = NO_CLOCK,
-) -> ShardResult | Failure:
-    """The result of a task, or the Failure if a document has no finite gradient.
+class Answerer:
+    """Answers tasks for a model of these ``shapes``; keeps the replicas that it has worked for.
 
-    ``clock`` hears when weights and documents are decoded, and when the engine is done. Raises
-    ValueError if the weights do not fit the model, or the documents are malformed.
+    ``recipe``: what replicas do, None in a run without any.
     """
-    began = time.perf_counter()
-    params, documents = vector_from_map(weights, shapes), documents_of(task)
-    gradient: dict[str, bytes] = {}
-    clock.lap("decode")
-    try:
+
+    def __init__(self, engine: Engine, shapes: Shapes, recipe: Recipe | None = None) -> None:
+        self._engine, self._shapes, self._recipe = engine, shapes, recipe
+        self._replicas: dict[int, ReplicaState] = {}
+
+    def restore(self, message: messages.ReplicaState) -> None:
+        """Go on with a replica as it was then."""
+        vectors = {name: vector_from_bytes(part) for name, part in message.vectors.items()}
+        self._replicas[message.replica] = ReplicaState(message.clock, vectors)
+
+    def answer(
+        self, weights: Mapping[str, bytes], task: Task, clock: NoClock = NO_CLOCK
+    ) -> ShardResult | Failure:
+        """The result of a task, or the Failure if a document has no finite gradient.
+
+        ``clock`` hears when weights and documents are decoded, and when the engine is done. Raises
+        ValueError if the weights do not fit the model, the documents are malformed, and
+        ReplicaStateError if the replica is not as the task wants it.
+        """
+        began = time.perf_counter()
+        params, documents = vector_from_map(weights, self._shapes), documents_of(task)
+        clock.lap("decode")
+        try:
+            if isinstance(task, ReplicaTask):
+                return self._of_replica(params, documents, task, began, clock)
+            return self._of_shard(params, documents, task, began, clock)
+        except NonFiniteError as error:
+            return self._failure(task, error.document, error.reason)
+        except ReplicaOverflowError as error:
+            return self._failure(task, 0, str(error))
+
+    def _of_shard(
+        self,
+        params: Vector,
+        documents: PackedDocuments,
+        task: Task,
+        began: float,
+        clock: NoClock,
+    ) -> ShardResult:
+        gradient: dict[str, bytes] = {}
         if task.training:
-            result = engine.gradients(params, documents)
+            result = self._engine.gradients(params, documents)
             clock.lap("engine")
-            losses, gradient = result.losses, vector_to_map(result.gradient, shapes)
+            losses, gradient = result.losses, vector_to_map(result.gradient, self._shapes)
         else:
-            losses = engine.losses(params, documents)
+            losses = self._engine.losses(params, documents)
             clock.lap("engine")
-    except NonFiniteError as error:
-        place, reason = task.start + error.document, error.reason[:500]
+        return ShardResult(
+            task.run,
+            task.epoch,
+            task.step,
+            task.start,
+            task.count,
+            time.perf_counter() - began,
+            to_bytes(losses),
+            gradient,
+            task.training,
+            round=task.round,
+        )
+
+    def _of_replica(
+        self,
+        params: Vector,
+        documents: PackedDocuments,
+        task: ReplicaTask,
+        began: float,
+        clock: NoClock,
+    ) -> ReplicaResult:
+        if self._recipe is None:
+            raise ValueError("work for a replica, in a run without any")
+        state = self._replicas.get(task.replica, ReplicaState())
+        assignment = assignment_of(task)
+        if state.vectors:
+            check_state(state.vectors, self._recipe.layout(assignment, self._shapes))
+        done = compute(
+            self._recipe, assignment, self._shapes, params, documents, state, self._engine
+        )
+        self._replicas[task.replica] = done.state
+        clock.lap("engine")
+        compressed = done.payload is not None
+        kept = done.state.vectors if task.snapshot else {}
+        return ReplicaResult(
+            task.run,
+            task.epoch,
+            task.step,
+            task.start,
+            task.count,
+            time.perf_counter() - began,
+            vector_to_bytes(done.losses),
+            {} if compressed else vector_to_map(done.vector, self._shapes),
+            round=task.round,
+            payload=done.payload or b"",
+            state={name: vector_to_bytes(vector) for name, vector in kept.items()},
+        )
+
+    def _failure(self, task: Task, document: int, reason: str) -> Failure:
+        """A replica stays as it was, but has done this task."""
+        if isinstance(task, ReplicaTask):
+            state = self._replicas.get(task.replica, ReplicaState())
+            self._replicas[task.replica] = ReplicaState(task.clock + 1, state.vectors)
+        place = task.start + document
         return Failure(
-            task.run, task.epoch, task.step, place, reason, task.training, round=task.round
+            task.run, task.epoch, task.step, place, reason[:500], task.training, round=task.round
         )  # fmt: skip
-    return ShardResult(
-        task.run,
-        task.epoch,
-        task.step,
-        task.start,
-        task.count,
-        time.perf_counter() - began,
-        to_bytes(losses),
-        gradient,
-        task.training,
-        round=task.round,
-    )
+
+
+def assignment_of(task: ReplicaTask) -> Assignment:
+    """What the replica is to do."""
+    return Assignment(task.replica, task.clock, task.step, task.steps, task.elastic)

@@ -10,15 +10,27 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgpack
 
 from microgpt.engine import make_engine
-from microgpt.engine.answering import answer, documents_of
+from microgpt.engine.answering import Answerer, documents_of
 from microgpt.engine.base import Engine
 from microgpt.model import GPTConfig, num_positions, parameter_shapes
 from microgpt.parameters import num_params
-from microgpt.protocol.messages import Failure, ShardResult, Task, Weights, decode, encode
+from microgpt.protocol.messages import (
+    Failure,
+    Message,
+    ReplicaState,
+    ShardResult,
+    Task,
+    Weights,
+    decode,
+    encode,
+)
+from microgpt.replicas.recipe import from_plain
 
 #: What the slow engine takes for one weight at one position, about; and how long it may take before
 #: loading or compiling the other one is worth while.
@@ -33,8 +45,27 @@ def judge(request: bytes) -> ShardResult | Failure:
     weights, task = decode(plain["weights"]), decode(plain["task"])
     if not isinstance(weights, Weights) or not isinstance(task, Task):
         raise ValueError("weights and a task are wanted")
-    engine = choose_engine(config, task)
-    return answer(engine, parameter_shapes(config), weights.weights, task)
+    recipe = from_plain(plain["recipe"], trusted=_named(plain["recipe"]))
+    answerer = Answerer(choose_engine(config, task), parameter_shapes(config), recipe)
+    do_again(answerer, [decode(message) for message in plain["before"]])
+    return answerer.answer(weights.weights, task)
+
+
+def _named(recipe: Mapping[str, Any]) -> list[str]:
+    """What the coordinator, on this host, runs itself."""
+    return [recipe["compress"], recipe["inner_optimizer"]]
+
+
+def do_again(answerer: Answerer, before: Sequence[Message]) -> None:
+    """Bring a replica to where it was before the task."""
+    weights: Mapping[str, bytes] = {}
+    for message in before:
+        if isinstance(message, ReplicaState):
+            answerer.restore(message)
+        elif isinstance(message, Weights):
+            weights = message.weights
+        elif isinstance(message, Task):
+            answerer.answer(weights, message)
 
 
 def choose_engine(config: GPTConfig, task: Task) -> Engine:

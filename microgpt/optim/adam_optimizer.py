@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from microgpt.numerics.vectors import Vector
-from microgpt.optim import adam_compiled
 from microgpt.optim.adam import AdamConfig, AdamState
 from microgpt.optim.optimizer import Slots, check_vectors
 
@@ -30,6 +29,8 @@ class Adam(AdamConfig):
         self, params: Vector, gradient: Vector, slots: Slots, step: int, rate: float
     ) -> tuple[Vector, dict[str, Vector]]:
         """See ``Optimizer.update``."""
+        from microgpt.optim import adam_compiled  # loads the compiler, which few processes need
+
         check_vectors(params, gradient, slots, "m", "v")
         before = AdamState(slots["m"], slots["v"])  # type: ignore[arg-type]  # they are sequences
         new, after = adam_compiled.update_at(self, params, gradient, before, step, rate)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from functools import lru_cache
+
 from microgpt.optim.adagrad import AdaGrad
+from microgpt.optim.adam import AdamConfig
 from microgpt.optim.adam_optimizer import Adam
 from microgpt.optim.adamw import AdamW
 from microgpt.optim.momentum import Momentum
 from microgpt.optim.nesterov import Nesterov
 from microgpt.optim.optimizer import Optimizer, OptimizerError
 from microgpt.optim.sgd import SGD
-from microgpt.support.options import describe, make
+from microgpt.support.options import FIRST, describe, make, parse_spec
 
 #: The optimizers of this package, by name.
 OPTIMIZERS: dict[str, type[Optimizer]] = {
@@ -36,3 +40,17 @@ def load_optimizer(spec: str) -> Optimizer:
 def describe_optimizer(optimizer: Optimizer) -> str:
     """The full text of an optimizer, from which ``load_optimizer`` makes an equal one again."""
     return describe(OPTIMIZERS, optimizer)
+
+
+@lru_cache(maxsize=64)
+def optimizer_of(spec: str, adam: AdamConfig) -> Optimizer:
+    """The optimizer of this name; what it is not told it takes from the run's options of Adam.
+
+    Raises OptimizerError.
+    """
+    optimizer = load_optimizer(spec)
+    fields = [field.name for field in dataclasses.fields(optimizer)]  # type: ignore[arg-type]
+    _, given = parse_spec(spec)
+    told = {fields[0] if key == FIRST else key for key in given}
+    ours = {k: v for k, v in adam.to_dict().items() if k in fields and k not in told}
+    return dataclasses.replace(optimizer, **ours)  # type: ignore[type-var]  # it is a dataclass

@@ -51,6 +51,9 @@ __all__ = [
     "ProtocolError",
     "Question",
     "Refuse",
+    "ReplicaResult",
+    "ReplicaState",
+    "ReplicaTask",
     "Reply",
     "Reregister",
     "ShardResult",
@@ -65,7 +68,7 @@ __all__ = [
     "encode",
 ]  # fmt: skip
 
-PROTOCOL = 5
+PROTOCOL = 6
 #: Largest message that is read at all; the transport enforces it too.
 MAX_MESSAGE_BYTES = 256 << 20
 MAX_MATRICES = 100_000  # entries of a map of parameters
@@ -142,6 +145,18 @@ class ShardResult(Message):
 
 
 @dataclass(frozen=True)
+class ReplicaResult(ShardResult):
+    """What a replica has made of its part; see ``ReplicaTask``.
+
+    ``payload``: the compressed vector, where the run compresses; ``gradient`` is empty then.
+    ``state``: the replica after the task where a snapshot was wanted, else empty.
+    """
+
+    payload: bytes = field(kw_only=True)
+    state: Mapping[str, bytes] = field(kw_only=True)
+
+
+@dataclass(frozen=True)
 class Failure(Message):
     """A shard has no finite gradient or loss; ``document`` is its position in the round."""
 
@@ -164,12 +179,14 @@ class Goodbye(Message):
 class Welcome(Message):
     """A worker is taken in as number ``worker``; ``model`` has the fields of GPTConfig.
 
-    ``seconds`` is the longest time between two messages of a worker that lives.
+    ``seconds`` is the longest time between two messages of a worker that lives. ``recipe``: what
+    replicas do, as ``microgpt.replicas.recipe`` reads it; empty in a run without any.
     """
 
     worker: int
     seconds: float
     model: Mapping[str, int]
+    recipe: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -202,6 +219,34 @@ class Task(Message):
     lengths: bytes
     training: bool = True
     round: int = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class ReplicaState(Message):
+    """Replica ``replica`` as it was after ``clock`` tasks: its next task goes on from there.
+
+    ``vectors``: what it keeps, by name, as little-endian float64; nothing before its first task.
+    """
+
+    replica: int
+    clock: int
+    vectors: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class ReplicaTask(Task):
+    """The part of a replica that has done ``clock`` tasks; answered by a ``ReplicaResult``.
+
+    ``steps`` and ``elastic``: see ``microgpt.replicas.state.Assignment``. ``snapshot``: the state
+    after it is wanted, too. ``redo``: it was done before, by somebody who is gone: no answer.
+    """
+
+    replica: int = field(kw_only=True)
+    clock: int = field(kw_only=True)
+    steps: int = field(kw_only=True)
+    elastic: float = field(kw_only=True)
+    snapshot: bool = field(kw_only=True)
+    redo: bool = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -285,6 +330,7 @@ KINDS: dict[str, type[Message]] = {
     for kind in (
         Hello, Heartbeat, Status, ShardResult, Failure, Goodbye,
         Welcome, Reregister, Weights, Task, Refuse, Stop,
+        ReplicaResult, ReplicaState, ReplicaTask,
         ListCheckpoints, FetchCheckpoint, CheckpointList, CheckpointPart, NoCheckpoint,
     )
 }  # fmt: skip

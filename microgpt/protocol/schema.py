@@ -12,6 +12,7 @@ MAX_COUNT = 1 << 62
 MAX_DIMENSION = 1 << 25  # of a model: one row of so many numbers fills a message
 #: Seconds that a peer may tell of, but for 0: a division by them, or a product, overflows nowhere.
 LEAST_SECONDS, MOST_SECONDS = 1e-12, 1e7
+MAX_RECIPE = 32  # entries of what replicas do
 MAX_PART = 1 << 18  # bytes of a checkpoint in one message
 MAX_LISTED = 5_000  # checkpoints in one message
 NOT_LOOKED_INTO = "not looked into yet"  # the problem of a file for which there was no time
@@ -66,6 +67,28 @@ def _is_model(value: Any) -> bool:
         _is_text(name) and type(number) is int and 1 <= number <= MAX_DIMENSION
         for name, number in value.items()
     )
+
+
+def _is_recipe(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and len(value) <= MAX_RECIPE
+        and all(_is_text(name) and _is_setting(setting) for name, setting in value.items())
+    )
+
+
+def _is_setting(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return type(value) is bool or _is_count(value) or _is_text(value)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, float) and 0.0 <= value <= 1.0
+
+
+def _is_payload(value: Any) -> bool:
+    return isinstance(value, bytes)
 
 
 def _is_checkpoint_part(value: Any) -> bool:
@@ -134,6 +157,16 @@ CHECKS: dict[str, Check] = {
     "model": _is_model,
     "tokens": _is_int32_array,
     "lengths": _is_int32_array,
+    "recipe": _is_recipe,
+    "replica": _is_count,
+    "clock": _is_count,
+    "steps": _is_count,
+    "elastic": _is_share,
+    "snapshot": _is_flag,
+    "redo": _is_flag,
+    "payload": _is_payload,
+    "state": _is_vector_map,
+    "vectors": _is_vector_map,
     "data": _is_checkpoint_part,
     "entries": _is_entries,
 }

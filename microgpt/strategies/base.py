@@ -10,12 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import Protocol, TypeAlias
 
 from microgpt.config import TrainingConfig
+from microgpt.distribution import DEFAULT_REPLICAS
 from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import Shard, sum_of_shards
 from microgpt.training import TrainingState
+
+#: What a strategy tells of an update: a number, or several.
+Note: TypeAlias = float | tuple[float, ...]
 
 
 class StrategyError(Exception):
@@ -39,11 +44,28 @@ class Gradient:
 
 
 @dataclass(frozen=True)
+class LocalSteps:
+    """Work: each replica takes ``steps`` steps of the inner optimizer, one for each part of its
+    documents, and answers how far the global weights are to come: see
+    ``microgpt.replicas.work``, and for ``elastic`` as well.
+
+    Raises ValueError for numbers that cannot be.
+    """
+
+    steps: int
+    elastic: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not 0.0 <= self.elastic <= 1.0:
+            raise ValueError("local steps: at least 1, and elastic within 0 and 1")
+
+
+@dataclass(frozen=True)
 class Losses:
     """Work: the losses of held-out documents, forward only."""
 
 
-Task: TypeAlias = Gradient | Losses
+Task: TypeAlias = Gradient | LocalSteps | Losses
 
 
 @dataclass(frozen=True)
@@ -51,7 +73,8 @@ class Round:
     """Work on ``count`` documents from place ``first`` of the endless sequence of documents.
 
     It is done with the weights after ``version`` updates. ``shard_size`` is a power of two, or None
-    where whoever hands out the work may choose; it has no influence on sums.
+    where whoever hands out the work may choose; it has no influence on sums. With ``replicas`` (in
+    ascending order) each of these does an equal part of the documents; ``LocalSteps`` need some.
     Raises ValueError for numbers that cannot be.
     """
 
@@ -60,6 +83,7 @@ class Round:
     count: int
     task: Task = Gradient()
     shard_size: int | None = None
+    replicas: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.version < 0 or self.first < 0 or self.count < 1:
@@ -67,6 +91,32 @@ class Round:
         size = self.shard_size
         if size is not None and (size < 1 or size & (size - 1)):
             raise ValueError(f"shard_size must be a power of two, not {size}")
+        if isinstance(self.task, LocalSteps) and not self.replicas:
+            raise ValueError("local steps are the work of replicas: name them")
+        if self.replicas:
+            self._check_replicas()
+
+    def _check_replicas(self) -> None:
+        number = len(self.replicas)
+        if isinstance(self.task, Losses) or self.shard_size is not None:
+            raise ValueError("replicas compute gradients or local steps, and in parts of their own")
+        if list(self.replicas) != sorted(set(self.replicas)) or self.replicas[0] < 0:
+            raise ValueError("replicas are numbers from 0, in ascending order")
+        each = self.task.steps if isinstance(self.task, LocalSteps) else 1
+        if self.count < number * each:
+            raise ValueError(
+                f"{self.count} documents are too few for {number} replicas with {each} steps each"
+            )
+
+    def parts(self) -> list[Shard]:
+        """The documents of each of the replicas, in their order."""
+        number = len(self.replicas)
+        starts = [place * self.count // number for place in range(number + 1)]
+        return [Shard(a, b - a) for a, b in pairwise(starts)]
+
+    def replica_of(self, shard: Shard) -> int | None:
+        """Whose part a shard is; None in a round without replicas."""
+        return self.replicas[self.parts().index(shard)] if self.replicas else None
 
 
 @dataclass(frozen=True)
@@ -74,12 +124,14 @@ class Result:
     """What was computed for one shard of a round; ``shard`` counts places within the round.
 
     ``losses``: (shard.count,) float64, mean loss in nats of each document. ``vector``:
-    (num_params,) float64, the tree sum of the documents' gradients; empty for ``Losses``.
+    (num_params,) float64, the tree sum of the documents' gradients, or what ``LocalSteps`` have
+    led to; empty for ``Losses``. ``replica``: who has done it, in a round with replicas.
     """
 
     shard: Shard
     losses: Vector
     vector: Vector
+    replica: int | None = None
 
 
 def sum_of_results(results: Sequence[Result]) -> Vector:
@@ -94,14 +146,20 @@ def no_lap(phase: str) -> None:
     """Nobody measures."""
 
 
+def no_note(name: str, value: Note) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class View:
     """What a strategy may know when it is asked.
 
     ``open`` are its rounds that have not been closed, oldest first. ``next_document`` is the place
     after all documents that any round has been opened for. ``workers`` are those that can work,
-    ``idle`` the ones among them that have nothing to do. Who measures where time goes hears by
-    ``lap`` that a part of an update is done (``"tree sum"``).
+    ``idle`` the ones among them that have nothing to do. ``sent``, in ``update``: (num_params,)
+    the weights that the round was computed with. Who measures where time goes hears by ``lap``
+    that a part of an update is done (``"tree sum"``); ``note`` takes numbers for people, such as
+    how stale a gradient was, by a name of one word.
     """
 
     config: TrainingConfig
@@ -110,7 +168,15 @@ class View:
     next_document: int
     workers: int
     idle: int
+    sent: Vector | None = field(default=None, repr=False, compare=False)
     lap: Callable[[str], None] = field(default=no_lap, repr=False, compare=False)
+    note: Callable[[str, Note], None] = field(default=no_note, repr=False, compare=False)
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas there are, where the strategy needs some."""
+        most = min(DEFAULT_REPLICAS, self.config.batch_size)
+        return self.config.distribution.replicas or most
 
 
 class Strategy(Protocol):

@@ -6,7 +6,7 @@ held-out documents with the weights that the step has made. The step counts as d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TypeVar
@@ -14,8 +14,20 @@ from typing import TypeVar
 import numpy as np
 
 from microgpt.config import TrainingConfig
+from microgpt.distribution import MAX_REPLICAS
 from microgpt.numerics.vectors import Vector, all_finite
-from microgpt.strategies.base import Losses, Result, Round, Strategy, StrategyError, View, no_lap
+from microgpt.replicas.state import Assignment
+from microgpt.strategies.base import (
+    LocalSteps,
+    Losses,
+    Note,
+    Result,
+    Round,
+    Strategy,
+    StrategyError,
+    View,
+    no_lap,
+)
 from microgpt.training import TrainingState, Validation, validation_loss
 
 T = TypeVar("T")
@@ -25,12 +37,14 @@ T = TypeVar("T")
 class OpenRound:
     """A round under way. ``number`` counts the rounds of this driver from 0.
 
-    ``params``: (num_params,) float64, the weights to compute with.
+    ``params``: (num_params,) float64, the weights to compute with. ``assignments``: what each of
+    the round's replicas is to do, in their order.
     """
 
     number: int
     round: Round
     params: Vector
+    assignments: tuple[Assignment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +86,10 @@ class RoundDriver:
         self._held_out, self._evaluates, self._lap = held_out, evaluates, lap
         self._next_document = state.next_document
         self._unevaluated: TrainingState | None = None  # a step that waits for its evaluation
+        self._evaluating = 0  # the number of the round that has led to it
         self._numbers = 0
+        self._clocks = {log.replica: log.clock for log in state.replicas}
+        self._notes: dict[str, Note] = {}
 
     @property
     def complete(self) -> bool:
@@ -95,11 +112,32 @@ class RoundDriver:
         for round in rounds:
             if not isinstance(round, Round) or round.version != self.state.step:
                 raise StrategyError(f"{self._name}: open gives {round!r}, no round of now")
+        self._check_replicas(rounds)
         opened = [self._add(round, self.state.params) for round in rounds]
         self._next_document = max(
             [self._next_document, *(round.first + round.count for round in rounds)]
         )
         return opened
+
+    def _check_replicas(self, rounds: Sequence[Round]) -> None:
+        """Raise StrategyError if a replica would have two tasks at once, or is not there."""
+        busy = {r for opened in self.open.values() for r in opened.round.replicas}
+        for round in rounds:
+            for replica in round.replicas:
+                if replica in busy or replica >= MAX_REPLICAS:
+                    why = "is in an open round already" if replica in busy else "cannot be"
+                    raise StrategyError(f"{self._name}: replica {replica} {why}")
+                busy.add(replica)
+
+    @property
+    def undone(self) -> Collection[int]:
+        """Rounds that ``state`` knows nothing of: open ones, and one that is being evaluated."""
+        return [*self.open, *([self._evaluating] if self._unevaluated is not None else [])]
+
+    def take_notes(self) -> dict[str, Note]:
+        """What the strategy has told of its last update; told once."""
+        notes, self._notes = self._notes, {}
+        return notes
 
     def waits(self, number: int) -> bool:
         """Whether a round cannot be closed yet, as the step before is still being evaluated."""
@@ -135,7 +173,7 @@ class RoundDriver:
             self.state = replace(self.state, next_document=self._consumed(round))
             return Closed()
         if self._held_out and self._evaluates(after.step):
-            self._unevaluated = after
+            self._unevaluated, self._evaluating = after, number
             return Closed(to_evaluate=after)
         self.state = after
         return Closed(after)
@@ -153,7 +191,10 @@ class RoundDriver:
         round = self.open[number].round
         if isinstance(round.task, Losses):
             return self._evaluated(results)
-        view = self._view(workers, 0)
+        self._notes = {}
+        view = replace(
+            self._view(workers, 0), sent=self.open[number].params, note=self._notes.__setitem__
+        )
         with np.errstate(over="ignore", invalid="ignore"):
             self._lap("rest")
             after = self._ask("update", lambda: self.strategy.update(view, round, results))
@@ -187,20 +228,35 @@ class RoundDriver:
         ):  # fmt: skip
             if not isinstance(theirs, np.ndarray) or theirs.shape != ours.shape:
                 raise StrategyError(f"{self._name}: update gives vectors of another shape")
-        finite = all(all_finite(numbers) for numbers in (after.params, after.m, after.v))
+        kept = after.slots.values()
+        finite = all(all_finite(numbers) for numbers in (after.params, after.m, after.v, *kept))
         if not (finite and all(map(isfinite, after.losses[-1:]))):
             raise ArithmeticError(f"step {after.step} makes a weight or the loss infinite")
         return after
 
     def _add(self, round: Round, params: Vector) -> OpenRound:
-        opened = OpenRound(self._numbers, round, params)
+        opened = OpenRound(self._numbers, round, params, self._assign(round))
         self._numbers += 1
         self.open[opened.number] = opened
         return opened
 
+    def _assign(self, round: Round) -> tuple[Assignment, ...]:
+        """The next task of each replica of the round."""
+        task, assignments = round.task, []
+        for replica in round.replicas:
+            clock = self._clocks.get(replica, 0)
+            self._clocks[replica] = clock + 1
+            steps, elastic = 0, 0.0
+            if isinstance(task, LocalSteps):
+                steps, elastic = task.steps, task.elastic
+            assignments.append(Assignment(replica, clock, round.version, steps, elastic))
+        return tuple(assignments)
+
     def _view(self, workers: int, idle: int) -> View:
         rounds = tuple(opened.round for opened in self.open.values())
-        return View(self.config, self.state, rounds, self._next_document, workers, idle, self._lap)
+        return View(
+            self.config, self.state, rounds, self._next_document, workers, idle, lap=self._lap
+        )
 
     @property
     def _name(self) -> str:

@@ -6,12 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from microgpt.strategies.base import Strategy, StrategyError
+from microgpt.strategies.diloco import DiLoCo
+from microgpt.strategies.local_sgd import LocalSGD
 from microgpt.strategies.sync import Sync
 from microgpt.support import options as support
 from microgpt.support.options import options_of as options_of
 
 #: The strategies of this package, by the name for ``--strategy``.
-STRATEGIES: dict[str, type[Strategy]] = {"sync": Sync}
+STRATEGIES: dict[str, type[Strategy]] = {
+    "sync": Sync,
+    "local-sgd": LocalSGD,
+    "diloco": DiLoCo,
+}
 DEFAULT = "sync"
 
 _METHODS = ("open", "enough", "update", "promise")

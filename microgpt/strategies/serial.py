@@ -4,39 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from dataclasses import replace
 
 import numpy as np
 
 from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
+from microgpt.model import parameter_shapes
 from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import shards
+from microgpt.replicas import work
+from microgpt.replicas.recipe import recipe_of
+from microgpt.replicas.state import Assignment, ReplicaLog, ReplicaState
+from microgpt.replicas.work import Computes
 from microgpt.strategies.base import Losses, Result, Strategy, StrategyError
 from microgpt.strategies.driver import OpenRound, RoundDriver, never
 from microgpt.training import TrainingState
-
-
-class Gradients(Protocol):
-    """What an engine gives: see ``microgpt.engine.base.ShardGradient``."""
-
-    @property
-    def losses(self) -> Sequence[float]: ...  # noqa: D102  # as said above
-
-    @property
-    def gradient(self) -> Vector: ...  # noqa: D102  # as said above
-
-
-class Computes(Protocol):
-    """The part of ``microgpt.engine.base.Engine`` that is needed here."""
-
-    def gradients(self, params: Vector, documents: Sequence[Sequence[int]], /) -> Gradients:
-        """Losses and summed gradient of the documents."""
-        ...
-
-    def losses(self, params: Vector, documents: Sequence[Sequence[int]], /) -> Sequence[float]:
-        """Losses of the documents."""
-        ...
 
 
 def run(
@@ -59,23 +42,102 @@ def run(
     driver = RoundDriver(
         strategy, config, state, held_out=len(corpus.validation), evaluates=evaluates
     )
+    replicas = Replicas(config, corpus, engine, state.replicas)
     computed: deque[tuple[OpenRound, list[Result]]] = deque()
     while not driver.complete:
         for opened in driver.begin(workers, max(0, workers - len(computed))):
-            computed.append((opened, compute(opened, corpus, engine)))
+            computed.append((opened, compute(opened, corpus, engine, replicas)))
         ready = next(i for i, (o, _) in enumerate(computed) if not driver.waits(o.number))
         opened, results = computed[ready]
         del computed[ready]
         if not driver.enough(opened.number, results):
             raise StrategyError("all results of a round are there, and are not enough for it")
         closed = driver.close(opened.number, results, workers)
+        replicas.close(opened.number)
+        if closed.to_evaluate is None:
+            replicas.settle()
         if closed.done is not None:
-            yield closed.done
+            yield replace(closed.done, replicas=replicas.logs()) if replicas else closed.done
 
 
-def compute(opened: OpenRound, corpus: Corpus, engine: Computes) -> list[Result]:
+class Replicas:
+    """The replicas of a run in one process, as they are after the last step done."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        corpus: Corpus,
+        engine: Computes,
+        logs: Sequence[ReplicaLog] = (),
+    ) -> None:
+        self._recipe, self._shapes = recipe_of(config), parameter_shapes(config.model)
+        self._corpus, self._engine = corpus, engine
+        self._states = {log.replica: self._restored(log) for log in logs}
+        self._settled = dict(self._states)
+        self._open: dict[int, dict[int, ReplicaState]] = {}  # after which round
+        self._closed: dict[int, ReplicaState] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._states)
+
+    def compute(
+        self, number: int, assignment: Assignment, params: Vector, first: int, count: int
+    ) -> work.Done:
+        """Do a task of round ``number`` with these documents."""
+        state = self._states.get(assignment.replica, ReplicaState())
+        done = self._do(assignment, params, first, count, state)
+        self._states[assignment.replica] = done.state
+        self._open.setdefault(number, {})[assignment.replica] = done.state
+        return done
+
+    def close(self, number: int) -> None:
+        """A round is closed."""
+        self._closed |= self._open.pop(number, {})
+
+    def settle(self) -> None:
+        """The step that the closed rounds belong to is over, or they were dropped."""
+        self._settled |= self._closed
+        self._closed = {}
+
+    def logs(self) -> tuple[ReplicaLog, ...]:
+        """What is known of them after the last step done."""
+        return tuple(ReplicaLog(r, state) for r, state in sorted(self._settled.items()))
+
+    def _do(
+        self,
+        assignment: Assignment,
+        params: Vector,
+        first: int,
+        count: int,
+        state: ReplicaState,
+    ) -> work.Done:
+        documents = self._corpus.documents(first, count)
+        return work.compute(
+            self._recipe, assignment, self._shapes, params, documents, state, self._engine
+        )
+
+    def _restored(self, log: ReplicaLog) -> ReplicaState:
+        state = log.snapshot
+        for task in log.since:
+            state = self._do(task.assignment, task.params, task.first, task.count, state).state
+        return state
+
+
+def compute(
+    opened: OpenRound, corpus: Corpus, engine: Computes, replicas: Replicas
+) -> list[Result]:
     """The results of a round, in the order of its shards."""
     round = opened.round
+    if opened.assignments:
+        return [
+            Result(part, done.losses, done.vector, assignment.replica)
+            for part, assignment in zip(round.parts(), opened.assignments, strict=True)
+            for done in (
+                replicas.compute(
+                    opened.number, assignment, opened.params, round.first + part.start, part.count
+                ),
+            )
+        ]
     size = round.shard_size or 1 << (round.count - 1).bit_length()
     evaluation = isinstance(round.task, Losses)
     documents = corpus.validation if evaluation else corpus.documents(round.first, round.count)

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from microgpt.strategies.base import Promise, Result, Round, View, sum_of_results
-from microgpt.training import TrainingState, advance
+from microgpt.strategies.base import Promise, Result, Round, View
+from microgpt.strategies.update import combined, descended, mean_loss, replicas_if_needed
+from microgpt.training import TrainingState
 
 
 @dataclass(frozen=True)
@@ -29,15 +28,15 @@ class Sync:
         """The next batch, once the one before is done."""
         if view.open:
             return ()
-        return (Round(view.state.step, view.next_document, view.config.batch_size),)
+        where = view.state.step, view.next_document, view.config.batch_size
+        return (Round(*where, replicas=replicas_if_needed(view)),)
 
     def enough(self, round: Round, results: Sequence[Result]) -> bool:
         """Every document has been answered."""
         return sum(result.shard.count for result in results) == round.count
 
     def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
-        """Adam's step along the mean gradient."""
-        total = sum_of_results(results)
+        """The optimizer's step along the mean gradient."""
+        made = combined(view, round, results)
         view.lap("tree sum")
-        losses = np.concatenate([result.losses for result in results])
-        return advance(view.config, view.state, total, losses)
+        return descended(view, made.vector, mean_loss(results), made.slots)

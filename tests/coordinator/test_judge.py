@@ -20,6 +20,7 @@ from coordinator.core.actions import Judge
 from coordinator.core.events import Cause, Expelled
 from coordinator.core.inputs import Judged
 from coordinator.judge import JudgeProcess
+from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
 from microgpt.engine import judge as judges
 from microgpt.engine import make_engine
@@ -28,6 +29,7 @@ from microgpt.numerics.vectors import vector_from_map, vector_to_map
 from microgpt.parameters import init_parameters, num_params, to_bytes
 from microgpt.protocol import messages
 from microgpt.protocol.messages import Failure, ShardResult, Task, Weights
+from microgpt.replicas.recipe import to_plain
 from tests.conftest import Reference
 from tests.processes import NAMES, TINY_MODEL, Lab, eventually, session_members
 from tests.system.test_system_strangers import SMALL, STEPS, Target, answers
@@ -38,6 +40,7 @@ pytestmark = pytest.mark.timeout(300)
 CORPUS = Corpus(NAMES, 42)
 MODEL = GPTConfig(CORPUS.tokenizer.vocab_size, **TINY_MODEL)
 SHAPES = parameter_shapes(MODEL)
+RECIPE = to_plain(TrainingConfig(MODEL))
 PARAMS = np.array(init_parameters(SHAPES, CORPUS.rng))
 WEIGHTS = Weights("run", "epoch", 3, vector_to_map(PARAMS, SHAPES))
 DOCUMENTS = CORPUS.batch(3, 4)
@@ -45,7 +48,8 @@ TASK = Task("run", "epoch", 3, 4, 4, *DOCUMENTS.to_bytes(), round=0)
 
 
 def request(weights: Weights, task: Task) -> bytes:
-    parts = {"weights": messages.encode(weights), "task": messages.encode(task)}
+    parts: dict[str, Any] = {"weights": messages.encode(weights), "task": messages.encode(task)}
+    parts |= {"recipe": RECIPE, "before": []}
     packed: bytes = msgpack.packb({"model": MODEL.to_dict(), **parts})
     return packed
 
@@ -91,7 +95,7 @@ class Asked:
 
     def __init__(self, **more: Any) -> None:
         self.verdicts: queue.SimpleQueue[Judged] = queue.SimpleQueue()
-        self.process = JudgeProcess(MODEL.to_dict(), self.verdicts.put, **more)
+        self.process = JudgeProcess(MODEL.to_dict(), RECIPE, self.verdicts.put, **more)
         self.process.ask(Judge(TASK, WEIGHTS))
 
     def verdict(self) -> Judged:

@@ -28,8 +28,8 @@ from tests.repository.import_reader import (
 #: Rooms and files of the library that know no engine: all but the engines and the notebook API.
 BELOW_ENGINES = (
     "value", "model", "parameters", "tokenizer", "config", "sampling", "explain", "loss_curve",
-    "training", "data", "optim", "numerics", "checkpoint", "aggregation", "compression",
-    "strategies", "protocol", "support",
+    "training", "data", "optim", "numerics", "checkpoint", "compression", "aggregation", "replicas",
+    "strategies", "protocol", "support", "distribution",
 )  # fmt: skip
 SHELL = ("zmq", "socket", "asyncio", "threading", "time", "os", "subprocess", "signal")
 

@@ -44,7 +44,13 @@ def take_apart(checkpoint: Checkpoint) -> Portable:
     matrices = {f"{part}/{name}": data for part in PARTS for name, data in body.pop(part).items()}
     shapes = {f"{part}/{n}": shape for part in PARTS for n, shape in checkpoint.shapes.items()}
     rng = {**body["rng"], "words": body["rng"]["words"].hex()}
-    settings = {**body, "rng": rng, "state_sha256": checkpoint.state_sha256}
+    distributed = _to_text(body["distributed"])
+    settings = {
+        **body,
+        "rng": rng,
+        "distributed": distributed,
+        "state_sha256": checkpoint.state_sha256,
+    }
     return Portable(matrices, shapes, {"format": FORMAT, "version": VERSION, **settings})
 
 
@@ -57,6 +63,8 @@ def put_together(matrices: Mapping[str, bytes], settings: Any, where: str) -> Ch
     if isinstance(rng, dict) and isinstance(rng.get("words"), str):
         words = rng["words"]
         body["rng"] = {**rng, "words": bytes.fromhex(words) if _is_hex(words) else None}
+    if "distributed" in body:
+        body["distributed"] = _from_text(body["distributed"])
     for part in PARTS:
         prefix = f"{part}/"
         body[part] = {
@@ -116,6 +124,25 @@ def read_bytes(path: str) -> bytes:
 def needs(package: str, what: str, error: ImportError) -> CheckpointError:
     """The complaint about an optional package that is not installed."""
     return CheckpointError(f"{what} needs {package}: pip install {package} ({error})")
+
+
+def _to_text(value: Any) -> Any:
+    """With ``{"hex": digits}`` for bytes, wherever they are."""
+    if isinstance(value, bytes):
+        return {"hex": value.hex()}
+    if isinstance(value, dict):
+        return {key: _to_text(part) for key, part in value.items()}
+    return [_to_text(part) for part in value] if isinstance(value, list) else value
+
+
+def _from_text(value: Any) -> Any:
+    """The inverse of ``_to_text``."""
+    if isinstance(value, dict):
+        digits = value.get("hex")
+        if value.keys() == {"hex"} and isinstance(digits, str) and _is_hex(digits):
+            return bytes.fromhex(digits)
+        return {key: _from_text(part) for key, part in value.items()}
+    return [_from_text(part) for part in value] if isinstance(value, list) else value
 
 
 def _is_hex(text: str) -> bool:

@@ -362,7 +362,7 @@ def test_whatever_is_done_with_hostile_files(tiny: Path, tmp_path: Path) -> None
     assert len(result["codes"]) == 1200
     assert set(result["codes"]) == {0, 1}
     assert result["codes"].count(1) > 600
-    assert result["codes"].count(0) > 60, "some mutations should load"
+    assert result["codes"].count(0) > 50, "some mutations should load"
     assert all(line.startswith("error: ") for line in result["errors"])
     assert result["megabytes"] < 100
     assert result["slowest"] < 5

@@ -1,0 +1,76 @@
+"""What all replicas of a run have in common: how it follows from the settings, and travels."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from typing import Any
+
+from microgpt.compression.base import CompressionError
+from microgpt.compression.registry import load_compressor
+from microgpt.config import TrainingConfig
+from microgpt.distribution import Distribution
+from microgpt.optim.adam import AdamConfig
+from microgpt.optim.optimizer import OptimizerError
+from microgpt.optim.registry import optimizer_of
+from microgpt.replicas.work import Recipe
+
+#: The optimizer of local steps where none is named: that of DiLoCo (arXiv 2311.08105).
+INNER = "adamw"
+_ADAM = ("learning_rate", "beta1", "beta2", "eps")
+
+
+@lru_cache(maxsize=16)
+def recipe_of(config: TrainingConfig) -> Recipe:
+    """What the run's replicas have in common.
+
+    Raises CompressionError or OptimizerError for names or options that do not exist.
+    """
+    return make_recipe(config.distribution, config.adam, config.steps, config.seed)
+
+
+def make_recipe(distribution: Distribution, adam: AdamConfig, updates: int, seed: int) -> Recipe:
+    """The same from its parts, and with the same errors."""
+    inner = optimizer_of(distribution.inner_optimizer or INNER, adam)
+    compress = distribution.compress
+    compressor = load_compressor(compress) if compress else None
+    return Recipe(inner, updates, compressor, distribution.error_feedback, seed)
+
+
+def to_plain(config: TrainingConfig) -> dict[str, Any]:
+    """What a worker must know."""
+    distribution = config.distribution
+    return {
+        "inner_optimizer": distribution.inner_optimizer,
+        "compress": distribution.compress,
+        "error_feedback": distribution.error_feedback,
+        "updates": config.steps,
+        "seed": config.seed,
+        **config.adam.to_dict(),
+    }
+
+
+def from_plain(plain: Mapping[str, Any], trusted: Collection[str] = ()) -> Recipe:
+    """The inverse of ``to_plain``.
+
+    A file is a program: one is only run if it is ``trusted``, as whoever starts the worker has
+    named it. Raises ValueError for anything that is missing, unknown or wrong.
+    """
+    try:
+        rest = dict(plain)
+        adam = AdamConfig(**{name: rest.pop(name) for name in _ADAM})
+        updates, seed = rest.pop("updates"), rest.pop("seed")
+        distribution = Distribution(**rest)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a recipe for replicas: {error}") from error
+    if type(updates) is not int or updates < 1 or type(seed) is not int:
+        raise ValueError("not a recipe for replicas: updates and seed are whole numbers")
+    for spec in (distribution.compress, distribution.inner_optimizer):
+        if ".py:" in spec and spec not in trusted:
+            raise ValueError(
+                f"the run uses {spec}: to run that file, start the worker with --trust {spec}"
+            )
+    try:
+        return make_recipe(distribution, adam, updates, seed)
+    except (CompressionError, OptimizerError) as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,62 @@
+"""What a run's settings name besides its strategy: optimizers, aggregation rule and compressor."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from microgpt.aggregation.base import Aggregation, AggregationError
+from microgpt.aggregation.registry import load_aggregation
+from microgpt.compression.base import CompressionError
+from microgpt.compression.registry import load_compressor
+from microgpt.config import TrainingConfig
+from microgpt.distribution import DEFAULT_REPLICAS, Distribution
+from microgpt.optim.optimizer import OptimizerError
+from microgpt.optim.registry import optimizer_of
+from microgpt.replicas.recipe import recipe_of
+from microgpt.strategies.base import StrategyError
+
+
+def check_parts(config: TrainingConfig) -> None:
+    """Raise StrategyError for a name or an option that does not exist, in one sentence."""
+    distribution = config.distribution
+    try:
+        recipe_of(config)
+        rule = aggregation_of(distribution)
+        if distribution.outer_optimizer:
+            optimizer_of(distribution.outer_optimizer, config.adam)
+    except (AggregationError, CompressionError, OptimizerError, ValueError) as error:
+        raise StrategyError(str(error)) from error
+    replicas = distribution.replicas or DEFAULT_REPLICAS
+    if distribution.aggregate != "mean" and replicas < rule.least():
+        raise StrategyError(
+            f"--aggregate {distribution.aggregate} needs at least {rule.least()} replicas, "
+            f"and there are {replicas}: see --replicas"
+        )
+
+
+def make_distribution(
+    replicas: int = 0,
+    aggregate: str = "mean",
+    compress: str = "",
+    error_feedback: bool | None = None,
+    inner_optimizer: str = "",
+    outer_optimizer: str = "",
+) -> Distribution:
+    """As flags say; ``error_feedback`` None: where it helps the compressor.
+
+    Raises ValueError, and StrategyError for a compressor that does not exist.
+    """
+    if error_feedback is None:
+        try:
+            error_feedback = not compress or load_compressor(compress).feedback
+        except (CompressionError, ValueError) as error:
+            raise StrategyError(str(error)) from error
+    return Distribution(
+        replicas, aggregate, compress, error_feedback, inner_optimizer, outer_optimizer
+    )
+
+
+@lru_cache(maxsize=64)
+def aggregation_of(distribution: Distribution) -> Aggregation:
+    """How one vector is made of the replicas'."""
+    return load_aggregation(distribution.aggregate)

@@ -1,0 +1,120 @@
+"""From the results of a round to the next state: what strategies have in common.
+
+``combined`` makes one vector of the results: their mean, or what the run's aggregation rule makes
+of the replicas' vectors. ``descended`` is the state after an optimizer's step along it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from microgpt.numerics.vectors import Vector, tree_sum_of
+from microgpt.optim.reduction import tree_sum
+from microgpt.optim.registry import optimizer_of
+from microgpt.replicas.recipe import recipe_of
+from microgpt.strategies.base import Gradient, Result, Round, View, sum_of_results
+from microgpt.strategies.parts import aggregation_of
+from microgpt.training import RECENT_LOSSES, TrainingState, adam_step
+
+#: Under which names a state keeps the vectors of an aggregation rule and of the outer optimizer.
+AGGREGATE, OUTER = "aggregate.", "outer."
+
+
+class Combined(NamedTuple):
+    """``vector``: (num_params,) float64; ``slots``: what is to be kept of how it was made."""
+
+    vector: Vector
+    slots: Mapping[str, Vector]
+
+
+def replicas_if_needed(view: View) -> tuple[int, ...]:
+    """All replicas where what they compute must be told apart; else none, and the batch is cut as
+    suits the workers.
+    """
+    distribution = view.config.distribution
+    if not distribution.replicas and not distribution.compress and distribution.aggregate == "mean":
+        return ()
+    return tuple(range(view.replicas))
+
+
+def num_documents(results: Sequence[Result]) -> int:
+    """How many documents the results are of."""
+    return sum(result.shard.count for result in results)
+
+
+def mean_loss(results: Sequence[Result]) -> float:
+    """Mean loss of all documents in nats, summed as those of a batch are."""
+    losses = np.concatenate([result.losses for result in results])
+    return (1 / len(losses)) * tree_sum_of(losses)
+
+
+def combined(view: View, round: Round, results: Sequence[Result]) -> Combined:
+    """The mean gradient, or the mean of what local steps have led to; or what the rule says.
+
+    Raises StrategyError if there are too few replicas for the rule.
+    """
+    distribution = view.config.distribution
+    compressor = recipe_of(view.config).compressor
+    if not round.replicas:
+        return Combined((1 / num_documents(results)) * sum_of_results(results), {})
+    vectors = [result.vector for result in results]
+    if isinstance(round.task, Gradient):
+        each = [1 / result.shard.count for result in results]
+        vectors = [one * vector for one, vector in zip(each, vectors, strict=True)]
+    if distribution.aggregate != "mean":
+        rule = aggregation_of(distribution)
+        kept = _part(view.state.slots, AGGREGATE) or rule.init(len(vectors[0]))
+        made = rule.combine(vectors, kept)
+        replicas = tuple(float(round.replicas[place]) for place in made.rejected)
+        view.note("rejected", replicas)
+        return Combined(made.vector, {AGGREGATE + name: x for name, x in made.slots.items()})
+    voted = compressor.combine(vectors) if compressor is not None else None
+    if voted is not None:
+        return Combined(voted, {})
+    if isinstance(round.task, Gradient):  # of all documents: the same bits as without replicas
+        return Combined((1 / num_documents(results)) * sum_of_results(results), {})
+    return Combined((1 / len(vectors)) * tree_sum(vectors), {})
+
+
+def descended(
+    view: View,
+    vector: Vector,
+    loss: float,
+    slots: Mapping[str, Vector],
+    *,
+    usual: str = "adam",
+    constant: bool = False,
+    damping: float = 1.0,
+) -> TrainingState:
+    """The state after one step of the outer optimizer along ``vector``, which has cost ``loss``.
+
+    ``usual``: the optimizer where the run names none. Its rate falls linearly to zero over the
+    run unless it is ``constant``, and is multiplied by ``damping``. ``slots`` are kept besides.
+    """
+    config, state = view.config, view.state
+    spec = config.distribution.outer_optimizer or usual
+    if spec == "adam" and not constant and damping == 1.0:
+        return adam_step(config, replace(state, slots={**state.slots, **slots}), vector, loss)
+    optimizer = optimizer_of(spec, config.adam)
+    falls = 1.0 if constant else 1 - state.step / config.steps
+    kept = _part(state.slots, OUTER) or optimizer.init(len(state.params))
+    params, made = optimizer.update(
+        state.params, vector, kept, state.step, optimizer.learning_rate * falls * damping
+    )
+    view.note("step_norm", float(np.sqrt(tree_sum_of((params - state.params) ** 2))))
+    outer = {OUTER + name: x for name, x in made.items()}
+    return replace(
+        state,
+        step=state.step + 1,
+        params=params,
+        losses=(*state.losses, loss)[-RECENT_LOSSES:],
+        slots={**state.slots, **slots, **outer},
+    )
+
+
+def _part(slots: Mapping[str, Vector], prefix: str) -> dict[str, Vector]:
+    return {name.removeprefix(prefix): x for name, x in slots.items() if name.startswith(prefix)}
