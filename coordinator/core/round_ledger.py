@@ -44,8 +44,8 @@ class RoundLedger:
         self.wanted = {shard: 2 if shard in verify else 1 for shard in self.all}
         self.contributions: dict[Shard, list[Contribution]] = {shard: [] for shard in self.all}
         self.failures, self.failed_at = dict[Shard, dict[Peer, str]](), dict[Shard, float]()
-        self.queue = ShardQueue(shard for shard in self.all for _ in range(self.wanted[shard]))
-        self._asked: dict[Shard, set[Peer]] = {shard: set() for shard in self.all}
+        self.queue = ShardQueue(self.wanted)
+        self._asked: set[tuple[Shard, Peer]] = set()
         self._results, self._judged = dict[Shard, Contribution](), dict[Shard, Contribution]()
         self._verified = {shard for shard, wanted in self.wanted.items() if wanted > 1}
         self._doubtful: set[Shard] = set()  # without a result in spite of answers, or failed at
@@ -58,7 +58,7 @@ class RoundLedger:
 
     def asked(self, shard: Shard, peer: Peer) -> bool:
         """Whether the worker was ever given the shard."""
-        return peer in self._asked.get(shard, ())
+        return (shard, peer) in self._asked
 
     def tried(self, shard: Shard, peer: Peer) -> bool:
         """Whether the worker was given the shard as a trial."""
@@ -95,7 +95,7 @@ class RoundLedger:
         """Hand a shard to a worker, whether it is queued or not."""
         self.untouched = False
         self._in_flight.begin(peer, Work(self.round, shard), now)
-        self._asked[shard].add(peer)
+        self._asked.add((shard, peer))
 
     def release(self, peer: Peer) -> list[Shard]:
         """The worker has nothing of this round in flight any more; gives back what it had."""

@@ -30,7 +30,7 @@ from microgpt.protocol import messages
 from microgpt.replicas.state import Assignment
 from microgpt.strategies import driver
 from microgpt.strategies.base import Losses, Note
-from microgpt.training import TrainingState, count_tokens, rate
+from microgpt.training import TrainingState, rate
 
 
 @dataclass
@@ -210,7 +210,7 @@ class Rounds:
             "loss": after.losses[-1],
             "lr": rate(self._config, after.step - 1),
             "documents": len(round.documents),
-            "tokens": count_tokens(self._config, round.documents),
+            "tokens": len(round.documents.tokens) - len(round.documents),  # the first is given
             "seconds": seconds,
             "workers": workers,
             "shards": len(round.ledger.all),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 
 from microgpt.optim.reduction import Shard
 
@@ -14,11 +14,11 @@ def anything(shard: Shard) -> bool:
 
 
 class ShardQueue:
-    """Each shard stands in it as often as it needs a further worker."""
+    """Each shard stands in it as often as it needs a further worker; at first so many ``times``."""
 
-    def __init__(self, shards: Iterable[Shard]) -> None:
-        self._queue = deque(shards)
-        self._times = Counter(self._queue)
+    def __init__(self, times: Mapping[Shard, int]) -> None:
+        self._times = dict(times)
+        self._queue = deque(shard for shard, number in times.items() for _ in range(number))
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -27,7 +27,7 @@ class ShardQueue:
         return iter(self._queue)
 
     def __contains__(self, shard: Shard) -> bool:
-        return self._times[shard] > 0
+        return self._times.get(shard, 0) > 0
 
     def take(self, place: int) -> Shard:
         """Take out what stands at a place."""
@@ -46,5 +46,5 @@ class ShardQueue:
 
     def audit(self) -> None:
         """Raise AssertionError if the queue and its counts differ."""
-        if +self._times != Counter(self._queue):
+        if +Counter(self._times) != Counter(self._queue):
             raise AssertionError("the queue and its counts differ")

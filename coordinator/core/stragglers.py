@@ -58,7 +58,9 @@ class Stragglers:
         times = self._times[answer.training]
         pace = answer.seconds / answer.count
         times.engine.add(pace)
-        worker.paces.setdefault(answer.training, Typical()).add(pace)
+        if answer.training not in worker.paces:
+            worker.paces[answer.training] = Typical()
+        worker.paces[answer.training].add(pace)
         since = round.ledger.assignees(Shard(answer.start, answer.count)).get(worker.peer)
         if since is not None:
             times.round_trips.append((now - since) / answer.count)

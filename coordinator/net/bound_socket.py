@@ -21,6 +21,9 @@ KEEPALIVE = {
     zmq.TCP_MAXRT: 20_000,  # milliseconds for what has been sent to be confirmed
 }
 MAX_QUEUED = 64  # messages to one peer, where the system does not count what arrives
+#: Plain numbers: to join two members of an enumeration takes as long as to send a message.
+NOW, MORE_NOW = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+READABLE = int(zmq.POLLIN)
 
 
 class BoundSocket:
@@ -61,7 +64,7 @@ class BoundSocket:
         self._waker.setblocking(False)
         self._woken.setblocking(False)
         self._poller = zmq.Poller()
-        for source in (self.router, self.monitor, self._woken):
+        for source in (self.router, self.monitor, self._woken.fileno()):
             self._poller.register(source, zmq.POLLIN)
 
     def _bind(self, bind: str) -> None:
@@ -101,6 +104,30 @@ class BoundSocket:
             with contextlib.suppress(BlockingIOError):
                 self._woken.recv(4096)
         return bool(ready)
+
+    def has_news(self) -> bool:
+        """Whether the monitor has something to tell."""
+        return bool(self.monitor.getsockopt(zmq.EVENTS) & READABLE)
+
+    def receive(self) -> tuple[bytes, list[zmq.Frame]] | None:
+        """Who sends the next message, and its parts; None if there is none yet."""
+        receive = self.router.recv
+        try:
+            peer = receive(NOW)
+        except zmq.Again:
+            return None
+        frames = [receive(NOW, copy=False)]
+        while frames[-1].more:
+            frames.append(receive(NOW, copy=False))
+        return peer, frames
+
+    def send(self, peer: bytes, data: zmq.Frame | bytes) -> None:
+        """Queue a message; a frame is not copied.
+
+        Raises zmq.Again if the peer's queue is full, another ZMQError if it is gone.
+        """
+        self.router.send(peer, MORE_NOW)  # here already: what follows a name is always taken
+        self.router.send(data, NOW)
 
     def close(self, linger: float) -> None:
         """Close, after so many seconds at most for what is queued."""

@@ -11,14 +11,15 @@ class Encoder:
     """Encodes messages; the bytes of weights are kept as long as their message is in use."""
 
     def __init__(self) -> None:
-        self._encoded: dict[int, bytes] = {}  # weights, by the identity of their message
+        #: Weights by the identity of their message, which is told here when it is in use no more.
+        self._encoded: dict[int, tuple[bytes, weakref.ref[messages.Weights]]] = {}
 
     def encode(self, message: messages.Message) -> bytes:
         """The bytes of a message: for the same weights the same object."""
         if not isinstance(message, messages.Weights):
             return messages.encode(message)
-        key = id(message)
-        if key not in self._encoded:
-            self._encoded[key] = messages.encode(message)
-            weakref.finalize(message, self._encoded.pop, key, None).atexit = False
-        return self._encoded[key]
+        key, kept = id(message), self._encoded
+        if key not in kept:
+            end = weakref.ref(message, lambda _: kept.pop(key, None))
+            kept[key] = messages.encode(message), end
+        return kept[key][0]

@@ -45,7 +45,7 @@ class Transport:
     def __init__(self, bind: str, largest: int, curve: Path | None = None, usual: int = 0) -> None:
         few_arenas()  # before libzmq starts its thread
         self._socket = BoundSocket(bind, largest, curve)
-        self._router, self.endpoint = self._socket.router, self._socket.endpoint
+        self.endpoint = self._socket.endpoint
         encrypted, self._max_connections = curve is not None, connection_limit()
         usual = max(usual, largest - MESSAGE_OVERHEAD, LEAST_USUAL)
         self._connections = Connections(largest, usual=usual, encrypted=encrypted)
@@ -80,12 +80,11 @@ class Transport:
         """
         gone = self._read_news()
         for _ in range(BURST):
-            try:
-                peer = self._router.recv(zmq.NOBLOCK)
-            except zmq.Again:
+            received = self._socket.receive()
+            if received is None:
                 self._drained()
                 break
-            frames = self._rest()
+            peer, frames = received
             if peer not in self._connections.by_peer and peer not in gone:
                 gone.update(self._read_news())  # its first words: whose descriptor is that?
             if peer not in self._ignored:  # else these are last words
@@ -98,13 +97,6 @@ class Transport:
         for peer in gone:
             self._ignored.add(peer)
             yield Disconnected(peer)
-
-    def _rest(self) -> list[zmq.Frame]:
-        """The parts of a message after the first (faster than ``recv_multipart``)."""
-        frames = [self._router.recv(zmq.NOBLOCK, copy=False)]
-        while frames[-1].more:
-            frames.append(self._router.recv(zmq.NOBLOCK, copy=False))
-        return frames
 
     def _drained(self) -> None:
         """There was nothing to read."""
@@ -145,7 +137,7 @@ class Transport:
         """Enter opened and closed connections; gives the peers that are gone."""
         gone: dict[Peer, None] = {}
         for _ in range(NEWS_BURST):
-            if not self._socket.monitor.poll(0):
+            if not self._socket.has_news():
                 break
             event, descriptor = news_of(self._socket.monitor.recv_multipart())
             if event == zmq.EVENT_ACCEPTED:
@@ -235,9 +227,8 @@ class Transport:
 
         Data of weights, which many get, are kept once.
         """
-        kept = self._outgoing.frame(data)
         try:
-            self._router.send_multipart((peer, kept), zmq.NOBLOCK, copy=kept is data)
+            self._socket.send(peer, self._outgoing.frame(data))
         except zmq.Again:
             self.cut_off(peer)
         except zmq.ZMQError:  # it is gone
@@ -263,7 +254,7 @@ class Transport:
         """
         frame = zmq.Frame(data, track=True, copy=False, copy_threshold=0)
         try:
-            self._router.send_multipart((peer, frame), zmq.NOBLOCK, copy=False)
+            self._socket.send(peer, frame)
         except zmq.ZMQError:
             return None
         self.bytes_sent += len(data)

@@ -12,6 +12,7 @@ from typing import Any
 from microgpt.support.cli import say
 
 MAX_WAITING = 1 << 20  # bytes of lines that a full disk does not take
+_as_json = json.JSONEncoder(ensure_ascii=False).encode  # dumps() makes an encoder each time
 
 
 def tell(text: str, warning: bool) -> None:
@@ -40,7 +41,7 @@ class LineFile:
     def settle(self, most: int) -> None:
         """Turn some records into lines. For moments in which nothing else is to be done."""
         for _ in range(min(most, len(self._records))):
-            self._lines.append(json.dumps(self._records.popleft(), ensure_ascii=False))
+            self._lines.append(_as_json(self._records.popleft()))
 
     def flush(self) -> None:
         """Write all records; they are in the file when this returns, if there is room."""

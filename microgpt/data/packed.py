@@ -60,7 +60,7 @@ class PackedDocuments(Sequence[Sequence[int]]):
             self.tokens[self.starts[begin] : self.starts[end]],
             self.lengths[begin:end],
         )
-        return tokens.astype(LITTLE_ENDIAN).tobytes(), lengths.astype(LITTLE_ENDIAN).tobytes()
+        return _bytes(tokens), _bytes(lengths)
 
     @cached_property
     def starts(self) -> Ints:
@@ -107,8 +107,10 @@ class PackedDocuments(Sequence[Sequence[int]]):
             if step != 1:
                 return PackedDocuments.pack([self[i] for i in range(begin, end, step)])
             end = max(begin, end)
-            tokens = self.tokens[self.starts[begin] : self.starts[end]]
-            return PackedDocuments(tokens, self.lengths[begin:end])
+            starts = self.starts[begin : end + 1]
+            part = PackedDocuments(self.tokens[starts[0] : starts[-1]], self.lengths[begin:end])
+            part.__dict__["starts"] = starts - starts[0]  # faster than to add up lengths again
+            return part
         place = range(len(self))[index]
         document: list[int] = self.tokens[self.starts[place] : self.starts[place + 1]].tolist()
         return document
@@ -118,6 +120,10 @@ class PackedDocuments(Sequence[Sequence[int]]):
         for length in self.lengths.tolist():
             yield tokens[begin : begin + length]
             begin += length
+
+
+def _bytes(numbers: Ints) -> bytes:
+    return numbers.astype(LITTLE_ENDIAN, copy=False).tobytes()
 
 
 def _numbers(data: bytes) -> Ints:

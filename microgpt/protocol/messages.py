@@ -27,6 +27,7 @@ from microgpt.protocol.schema import (
     MAX_PART,
     MAX_TEXT,
     NOT_LOOKED_INTO,
+    Check,
     Stored,
 )
 
@@ -336,8 +337,9 @@ KINDS: dict[str, type[Message]] = {
 }  # fmt: skip
 
 
-_FIELDS: dict[type[Message], tuple[str, ...]] = {
-    kind: tuple(field.name for field in fields(kind)) for kind in KINDS.values()
+#: The fields of each message, with what they must look like.
+_FIELDS: dict[type[Message], dict[str, Check]] = {
+    kind: {field.name: CHECKS[field.name] for field in fields(kind)} for kind in KINDS.values()
 }
 
 
@@ -383,10 +385,10 @@ def _build(plain: dict[Any, Any]) -> Message:
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
         raise ProtocolError("a message of unknown kind")
-    names = _FIELDS[kind]
-    if plain.keys() != set(names):
+    checks = _FIELDS[kind]
+    if plain.keys() != checks.keys():
         raise ProtocolError(f"a message '{name}' with missing or unknown fields")
-    for key in names:
-        if not CHECKS[key](plain[key]):
+    for key, check in checks.items():
+        if not check(plain[key]):
             raise ProtocolError(f"a message '{name}' whose field '{key}' has a wrong value")
     return kind(**plain)

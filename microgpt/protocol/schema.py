@@ -57,9 +57,14 @@ def _is_numbers(value: Any) -> bool:
 
 
 def _is_vector_map(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        _is_text(name) and _is_numbers(part) for name, part in value.items()
-    )
+    if not isinstance(value, dict):
+        return False
+    for name, part in value.items():  # spelled out: it is most of what a message is checked for
+        if not isinstance(name, str) or len(name) > MAX_TEXT:
+            return False
+        if not isinstance(part, bytes) or len(part) % 8:
+            return False
+    return True
 
 
 def _is_model(value: Any) -> bool:
