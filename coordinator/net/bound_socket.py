@@ -107,7 +107,7 @@ class BoundSocket:
 
     def has_news(self) -> bool:
         """Whether the monitor has something to tell."""
-        return bool(self.monitor.getsockopt(zmq.EVENTS) & READABLE)
+        return bool(int(self.monitor.getsockopt(zmq.EVENTS)) & READABLE)
 
     def receive(self) -> tuple[bytes, list[zmq.Frame]] | None:
         """Who sends the next message, and its parts; None if there is none yet."""
