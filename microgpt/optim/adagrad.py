@@ -3,8 +3,8 @@
     s <- s + g * g
     w <- w - eta * g / (sqrt(s) + eps)
 
-Each weight has a rate of its own, which falls with all gradients that it has ever had. The rate
-0.1 is what fits the names best among powers of ten, and eps = 1e-10 is PyTorch's.
+Each weight has a rate of its own, which falls with all gradients that it has ever had. With the
+rate 0.1 the loss of the names falls faster than with 0.01; eps = 1e-10 is PyTorch's.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import lru_cache
+from typing import Any
 
 from microgpt.optim.adagrad import AdaGrad
 from microgpt.optim.adam import AdamConfig
@@ -44,13 +45,14 @@ def describe_optimizer(optimizer: Optimizer) -> str:
 
 @lru_cache(maxsize=64)
 def optimizer_of(spec: str, adam: AdamConfig) -> Optimizer:
-    """The optimizer of this name; what it is not told it takes from the run's options of Adam.
+    """The optimizer of this name; Adam and AdamW take what they are not told from ``adam``.
 
-    Raises OptimizerError.
+    Those are the run's flags. The others have rates of another size. Raises OptimizerError.
     """
     optimizer = load_optimizer(spec)
-    fields = [field.name for field in dataclasses.fields(optimizer)]  # type: ignore[arg-type]
+    if not isinstance(optimizer, Adam | AdamW):
+        return optimizer
     _, given = parse_spec(spec)
-    told = {fields[0] if key == FIRST else key for key in given}
-    ours = {k: v for k, v in adam.to_dict().items() if k in fields and k not in told}
-    return dataclasses.replace(optimizer, **ours)  # type: ignore[type-var]  # it is a dataclass
+    told = {"learning_rate" if key == FIRST else key for key in given}
+    ours: dict[str, Any] = {k: v for k, v in adam.to_dict().items() if k not in told}
+    return dataclasses.replace(optimizer, **ours)

@@ -57,10 +57,10 @@ def combined(view: View, round: Round, results: Sequence[Result]) -> Combined:
 
     Raises StrategyError if there are too few replicas for the rule.
     """
-    distribution = view.config.distribution
-    compressor = recipe_of(view.config).compressor
     if not round.replicas:
         return Combined((1 / num_documents(results)) * sum_of_results(results), {})
+    distribution = view.config.distribution
+    compressor = recipe_of(view.config).compressor
     vectors = [result.vector for result in results]
     if isinstance(round.task, Gradient):
         each = [1 / result.shard.count for result in results]
@@ -98,7 +98,9 @@ def descended(
     config, state = view.config, view.state
     spec = config.distribution.outer_optimizer or usual
     if spec == "adam" and not constant and damping == 1.0:
-        return adam_step(config, replace(state, slots={**state.slots, **slots}), vector, loss)
+        if slots:
+            state = replace(state, slots={**state.slots, **slots})
+        return adam_step(config, state, vector, loss)
     optimizer = optimizer_of(spec, config.adam)
     falls = 1.0 if constant else 1 - state.step / config.steps
     kept = _part(state.slots, OUTER) or optimizer.init(len(state.params))
