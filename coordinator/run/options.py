@@ -58,7 +58,10 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option("--n-embd", type=AT_LEAST_ONE, default=16, help="Width."),
     option("--n-head", type=AT_LEAST_ONE, default=4, help="Attention heads."),
     option("--block-size", type=AT_LEAST_ONE, default=16, help="Context, in tokens."),
-    option("--learning-rate", type=Number(), default=0.01, help="Of Adam's and AdamW's first step; falls to 0."),
+    option(
+        "--learning-rate", type=Number(), default=0.01,
+        help="Of Adam's and AdamW's first step; falls to 0.",
+    ),
     option("--beta1", type=Number(), default=0.85, help="Adam's decay of the mean."),
     option("--beta2", type=Number(), default=0.99, help="Adam's decay of the mean square."),
     option("--eps", type=Number(), default=1e-8, help="Adam's guard against division by zero."),
