@@ -147,7 +147,7 @@ class EventLoop:
             self._do(lambda: self._handle(inputs.Broken(reason)))
             return
         self._finish = Finish("failed", reason)
-        self._submit(Save(self._state.training))
+        self._submit(Save(self._state.resumable))
         self._writer.close(RESCUE_SECONDS)
 
     def _see_off(self) -> None:

@@ -15,6 +15,7 @@ from coordinator.core.events import CheckpointAwaited, CheckpointGivenUp, Closin
 from coordinator.core.membership import Membership
 from coordinator.core.replicas import Replicas
 from microgpt.strategies.driver import RoundDriver
+from microgpt.training import TrainingState
 
 SLOW_END_SECONDS = 5.0  # after which we say that the disk is waited for
 SAVE_SECONDS = 1.3  # for the last checkpoint to reach a slow disk after somebody has asked to stop
@@ -40,13 +41,18 @@ class Ending:
         self._stop_asked_at: float | None = None  # how long we had waited then
         self._told_slow = False
 
+    @property
+    def resumable(self) -> TrainingState:
+        """The state after the last step, with all that is known of replicas."""
+        logs = self._replicas.freeze(self._driver.undone)
+        return replace(self._driver.state, replicas=logs)
+
     def save(self) -> None:
         """Save the state, unless a Save of it is under way: its report would be taken for ours."""
         step = self._driver.state.step
         if self._saving != step:
             self._saving = step
-            logs = self._replicas.freeze(self._driver.undone)
-            self._out.add(Save(replace(self._driver.state, replicas=logs)))
+            self._out.add(Save(self.resumable))
 
     def close(self, outcome: str, reason: str) -> None:
         """Send everybody home and save; the run is finished once that is on disk.

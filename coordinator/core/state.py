@@ -94,6 +94,11 @@ class CoordinatorState:
         return self._driver.state
 
     @property
+    def resumable(self) -> TrainingState:
+        """The same with all that is known of replicas: what to save."""
+        return self._ending.resumable
+
+    @property
     def closing(self) -> Finish | None:
         """None while training goes on, else the outcome that is being carried out."""
         return self._ending.closing
@@ -173,8 +178,6 @@ class CoordinatorState:
             for ledger in self.ledgers:
                 ledger.audit()
 
-    # --- results are in: rounds close, others open, shards are assigned --------------------------
-
     def _go_on(self) -> None:
         """Go as far as it goes with what has just been entered. The run ends if it cannot go on."""
         if self.closing is not None:
@@ -207,7 +210,7 @@ class CoordinatorState:
             self._out.tell(events.Waiting(self.training.step))
         self._told_idle = not self.workers
 
-    # --- events: each returns whether there may be something to do on account of it --------------
+    # An event's method returns whether there may be something to do on account of it.
 
     def _on_received(self, event: inputs.Received) -> bool:
         message, worker, now = event.message, self.workers.get(event.peer), self._clock.now
