@@ -18,6 +18,8 @@ from coordinator.core.in_flight import RoundId
 from coordinator.core.inputs import Peer
 from coordinator.core.round_ledger import RoundLedger
 from coordinator.core.work_order import wants_snapshot
+from microgpt.compression import feedback
+from microgpt.compression.base import CompressionError
 from microgpt.numerics.vectors import Vector, all_finite, vector_from_bytes, vector_from_map
 from microgpt.optim.reduction import Shard
 from microgpt.parameters import Shapes
@@ -72,7 +74,10 @@ def _read_replica(
     if answer.gradient:
         raise ValueError("it is not compressed, as was agreed")
     seed = seed_of(recipe.seed, assignment.replica, assignment.clock)
-    return recipe.compressor.decompress(answer.payload, shapes, seed)
+    try:
+        return feedback.decompress(recipe.compressor, answer.payload, shapes, seed)
+    except CompressionError as error:
+        raise ValueError(str(error)) from error
 
 
 def take_result(

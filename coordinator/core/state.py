@@ -4,8 +4,8 @@ A result's way, which ``_go_on`` leads along: it enters the ledger of its round 
 round closes and the strategy updates the state (``round_closer``), the strategy opens rounds, and
 their shards are assigned (``scheduler``). What workers cannot settle is judged (``judging``).
 
-Whatever happens here, the arithmetic of ``microgpt.training`` decides the bits: shards may be given
-away twice, lost and given again, answered late or in any order, and the run comes out the same.
+The arithmetic of ``microgpt.training`` decides the bits: shards may be given twice, lost and given
+again, answered late or in any order. A handler (``_on_...``) says whether there is more to do.
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ class CoordinatorState:
 
     ``libm``: digest of what our C library computes, to compare workers' with. ``strategy`` (None:
     ``Sync``) says which rounds there are and what comes of them; ``lap``: see ``RoundDriver``.
-    ``workers`` maps peers to workers in the order in which they joined. ``times``: how long some
-    worker was ready for work, by which steps are timed.
+    ``workers`` maps peers to workers as they joined. ``times``: how long some of them were ready.
     """
 
     def __init__(
@@ -209,8 +208,6 @@ class CoordinatorState:
         if not self.workers and not self._told_idle:
             self._out.tell(events.Waiting(self.training.step))
         self._told_idle = not self.workers
-
-    # An event's method returns whether there may be something to do on account of it.
 
     def _on_received(self, event: inputs.Received) -> bool:
         message, worker, now = event.message, self.workers.get(event.peer), self._clock.now
