@@ -9,9 +9,11 @@ from pathlib import Path
 
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.checkpoint.format import Checkpoint
+from microgpt.checkpoint.replicas import Distributed, SavedReplica, SavedTask
 from microgpt.config import TrainingConfig
 from microgpt.data.dataset import load_dataset
 from microgpt.data.documents import from_documents
+from microgpt.distribution import Distribution
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.parameters import init_parameters, to_bytes
 from microgpt.tokenizer import Tokenizer
@@ -47,3 +49,30 @@ def save_tiny(place: Path) -> Path:
     path = place / "checkpoint.msgpack"
     checkpoint_format.save(path, replace(make_tiny(), data=load_dataset(str(data)).fingerprint()))
     return path
+
+
+def make_distributed() -> Checkpoint:
+    """The same of a run with replicas: an outer optimizer, residuals, tasks to be done again."""
+    made = make_tiny()
+    half, size = len(made.weights) // 16 * 8, len(made.weights)
+    past = {3: made.adam_m, 4: made.weights}
+    tasks = tuple(SavedTask(version, 4 * version, 2, 1, 0.5) for version in past)
+    replicas = tuple(
+        SavedReplica(
+            replica,
+            replica,
+            {"residual": made.adam_m[half:] + made.adam_v[:half], "inner.m": made.adam_v[:size]},
+            tasks[replica:],
+        )
+        for replica in range(3)
+    )
+    return replace(
+        made,
+        training=replace(
+            made.training,
+            strategy="diloco",
+            strategy_options={"steps": 1},
+            distribution=Distribution(3, compress="topk:0.5", outer_optimizer="momentum"),
+        ),
+        distributed=Distributed({"outer.momentum": made.adam_m, "hex": b""}, replicas, past),
+    )

@@ -19,14 +19,16 @@ from microgpt.checkpoint import format as checkpoint_format
 from microgpt.checkpoint.container import BEGINNING
 from microgpt.checkpoint.export import FORMATS
 from microgpt.checkpoint.format import Checkpoint, CheckpointError, Problem, Validation
+from microgpt.checkpoint.replicas import Distributed
 from microgpt.data.corpus import Corpus
+from microgpt.distribution import Distribution
 from microgpt.engine.scalar import ScalarEngine
 from microgpt.parameters import from_bytes
 from microgpt.strategies import serial
 from microgpt.strategies.sync import Sync
 from microgpt.training import from_checkpoint, to_checkpoint
 from tests.processes import ROOT
-from tests.tiny import make_tiny
+from tests.tiny import make_distributed, make_tiny
 
 PAGE = (ROOT / "docs/checkpoint-format.md").read_text(encoding="utf-8")
 
@@ -79,7 +81,7 @@ def test_the_shell_is_as_described(made: Checkpoint) -> None:
     by_hand = (
         b"\x84"
         + b"\xa6format" + b"\xb3microgpt-checkpoint"
-        + b"\xa7version" + b"\x03"
+        + b"\xa7version" + b"\x04"
         + b"\xa6sha256" + b"\xd9\x40" + hashlib.sha256(body).hexdigest().encode()
         + b"\xa4body" + head + body
     )  # fmt: skip
@@ -87,14 +89,33 @@ def test_the_shell_is_as_described(made: Checkpoint) -> None:
     assert f"first {1 + len(BEGINNING)} bytes" in PAGE
 
 
+def named_in(described: str) -> set[str]:
+    """The names in the first column of a table."""
+    first_column = re.findall(r"^\|(.*?)\|", described, re.MULTILINE)
+    return set(re.findall(r"`(\w+)`", " ".join(first_column)))
+
+
+def test_the_replicas_are_as_described() -> None:
+    body = msgpack.unpackb(
+        msgpack.unpackb(checkpoint_format.encode(make_distributed()))["body"], strict_map_key=False
+    )
+    described = PAGE.partition("### One of the `replicas`")[2].partition("\n##")[0]
+    replica, _, task = described.partition("Each task")
+    (one, *_), distributed = body["distributed"]["replicas"], body["distributed"]
+    assert set(one) == named_in(replica)
+    assert set(one["since"][0]) == named_in(task)
+    assert [version for version, _ in distributed["past_weights"]] == [3, 4]
+
+
 def test_the_body_is_as_described(made: Checkpoint) -> None:
     body = msgpack.unpackb(msgpack.unpackb(checkpoint_format.encode(made))["body"])
     described = PAGE.partition("## The body")[2].partition("###")[0]
-    names = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\|(.*?)\|", described, re.MULTILINE)))
-    assert set(body) == set(names)
-    for part in ("training", "validation", "rng"):
+    assert set(body) == named_in(described)
+    for part in ("training", "validation", "rng", "distributed"):
         described = PAGE.partition(f"### `{part}`")[2].partition("\n##")[0]
-        assert set(body[part]) == set(re.findall(r"^\| `(\w+)` \|", described, re.MULTILINE))
+        assert set(body[part]) == named_in(described)
+    described = PAGE.partition("### `distribution`")[2].partition("\n##")[0]
+    assert set(body["training"]["distribution"]) == named_in(described)
     assert len(body["rng"]["words"]) == 2500
     for part in ("weights", "adam_m", "adam_v"):
         assert {name: len(data) for name, data in body[part].items()} == {
@@ -145,12 +166,20 @@ OLD = [
         Validation(3, 2.826183025958397),
         ("g", "sedn", "brs", "lco", "cmm"),
     ),
+    Old(
+        3,
+        "63803d797804c93ded524e589fdb121a8d9a9956a4e90c0d161ea5c9c7ae9941",
+        "65d1cb8cd42cb0edd0a88643444414e7009d207afe956e8fc83a082112051821",
+        0.3,
+        Validation(3, 2.826183025958397),
+        ("g", "sedn", "brs", "lco", "cmm"),
+    ),
 ]
 each_old = pytest.mark.parametrize("old", OLD, ids=lambda old: f"format-{old.version}")
 
 
 @each_old
-def test_a_file_of_an_old_format_is_read_and_saved_as_format_3(old: Old, tmp_path: Path) -> None:
+def test_a_file_of_an_old_format_is_read_and_saved_as_format_4(old: Old, tmp_path: Path) -> None:
     loaded = checkpoint_format.load(old.path)
     assert msgpack.unpackb(old.path.read_bytes())["version"] == old.version
     assert (loaded.step, loaded.next_document) == (3, 9)
@@ -159,7 +188,8 @@ def test_a_file_of_an_old_format_is_read_and_saved_as_format_3(old: Old, tmp_pat
     assert (loaded.training.strategy, loaded.training.strategy_options) == ("sync", {})
     assert tuple(microgpt.sample(loaded, 5, temperature=1.0)) == old.samples
     checkpoint_format.save(tmp_path / "c", loaded)
-    assert msgpack.unpackb((tmp_path / "c").read_bytes())["version"] == 3
+    assert msgpack.unpackb((tmp_path / "c").read_bytes())["version"] == 4
+    assert (loaded.training.distribution, loaded.distributed) == (Distribution(), Distributed())
     exported = FORMATS["json"].read(str(old.path.with_suffix(".json")))
     assert checkpoint_format.load(tmp_path / "c") == loaded == exported
 
@@ -231,7 +261,7 @@ def test_no_strategy_and_no_next_document(made: Checkpoint, entry: str, value: A
 
 
 def test_files_of_older_versions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A later program, in which ``step`` has another name since version 5."""
+    """A later program, in which ``step`` has another name since version 6."""
     old = checkpoint_format.encode(make_tiny())
 
     def rename(body: Any) -> Any:
@@ -241,10 +271,10 @@ def test_files_of_older_versions_are_read(monkeypatch: pytest.MonkeyPatch) -> No
         return {"steps_done": body["step"], **body}
 
     for module in (checkpoint_format, container):
-        monkeypatch.setattr(module, "VERSION", 5)
-    monkeypatch.setattr(checkpoint_format, "MIGRATIONS", {3: unchanged, 4: rename})
+        monkeypatch.setattr(module, "VERSION", 6)
+    monkeypatch.setattr(checkpoint_format, "MIGRATIONS", {4: unchanged, 5: rename})
     assert checkpoint_format.decode(old, "FILE") == make_tiny()
-    monkeypatch.setattr(checkpoint_format, "MIGRATIONS", {3: rename, 4: rename})
+    monkeypatch.setattr(checkpoint_format, "MIGRATIONS", {4: rename, 5: rename})
     with pytest.raises(checkpoint_format.CheckpointError, match="it has no 'steps_done'"):
         checkpoint_format.decode(old, "FILE")
 

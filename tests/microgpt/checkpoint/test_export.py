@@ -29,7 +29,7 @@ from microgpt.checkpoint.format import VERSION, Checkpoint, CheckpointError, Pro
 from microgpt.parameters import from_bytes, to_bytes
 from tests.hostile_files import STRANGE, mangle, with_strange_value
 from tests.processes import ROOT
-from tests.tiny import make_tiny
+from tests.tiny import make_distributed, make_tiny
 
 SCRIPT = str(ROOT / "scripts/checkpoint.py")
 needs_safetensors = pytest.mark.skipif(
@@ -70,7 +70,7 @@ def odd_checkpoint() -> Checkpoint:
 
 
 @pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("make", [make_tiny, odd_checkpoint])
+@pytest.mark.parametrize("make", [make_tiny, odd_checkpoint, make_distributed])
 def test_a_round_trip_gives_the_same_file(
     tmp_path: Path, name: str, make: Callable[[], Checkpoint]
 ) -> None:
