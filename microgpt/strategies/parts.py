@@ -44,13 +44,16 @@ def make_distribution(
 ) -> Distribution:
     """As flags say; ``error_feedback`` None: where it helps the compressor.
 
-    Raises ValueError, and StrategyError for a compressor that does not exist.
+    ``replicas`` 0 are as many as the aggregation rule needs, if one is named. Raises ValueError,
+    and StrategyError for a compressor or a rule that does not exist.
     """
-    if error_feedback is None:
-        try:
+    try:
+        if error_feedback is None:
             error_feedback = not compress or load_compressor(compress).feedback
-        except (CompressionError, ValueError) as error:
-            raise StrategyError(str(error)) from error
+        if not replicas and aggregate != "mean":
+            replicas = max(DEFAULT_REPLICAS, load_aggregation(aggregate).least())
+    except (AggregationError, CompressionError) as error:
+        raise StrategyError(str(error)) from error
     return Distribution(
         replicas, aggregate, compress, error_feedback, inner_optimizer, outer_optimizer
     )
