@@ -19,7 +19,7 @@ from coordinator.checkpointing.server import CheckpointServer
 from coordinator.checkpointing.writer import CheckpointWriter
 from coordinator.core import inputs
 from coordinator.core.actions import Action, Finish, Judge, RecordStep, Save, Send
-from coordinator.core.events import Event, EventBase, Fault, Finished, Outcome
+from coordinator.core.events import Event, EventBase, Fault, Finished, Level, Outcome
 from coordinator.core.save_deferral import SaveDeferral
 from coordinator.core.state import CoordinatorState
 from coordinator.judge import JudgeProcess
@@ -292,7 +292,7 @@ class EventLoop:
             self._submit(save)
 
     def _submit(self, save: Save) -> None:
-        self._record.flush()
+        self._record.flush(events=self._state.policy.events.has(Level.ROUNDS))
         skipped = self._writer.submit(save)
         if skipped is not None and skipped != save.state.step:
             self._reports.skipped(skipped, rested=False)

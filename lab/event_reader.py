@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from coordinator.core.event_json import EventError, from_json
-from coordinator.core.events import Recorded, Started
+from coordinator.core.events import SCHEMA, Recorded, Started
 
 FILE = "events.jsonl"
 
@@ -17,6 +18,7 @@ class EventReader:
         self.path = run_dir / FILE
         self._place = 0  # bytes that have been read
         self._lines = 0
+        self._schema = SCHEMA  # of the epoch that is being read
 
     def read(self) -> list[Recorded]:
         """What has been written down since the last time; nothing while there is no file.
@@ -37,11 +39,23 @@ class EventReader:
             found.append(self._event(line))
         return found
 
+    def one_by_one(self) -> Iterator[tuple[int, Recorded]]:
+        """All events from the beginning, each with the number of its line; however many there are.
+
+        Raises EventError, and OSError if the file cannot be read.
+        """
+        with open(self.path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.endswith(b"\n"):  # else it is being written, or its writer was killed
+                    yield number, self._event(line)
+
     def _event(self, line: bytes) -> Recorded:
         self._lines += 1
         try:
-            recorded = from_json(line)
-            if self._lines == 1 and not isinstance(recorded.event, Started):
+            recorded = from_json(line, self._schema)
+            if isinstance(recorded.event, Started):
+                self._schema = recorded.event.schema
+            elif self._lines == 1:
                 raise EventError("it does not begin with the version of its form")
         except EventError as error:
             raise EventError(f"{self.path}, line {self._lines}: {error}") from error

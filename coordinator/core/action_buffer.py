@@ -18,11 +18,12 @@ MOST_OF_A_KIND, COUNTED_OVER = 500, 10.0
 class ActionBuffer:
     """``actions`` since the last ``begin``, in the order in which they are to be performed.
 
-    ``full``: whether events of shards, rounds and steps are wanted, by the ``level``.
+    ``rounds``, ``full``: whether events of rounds, or of shards and steps, too, are wanted, by the
+    ``level``.
     """
 
     def __init__(self, level: Level = Level.SUMMARY) -> None:
-        self.full = level is Level.FULL
+        self.full, self.rounds = level.has(Level.FULL), level.has(Level.ROUNDS)
         self.actions: list[Action] = []
         self._now = 0.0
         self._counts: Counter[type[EventBase]] = Counter()
@@ -43,7 +44,7 @@ class ActionBuffer:
     def tell(self, event: Event) -> None:
         """Tell of an event, unless peers have caused too many of its kind just now.
 
-        Ask ``full`` first where an event is of that level: it need not be made otherwise.
+        Ask ``full`` or ``rounds`` first where an event is of that level: else it need not be made.
         """
         if not event.bounded or self._may_tell(event):
             self.actions.append(event)

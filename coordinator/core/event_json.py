@@ -10,14 +10,23 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from enum import StrEnum
 from json.encoder import encode_basestring
 from operator import attrgetter
 from typing import Any, cast, get_type_hints
 
-from coordinator.core.events import EVENTS, SCHEMA, Event, EventBase, Recorded, Started
+from coordinator.core.events import (
+    EVENTS,
+    SCHEMA,
+    Event,
+    EventBase,
+    Recorded,
+    RoundClosed,
+    RoundOpened,
+    Started,
+)
 
 #: What is written before the fields of every event.
 ENVELOPE = ("kind", "time", "step")
@@ -37,8 +46,8 @@ def to_json(recorded: Recorded) -> str:
     return _form(type(recorded.event)).write(recorded)
 
 
-def from_json(line: str | bytes) -> Recorded:
-    """The event that a line tells of. Raises EventError."""
+def from_json(line: str | bytes, schema: int = SCHEMA) -> Recorded:
+    """The event that a line tells of, in the form of version ``schema``. Raises EventError."""
     try:
         plain = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -50,11 +59,20 @@ def from_json(line: str | bytes) -> Recorded:
     if event_type is None:
         raise EventError(f"there is no kind of event {kind!r}")
     if event_type is Started:
-        _check_schema(plain.get("schema"))
+        schema = _check_schema(plain.get("schema"))
+    for added, names in _ADDED.items():
+        if schema < added:
+            _require_absent(plain, kind, names.get(event_type, {}))
+            plain |= names.get(event_type, {})
     return _form(event_type).read(plain)
 
 
-def _check_schema(schema: object) -> None:
+def _require_absent(plain: dict[str, Any], kind: object, later: Mapping[str, Any]) -> None:
+    if odd := sorted(plain.keys() & later.keys()):
+        raise EventError(f"{kind} has a field that its version does not know: {', '.join(odd)}")
+
+
+def _check_schema(schema: object) -> int:
     if type(schema) is not int or schema < 1:
         raise EventError(f"{schema!r} is no version of the events' form")
     if schema > SCHEMA:
@@ -62,6 +80,7 @@ def _check_schema(schema: object) -> None:
             f"it is of version {schema} of the events' form, and this program knows version "
             f"{SCHEMA}: use a newer one"
         )
+    return schema
 
 
 class _Form:
@@ -105,6 +124,9 @@ class _Form:
         if kind is float:
             if type(value) is float and math.isfinite(value):
                 return value
+        elif kind == tuple[int, ...]:
+            if isinstance(value, list) and all(type(each) is int and each >= 0 for each in value):
+                return tuple(value)
         elif kind == tuple[str, str]:
             if isinstance(value, list) and [type(each) for each in value] == [str, str]:
                 return tuple(value)
@@ -132,6 +154,14 @@ def _encoder(kind: Any) -> Callable[[Any], str]:
     return lambda value: json.dumps(value, ensure_ascii=False)
 
 
+#: What kinds have since a version of the form, and what it is where an earlier one was written.
+_ADDED: dict[int, dict[type[EventBase], dict[str, Any]]] = {
+    2: {
+        Started: {"next_document": 0},
+        RoundOpened: {"replicas": [], "local_steps": 0, "elastic": 0.0},
+        RoundClosed: {"cut": [], "counted": [], "workers": 0},
+    }
+}
 #: How numbers stand in a template.
 _PLACES = {int: "%d", float: "%r"}
 _FORMS: dict[type[EventBase], _Form] = {}

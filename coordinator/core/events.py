@@ -21,7 +21,7 @@ from typing import ClassVar, NamedTuple, TypeAlias, get_args
 from coordinator.core.level import Level as Level
 
 #: The version of the events' written form. A reader refuses a later one.
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Purpose(StrEnum):
@@ -124,7 +124,10 @@ class ShardOfWorker(ShardEvent):
 
 @dataclass(frozen=True, slots=True)
 class Started(EventBase):
-    """An epoch begins, after ``version`` of ``steps`` updates. Also the header: see ``schema``."""
+    """An epoch begins, after ``version`` of ``steps`` updates. Also the header: see ``schema``.
+
+    ``next_document``: so many documents have been used up by then.
+    """
 
     schema: int
     run: str
@@ -132,6 +135,7 @@ class Started(EventBase):
     version: int
     steps: int
     level: Level
+    next_document: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,14 +272,21 @@ class Foreign(EventBase):
 
 @dataclass(frozen=True, slots=True)
 class RoundOpened(EventBase):
-    """The strategy wants documents ``first`` to ``first + documents`` to be computed."""
+    """The strategy wants documents ``first`` to ``first + documents`` to be computed.
 
-    recorded_at: ClassVar[Level] = Level.FULL
+    Each of the ``replicas`` does an equal part, if there are any: the sum of the gradients, or so
+    many ``local_steps``, with this ``elastic``.
+    """
+
+    recorded_at: ClassVar[Level] = Level.ROUNDS
     round: int
     version: int
     evaluation: bool
     first: int
     documents: int
+    replicas: tuple[int, ...] = ()
+    local_steps: int = 0
+    elastic: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,15 +325,23 @@ class Dropped(ShardOfWorker):
 
 @dataclass(frozen=True, slots=True)
 class RoundClosed(EventBase):
-    """A round is over: it was cut into so many ``shards``, ``results`` of which had one."""
+    """A round is over: it was cut into so many ``shards``, ``results`` of which had one.
 
-    recorded_at: ClassVar[Level] = Level.FULL
+    ``cut``: how many documents each shard has; empty where that is known, of a single shard and of
+    the parts of replicas. ``counted``: the shards that had a result, by their places from 0; empty
+    for all. ``workers``: how many were ready.
+    """
+
+    recorded_at: ClassVar[Level] = Level.ROUNDS
     round: int
     version: int
     evaluation: bool
     shards: int
     results: int
     outcome: RoundOutcome
+    cut: tuple[int, ...] = ()
+    counted: tuple[int, ...] = ()
+    workers: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coordinator.core.events import Level
+from microgpt.strategies.base import Promise, Strategy
 from microgpt.training import TrainingState
 
 
@@ -25,6 +26,12 @@ class Policy:
     eval_every: int = 100
     save_evaluated: bool = False
     events: Level = Level.SUMMARY
+
+    def recording(self, strategy: Strategy) -> Policy:
+        """The policy for a run with this strategy: what it needs to be replayed is recorded."""
+        if strategy.promise is Promise.EXACT or self.events.has(Level.ROUNDS):
+            return self
+        return replace(self, events=Level.ROUNDS)
 
     def evaluates(self, step: int, steps: int) -> bool:
         """Whether held-out documents are evaluated after ``step`` of ``steps`` updates."""

@@ -97,7 +97,7 @@ class RoundCloser:
         if after is not None:
             notes = self._driver.take_notes()
             record = self._rounds.record(round, after, workers, self._times.worked, notes)
-        self._tell_closed(round, dropped=after is None)
+        self._tell_closed(round, workers, dropped=after is None)
         if closed.done is None:
             return True
         self._tell_done(round, closed.done, record)
@@ -108,15 +108,18 @@ class RoundCloser:
             self._ending.save()
         return True
 
-    def _tell_closed(self, round: OpenRound, *, dropped: bool) -> None:
-        if self._out.full:
+    def _tell_closed(self, round: OpenRound, workers: int, *, dropped: bool) -> None:
+        if self._out.rounds:
             id, ledger = round.id, round.ledger
             outcome = RoundOutcome.APPLIED if id.training else RoundOutcome.EVALUATED
             outcome = RoundOutcome.DROPPED if dropped else outcome
             shards, results = len(ledger.all), ledger.num_decided
-            self._out.tell(
-                RoundClosed(id.number, id.step, not id.training, shards, results, outcome)
-            )
+            of_parts = shards == 1 or bool(round.order.assignments)
+            cut = () if of_parts else tuple(shard.count for shard in ledger.all)
+            places = (place for place, shard in enumerate(ledger.all) if ledger.decided(shard))
+            counted = () if ledger.complete else tuple(places)
+            which = id.number, id.step, not id.training
+            self._out.tell(RoundClosed(*which, shards, results, outcome, cut, counted, workers))
 
     def _tell_done(self, round: OpenRound, state: TrainingState, record: Mapping[str, Any]) -> None:
         if not round.id.training:

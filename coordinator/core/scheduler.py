@@ -21,7 +21,7 @@ from microgpt.data.corpus import Corpus
 from microgpt.optim.reduction import Shard
 from microgpt.protocol import messages
 from microgpt.strategies import driver
-from microgpt.strategies.base import Losses
+from microgpt.strategies.base import LocalSteps, Losses
 
 #: Replicas that a worker may have more than an idle one before one of them moves there.
 MOST_SURPLUS = 2
@@ -59,10 +59,8 @@ class Scheduler:
         """A round is opened, with these workers there, after ``worked`` seconds of work."""
         self.rounds.begin(opened, self.staff(workers).values(), worked)
         self.replicas.opened(self.rounds.open[opened.number].order, opened.round.first)
-        if self._out.full:
-            round, evaluation = opened.round, isinstance(opened.round.task, Losses)
-            where = opened.number, round.version, evaluation
-            self._out.tell(RoundOpened(*where, round.first, round.count))
+        if self._out.rounds:
+            self._out.tell(_told(opened))
 
     def staff(self, workers: Mapping[Peer, Worker]) -> dict[Peer, Worker]:
         """Those of the workers who get work that a step waits for."""
@@ -176,3 +174,13 @@ class Scheduler:
         self.rounds.close(round)
         self.replicas.closed(round.order, round.ledger.states())
         self.probation.close(round.ledger, now)
+
+
+def _told(opened: driver.OpenRound) -> RoundOpened:
+    """That a round is open."""
+    round, task = opened.round, opened.round.task
+    steps, elastic = 0, 0.0
+    if isinstance(task, LocalSteps):
+        steps, elastic = task.steps, task.elastic
+    where = opened.number, round.version, isinstance(task, Losses), round.first, round.count
+    return RoundOpened(*where, round.replicas, steps, elastic)

@@ -61,14 +61,14 @@ class CoordinatorState:
         strategy: Strategy | None = None,
         lap: Callable[[str], None] = no_lap,
     ) -> None:
-        self.config, self.corpus, self.policy = config, corpus, policy
+        self.config, self.corpus, self.policy = config, corpus, policy.recording(strategy or Sync())
         self.run, self.epoch, self.times = run, epoch, WorkTimes()
         self._clock = Clock(policy.worker_timeout / 4)
         self._driver = RoundDriver(
             strategy or Sync(), config, training, held_out=len(corpus.validation),
             evaluates=lambda step: policy.evaluates(step, config.steps), lap=lap,
         )  # fmt: skip
-        out = self._out = ActionBuffer(policy.events)
+        out = self._out = ActionBuffer(self.policy.events)
         shapes, model = parameter_shapes(config.model), config.model.to_dict()
         recipe = recipe_of(config)
         replicas = Replicas(run, epoch, recipe)

@@ -36,6 +36,7 @@ class EventLog:
         self._lines: list[str] = []
         self._left_out: Counter[type[EventBase]] = Counter()
         self._encoding = threading.Lock()  # whoever has it turns events into lines
+        self._writing = threading.Lock()  # and whoever has this one writes them
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="events", daemon=True)
         self._thread.start()
@@ -62,6 +63,10 @@ class EventLog:
             finally:
                 self._encoding.release()
 
+    def flush(self) -> None:
+        """Write what there is; it is in the file when this returns, if there is room."""
+        self._flush()
+
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
         """Write what there is, and close; a disk that hangs is given up after ``timeout``."""
         self._closed.set()
@@ -79,11 +84,12 @@ class EventLog:
         self._file.close()
 
     def _flush(self) -> None:
-        with self._encoding:
-            self._encode(MOST_WAITING)
-            lines, self._lines = self._lines, []
-        if lines:
-            self._file.write(encoded("\n".join(lines)) + b"\n")
+        with self._writing:
+            with self._encoding:
+                self._encode(MOST_WAITING)
+                lines, self._lines = self._lines, []
+            if lines:
+                self._file.write(encoded("\n".join(lines)) + b"\n")
 
 
 def cut_half_line(path: Path) -> None:

@@ -147,7 +147,7 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option("--insecure", is_flag=True, help="Bind to a network without --curve all the same."),
     option(
         "--events", type=click.Choice([level.value for level in Level]), default="summary",
-        help="What events.jsonl tells: of the run and its workers, or of each shard, too.",
+        help="What events.jsonl tells: of the run and its workers, of rounds, or of each shard.",
     ),
     option("--quiet", is_flag=True, help="No line per step."),
 )  # fmt: skip

@@ -27,7 +27,8 @@ class Reporter:
         """An epoch begins."""
         state, steps = self._state, self._state.config.steps
         version, level = state.training.step, state.policy.events
-        self.record(Started(SCHEMA, state.run, state.epoch, version, steps, level), now)
+        where = state.run, state.epoch, version, steps, level
+        self.record(Started(SCHEMA, *where, state.training.next_document), now)
 
     def tell(self, event: Event, now: float) -> None:
         """Something has happened."""

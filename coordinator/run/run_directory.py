@@ -84,9 +84,14 @@ class RunDirectory:
         self._metrics.settle(AT_ONCE)
         self._events.settle()
 
-    def flush(self) -> None:
-        """Write the metrics. Before a checkpoint: its steps must not be missing in them."""
+    def flush(self, *, events: bool = False) -> None:
+        """Write the metrics. Before a checkpoint: its steps must not be missing in them.
+
+        The ``events``, too, where the rounds that have led to it must be known to replay it.
+        """
         self._metrics.flush()
+        if events:
+            self._events.flush()
 
     def endpoint(self, address: str) -> None:
         """Write down the address that workers connect to. Raises RunDirError."""

@@ -14,7 +14,9 @@ from coordinator.core.events import EVENTS, EventBase, Level
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
 HEADING = re.compile(r"^### `(\w+)`(.*)$", re.MULTILINE)
-FIELD = re.compile(r"^- `(\w+)`, (integer|number|boolean|string|two strings|one of)", re.MULTILINE)
+FIELD = re.compile(
+    r"^- `(\w+)`, (integers|integer|number|boolean|string|two strings|one of)", re.MULTILINE
+)
 WORDS = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
 
@@ -25,7 +27,8 @@ def described() -> dict[str, tuple[str, str]]:
 
 
 def word(kind: Any) -> str:
-    return "two strings" if kind == tuple[str, str] else WORDS.get(kind, "one of")
+    tuples = {tuple[str, str]: "two strings", tuple[int, ...]: "integers"}
+    return tuples[kind] if kind in tuples else WORDS.get(kind, "one of")
 
 
 def test_every_kind_is_on_the_page_and_no_other() -> None:
@@ -41,7 +44,8 @@ def test_every_field_is_on_the_page_with_its_type(event_type: type[EventBase]) -
     for name, kind in hints.items():
         if name in named and word(kind) == "one of":
             assert all(f'`"{member.value}"`' in text for member in kind), name
-    assert (" full" in marks) == (event_type.recorded_at is Level.FULL)
+    for level in (Level.ROUNDS, Level.FULL):
+        assert (f" {level}" in marks) == (event_type.recorded_at is level)
     assert (" warning" in marks) == event_type.warning
 
 

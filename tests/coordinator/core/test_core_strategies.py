@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from coordinator.core.actions import Finish
+from coordinator.core.events import RoundClosed, RoundOpened, RoundOutcome
 from coordinator.core.inputs import Disconnected, Saved
 from microgpt.engine.answering import documents_of
 from microgpt.protocol import messages
@@ -109,6 +110,31 @@ def test_who_is_lost_with_work_of_a_round_closed_early_leaves_nothing_to_do() ->
     assert play.state.closing == Finish("done", "all 2 steps are done")
     steps = [task.step for task in play.got(B, messages.Task)]
     assert steps == [0, 1], "A's shard is nobody's any more"
+
+
+# --- what is recorded ----------------------------------------------------------------------------
+
+
+def rounds(play: Play) -> list[RoundOpened | RoundClosed]:
+    return [event for event in play.told if isinstance(event, RoundOpened | RoundClosed)]
+
+
+def test_rounds_are_told_of_where_timing_decides_and_only_there() -> None:
+    play = Play(batch_size=2, steps=2, strategy=FirstHalf())
+    play.joins(A, B)
+    play.answers(B)
+    applied, cut = RoundOutcome.APPLIED, (1, 1)
+    assert rounds(play) == [
+        RoundOpened(0, 0, False, 0, 2),
+        RoundClosed(0, 0, False, 2, 1, applied, cut, (1,), workers=2),
+        RoundOpened(1, 1, False, 2, 2),
+    ]
+    exact = Play(batch_size=2, steps=2)
+    exact.joins(A, B)
+    exact.answers(B)
+    exact.answers(A)
+    assert exact.state.training.step == 1
+    assert rounds(exact) == []
 
 
 # --- errors of a strategy ------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
 import pytest
@@ -25,6 +25,8 @@ from coordinator.core.events import (
     LeftOut,
     Level,
     Recorded,
+    RoundClosed,
+    RoundOutcome,
     Silent,
     Started,
 )
@@ -37,6 +39,7 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     str: TEXT,
     tuple[str, str]: st.tuples(TEXT, TEXT),
+    tuple[int, ...]: st.lists(st.integers(0, 2**53), max_size=5).map(tuple),
 }
 
 
@@ -74,6 +77,7 @@ def example(event_type: type[EventBase]) -> Any:
         kind = get_type_hints(event_type)[field.name]
         plain: dict[Any, Any] = {int: 7000 + place, float: 8000.5 + place, bool: True}
         plain |= {str: f"<{field.name}>", tuple[str, str]: ("<one>", "<other>")}
+        plain |= {tuple[int, ...]: (9000, 9001)}
         values[field.name] = plain[kind] if kind in plain else next(iter(kind))
     return event_type(**values)
 
@@ -172,6 +176,31 @@ def test_a_later_version_of_the_form_is_refused_in_one_line() -> None:
     for wrong in (0, True, "1", None, 1.0):
         with pytest.raises(EventError, match="no version"):
             from_json(json.dumps({**plain, "schema": wrong}))
+
+
+def test_what_an_earlier_version_does_not_have_is_filled_in() -> None:
+    line = (
+        '{"kind": "round_closed", "time": 1.0, "step": 2, "round": 1, "version": 1, '
+        '"evaluation": false, "shards": 3, "results": 3, "outcome": "applied"}'
+    )
+    expected = RoundClosed(1, 1, False, 3, 3, RoundOutcome.APPLIED)
+    assert from_json(line, schema=1).event == expected
+    with pytest.raises(EventError, match="other fields than it should: counted, cut, workers"):
+        from_json(line)
+    with pytest.raises(EventError, match="its version does not know: counted, cut, workers"):
+        from_json(to_json(Recorded(1.0, 2, expected)), schema=1)
+    old = json.loads(to_json(Recorded(1.0, 2, replace(STARTED, schema=1))))
+    del old["next_document"]
+    assert from_json(json.dumps(old)).event == replace(STARTED, schema=1)
+
+
+@pytest.mark.parametrize("cut", [1, "[1]", [1.0], [-1], [True], [[1]], None])
+def test_what_is_no_list_of_whole_numbers_is_refused(cut: object) -> None:
+    closed = RoundClosed(1, 1, False, 3, 3, RoundOutcome.APPLIED, (4, 4, 1), (0, 2), 5)
+    plain = json.loads(to_json(Recorded(1.0, 2, closed)))
+    assert (plain["cut"], plain["counted"]) == ([4, 4, 1], [0, 2])
+    with pytest.raises(EventError, match=r"^round_closed: .* is no cut$"):
+        from_json(json.dumps({**plain, "cut": cut}))
 
 
 def test_kinds_are_told_apart_by_their_names() -> None:

@@ -170,3 +170,12 @@ def test_a_file_without_a_version_is_refused(tmp_path: Path) -> None:
     write(tmp_path, Waiting(0))
     with pytest.raises(EventError, match="line 1: it does not begin with the version of its form"):
         read_events(tmp_path)
+
+
+def test_what_was_added_is_in_the_file_when_flush_returns(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    for number in range(1, 200):
+        log.add(joined(number))
+        log.flush()  # while the thread writes, too
+        assert len((tmp_path / "events.jsonl").read_bytes().splitlines()) == number
+    log.close()
