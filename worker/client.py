@@ -185,7 +185,7 @@ class Client:
             self._executor.taken_in(event)
             self._handle(event)
         if self._broken:
-            raise UserError(f"the engine failed: {self._broken}")
+            raise UserError(self._broken)
         for event in self._news():
             self._handle(event)
 
@@ -261,7 +261,7 @@ class Client:
         try:
             return self._executor.run(order)
         except Exception as error:
-            raise UserError(f"the engine failed: {describe(error)}") from error
+            raise UserError(describe(error)) from error
 
     def _send(self, message: messages.Message) -> None:
         """Raises zmq.Again if nobody is connected."""

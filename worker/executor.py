@@ -16,6 +16,7 @@ from microgpt.replicas.recipe import from_plain
 from microgpt.replicas.work import ReplicaStateError
 from microgpt.support.stages import Talk
 from microgpt.support.step_clock import NO_CLOCK, NoClock
+from microgpt.support.user_class import OwnCodeError
 from worker.state import Compute, Computed, Configure, Configured, Event, Job, Reported
 
 AT_ONCE_SECONDS = 0.05  # nobody is kept waiting for longer by what is done at once
@@ -43,9 +44,12 @@ class Calculator:
         self._answerer: Answerer | None = None
 
     def configure(self, order: Configure) -> None:
-        """Make the engine. Raises ValueError for a model or a recipe that cannot be."""
+        """Make the engine. Raises ValueError for a bad model, OwnCodeError for a bad recipe."""
         config = GPTConfig(**order.model)
-        recipe = from_plain(order.recipe, self._trusted) if order.recipe else None
+        try:
+            recipe = from_plain(order.recipe, self._trusted) if order.recipe else None
+        except ValueError as error:
+            raise OwnCodeError(str(error)) from error
         with Talk(self._report, f"preparing the {self._name} engine"):
             engine = make_engine(self._name, config)
             if isinstance(engine, WarmsUp):
@@ -148,5 +152,7 @@ class Executor:
 
 
 def describe(error: Exception) -> str:
-    """An error of the engine, for people."""
-    return f"{type(error).__name__}: {error}"
+    """What went wrong, for people: it was the engine, unless a user's own code is to blame."""
+    if isinstance(error, OwnCodeError):
+        return str(error)
+    return f"the engine failed: {type(error).__name__}: {error}"

@@ -26,6 +26,7 @@ from microgpt.parameters import Shapes
 from microgpt.protocol import messages
 from microgpt.replicas.state import Assignment
 from microgpt.replicas.work import Recipe, check_state, seed_of
+from microgpt.support.user_class import OwnCodeError
 
 #: No gradient or loss of a training that goes well is as large.
 INCREDIBLE = 1e30
@@ -76,7 +77,7 @@ def _read_replica(
     seed = seed_of(recipe.seed, assignment.replica, assignment.clock)
     try:
         return feedback.decompress(recipe.compressor, answer.payload, shapes, seed)
-    except CompressionError as error:
+    except (CompressionError, OwnCodeError) as error:
         raise ValueError(str(error)) from error
 
 

@@ -107,10 +107,16 @@ def check_resumed(settings: Settings, explicit: set[str], saved: TrainingConfig)
     the checkpoint.
     """
     check_same_strategy(settings, explicit, saved)
+    check_own_files(explicit, saved.distribution)
     plain = saved.to_dict()
     trained_with = {**plain, **plain["model"], **plain["adam"], **plain["distribution"]}
+    try:
+        distribution = settings.distribution() if explicit & plain["distribution"].keys() else None
+    except (ValueError, StrategyError) as error:
+        raise UserError(str(error)) from error
     for name in sorted(explicit & trained_with.keys() - {"steps", "strategy"}):
-        if getattr(settings, name) != trained_with[name]:
+        given = settings if name not in plain["distribution"] else distribution
+        if getattr(given, name) != trained_with[name]:
             flag = "--" + name.replace("_", "-")
             raise UserError(
                 f"{flag} {getattr(settings, name)} contradicts the checkpoint, which was trained "
@@ -118,6 +124,17 @@ def check_resumed(settings: Settings, explicit: set[str], saved: TrainingConfig)
             )
     steps = settings.steps if "steps" in explicit else saved.steps
     return replace(saved, steps=steps)
+
+
+def check_own_files(explicit: set[str], saved: Distribution) -> None:
+    """Raise UserError if a checkpoint names a file that the user does not name, too."""
+    for name, spec in saved.to_dict().items():
+        if isinstance(spec, str) and ".py:" in spec and name not in explicit:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(
+                f"the checkpoint was trained with {flag} {spec}: to run that file, say so with "
+                f"{flag} {spec}"
+            )
 
 
 def check_same_strategy(settings: Settings, explicit: set[str], saved: TrainingConfig) -> None:

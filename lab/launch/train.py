@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,6 +16,7 @@ from lab.launch.supervisor import Supervisor
 from microgpt.engine import ENGINES
 from microgpt.support import cli, signals
 from microgpt.support.cli import UserError, option
+from microgpt.support.user_class import absolute
 
 MAX_WORKERS = 4096  # the connections that a coordinator takes
 
@@ -60,12 +62,18 @@ def main(context: click.Context, /, **flags: Any) -> int:
                 bind=flags["bind"] or stack.enter_context(private_address()),
                 private=flags["bind"] is None,
                 coordinator=[*passed_on(context), "--run-dir", str(directory.path), *started],
-                worker=["--engine", flags["engine"], *curve],
+                worker=["--engine", flags["engine"], *curve, *trusted(flags)],
                 workers=flags["workers"],
                 resume=flags["resume"],
             )
             supervisor.listen()
         return supervisor.run()
+
+
+def trusted(flags: Mapping[str, Any]) -> list[str]:
+    """The worker's flags for files that the user has named: whoever names one wants it run."""
+    named = (flags[name] for name in ("compress", "inner_optimizer"))
+    return [word for spec in named if ".py:" in spec for word in ("--trust", absolute(spec))]
 
 
 def passed_on(context: click.Context) -> list[str]:

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from microgpt.compression.base import CompressionError, Compressor, Slots, checked
-from microgpt.numerics.vectors import Vector
+from microgpt.numerics.vectors import Vector, all_finite
 from microgpt.parameters import Shapes
+from microgpt.support.user_class import blamed
 
 
 class Compressed(NamedTuple):
@@ -48,11 +49,16 @@ def compress(
     """Compress a vector, with what was left over before it unless ``residual`` is None.
 
     ``seed`` is what the receiver decompresses with. Raises CompressionError if the vector, or its
-    sum with the residual, does not fit the shapes or is not finite.
+    sum with the residual, does not fit the shapes or is not finite, and OwnCodeError for what else
+    the compressor raises.
     """
     with np.errstate(over="ignore"):
         whole = vector if residual is None else checked(vector, shapes) + checked(residual, shapes)
-    payload, kept = compressor.compress(checked(whole, shapes), shapes, slots, seed)
+    checked(whole, shapes)
+    with blamed("compressor", compressor, "compress", CompressionError):
+        payload, kept = compressor.compress(whole, shapes, slots, seed)
+        if not isinstance(payload, bytes):
+            raise TypeError(f"the payload is a {type(payload).__name__}, no bytes")
     sent = decompress(compressor, payload, shapes, seed)
     left = None if residual is None else checked(whole - sent, shapes)
     return Compressed(payload, sent, left, kept)
@@ -62,13 +68,16 @@ def decompress(compressor: Compressor, payload: bytes, shapes: Shapes, seed: int
     """(num_params,) what a payload stands for, whoever wrote the compressor and the payload.
 
     Raises CompressionError for a payload that is too long or cannot be read, and for what is no
-    vector of finite numbers of this length.
+    vector of finite numbers of this length; OwnCodeError for whatever else the compressor raises.
     """
-    if len(payload) > compressor.size(shapes):
-        raise CompressionError(
-            f"the payload has {len(payload)} bytes, more than {compressor.size(shapes)}"
-        )
-    sent = compressor.decompress(payload, shapes, seed)
+    with blamed("compressor", compressor, "size"):
+        most = int(compressor.size(shapes))
+    if len(payload) > most:
+        raise CompressionError(f"the payload has {len(payload)} bytes, more than {most}")
+    with blamed("compressor", compressor, "decompress", CompressionError):
+        sent = compressor.decompress(payload, shapes, seed)
     if not isinstance(sent, np.ndarray) or sent.dtype != np.float64:
         raise CompressionError("what was decompressed is no vector of float64")
+    if not all_finite(sent):
+        raise CompressionError("what was decompressed is not finite")
     return checked(sent, shapes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import lru_cache
+from pathlib import PurePath
 from typing import Any
 
 from microgpt.compression.base import CompressionError
@@ -53,24 +54,43 @@ def to_plain(config: TrainingConfig) -> dict[str, Any]:
 def from_plain(plain: Mapping[str, Any], trusted: Collection[str] = ()) -> Recipe:
     """The inverse of ``to_plain``.
 
-    A file is a program: one is only run if it is ``trusted``, as whoever starts the worker has
-    named it. Raises ValueError for anything that is missing, unknown or wrong.
+    A file is a program: of one that the run names, the worker runs its own copy, which whoever
+    started it has named in ``trusted``. Raises ValueError for anything that is missing, unknown
+    or wrong.
     """
     try:
         rest = dict(plain)
         adam = AdamConfig(**{name: rest.pop(name) for name in _ADAM})
         updates, seed = rest.pop("updates"), rest.pop("seed")
+        for name in ("compress", "inner_optimizer"):
+            rest[name] = _own_copy(rest[name], trusted)
         distribution = Distribution(**rest)
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a recipe for replicas: {error}") from error
     if type(updates) is not int or updates < 1 or type(seed) is not int:
         raise ValueError("not a recipe for replicas: updates and seed are whole numbers")
-    for spec in (distribution.compress, distribution.inner_optimizer):
-        if ".py:" in spec and spec not in trusted:
-            raise ValueError(
-                f"the run uses {spec}: to run that file, start the worker with --trust {spec}"
-            )
     try:
         return make_recipe(distribution, adam, updates, seed)
     except (CompressionError, OptimizerError) as error:
         raise ValueError(str(error)) from error
+
+
+def _own_copy(spec: Any, trusted: Collection[str]) -> Any:
+    """A name with its options; of ``FILE.py:Class``, with the trusted file of that name.
+
+    Raises ValueError if none is trusted.
+    """
+    if not isinstance(spec, str) or ".py:" not in spec:
+        return spec
+    name, options = _split(spec)
+    for ours in trusted:
+        if ".py:" in ours and PurePath(_split(ours)[0]).name == PurePath(name).name:
+            return f"{_split(ours)[0]}{options}"
+    raise ValueError(f"the run uses {name}: to run that file, start the worker with --trust {name}")
+
+
+def _split(spec: str) -> tuple[str, str]:
+    """``FILE.py:Class:OPTIONS`` as ``FILE.py:Class`` and ``:OPTIONS``."""
+    file, _, rest = spec.partition(".py:")
+    kind, colon, options = rest.partition(":")
+    return f"{file}.py:{kind}", colon + options

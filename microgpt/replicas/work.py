@@ -25,6 +25,7 @@ from microgpt.numerics.vectors import Vector, all_finite
 from microgpt.optim.optimizer import Optimizer
 from microgpt.parameters import Shapes, num_params
 from microgpt.replicas.state import Assignment, ReplicaState
+from microgpt.support.user_class import OwnCodeError, blamed
 
 #: The names under which a replica keeps what is not an optimizer's or a compressor's.
 WEIGHTS, RESIDUAL = "weights", "residual"
@@ -130,8 +131,8 @@ def compute(
     """Do a task with the global weights ``params`` as a replica in ``state``.
 
     Raises ReplicaStateError if the state is not the one before the task, ValueError if there are
-    fewer documents than steps, ReplicaOverflowError if a number is not finite after it, and what
-    the engine raises.
+    fewer documents than steps, ReplicaOverflowError if a number is not finite after it,
+    OwnCodeError for what an optimizer or a compressor does wrong, and what the engine raises.
     """
     if state.clock != assignment.clock and recipe.keeps_state(assignment):
         raise ReplicaStateError(
@@ -183,8 +184,11 @@ def _local_steps(
         rate = recipe.inner.learning_rate * max(0.0, 1 - done / recipe.updates)
         gradient = (1 / (end - first)) * given.gradient
         before = assignment.clock * steps + step
-        own, slots = recipe.inner.update(own, gradient, slots, before, rate)
-    kept |= {INNER + name: slot for name, slot in slots.items()}
+        with blamed("optimizer", recipe.inner, "update"):
+            own, slots = recipe.inner.update(own, gradient, slots, before, rate)
+            _require_vector(own, len(params))
+    with blamed("optimizer", recipe.inner, "update"):
+        kept |= _kept(INNER, slots)
     vector = params - own
     if assignment.elastic:
         vector = assignment.elastic * vector
@@ -226,12 +230,27 @@ def _compress(
     seed = seed_of(recipe.seed, assignment.replica, assignment.clock)
     try:
         sent = feedback.compress(compressor, vector, shapes, residual, slots, seed)
-    except CompressionError as error:  # the sum with what was left over may overflow
+    except CompressionError as error:
+        if residual is None or all_finite(vector + residual):
+            raise OwnCodeError(f"compressor {type(compressor).__name__}: {error}") from error
         raise ReplicaOverflowError(str(error)) from error
-    kept |= {COMPRESS + name: slot for name, slot in sent.slots.items()}
+    with blamed("compressor", compressor, "compress"):
+        kept |= _kept(COMPRESS, sent.slots)
     if sent.residual is not None:
         kept[RESIDUAL] = sent.residual
     return sent.payload, sent.sent
+
+
+def _kept(prefix: str, slots: Mapping[str, Vector]) -> dict[str, Vector]:
+    """What an optimizer or a compressor keeps, by the names of a replica's state."""
+    for slot in slots.values():
+        _require_vector(slot, len(slot))
+    return {prefix + name: slot for name, slot in slots.items()}
+
+
+def _require_vector(made: object, length: int) -> None:
+    if not isinstance(made, np.ndarray) or (made.dtype, made.shape) != (np.float64, (length,)):
+        raise TypeError(f"it gives no vector of {length} float64 numbers")
 
 
 def check_state(vectors: Mapping[str, Any], layout: Mapping[str, int]) -> None:

@@ -28,6 +28,7 @@ from microgpt.strategies.base import (
     View,
     no_lap,
 )
+from microgpt.support.user_class import OwnCodeError, line_in
 from microgpt.training import TrainingState, Validation, validation_loss
 
 T = TypeVar("T")
@@ -268,11 +269,8 @@ class RoundDriver:
             return call()
         except (StrategyError, FloatingPointError):
             raise
+        except OwnCodeError as error:  # of an aggregation rule, an optimizer or a compressor
+            raise StrategyError(str(error)) from error
         except (Exception, SystemExit) as error:
-            trace = error.__traceback__
-            while trace is not None and trace.tb_next is not None:
-                trace = trace.tb_next
-            line = f" (line {trace.tb_lineno})" if trace is not None else ""
-            raise StrategyError(
-                f"{self._name}: {method} raises {type(error).__name__}: {error}{line}"
-            ) from error
+            text = f"{type(error).__name__}: {error}{line_in(self.strategy, method, error)}"
+            raise StrategyError(f"{self._name}: {method} raises {text}") from error

@@ -14,6 +14,7 @@ from microgpt.optim.optimizer import OptimizerError
 from microgpt.optim.registry import optimizer_of
 from microgpt.replicas.recipe import recipe_of
 from microgpt.strategies.base import StrategyError
+from microgpt.support.user_class import absolute
 
 
 def check_parts(config: TrainingConfig) -> None:
@@ -42,7 +43,8 @@ def make_distribution(
     inner_optimizer: str = "",
     outer_optimizer: str = "",
 ) -> Distribution:
-    """As flags say; ``error_feedback`` None: where it helps the compressor.
+    """As flags say; ``error_feedback`` None: where it helps the compressor. Files are found again
+    in whichever folder the run is gone on with.
 
     ``replicas`` 0 are as many as the aggregation rule needs, if one is named. Raises ValueError,
     and StrategyError for a compressor or a rule that does not exist.
@@ -54,6 +56,8 @@ def make_distribution(
             replicas = max(DEFAULT_REPLICAS, load_aggregation(aggregate).least())
     except (AggregationError, CompressionError) as error:
         raise StrategyError(str(error)) from error
+    names = map(absolute, (aggregate, compress, inner_optimizer, outer_optimizer))
+    aggregate, compress, inner_optimizer, outer_optimizer = names
     return Distribution(
         replicas, aggregate, compress, error_feedback, inner_optimizer, outer_optimizer
     )

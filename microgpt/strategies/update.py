@@ -12,12 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from microgpt.compression.base import Compressor
 from microgpt.numerics.vectors import Vector, tree_sum_of
 from microgpt.optim.reduction import tree_sum
 from microgpt.optim.registry import optimizer_of
 from microgpt.replicas.recipe import recipe_of
 from microgpt.strategies.base import Gradient, Result, Round, View, sum_of_results
 from microgpt.strategies.parts import aggregation_of
+from microgpt.support.user_class import blamed
 from microgpt.training import RECENT_LOSSES, TrainingState, adam_step
 
 #: Under which names a state keeps the vectors of an aggregation rule and of the outer optimizer.
@@ -68,11 +70,13 @@ def combined(view: View, round: Round, results: Sequence[Result]) -> Combined:
     if distribution.aggregate != "mean":
         rule = aggregation_of(distribution)
         kept = _part(view.state.slots, AGGREGATE) or rule.init(len(vectors[0]))
-        made = rule.combine(vectors, kept)
+        with blamed("aggregation rule", rule, "combine"):
+            made = rule.combine(vectors, kept)
+            _require_vector(made.vector, len(vectors[0]))
         replicas = tuple(float(round.replicas[place]) for place in made.rejected)
         view.note("rejected", replicas)
         return Combined(made.vector, {AGGREGATE + name: x for name, x in made.slots.items()})
-    voted = compressor.combine(vectors) if compressor is not None else None
+    voted = _vote(compressor, vectors)
     if voted is not None:
         return Combined(voted, {})
     if isinstance(round.task, Gradient):  # of all documents: the same bits as without replicas
@@ -104,9 +108,10 @@ def descended(
     optimizer = optimizer_of(spec, config.adam)
     falls = 1.0 if constant else 1 - state.step / config.steps
     kept = _part(state.slots, OUTER) or optimizer.init(len(state.params))
-    params, made = optimizer.update(
-        state.params, vector, kept, state.step, optimizer.learning_rate * falls * damping
-    )
+    rate = optimizer.learning_rate * falls * damping
+    with blamed("optimizer", optimizer, "update"):
+        params, made = optimizer.update(state.params, vector, kept, state.step, rate)
+        _require_vector(params, len(state.params))
     view.note("step_norm", float(np.sqrt(tree_sum_of((params - state.params) ** 2))))
     outer = {OUTER + name: x for name, x in made.items()}
     return replace(
@@ -116,6 +121,22 @@ def descended(
         losses=(*state.losses, loss)[-RECENT_LOSSES:],
         slots={**state.slots, **slots, **outer},
     )
+
+
+def _vote(compressor: Compressor | None, vectors: Sequence[Vector]) -> Vector | None:
+    """What a compressor makes of the vectors of all replicas; None if that is their mean."""
+    if compressor is None:
+        return None
+    with blamed("compressor", compressor, "combine"):
+        voted = compressor.combine(vectors)
+        if voted is not None:
+            _require_vector(voted, len(vectors[0]))
+        return voted
+
+
+def _require_vector(made: object, length: int) -> None:
+    if not isinstance(made, np.ndarray) or (made.dtype, made.shape) != (np.float64, (length,)):
+        raise TypeError(f"it gives no vector of {length} float64 numbers")
 
 
 def _part(slots: Mapping[str, Vector], prefix: str) -> dict[str, Vector]:

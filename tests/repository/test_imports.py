@@ -71,10 +71,11 @@ FORBIDDEN: list[tuple[str, tuple[str, ...]]] = [
     ("coordinator.checkpointing", ("coordinator.run", "coordinator.event_loop")),
     *((package, ("pickle", "marshal", "shelve", "dill", "cloudpickle")) for package in PACKAGES),
 ]  # fmt: skip
-#: What somebody in the first place may import of it nevertheless: the options of what has a name.
+#: What somebody in the first place may import of it nevertheless: the options of what has a name,
+#: and who is to blame for a user's own code.
 EXCEPT = {
-    "microgpt.strategies": ("microgpt.support.options",),
-    "microgpt.compression": ("microgpt.support.options",),
+    "microgpt.strategies": ("microgpt.support.options", "microgpt.support.user_class"),
+    "microgpt.compression": ("microgpt.support.options", "microgpt.support.user_class"),
 }
 #: Whoever is in the first place imports nothing else of the project than the second.
 ONLY = [
