@@ -29,6 +29,7 @@ from microgpt.parameters import StateDict
 from microgpt.sampling import generate
 from microgpt.strategies import serial
 from microgpt.strategies.base import Strategy
+from microgpt.strategies.parts import check_parts, make_distribution
 from microgpt.strategies.registry import DEFAULT, load_strategy, name_of, options_of
 from microgpt.support.progress import Progress
 from microgpt.training import Validation, initial_state, to_checkpoint
@@ -108,6 +109,12 @@ def train(
     engine: str = ENGINES[0],
     strategy: str | Strategy = DEFAULT,
     strategy_options: Mapping[str, Any] | None = None,
+    replicas: int = 0,
+    aggregate: str = "mean",
+    compress: str = "",
+    error_feedback: bool | None = None,
+    inner_optimizer: str = "",
+    outer_optimizer: str = "",
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainingResult:
     """Train in this process and return the outcome.
@@ -116,8 +123,9 @@ def train(
     ``validation_fraction`` of the documents is not trained on; their loss is computed after every
     ``eval_every`` steps and after the last. ``strategy`` says how results become updates: a name,
     ``FILE.py:Class`` (with ``strategy_options``), or an object of your own (see
-    ``microgpt.strategies.base``). ``progress`` is called after each step with its number, from 1,
-    and its loss in nats per token.
+    ``microgpt.strategies.base``). ``replicas``, ``aggregate``, ``compress``, ``error_feedback`` and
+    the optimizers are what the flags of ``scripts/train.py`` with these names are.
+    ``progress`` is called after each step with its number, from 1, and its loss in nats per token.
     The result has the bits of ``scripts/train.py`` with the same settings. Raises ValueError for
     settings that cannot be, DatasetError for unusable data, StrategyError for an unusable strategy,
     ArithmeticError if training diverges (NonFiniteError where a document makes it).
@@ -136,7 +144,11 @@ def train(
     config = TrainingConfig(
         model, adam, steps, batch_size, seed, validation_fraction,
         name_of(strategy), options_of(strategy),
+        make_distribution(
+            replicas, aggregate, compress, error_feedback, inner_optimizer, outer_optimizer
+        ),
     )  # fmt: skip
+    check_parts(config)
     return _run(strategy, config, dataset, corpus, eval_every, engine, progress)
 
 

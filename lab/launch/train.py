@@ -92,7 +92,7 @@ def passed_on(context: click.Context) -> list[str]:
         if parameter.multiple:
             arguments += [word for each in value for word in (flag, str(each))]
         elif parameter.is_flag:
-            arguments += [flag] if value else []
+            arguments += [flag] if value else parameter.secondary_opts[:1]
         else:
             arguments += [flag, "auto" if value is None else str(value)]
     return arguments

@@ -36,7 +36,7 @@ def option(flag: str, *, aliases: Sequence[str] = (), **attributes: Any) -> Call
 
     ``aliases`` are further names of the variable, without the prefix.
     """
-    names = (flag.removeprefix("--").replace("-", "_").upper(), *aliases)
+    names = (flag.partition("/")[0].removeprefix("--").replace("-", "_").upper(), *aliases)
     read = [f"{environment.PREFIX}{name}" for name in names]
     attributes.setdefault("show_default", True)
     return click.option(flag, envvar=read, show_envvar=True, **attributes)

@@ -64,8 +64,8 @@ def line_of(error: BaseException, module: str, otherwise: object = None) -> str:
         if trace.tb_frame.f_globals.get("__name__") == module:
             found = last
         trace = trace.tb_next
-    code = getattr(otherwise, "__code__", None)
-    defined = _line(code.co_firstlineno, code.co_filename) if code is not None else ""
+    made = getattr(otherwise, "__code__", None)
+    defined = _line(made.co_firstlineno, made.co_filename) if made is not None else ""
     return found or defined or last
 
 
@@ -89,9 +89,9 @@ def blamed(
     """
     try:
         yield
-    except (OwnCodeError, *passes):
-        raise
     except (Exception, SystemExit) as error:
+        if isinstance(error, (OwnCodeError, *passes)):
+            raise
         text = f"{type(error).__name__}: {error}{line_in(instance, method, error)}"
         who = f"{label} {type(instance).__name__}"
         raise OwnCodeError(f"{who}: {method} raises {text}") from error

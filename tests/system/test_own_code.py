@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.processes import ROOT, TINY, TINY_MODEL, Lab
 
 FILE = ROOT / "tests/compressors_of_users.py"
 EVERY = f"{FILE}:Every:n=2"
+SETTINGS: dict[str, Any] = {**TINY_MODEL}
 SIZE = (*TINY, "--batch-size", "4", "--data", "embedded", "--engine", "scalar")
 OWN = ("--compress", EVERY, "--replicas", "2", "--strategy", "local-sgd", "--inner-optimizer")
 FALLS = (*OWN, f"{FILE}:Falls", "--strategy-option", "steps=2")
@@ -27,7 +29,7 @@ def test_a_run_with_ones_own_files_has_the_same_bits_and_goes_on_if_they_are_nam
     assert train.wait() == 0, train.err
     saved = load(lab.run_dir().newest)
     expected = microgpt.train(
-        "embedded", steps=3, batch_size=4, **TINY_MODEL, strategy="local-sgd",
+        "embedded", steps=3, batch_size=4, **SETTINGS, strategy="local-sgd",
         strategy_options={"steps": 2}, replicas=2, compress=EVERY, inner_optimizer=f"{FILE}:Falls",
     ).checkpoint  # fmt: skip
     assert saved.training.distribution == Distribution(

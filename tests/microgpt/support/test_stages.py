@@ -80,9 +80,11 @@ def test_compiling_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 COLD = """
 from worker.executor import Calculator
+from worker.state import Configure
 
 engine = Calculator("tape", lambda text: print("told:", text))
-engine.configure({"vocab_size": 27, "n_layer": 1, "n_embd": 4, "n_head": 2, "block_size": 4})
+size = {"vocab_size": 27, "n_layer": 1, "n_embd": 4, "n_head": 2, "block_size": 4}
+engine.configure(Configure(size))
 """
 
 
