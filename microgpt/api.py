@@ -115,6 +115,7 @@ def train(
     error_feedback: bool | None = None,
     inner_optimizer: str = "",
     outer_optimizer: str = "",
+    shard_by: str = "",
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainingResult:
     """Train in this process and return the outcome.
@@ -123,8 +124,8 @@ def train(
     ``validation_fraction`` of the documents is not trained on; their loss is computed after every
     ``eval_every`` steps and after the last. ``strategy`` says how results become updates: a name,
     ``FILE.py:Class`` (with ``strategy_options``), or an object of your own (see
-    ``microgpt.strategies.base``). ``replicas``, ``aggregate``, ``compress``, ``error_feedback`` and
-    the optimizers are what the flags of ``scripts/train.py`` with these names are.
+    ``microgpt.strategies.base``). ``replicas``, ``aggregate``, ``compress``, ``error_feedback``,
+    ``shard_by`` and the optimizers are what the flags of ``scripts/train.py`` with these names are.
     ``progress`` is called after each step with its number, from 1, and its loss in nats per token.
     The result has the bits of ``scripts/train.py`` with the same settings. Raises ValueError for
     settings that cannot be, DatasetError for unusable data, StrategyError for an unusable strategy,
@@ -145,10 +146,11 @@ def train(
         model, adam, steps, batch_size, seed, validation_fraction,
         name_of(strategy), options_of(strategy),
         make_distribution(
-            replicas, aggregate, compress, error_feedback, inner_optimizer, outer_optimizer
+            replicas, aggregate, compress, error_feedback, inner_optimizer, outer_optimizer, shard_by
         ),
     )  # fmt: skip
     check_parts(config)
+    corpus.divide(config)
     return _run(strategy, config, dataset, corpus, eval_every, engine, progress)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from microgpt.distribution import Distribution
+from microgpt.distribution import DEFAULT_REPLICAS, Distribution
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.optim.adam import AdamConfig
 from microgpt.parameters import num_params
@@ -66,6 +66,11 @@ class TrainingConfig:
             )
         check_strategy(self.strategy, self.strategy_options)
         object.__setattr__(self, "strategy_options", dict(self.strategy_options))
+
+    @property
+    def num_replicas(self) -> int:
+        """How many replicas there are, where some are needed."""
+        return self.distribution.replicas or min(DEFAULT_REPLICAS, self.batch_size)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain maps, for records, messages and checkpoints."""

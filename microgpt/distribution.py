@@ -13,6 +13,8 @@ from typing import Any
 MAX_REPLICAS = 1 << 12
 #: Replicas of a run whose strategy needs some where the user has not said how many.
 DEFAULT_REPLICAS = 4
+#: How training documents may be dealt out to replicas; "" for not at all.
+SHARD_BY = ("", "random", "length", "first-letter")
 MAX_SPEC = 5_000  # letters of a name with its options; it may be the path of a file
 
 
@@ -24,7 +26,8 @@ class Distribution:
     workers; 0: into none, if the strategy needs none. ``aggregate``: how one vector is made of the
     replicas' vectors. ``compress``: how vectors shrink on the wire, "" for not at all;
     ``error_feedback``: whether what was left out is added to the next vector. The optimizers are
-    those of local steps and of the global weights, "" for the strategy's own.
+    those of local steps and of the global weights, "" for the strategy's own. ``shard_by``: whether
+    each replica draws from a part of the documents of its own, see ``microgpt.data.shares``.
     All names may have options: ``NAME:VALUE`` or ``NAME:KEY=VALUE,KEY=VALUE``.
     """
 
@@ -34,6 +37,7 @@ class Distribution:
     error_feedback: bool = True
     inner_optimizer: str = ""
     outer_optimizer: str = ""
+    shard_by: str = ""
 
     def __post_init__(self) -> None:
         if type(self.replicas) is not int or not 0 <= self.replicas <= MAX_REPLICAS:
@@ -44,6 +48,9 @@ class Distribution:
             text = getattr(self, name)
             if not isinstance(text, str) or len(text) > MAX_SPEC or not text.isprintable():
                 raise ValueError(f"{name} must be a name with options")
+        if self.shard_by not in SHARD_BY:
+            named = ", ".join(filter(None, SHARD_BY))
+            raise ValueError(f"shard_by must be one of {named}, not {self.shard_by!r:.60}")
         if not self.aggregate:
             raise ValueError("aggregate must be a name with options")
 

@@ -51,11 +51,11 @@ class Replicas:
     def restore(self, logs: Iterable[ReplicaLog], config: TrainingConfig, corpus: Corpus) -> None:
         """Go on with the replicas of an earlier epoch."""
         shapes = parameter_shapes(config.model)
-        documents = corpus.training.shortened(config.model.block_size + 1)
+        shares = corpus.shares.shortened(config.model.block_size + 1)
         for log in logs:
             self._snapshots[log.replica] = log.snapshot
             self._since[log.replica] = [
-                self._given(task, documents.cyclic(task.first, task.count), shapes)
+                self._given(task, shares.documents(task.first, task.count, log.replica), shapes)
                 for task in log.since
             ]
 

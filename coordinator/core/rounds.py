@@ -24,12 +24,13 @@ from coordinator.core.work_times import ShardTimes
 from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
 from microgpt.data.packed import PackedDocuments
+from microgpt.data.shares import Shares
 from microgpt.model import parameter_shapes
 from microgpt.optim.reduction import Shard, shards
 from microgpt.protocol import messages
 from microgpt.replicas.state import Assignment
 from microgpt.strategies import driver
-from microgpt.strategies.base import Losses, Note
+from microgpt.strategies.base import Losses, Note, Round
 from microgpt.training import TrainingState, rate
 
 
@@ -56,6 +57,13 @@ class OpenRound:
         return self.ledger.round
 
 
+def documents_of(round: Round, shares: Shares) -> PackedDocuments:
+    """The documents that a round trains on, in its order."""
+    if round.replicas:
+        return shares.together(round.first, round.parts(), round.replicas)
+    return shares.documents(round.first, round.count)
+
+
 class Rounds:
     """``open`` are the rounds under way by their numbers, oldest first.
 
@@ -78,7 +86,7 @@ class Rounds:
         self._shapes = parameter_shapes(config.model)
         # What lies behind the last position is of no influence, and may be long.
         last = config.model.block_size + 1
-        self._training = corpus.training.shortened(last)
+        self._shares = corpus.shares.shortened(last)
         self._held_out = corpus.validation.shortened(last)
         self._largest = max(1, largest_shard(config, corpus.longest))
         self._closed: OpenRound | None = None  # the last one
@@ -91,7 +99,7 @@ class Rounds:
         round = opened.round
         documents = self._held_out
         if not isinstance(round.task, Losses):
-            documents = self._training.cyclic(round.first, round.count)
+            documents = documents_of(round, self._shares)
         parts = round.parts() if opened.assignments else ()
         assignments = dict(zip(parts, opened.assignments, strict=True))
         ledger = self._cut(opened, documents, staff, assignments)
@@ -176,9 +184,10 @@ class Rounds:
 
     def describe(self, round: OpenRound, failure: messages.Failure) -> str:
         """A failure at a document of a round, for people."""
-        first = round.opened.round.first + failure.document
-        tokens = self._corpus.documents(first, 1) if failure.training else self._corpus.validation
-        document = self._corpus.tokenizer.decode(tokens[0 if failure.training else first])
+        documents = self._corpus.validation
+        if failure.training:
+            documents = documents_of(round.opened.round, self._corpus.shares)
+        document = self._corpus.tokenizer.decode(documents[failure.document])
         place = (
             f"step {failure.step + 1}, document {failure.document + 1} of the batch"
             if failure.training

@@ -13,7 +13,7 @@ import click
 
 from coordinator.core.level import Level
 from microgpt.config import BOUNDS, TrainingConfig
-from microgpt.distribution import MAX_REPLICAS
+from microgpt.distribution import MAX_REPLICAS, SHARD_BY
 from microgpt.support.cli import MAX_SECONDS, Number, Whole, option
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -102,6 +102,10 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option(
         "--outer-optimizer", default="", show_default="the strategy's",
         help="Of the global weights: one of the same.",
+    ),
+    option(
+        "--shard-by", type=click.Choice(SHARD_BY[1:]), default="", show_default="all alike",
+        help="Give each replica documents of its own: dealt out at random, or by what they are.",
     ),
     option(
         "--eval-every", type=AT_LEAST_ONE, default=100,

@@ -51,6 +51,7 @@ def prepare(settings: Settings, explicit: set[str], directory: Path | None) -> R
         dataset = load_dataset(settings.data, report=say)
         corpus = make_corpus(dataset, settings.seed, settings.validation_fraction)
         config = settings.training(corpus.tokenizer.vocab_size)
+        divide(corpus, config)
         require_sendable(config, settings, corpus)
         run_id = os.urandom(8).hex()
         return Run(run_id, config, dataset, corpus, initial_state(config, corpus))
@@ -77,7 +78,7 @@ def prepare(settings: Settings, explicit: set[str], directory: Path | None) -> R
             f"SHA-256 {saved.data.get('sha256')}, {dataset.name!r} has {dataset.sha256}"
         )
     say(f"resuming from {newest.path} after step {saved.step}")
-    corpus = make_corpus(dataset, config.seed, config.validation_fraction)
+    corpus = divide(make_corpus(dataset, config.seed, config.validation_fraction), config)
     require_sendable(config, settings, corpus)
     return Run(saved.run, config, dataset, corpus, from_checkpoint(saved))
 
@@ -89,6 +90,14 @@ def make_corpus(dataset: Dataset, seed: int, validation_fraction: float) -> Corp
         return Corpus(dataset.documents, seed, validation_fraction, progress)
     except ValueError as error:
         raise UserError(f"{dataset.name}: {error}") from error
+
+
+def divide(corpus: Corpus, config: TrainingConfig) -> Corpus:
+    """Give replicas documents of their own where the run wants it. Raises UserError."""
+    try:
+        return corpus.divide(config)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def require_sendable(config: TrainingConfig, settings: Settings, corpus: Corpus) -> None:

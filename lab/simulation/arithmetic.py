@@ -170,6 +170,7 @@ def reference_run(
         distribution=fitting,
     )  # fmt: skip
     compute = stand_in if engine == STAND_IN else make_engine(engine, model).gradients
+    corpus.divide(config)
     start = initial_state(config, corpus)
     one_by_one = DocumentByDocument(compute, model.block_size)
     states = serial.run(

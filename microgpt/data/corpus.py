@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import count
 
-from microgpt.config import checked_fraction
+from microgpt.config import TrainingConfig, checked_fraction
 from microgpt.data.packed import PackedDocuments
+from microgpt.data.shares import Shares
 from microgpt.tokenizer import Tokenizer
 
 
@@ -41,13 +42,26 @@ class Corpus:
         self.longest = max(map(len, encoded))
         self.training = PackedDocuments.pack(encoded[: self.num_training])
         self.validation = PackedDocuments.pack(encoded[self.num_training :])
+        self.shares = Shares(self.training)
 
     def __len__(self) -> int:
         return self.num_training + len(self.validation)
 
-    def documents(self, first: int, count: int) -> PackedDocuments:
-        """``count`` documents from place ``first`` of their endless repetition, in order."""
-        return self.training.cyclic(first, count)
+    def divide(self, config: TrainingConfig) -> Corpus:
+        """Give each replica the documents of its own that the settings want; returns itself.
+
+        Raises ValueError if there are too few.
+        """
+        shard_by = config.distribution.shard_by
+        self.shares = Shares.divided(self.training, shard_by, config.num_replicas)
+        return self
+
+    def documents(self, first: int, count: int, replica: int | None = None) -> PackedDocuments:
+        """``count`` documents from place ``first`` of their endless repetition, in order.
+
+        For a ``replica`` with documents of its own: of those; see ``microgpt.data.shares``.
+        """
+        return self.shares.documents(first, count, replica)
 
     def batch(self, step: int, batch_size: int) -> PackedDocuments:
         """Documents of step ``step`` (from 0), in the order in which they are summed."""

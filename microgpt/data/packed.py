@@ -89,10 +89,19 @@ class PackedDocuments(Sequence[Sequence[int]]):
         parts = [self[begin:]]
         left = count - len(parts[0])
         parts += [self] * (left // len(self)) + [self[: left % len(self)]]
-        return PackedDocuments(
+        return PackedDocuments.joined(parts)
+
+    @classmethod
+    def joined(cls, parts: Sequence[PackedDocuments]) -> PackedDocuments:
+        """The documents of all parts, one part after the other."""
+        return cls(
             np.concatenate([part.tokens for part in parts]),
             np.concatenate([part.lengths for part in parts]),
         )
+
+    def chosen(self, places: NDArray[np.int64]) -> PackedDocuments:
+        """The documents at these places, in their order."""
+        return PackedDocuments.pack([self[place] for place in places.tolist()])
 
     def __len__(self) -> int:
         return len(self.lengths)

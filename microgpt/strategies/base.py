@@ -14,7 +14,6 @@ from itertools import pairwise
 from typing import Protocol, TypeAlias
 
 from microgpt.config import TrainingConfig
-from microgpt.distribution import DEFAULT_REPLICAS
 from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import Shard, sum_of_shards
 from microgpt.training import TrainingState
@@ -175,8 +174,7 @@ class View:
     @property
     def replicas(self) -> int:
         """How many replicas there are, where the strategy needs some."""
-        most = min(DEFAULT_REPLICAS, self.config.batch_size)
-        return self.config.distribution.replicas or most
+        return self.config.num_replicas
 
 
 class Strategy(Protocol):

@@ -42,6 +42,7 @@ def make_distribution(
     error_feedback: bool | None = None,
     inner_optimizer: str = "",
     outer_optimizer: str = "",
+    shard_by: str = "",
 ) -> Distribution:
     """As flags say; ``error_feedback`` None: where it helps the compressor. Files are found again
     in whichever folder the run is gone on with.
@@ -59,7 +60,7 @@ def make_distribution(
     names = map(absolute, (aggregate, compress, inner_optimizer, outer_optimizer))
     aggregate, compress, inner_optimizer, outer_optimizer = names
     return Distribution(
-        replicas, aggregate, compress, error_feedback, inner_optimizer, outer_optimizer
+        replicas, aggregate, compress, error_feedback, inner_optimizer, outer_optimizer, shard_by
     )
 
 

@@ -111,7 +111,7 @@ class Replicas:
         count: int,
         state: ReplicaState,
     ) -> work.Done:
-        documents = self._corpus.documents(first, count)
+        documents = self._corpus.documents(first, count, assignment.replica)
         return work.compute(
             self._recipe, assignment, self._shapes, params, documents, state, self._engine
         )

@@ -37,8 +37,9 @@ def replicas_if_needed(view: View) -> tuple[int, ...]:
     """All replicas where what they compute must be told apart; else none, and the batch is cut as
     suits the workers.
     """
-    distribution = view.config.distribution
-    if not distribution.replicas and not distribution.compress and distribution.aggregate == "mean":
+    given = view.config.distribution
+    told_apart = given.replicas or given.compress or given.shard_by or given.aggregate != "mean"
+    if not told_apart:
         return ()
     return tuple(range(view.replicas))
 
