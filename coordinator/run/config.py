@@ -48,7 +48,7 @@ class Settings:
     error_feedback: bool | None
     inner_optimizer: str
     outer_optimizer: str
-    shard_by: str
+    shard_by: str | None
     eval_every: int
     run_dir: Path | None
     checkpoint_every: int
@@ -84,7 +84,7 @@ class Settings:
         """How the work is divided. Raises ValueError or StrategyError."""
         return make_distribution(
             self.replicas, self.aggregate, self.compress, self.error_feedback,
-            self.inner_optimizer, self.outer_optimizer, self.shard_by,
+            self.inner_optimizer, self.outer_optimizer, self.shard_by or "",
         )  # fmt: skip
 
     def make_strategy(self) -> Strategy:

@@ -104,7 +104,7 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Of the global weights: one of the same.",
     ),
     option(
-        "--shard-by", type=click.Choice(SHARD_BY[1:]), default="", show_default="all alike",
+        "--shard-by", type=click.Choice(SHARD_BY[1:]), default=None, show_default="all alike",
         help="Give each replica documents of its own: dealt out at random, or by what they are.",
     ),
     option(
