@@ -146,7 +146,8 @@ def train(
         model, adam, steps, batch_size, seed, validation_fraction,
         name_of(strategy), options_of(strategy),
         make_distribution(
-            replicas, aggregate, compress, error_feedback, inner_optimizer, outer_optimizer, shard_by
+            replicas, aggregate, compress, error_feedback, inner_optimizer, outer_optimizer,
+            shard_by,
         ),
     )  # fmt: skip
     check_parts(config)
