@@ -43,10 +43,12 @@ class RoundLedger:
         self.all = [*cut]
         self.wanted = {shard: 2 if shard in verify else 1 for shard in self.all}
         self.contributions: dict[Shard, list[Contribution]] = {shard: [] for shard in self.all}
-        self.failures, self.failed_at = dict[Shard, dict[Peer, str]](), dict[Shard, float]()
+        self.failures: dict[Shard, dict[Peer, str]] = {}
+        self.failed_at: dict[Shard, float] = {}
         self.queue = ShardQueue(self.wanted)
         self._asked: set[tuple[Shard, Peer]] = set()
-        self._results, self._judged = dict[Shard, Contribution](), dict[Shard, Contribution]()
+        self._results: dict[Shard, Contribution] = {}
+        self._judged: dict[Shard, Contribution] = {}
         self._verified = {shard for shard, wanted in self.wanted.items() if wanted > 1}
         self._doubtful: set[Shard] = set()  # without a result in spite of answers, or failed at
         self._waived: set[Shard] = set()  # to be verified, if there were anybody

@@ -108,13 +108,10 @@ class Cut:
 
     def suits(self, count: int, paces: Sequence[float]) -> bool:
         """Whether it is as good for these as a new one would be."""
-        return (
-            count == self.count
-            and len(paces) == len(self.paces)
-            and all(
-                a <= STEADY * b and b <= STEADY * a for a, b in zip(paces, self.paces, strict=True)
-            )
-        )
+        if count != self.count or len(paces) != len(self.paces):
+            return False
+        both = zip(paces, self.paces, strict=True)
+        return all([a <= STEADY * b and b <= STEADY * a for a, b in both])
 
 
 def assume_seconds(config: TrainingConfig, documents: Sequence[Sequence[int]]) -> float:

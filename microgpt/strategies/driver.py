@@ -27,6 +27,7 @@ from microgpt.strategies.base import (
     StrategyError,
     View,
     no_lap,
+    no_note,
 )
 from microgpt.support.user_class import OwnCodeError, line_in
 from microgpt.training import TrainingState, Validation, validation_loss
@@ -108,16 +109,17 @@ class RoundDriver:
             return []
         view = self._view(workers, idle)
         rounds = self._ask("open", lambda: list(self.strategy.open(view)))
-        if not rounds and not self.open:
-            raise StrategyError(f"{self._name} opens no round although none is open")
+        if not rounds:
+            if not self.open:
+                raise StrategyError(f"{self._name} opens no round although none is open")
+            return []
         for round in rounds:
             if not isinstance(round, Round) or round.version != self.state.step:
                 raise StrategyError(f"{self._name}: open gives {round!r}, no round of now")
         self._check_replicas(rounds)
         opened = [self._add(round, self.state.params) for round in rounds]
-        self._next_document = max(
-            [self._next_document, *(round.first + round.count for round in rounds)]
-        )
+        ends = [round.first + round.count for round in rounds]
+        self._next_document = max(self._next_document, *ends)
         return opened
 
     def _check_replicas(self, rounds: Sequence[Round]) -> None:
@@ -193,9 +195,7 @@ class RoundDriver:
         if isinstance(round.task, Losses):
             return self._evaluated(results)
         self._notes = {}
-        view = replace(
-            self._view(workers, 0), sent=self.open[number].params, note=self._notes.__setitem__
-        )
+        view = self._view(workers, 0, self.open[number].params, self._notes.__setitem__)
         with np.errstate(over="ignore", invalid="ignore"):
             self._lap("rest")
             after = self._ask("update", lambda: self.strategy.update(view, round, results))
@@ -253,11 +253,16 @@ class RoundDriver:
             assignments.append(Assignment(replica, clock, round.version, steps, elastic))
         return tuple(assignments)
 
-    def _view(self, workers: int, idle: int) -> View:
-        rounds = tuple(opened.round for opened in self.open.values())
-        return View(
-            self.config, self.state, rounds, self._next_document, workers, idle, lap=self._lap
-        )
+    def _view(
+        self,
+        workers: int,
+        idle: int,
+        sent: Vector | None = None,
+        note: Callable[[str, Note], None] = no_note,
+    ) -> View:
+        rounds = tuple([opened.round for opened in self.open.values()])
+        where = self.config, self.state, rounds, self._next_document
+        return View(*where, workers, idle, sent, self._lap, note)
 
     @property
     def _name(self) -> str:
