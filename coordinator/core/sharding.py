@@ -111,7 +111,7 @@ class Cut:
         if count != self.count or len(paces) != len(self.paces):
             return False
         both = zip(paces, self.paces, strict=True)
-        return all([a <= STEADY * b and b <= STEADY * a for a, b in both])
+        return all(a <= STEADY * b and b <= STEADY * a for a, b in both)
 
 
 def assume_seconds(config: TrainingConfig, documents: Sequence[Sequence[int]]) -> float:
