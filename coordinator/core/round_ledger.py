@@ -39,8 +39,7 @@ class RoundLedger:
         verify: Container[Shard] = (),
         replicas: Mapping[Shard, Assignment] = NOBODY,
     ) -> None:
-        self.round, self._in_flight, self._replicas = round, in_flight, replicas
-        self.all = [*cut]
+        self.round, self.all, self._in_flight, self._replicas = round, [*cut], in_flight, replicas
         self.wanted = {shard: 2 if shard in verify else 1 for shard in self.all}
         self.contributions: dict[Shard, list[Contribution]] = {shard: [] for shard in self.all}
         self.failures: dict[Shard, dict[Peer, str]] = {}
