@@ -26,6 +26,7 @@ PROGRAMS = {
     "train": Program("lab.launch.train", "Train on this machine: a coordinator and its workers."),
     "sample": Program("lab.sampler.command", "Invent documents with a trained model.", lean=True),
     "checkpoint": Program("lab.checkpoint_tools.command", "Look into checkpoints.", lean=True),
+    "strategies": Program("lab.listing", "List strategies, compressors, rules and optimizers."),
     "coordinator": Program("coordinator.__main__", "Train with the workers that connect."),
     "worker": Program("worker.__main__", "Compute gradients for a coordinator."),
     "simulate": Program("lab.simulation.command", "Thousands of fault schedules in a simulator."),

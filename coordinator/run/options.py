@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +17,36 @@ from coordinator.core.level import Level
 from microgpt.config import BOUNDS, TrainingConfig
 from microgpt.distribution import MAX_REPLICAS, SHARD_BY
 from microgpt.support.cli import MAX_SECONDS, Number, Whole, option
+from microgpt.support.invocation import call_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_BIND = "tcp://127.0.0.1:5555"
 AT_LEAST_ONE = Whole()
+
+
+class Named(click.Option):
+    """An option that takes one of the names of a table, ``names`` (``MODULE:TABLE``).
+
+    The table is imported where ``{names}`` in the help text is shown, and nowhere else. Those of
+    strategies are shown with their options, which other names are given after a colon.
+    """
+
+    def __init__(self, *args: Any, names: str, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self._module, _, self._table = names.partition(":")
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """As any option's, with the names."""
+        table = getattr(importlib.import_module(self._module), self._table)
+        shown = [name + self._options(kind) for name, kind in table.items()]
+        self.help = (self.help or "").replace("{names}", ", ".join(shown))
+        return super().get_help_record(ctx)
+
+    def _options(self, kind: Any) -> str:
+        fields = dataclasses.fields(kind) if self.name == "strategy" else ()
+        text = ", ".join(f"{field.name}={field.default}" for field in fields if field.init)
+        return f" ({text})" if text else ""
 
 
 class ShardSize(click.ParamType[int | None]):
@@ -70,8 +97,10 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Share of the documents that is held out, to see what the model makes of them.",
     ),
     option(
-        "--strategy", default=TrainingConfig.strategy,
-        help="How results become updates: sync, or FILE.py:Class for one of your own.",
+        "--strategy", default=TrainingConfig.strategy, cls=Named,
+        names="microgpt.strategies.registry:STRATEGIES",
+        help=f"How results become updates: {{names}}, or FILE.py:Class for one of your own. "
+        f"More about each: {call_of('strategies')}",
     ),
     option(
         "--strategy-option", multiple=True, metavar="KEY=VALUE", show_default=False,
@@ -82,22 +111,23 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Virtual replicas that the work is divided among, whatever the number of workers.",
     ),
     option(
-        "--aggregate", default="mean",
-        help="How replicas' vectors become one: mean, median, trimmed-mean, krum, multi-krum, "
-        "bulyan, centered-clip.",
+        "--aggregate", default="mean", cls=Named,
+        names="microgpt.aggregation.registry:AGGREGATIONS",
+        help="How replicas' vectors become one: {names}, or FILE.py:Class; with options: krum:f=1.",
     ),
     option(
-        "--compress", default="", show_default="no compression",
-        help="How vectors shrink on the wire: f32, f16, bf16, int8, qsgd, sign, onebit, topk, "
-        "randomk, powersgd, or FILE.py:Class; with options: topk:0.01.",
+        "--compress", default="", show_default="no compression", cls=Named,
+        names="microgpt.compression.registry:COMPRESSORS",
+        help="How vectors shrink on the wire: {names}, or FILE.py:Class; with options: topk:0.01.",
     ),
     option(
         "--error-feedback/--no-error-feedback", default=None, show_default="as it suits",
         help="Whether what compression leaves out is added to the next vector.",
     ),
     option(
-        "--inner-optimizer", default="", show_default="the strategy's",
-        help="Of replicas' local steps: adam, adamw, sgd, momentum, nesterov, adagrad.",
+        "--inner-optimizer", default="", show_default="the strategy's", cls=Named,
+        names="microgpt.optim.registry:OPTIMIZERS",
+        help="Of replicas' local steps: {names}, or FILE.py:Class; with options: sgd:0.1.",
     ),
     option(
         "--outer-optimizer", default="", show_default="the strategy's",
