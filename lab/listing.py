@@ -87,7 +87,8 @@ def _options(known: type[Any]) -> Iterator[Option]:
     types = get_type_hints(known)
     for field in dataclasses.fields(known):
         if field.init:
-            yield Option(field.name, types[field.name].__name__, field.default)
+            default: Any = field.default  # there is one: see the interfaces
+            yield Option(field.name, types[field.name].__name__, default)
 
 
 def lines() -> Iterator[str]:
