@@ -20,6 +20,7 @@ KEEPALIVE = {
     zmq.TCP_KEEPALIVE_CNT: 3,
     zmq.TCP_MAXRT: 20_000,  # milliseconds for what has been sent to be confirmed
 }
+ZERO_COPY_RECV = 10  # an option of libzmq's contexts; pyzmq does not name it
 MAX_QUEUED = 64  # messages to one peer, where the system does not count what arrives
 #: Plain numbers: to join two members of an enumeration takes as long as to send a message.
 NOW, MORE_NOW = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -35,6 +36,9 @@ class BoundSocket:
 
     def __init__(self, bind: str, max_message_bytes: int, curve: Path | None) -> None:
         self._context = zmq.Context()
+        # Else a message of 34 bytes that comes alone keeps 18 KiB until it is read: all that libzmq
+        # reads into. Messages of more than 8 KiB are not copied either way.
+        self._context.set(ZERO_COPY_RECV, 0)
         self.router = self._context.socket(zmq.ROUTER)
         self._guard = None
         if curve is not None:

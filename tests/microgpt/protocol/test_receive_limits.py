@@ -21,6 +21,7 @@ from coordinator.net.connections import STRANGER_WINDOW
 from coordinator.net.limits import connection_limit
 from coordinator.net.router import Transport
 from lab.faults import hostile, zmtp
+from lab.faults.machine import memory
 from microgpt.protocol import messages
 from microgpt.protocol.receive_limit import MAX_WAITING, ReceiveLimit, TooMuchError
 from microgpt.support import tcp
@@ -133,6 +134,28 @@ def test_a_stranger_brings_little_however_long_nobody_looks(transport: Transport
                 came, since = now, time.monotonic()
         assert came is not None
         assert came <= STRANGER_WINDOW + 1000  # and the handshake
+
+
+def test_small_messages_that_come_one_by_one_take_little_memory(transport: Transport) -> None:
+    """Each is read for itself, and libzmq may keep all that it has for one reading."""
+    word = zmtp.frame(bytes(40))
+    with ExitStack() as stack:
+        address = port(transport.endpoint)
+        peers = [stack.enter_context(hostile.connect(address)) for _ in range(10)]
+        for peer in peers:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            zmtp.shake_hands(peer)
+            peer.sendall(BEAT)
+        hears(transport, len(peers))  # so that we have heard of the connections
+        came = {each: tcp.taken_in(each) or 0 for each in transport._connections.open}
+        before = memory(os.getpid())
+        for _ in range((STRANGER_WINDOW - 1000) // len(word)):  # nobody looks
+            for peer in peers:
+                peer.sendall(word)
+            for each in came:
+                came[each] += len(word)
+            eventually(lambda: all(tcp.taken_in(d) == n for d, n in came.items()), "it is read")
+        assert memory(os.getpid()) - before < 5 << 20
 
 
 def test_in_a_crowd_nobody_stays_without_a_limit(
