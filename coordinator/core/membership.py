@@ -41,7 +41,7 @@ class Worker:
     ``proven``: it may be given work that a step waits for, else so many answers are ``to_pass``;
     it has fallen back to that at ``fell_at``, with so many (``falls``). After an answer that was
     not the result it gets no trial for ``pause`` seconds, until ``rests_until``. ``replicas``: for
-    which ones it has worked, and how many tasks these have done with all that it has been sent.
+    which ones it has worked, with which past of theirs, and how many tasks these have done then.
     """
 
     peer: Peer
@@ -64,7 +64,7 @@ class Worker:
     fell_at: float | None = None
     pause: float = 0.0
     rests_until: float = 0.0
-    replicas: dict[int, int] = field(default_factory=dict)
+    replicas: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 class Membership:

@@ -8,12 +8,13 @@ since, which it does again without answering: so no state is ever lost, to the b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from coordinator.core.in_flight import RoundId
 from coordinator.core.inputs import Peer
 from coordinator.core.membership import Worker
+from coordinator.core.round_ledger import RoundLedger
 from coordinator.core.work_order import WorkOrder
 from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
@@ -46,6 +47,7 @@ class Replicas:
         self._snapshots: dict[int, ReplicaState] = {}
         self._since: dict[int, list[Given]] = {}
         self._homes: dict[int, Peer] = {}  # the worker that has worked for a replica last
+        self._pasts: Counter[int] = Counter()  # how often a task has been taken back
         self._unsettled: list[tuple[int, ReplicaState]] = []  # snapshots of closed rounds
 
     def restore(self, logs: Iterable[ReplicaLog], config: TrainingConfig, corpus: Corpus) -> None:
@@ -123,14 +125,22 @@ class Replicas:
                 messages_ += [given.order.weights(), given.order.task(given.shard, redo=True)]
         return messages_
 
-    def sent(self, worker: Worker, order: WorkOrder, shard: Shard) -> list[messages.Message]:
-        """What a worker is to be sent before a task that it is given."""
+    def sent(
+        self, worker: Worker, order: WorkOrder, shard: Shard, *, stays: bool
+    ) -> list[messages.Message]:
+        """What a worker is to be sent before a task that it is given.
+
+        The replica ``stays`` with it, unless the task is a trial.
+        """
         assignment = order.assignments.get(shard)
         if assignment is None:
             return []
-        needed = self.before(order, shard, worker.replicas.get(assignment.replica))
-        worker.replicas[assignment.replica] = assignment.clock + 1
-        self._homes[assignment.replica] = worker.peer
+        replica, past = assignment.replica, self._pasts[assignment.replica]
+        known, has = worker.replicas.get(replica, (past, None))
+        needed = self.before(order, shard, has if known == past else None)
+        worker.replicas[replica] = past, assignment.clock + 1
+        if stays:
+            self._homes[replica] = worker.peer
         return needed
 
     def forget(self, peer: Peer) -> None:
@@ -139,15 +149,23 @@ class Replicas:
 
     # --- taking in -------------------------------------------------------------------------------
 
-    def closed(self, order: WorkOrder, states: Mapping[Shard, Mapping[str, bytes]]) -> None:
-        """A round is closed; its answers came with these states, where one was wanted."""
-        kept = self._keeps_state(order)
+    def closed(self, order: WorkOrder, ledger: RoundLedger) -> None:
+        """A round is closed. Who was too late for it is as it was before."""
+        kept, states = self._keeps_state(order), ledger.states()
         for shard, assignment in order.assignments.items():
             vectors = states.get(shard)
+            if not ledger.decided(shard):
+                self._take_back(assignment.replica, given_out=ledger.given_out(shard))
+                continue
             if vectors or not kept:
                 plain = {name: vector_from_bytes(x) for name, x in (vectors or {}).items()}
                 state = ReplicaState(assignment.clock + 1, plain)
                 self._unsettled.append((assignment.replica, state))
+
+    def _take_back(self, replica: int, *, given_out: bool) -> None:
+        """The last task does not count; whoever has computed it has a replica of another past."""
+        del self._since[replica][-1:]
+        self._pasts[replica] += given_out
 
     def settle(self) -> None:
         """The step that the closed rounds belong to is over: their snapshots count."""

@@ -55,11 +55,13 @@ class RoundLedger:
         self.voting = False  # whether workers decide what is contested
         self.untouched = True  # as long as no shard has been given to anybody
 
-    # --- handing out -----------------------------------------------------------------------------
-
     def asked(self, shard: Shard, peer: Peer) -> bool:
         """Whether the worker was ever given the shard."""
         return (shard, peer) in self._asked
+
+    def given_out(self, shard: Shard) -> bool:
+        """Whether anybody was ever given the shard, if only as a trial."""
+        return any(shard == given for given, _ in self._asked | self._tried)
 
     def tried(self, shard: Shard, peer: Peer) -> bool:
         """Whether the worker was given the shard as a trial."""
@@ -124,8 +126,6 @@ class RoundLedger:
         """Make the shard stand in the queue as often as it needs further workers."""
         settled = shard in self._results or self.contested(shard)
         self.queue.put(shard, 0 if settled else max(0, -self.surplus(shard)))
-
-    # --- taking in -------------------------------------------------------------------------------
 
     def answer(
         self, peer: Peer, shard: Shard, answer: ShardResult, gradient: Vector

@@ -145,7 +145,8 @@ class Scheduler:
 
     def _send(self, worker: Worker, round: OpenRound, shard: Shard, purpose: Purpose) -> None:
         """The replica and the weights, if the worker does not have them, and the task."""
-        for message in self.replicas.sent(worker, round.order, shard):
+        stays = purpose is not Purpose.TRIAL
+        for message in self.replicas.sent(worker, round.order, shard, stays=stays):
             self._out.send(worker.peer, message)
             if isinstance(message, messages.Weights):
                 worker.weights_step = message.step
@@ -172,7 +173,7 @@ class Scheduler:
     def close(self, round: OpenRound, now: float) -> None:
         """A round is over."""
         self.rounds.close(round)
-        self.replicas.closed(round.order, round.ledger.states())
+        self.replicas.closed(round.order, round.ledger)
         self.probation.close(round.ledger, now)
 
 

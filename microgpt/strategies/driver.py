@@ -167,7 +167,7 @@ class RoundDriver:
         """
         round = self.open[number].round
         after = self._after(number, results, workers)
-        del self.open[number]
+        self._take_back(self.open.pop(number), results)
         if isinstance(round.task, Losses):
             assert after is not None  # noqa: S101  # see _after
             self.state, self._unevaluated = after, None
@@ -240,6 +240,13 @@ class RoundDriver:
         self._numbers += 1
         self.open[opened.number] = opened
         return opened
+
+    def _take_back(self, opened: OpenRound, results: Sequence[Result]) -> None:
+        """A replica that was too late for a round has not done its task: it is as it was before."""
+        done = {result.replica for result in results}
+        for assignment in opened.assignments:
+            if assignment.replica not in done:
+                self._clocks[assignment.replica] = assignment.clock
 
     def _assign(self, round: Round) -> tuple[Assignment, ...]:
         """The next task of each replica of the round."""

@@ -53,7 +53,7 @@ def run(
         if not driver.enough(opened.number, results):
             raise StrategyError("all results of a round are there, and are not enough for it")
         closed = driver.close(opened.number, results, workers)
-        replicas.close(opened.number)
+        replicas.close(opened.number, results)
         if closed.to_evaluate is None:
             replicas.settle()
         if closed.done is not None:
@@ -74,7 +74,7 @@ class Replicas:
         self._corpus, self._engine = corpus, engine
         self._states = {log.replica: self._restored(log) for log in logs}
         self._settled = dict(self._states)
-        self._open: dict[int, dict[int, ReplicaState]] = {}  # after which round
+        self._open: dict[int, dict[int, ReplicaState]] = {}  # before which round
         self._closed: dict[int, ReplicaState] = {}
 
     def __bool__(self) -> bool:
@@ -87,12 +87,16 @@ class Replicas:
         state = self._states.get(assignment.replica, ReplicaState())
         done = self._do(assignment, params, first, count, state)
         self._states[assignment.replica] = done.state
-        self._open.setdefault(number, {})[assignment.replica] = done.state
+        self._open.setdefault(number, {})[assignment.replica] = state
         return done
 
-    def close(self, number: int) -> None:
-        """A round is closed."""
-        self._closed |= self._open.pop(number, {})
+    def close(self, number: int, results: Sequence[Result]) -> None:
+        """A round is closed with these results: who has none of them is as it was before."""
+        done = {result.replica for result in results}
+        for replica, before in self._open.pop(number, {}).items():
+            if replica not in done:
+                self._states[replica] = before
+            self._closed[replica] = self._states[replica]
 
     def settle(self) -> None:
         """The step that the closed rounds belong to is over, or they were dropped."""
