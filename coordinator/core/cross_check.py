@@ -66,7 +66,7 @@ def _read_replica(
     """The vector of a replica, decompressed; its state is looked at, too. Raises ValueError."""
     if not isinstance(answer, messages.ReplicaResult):
         raise ValueError("it is not a replica's, as was asked")
-    wanted = recipe.layout(assignment, shapes) if wants_snapshot(assignment.clock) else {}
+    wanted = recipe.layout(assignment, shapes) if wants_snapshot(assignment.clock, shapes) else {}
     check_state({name: vector_from_bytes(x) for name, x in answer.state.items()}, wanted)
     if recipe.compressor is None:
         if answer.payload:

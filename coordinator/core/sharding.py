@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
+from coordinator.core.sizes import LARGEST, MESSAGE_REST
 from microgpt.config import TrainingConfig
 from microgpt.model import parameter_shapes
 from microgpt.optim.reduction import Shard, shards
@@ -30,9 +31,6 @@ FEW_SHARDS, SHARDS_PER_WORKER, MOST_SHARDS = 64, 8, 1 << 14
 STEADY = 1.25
 #: Seconds for a document that are believed.
 LEAST_PACE, MOST_PACE = 1e-9, 1e4
-#: Documents in one shard: their losses must fit into an answer beside the gradient.
-LARGEST = 1 << 16
-MESSAGE_REST = 1 << 16  # bytes of a message that are neither weights nor documents
 TOKEN_BYTES = DOCUMENT_BYTES = 5  # at most, for a token and around the tokens of a document
 
 
@@ -134,7 +132,8 @@ def largest_shard(config: TrainingConfig, longest: int) -> int:
 def unsendable(config: TrainingConfig, shard_size: int | None, longest: int) -> str:
     """Why no worker could be told what to do, or its answer never be taken in; "" if it can.
 
-    ``shard_size`` None: chosen by us. ``longest``: tokens of the longest document.
+    ``shard_size`` None: chosen by us. ``longest``: tokens of the longest document. What
+    replicas do is looked at elsewhere: see ``sizes``.
     """
     parameters, size = num_params(parameter_shapes(config.model)), config.batch_size
     limit = f"the {MAX_MESSAGE_BYTES >> 20} MiB of a message"

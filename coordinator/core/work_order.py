@@ -8,18 +8,24 @@ from coordinator.core.in_flight import RoundId
 from microgpt.data.packed import PackedDocuments
 from microgpt.numerics.vectors import Vector, vector_to_map
 from microgpt.optim.reduction import Shard
-from microgpt.parameters import Shapes
+from microgpt.parameters import Shapes, num_params
 from microgpt.protocol import messages
 from microgpt.replicas.state import Assignment
 
-#: Tasks of a replica from one snapshot of its state to the next: as many may have to be done again.
-SNAPSHOT_EVERY = 8
+#: Tasks of a replica from one snapshot of its state to the next: as many may have to be done again,
+#: with weights that are kept and sent for it. So they are fewer where these are large (bytes).
+SNAPSHOT_EVERY, REDO_WEIGHTS = 8, 64 << 20
 NOBODY: Mapping[Shard, Assignment] = {}
 
 
-def wants_snapshot(clock: int) -> bool:
+def snapshot_every(shapes: Shapes) -> int:
+    """How many tasks a replica does from one snapshot of its state to the next."""
+    return max(1, min(SNAPSHOT_EVERY, REDO_WEIGHTS // (8 * num_params(shapes))))
+
+
+def wants_snapshot(clock: int, shapes: Shapes) -> bool:
     """Whether the state after a task is wanted, when so many were done before."""
-    return (clock + 1) % SNAPSHOT_EVERY == 0
+    return (clock + 1) % snapshot_every(shapes) == 0
 
 
 class WorkOrder:
@@ -74,6 +80,6 @@ class WorkOrder:
             clock=assignment.clock,
             steps=assignment.steps,
             elastic=assignment.elastic,
-            snapshot=wants_snapshot(assignment.clock) and not redo,
+            snapshot=wants_snapshot(assignment.clock, self._shapes) and not redo,
             redo=redo,
         )

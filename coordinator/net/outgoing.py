@@ -20,7 +20,7 @@ KEPT_MESSAGES = 16
 
 
 class Outgoing:
-    """``largest`` is the longest message to a member; ``count`` tells what has arrived."""
+    """``largest``: bytes that a member is sent at once; ``count`` tells what has arrived."""
 
     def __init__(
         self,

@@ -38,18 +38,26 @@ TRIM_SECONDS = 1.0  # at least, from giving memory back to doing so again
 class Transport:
     """The ROUTER socket that workers connect to, and the news of their connections.
 
-    ``largest``: bytes of the longest message, ``usual`` of a member's longest answer. ``curve``:
-    the folder of keys. Raises UserError if ``bind`` cannot be used, or a key is of no use.
+    ``largest``: bytes of the longest message, ``usual`` of a member's longest answer, ``at_once``
+    of what a member may be sent without having read any of it. ``curve``: the folder of keys.
+    Raises UserError if ``bind`` cannot be used, or a key is of no use.
     """
 
-    def __init__(self, bind: str, largest: int, curve: Path | None = None, usual: int = 0) -> None:
+    def __init__(
+        self,
+        bind: str,
+        largest: int,
+        curve: Path | None = None,
+        usual: int = 0,
+        at_once: int = 0,
+    ) -> None:
         few_arenas()  # before libzmq starts its thread
         self._socket = BoundSocket(bind, largest, curve)
         self.endpoint = self._socket.endpoint
         encrypted, self._max_connections = curve is not None, connection_limit()
         usual = max(usual, largest - MESSAGE_OVERHEAD, LEAST_USUAL)
         self._connections = Connections(largest, usual=usual, encrypted=encrypted)
-        self._outgoing = Outgoing(largest, encrypted=encrypted)
+        self._outgoing = Outgoing(max(largest, at_once), encrypted=encrypted)
         self._door = Door()
         self._quiet = time.monotonic()  # when there was last nothing to read
         self._look_at, self._trim_at, self._flooded = 0.0, 0.0, False  # since memory was given back

@@ -14,7 +14,7 @@ from coordinator.checkpointing.server import CheckpointServer
 from coordinator.checkpointing.writer import NEWEST, CheckpointWriter, remove_leftovers
 from coordinator.core.actions import Finish
 from coordinator.core.events import Level
-from coordinator.core.sharding import LARGEST
+from coordinator.core.sizes import LARGEST
 from coordinator.core.state import CoordinatorState, Policy
 from coordinator.event_loop import EventLoop
 from coordinator.net.router import MESSAGE_OVERHEAD, Transport
@@ -22,7 +22,7 @@ from coordinator.run.config import Settings
 from coordinator.run.directory_owner import OwnedRunDir, link_latest
 from coordinator.run.make_console import make_console
 from coordinator.run.pace import summary
-from coordinator.run.prepare import Run
+from coordinator.run.prepare import Run, find_sizes
 from coordinator.run.run_directory import RunDirectory, fingerprint, versions
 from microgpt.checkpoint.format import Checkpoint
 from microgpt.model import parameter_shapes
@@ -43,10 +43,11 @@ CLOSE_SECONDS = 0.2  # for a disk that is not waited for any more
 
 def open_transport(run: Run, settings: Settings) -> Transport:
     """The socket, before anything of the run is written. Raises UserError."""
-    gradient = 8 * num_params(parameter_shapes(run.config.model))
+    sizes = find_sizes(run.config, run.corpus)
     documents = min(max(run.config.batch_size, len(run.corpus.validation)), LARGEST)
-    usual = gradient + 8 * documents + NAMES_BYTES  # an answer for the largest shard
-    return Transport(settings.bind, gradient + MESSAGE_OVERHEAD, settings.curve, usual)
+    usual = sizes.answer + 8 * documents + NAMES_BYTES  # an answer for the largest shard
+    largest = max(sizes.answer, sizes.state) + MESSAGE_OVERHEAD
+    return Transport(settings.bind, largest, settings.curve, usual, sizes.taking_over)
 
 
 def conduct(

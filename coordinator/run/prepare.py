@@ -10,6 +10,7 @@ import numpy as np
 
 from coordinator.checkpointing.writer import Newest, find_newest
 from coordinator.core.sharding import unsendable
+from coordinator.core.sizes import Sizes, sizes_of, unmanageable
 from coordinator.run.config import Settings, check_resumed
 from coordinator.run.directory_owner import check_free, find_run_dir, holds_checkpoints
 from microgpt.checkpoint.format import Checkpoint, load
@@ -17,6 +18,7 @@ from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
 from microgpt.data.dataset import check_lasting, check_named, load_dataset
 from microgpt.data.documents import Dataset
+from microgpt.strategies.registry import load_strategy
 from microgpt.support.cli import UserError, say
 from microgpt.support.progress import Progress
 from microgpt.training import TrainingState, advance, from_checkpoint, initial_state, to_checkpoint
@@ -101,9 +103,22 @@ def divide(corpus: Corpus, config: TrainingConfig) -> Corpus:
 
 
 def require_sendable(config: TrainingConfig, settings: Settings, corpus: Corpus) -> None:
-    """Raise UserError if the messages of this run would be too long for any worker or for us."""
-    if reason := unsendable(config, settings.shard_size, corpus.longest):
+    """Raise UserError if messages or checkpoints of this run would be too long for any reader."""
+    reason = unsendable(config, settings.shard_size, corpus.longest)
+    if reason := reason or unmanageable(find_sizes(config, corpus)):
         raise UserError(reason)
+
+
+def find_sizes(config: TrainingConfig, corpus: Corpus) -> Sizes:
+    """How long messages and checkpoints become. Raises UserError."""
+    strategy = load_strategy(config.strategy, config.strategy_options)
+    try:
+        return sizes_of(config, strategy, corpus.longest)
+    except Exception as error:  # whatever a file of the user's raises
+        raise UserError(
+            f"strategy {config.strategy}, or the compressor, cannot be used: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def find_resumed(settings: Settings, directory: Path | None) -> Newest | None:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from coordinator.core.sharding import (
     ASSUMED_OVERHEAD,
     FEW_SHARDS,
-    LARGEST,
     MOST_SHARDS,
     SHARDS_PER_WORKER,
     Cut,
@@ -21,6 +20,7 @@ from coordinator.core.sharding import (
     seconds_of,
     unsendable,
 )
+from coordinator.core.sizes import LARGEST
 from coordinator.net.router import MESSAGE_OVERHEAD
 from microgpt.config import TrainingConfig
 from microgpt.model import GPTConfig
