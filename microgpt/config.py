@@ -18,7 +18,7 @@ MAX_STEPS = 10**15
 MAX_BATCH = 1 << 20
 MAX_SEED = 2**64 - 1  # the largest number that msgpack can hold
 MAX_PARAMETERS = 33_000_000  # a message has at most 256 MiB; see messages.py
-MAX_LAYERS = 5_000  # a checkpoint has at most 100,000 entries, 18 for a layer; see checkpoint.py
+MAX_LAYERS = 5_000  # a checkpoint has 18 entries for each; see MAX_ENTRIES
 MAX_OPTIONS = 100  # of a strategy
 MAX_TEXT = 5_000  # letters of its name, which may be the path of a file, and of an option
 

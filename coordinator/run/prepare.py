@@ -18,6 +18,8 @@ from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
 from microgpt.data.dataset import check_lasting, check_named, load_dataset
 from microgpt.data.documents import Dataset
+from microgpt.model import parameter_shapes
+from microgpt.replicas.recipe import recipe_of
 from microgpt.strategies.registry import load_strategy
 from microgpt.support.cli import UserError, say
 from microgpt.support.progress import Progress
@@ -82,7 +84,9 @@ def prepare(settings: Settings, explicit: set[str], directory: Path | None) -> R
     say(f"resuming from {newest.path} after step {saved.step}")
     corpus = divide(make_corpus(dataset, config.seed, config.validation_fraction), config)
     require_sendable(config, settings, corpus)
-    return Run(saved.run, config, dataset, corpus, from_checkpoint(saved))
+    state = from_checkpoint(saved)
+    require_fitting(config, state, newest.path)
+    return Run(saved.run, config, dataset, corpus, state)
 
 
 def make_corpus(dataset: Dataset, seed: int, validation_fraction: float) -> Corpus:
@@ -111,14 +115,24 @@ def require_sendable(config: TrainingConfig, settings: Settings, corpus: Corpus)
 
 def find_sizes(config: TrainingConfig, corpus: Corpus) -> Sizes:
     """How long messages and checkpoints become. Raises UserError."""
-    strategy = load_strategy(config.strategy, config.strategy_options)
     try:
+        strategy = load_strategy(config.strategy, config.strategy_options)
         return sizes_of(config, strategy, corpus.longest)
     except Exception as error:  # whatever a file of the user's raises
         raise UserError(
             f"strategy {config.strategy}, or the compressor, cannot be used: "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def require_fitting(config: TrainingConfig, state: TrainingState, path: Path) -> None:
+    """Raise UserError if what replicas keep is not what they keep in such a run."""
+    recipe, shapes = recipe_of(config), parameter_shapes(config.model)
+    for log in state.replicas:
+        if not recipe.may_keep(log.snapshot.vectors, shapes):
+            raise UserError(
+                f"{path}: what replica {log.replica} keeps does not fit the run's settings"
+            )
 
 
 def find_resumed(settings: Settings, directory: Path | None) -> Newest | None:

@@ -75,7 +75,7 @@ __all__ = [
 RNG_WORDS = 625  # of the Mersenne Twister: 624 words of state and the position
 _WORDS = struct.Struct(f"<{RNG_WORDS}I")
 #: Entries of all lists and maps of a body together: some bytes must not become gigabytes.
-MAX_ENTRIES = 100_000
+MAX_ENTRIES = 500_000  # 18 for a layer, and up to about 80 for a replica
 MAX_DOCUMENT = 2**63 - 1  # the place of the next document
 MAX_REASON = 300  # letters of an error
 

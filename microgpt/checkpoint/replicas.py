@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from microgpt.config import MAX_STEPS
+from microgpt.config import MAX_BATCH, MAX_STEPS
 from microgpt.distribution import MAX_REPLICAS
 from microgpt.parameters import all_finite, from_bytes
 
 MAX_NAME, MAX_PARTS, MAX_SINCE = 100, 64, 1_000
-MAX_PLACE = 2**63 - 1
+MAX_PLACE = 2**61  # of a document or a task; messages have room for twice as many
 _TASK = ("version", "first", "count", "steps", "elastic")
 
 
@@ -99,7 +99,8 @@ def _task(plain: Any, weights: Mapping[int, bytes]) -> SavedTask:
     _require(isinstance(plain, dict) and plain.keys() == set(_TASK))
     _require(all(_is_count(plain[name], MAX_PLACE) for name in _TASK[:-1]))
     _require(isinstance(plain["elastic"], float) and 0.0 <= plain["elastic"] <= 1.0)
-    _require(plain["version"] in weights and plain["count"] > 0)
+    _require(plain["version"] in weights and plain["steps"] <= plain["count"])
+    _require(0 < plain["count"] <= MAX_BATCH)  # they are looked up before anything is computed
     return SavedTask(**plain)
 
 

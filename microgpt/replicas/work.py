@@ -97,6 +97,12 @@ class Recipe:
                 kept[RESIDUAL] = size
         return kept
 
+    def may_keep(self, vectors: Mapping[str, Vector], shapes: Shapes) -> bool:
+        """Whether a replica may be in such a state, after some kind of task or before the first."""
+        sizes = {name: len(vector) for name, vector in vectors.items()}
+        kinds = [Assignment(0, 0, 0, steps, far) for steps in (0, 1) for far in (0.0, 1.0)]
+        return sizes in ({}, *(self.layout(kind, shapes) for kind in kinds))
+
 
 @dataclass(frozen=True)
 class Done:
