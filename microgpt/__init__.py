@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from microgpt.api import TrainingResult, load_run, sample, train
+    from microgpt.api import train
     from microgpt.checkpoint.format import load as load_checkpoint
+    from microgpt.cluster import RunError
+    from microgpt.result import TrainingResult, load_run, sample
 
 __version__ = "0.1.0"  # pyproject.toml takes it from here
-__all__ = ["TrainingResult", "load_checkpoint", "load_run", "sample", "train"]
+__all__ = ["RunError", "TrainingResult", "load_checkpoint", "load_run", "sample", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,7 +24,10 @@ def __getattr__(name: str) -> Any:
 
         return load
     if name in __all__:
-        from microgpt import api
+        from microgpt import api, cluster
+
+        if name == "RunError":
+            return cluster.RunError
 
         return getattr(api, name)
     raise AttributeError(f"module 'microgpt' has no attribute {name!r}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -18,6 +21,7 @@ from microgpt.support import cli, signals
 from microgpt.support.cli import UserError, option
 from microgpt.support.user_class import absolute
 
+PARENT_POLL_SECONDS = 0.5
 MAX_WORKERS = 4096  # the connections that a coordinator takes
 
 
@@ -43,8 +47,9 @@ def processors() -> int:
     help="Address at which further workers may join: tcp://HOST:PORT or ipc://PATH.",
 )  # fmt: skip
 @coordinator_options
+@click.option("--parent", type=int, default=0, hidden=True, help="Stop when this process ends.")
 @click.pass_context
-def main(context: click.Context, /, **flags: Any) -> int:
+def main(context: click.Context, /, parent: int, **flags: Any) -> int:
     """Train microGPT with several worker processes on this machine."""
     path = find_run_dir(flags["run_dir"], flags["resume"])
     curve = ["--curve", str(flags["curve"])] if flags["curve"] else []
@@ -67,7 +72,16 @@ def main(context: click.Context, /, **flags: Any) -> int:
                 resume=flags["resume"],
             )
             supervisor.listen()
+            if parent:
+                threading.Thread(target=end_with, args=(parent,), daemon=True).start()
         return supervisor.run()
+
+
+def end_with(parent: int) -> None:
+    """Ask the run to end, as Ctrl-C would, once the process that wants it has ended."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def trusted(flags: Mapping[str, Any]) -> list[str]:
