@@ -6,7 +6,7 @@ import json
 import os
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,17 @@ class TrainingResult:
     ``validations``: after how many steps the held-out documents had which loss. ``seconds``: how
     long the steps took, virtual ones in a simulation. Of a run with processes, real or simulated:
     the bytes that its coordinator sent and received for the steps, and its ``events``, as plain
-    maps in the form of ``events.jsonl`` (docs/events.md).
+    maps in the form of ``events.jsonl`` (docs/events.md). These make no difference to whether two
+    results are equal.
     """
 
     checkpoint: Checkpoint
     losses: tuple[float, ...]
     validations: tuple[Validation, ...] = ()
-    seconds: float = 0.0
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    events: tuple[Mapping[str, Any], ...] = ()
+    seconds: float = field(default=0.0, compare=False)
+    bytes_sent: int = field(default=0, compare=False)
+    bytes_received: int = field(default=0, compare=False)
+    events: tuple[Mapping[str, Any], ...] = field(default=(), compare=False)
 
     def __repr__(self) -> str:
         return f"TrainingResult({self._summary()})"
