@@ -1,15 +1,21 @@
 """What a run meets, in one vocabulary: in the simulation and among real processes alike.
 
-Plain data; ``lab.simulation`` and ``lab.faults`` bring it about, each in its own way.
+Plain data; ``lab.simulation``, ``lab.faults`` and ``lab.launch`` bring it about, each in its own
+way. ``lab.condition_texts`` reads it from flags.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from random import Random
 
 UP, DOWN = "up", "down"  # the directions of a connection: to the coordinator, from the coordinator
 BOTH = frozenset((UP, DOWN))
+
+SEGMENT = 1448  # bytes that TCP puts into a packet of Ethernet
+LEAST_TIMEOUT, LONGEST_TIMEOUT = 0.2, 120.0  # seconds until a lost segment is sent again (Linux)
 
 
 @dataclass(frozen=True)
@@ -17,12 +23,39 @@ class Link:
     """The way between a worker and the coordinator.
 
     ``partitioned``: directions in which nothing gets through, while connections stay open.
-    ``delay``: seconds that everything takes. ``rate``: bytes per second and direction, or None.
+    ``delay``: seconds that everything takes in one direction, give or take up to ``jitter``.
+    ``rate``: bytes per second and direction, or None. ``loss``: the share of segments that is lost,
+    and sent again by TCP.
     """
 
     partitioned: frozenset[str] = frozenset()
     delay: float = 0.0
     rate: float | None = None
+    jitter: float = 0.0
+    loss: float = 0.0
+
+    def seconds_for(self, num_bytes: int, rng: Random) -> float:
+        """How long so many bytes are under way, apart from what ``rate`` makes them wait.
+
+        Where TCP carries them nothing is lost for good: the sender hears of no acknowledgement, and
+        sends a lost segment again after its timeout, twice as long each further time. Everything
+        behind it waits, as the receiver's order is kept. ``rng`` is only used where it matters.
+        """
+        seconds = self.delay
+        if self.jitter:
+            seconds += rng.uniform(-self.jitter, self.jitter)
+        if self.loss:
+            segments = max(1, -(-num_bytes // SEGMENT))
+            chance, timeout = 1.0 - (1.0 - self.loss) ** segments, self.retransmission_timeout
+            while rng.random() < chance:
+                seconds += timeout
+                chance, timeout = self.loss, min(2 * timeout, LONGEST_TIMEOUT)
+        return max(0.0, seconds)
+
+    @property
+    def retransmission_timeout(self) -> float:
+        """Seconds after which a sender repeats what was lost: Linux' least, or a round trip."""
+        return max(LEAST_TIMEOUT, 2 * self.delay)
 
 
 @dataclass(frozen=True)
@@ -81,3 +114,56 @@ class Fault:
     victim: int
     seconds: float
     amount: float
+
+
+@dataclass(frozen=True)
+class Failures:
+    """A worker is killed again and again, and comes back.
+
+    ``mtbf``: mean seconds of work before it is killed, exponentially distributed: whenever one
+    looks, the next failure is as far off as ever. ``mttr``: seconds until it is started again.
+    """
+
+    mtbf: float
+    mttr: float
+
+
+@dataclass(frozen=True)
+class WorkerConditions:
+    """What one worker meets. ``lie``: what it sends in place of its vectors, "" for the truth."""
+
+    link: Link = Link()
+    machine: Machine = Machine()
+    failures: Failures | None = None
+    lie: str = ""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the workers of a run meet. ``texts``: the flags that say so, for its record.
+
+    ``of_all``: what each worker meets, but for those numbered (from 1) in ``of_some``.
+    """
+
+    texts: tuple[str, ...] = ()
+    of_all: WorkerConditions = WorkerConditions()
+    of_some: Mapping[int, WorkerConditions] = field(default_factory=dict)
+
+    def of(self, worker: int) -> WorkerConditions:
+        """What worker ``worker`` (from 1) meets."""
+        return self.of_some.get(worker, self.of_all)
+
+    @property
+    def all(self) -> tuple[WorkerConditions, ...]:
+        """All that any worker may meet."""
+        return (self.of_all, *self.of_some.values())
+
+    @property
+    def have_links(self) -> bool:
+        """Whether there is anything on the way between a worker and the coordinator."""
+        return any(one.link != Link() for one in self.all)
+
+    @property
+    def have_lies(self) -> bool:
+        """Whether a worker does not tell the truth."""
+        return any(one.lie for one in self.all)

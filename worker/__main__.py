@@ -21,6 +21,8 @@ import click
 from microgpt.engine import ENGINES
 from microgpt.numerics.platform_fingerprint import libm_sha256
 from microgpt.protocol.keys import has_coordinator
+from microgpt.replicas.byzantine import Liar
+from microgpt.replicas.lies import KINDS
 from microgpt.support import cli
 from microgpt.support.cli import MAX_SECONDS, Number, UserError, option, say
 from microgpt.support.step_clock import NO_CLOCK, WORKER, StepClock
@@ -61,6 +63,8 @@ DEFAULT_CONNECT = "tcp://127.0.0.1:5555"
     show_default=False,
     help="A compressor or optimizer of a run's own that may be run. May be given several times.",
 )
+@click.option("--slowness", type=Number(1.0), default=1.0, hidden=True, help="Factor on time.")
+@click.option("--lie", type=(click.Choice(KINDS), int), default=None, hidden=True)
 @option("--step-times", type=click.Path(path_type=Path), default=None, hidden=True)
 def main(
     connect: str,
@@ -72,6 +76,8 @@ def main(
     parent: int,
     announce: int | None,
     trust: tuple[str, ...],
+    slowness: float,
+    lie: tuple[str, int] | None,
     step_times: Path | None,
 ) -> int:
     """Compute gradients for a coordinator. May be started before it, and on any host."""
@@ -96,6 +102,8 @@ def main(
         ready=lambda: tell_parent(announce),
         clock=clock,
         trusted=trust,
+        slowness=slowness,
+        lie=Liar(*lie) if lie else None,
     )
     if not quiet:
         say(f"{name} offers itself to {connect} ({engine} engine)")

@@ -19,6 +19,7 @@ from microgpt.protocol.addresses import FORMS, check_address
 from microgpt.protocol.greeting import differs
 from microgpt.protocol.monitor import news_of
 from microgpt.protocol.receive_limit import ReceiveLimit, TooMuchError
+from microgpt.replicas.work import Lie
 from microgpt.support import signals
 from microgpt.support.cli import UserError, printable, say
 from microgpt.support.step_clock import NO_CLOCK, NoClock
@@ -60,7 +61,8 @@ class Client:
 
     ``parent`` is the process to leave with, if that ends first; 0 for none. ``keys`` encrypt.
     ``patience``: leave after so many seconds without a connection; 0 for never. ``ready`` is called
-    once, by another thread, when the engine is made. ``clock`` hears where the time goes.
+    once, by another thread, when the engine is made. ``clock`` hears where the time goes. The rest
+    is the executor's.
     """
 
     def __init__(
@@ -75,6 +77,8 @@ class Client:
         ready: Callable[[], None] | None = None,
         clock: NoClock = NO_CLOCK,
         trusted: Collection[str] = (),
+        slowness: float = 1.0,
+        lie: Lie | None = None,
     ) -> None:
         try:
             check_address(connect)
@@ -113,8 +117,9 @@ class Client:
         self._leave: Leave | None = None
         self._last_word: zmq.MessageTracker | None = None
         self._executor = Executor(
-            state.engine, self._post, self._break, clock=clock, trusted=trusted
-        )
+            state.engine, self._post, self._break, clock=clock, trusted=trusted,
+            slowness=slowness, lie=lie,
+        )  # fmt: skip
         self._clock = clock
         self._tick_at = 0.0
 

@@ -6,14 +6,15 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from microgpt.engine import make_engine
 from microgpt.engine.answering import Answerer
 from microgpt.model import GPTConfig, parameter_shapes
-from microgpt.protocol.messages import Message
+from microgpt.protocol.messages import Message, ShardResult
 from microgpt.replicas.recipe import from_plain
-from microgpt.replicas.work import ReplicaStateError
+from microgpt.replicas.work import Lie, ReplicaStateError
 from microgpt.support.stages import Talk
 from microgpt.support.step_clock import NO_CLOCK, NoClock
 from microgpt.support.user_class import OwnCodeError
@@ -38,8 +39,14 @@ class Calculator:
     ``trusted``: the files of a run's own that may be run; see ``microgpt.replicas.recipe``.
     """
 
-    def __init__(self, engine_name: str, report: Report, trusted: Collection[str] = ()) -> None:
-        self._name, self._report = engine_name, report
+    def __init__(
+        self,
+        engine_name: str,
+        report: Report,
+        trusted: Collection[str] = (),
+        lie: Lie | None = None,
+    ) -> None:
+        self._name, self._report, self._lie = engine_name, report, lie
         self._trusted = trusted
         self._answerer: Answerer | None = None
 
@@ -54,7 +61,7 @@ class Calculator:
             engine = make_engine(self._name, config)
             if isinstance(engine, WarmsUp):
                 engine.warm_up()
-        self._answerer = Answerer(engine, parameter_shapes(config), recipe)
+        self._answerer = Answerer(engine, parameter_shapes(config), recipe, self._lie)
 
     def compute(self, job: Job, clock: NoClock = NO_CLOCK) -> Message:
         """The ShardResult of a job, or the Failure if a document has no finite gradient.
@@ -77,7 +84,9 @@ class Executor:
 
     ``done`` is called from the background with every event of its own; ``broken`` with the text of
     an error that is not the coordinator's or the data's to answer for. ``clock``, the caller's,
-    hears which step is begun, and what is done in the caller's thread.
+    hears which step is begun, and what is done in the caller's thread. ``slowness``: how many times
+    as long as it takes a job is to take, as on a slower machine; ``lie``: see
+    ``microgpt.replicas.work``.
     """
 
     def __init__(
@@ -88,10 +97,12 @@ class Executor:
         at_once: float = AT_ONCE_SECONDS,
         clock: NoClock = NO_CLOCK,
         trusted: Collection[str] = (),
+        slowness: float = 1.0,
+        lie: Lie | None = None,
     ) -> None:
         self._done, self._broken, self._at_once = done, broken, at_once
-        self._clock = clock
-        self._calculator = Calculator(engine, lambda text: done(Reported(text)), trusted)
+        self._clock, self._slowness = clock, slowness
+        self._calculator = Calculator(engine, lambda text: done(Reported(text)), trusted, lie)
         self._orders: queue.SimpleQueue[Configure | Compute] = queue.SimpleQueue()
         self._in_background = 0  # orders that have not come back
         self._paces: dict[bool, float] = {}  # seconds for a document, in training or not
@@ -132,6 +143,10 @@ class Executor:
             answer: Message | None = self._calculator.compute(order.job, clock)
         except ReplicaStateError:
             answer = None
+        if self._slowness > 1.0:
+            time.sleep((self._slowness - 1.0) * (time.perf_counter() - began))
+            if isinstance(answer, ShardResult):
+                answer = replace(answer, seconds=self._slowness * answer.seconds)
         clock.lap("encode")
         task = order.job.task
         self._paces[task.training] = (time.perf_counter() - began) / task.count

@@ -18,7 +18,7 @@ from microgpt.parameters import Shapes, to_bytes
 from microgpt.protocol import messages
 from microgpt.protocol.messages import Failure, ReplicaResult, ReplicaTask, ShardResult, Task
 from microgpt.replicas.state import Assignment, ReplicaState
-from microgpt.replicas.work import Recipe, ReplicaOverflowError, check_state, compute
+from microgpt.replicas.work import Lie, Recipe, ReplicaOverflowError, check_state, compute
 from microgpt.support.step_clock import NO_CLOCK, NoClock
 
 
@@ -33,11 +33,17 @@ def documents_of(task: Task) -> PackedDocuments:
 class Answerer:
     """Answers tasks for a model of these ``shapes``; keeps the replicas that it has worked for.
 
-    ``recipe``: what replicas do, None in a run without any.
+    ``recipe``: what replicas do, None in a run without any. ``lie``: see ``replicas.work``.
     """
 
-    def __init__(self, engine: Engine, shapes: Shapes, recipe: Recipe | None = None) -> None:
-        self._engine, self._shapes, self._recipe = engine, shapes, recipe
+    def __init__(
+        self,
+        engine: Engine,
+        shapes: Shapes,
+        recipe: Recipe | None = None,
+        lie: Lie | None = None,
+    ) -> None:
+        self._engine, self._shapes, self._recipe, self._lie = engine, shapes, recipe, lie
         self._replicas: dict[int, ReplicaState] = {}
 
     def restore(self, message: messages.ReplicaState) -> None:
@@ -78,7 +84,10 @@ class Answerer:
         if task.training:
             result = self._engine.gradients(params, documents)
             clock.lap("engine")
-            losses, gradient = result.losses, vector_to_map(result.gradient, self._shapes)
+            vector = result.gradient
+            if self._lie is not None:
+                vector = self._lie(vector, len(documents))
+            losses, gradient = result.losses, vector_to_map(vector, self._shapes)
         else:
             losses = self._engine.losses(params, documents)
             clock.lap("engine")
@@ -110,7 +119,14 @@ class Answerer:
         if state.vectors:
             check_state(state.vectors, self._recipe.layout(assignment, self._shapes))
         done = compute(
-            self._recipe, assignment, self._shapes, params, documents, state, self._engine
+            self._recipe,
+            assignment,
+            self._shapes,
+            params,
+            documents,
+            state,
+            self._engine,
+            self._lie,
         )
         self._replicas[task.replica] = done.state
         clock.lap("engine")

@@ -13,9 +13,9 @@ the coordinator gets is the decompressed ``v``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from microgpt.support.user_class import OwnCodeError, blamed
 #: The names under which a replica keeps what is not an optimizer's or a compressor's.
 WEIGHTS, RESIDUAL = "weights", "residual"
 INNER, COMPRESS = "inner.", "compress."
+
+#: What a liar makes of a vector of so many documents: see ``microgpt.replicas.byzantine``.
+Lie: TypeAlias = Callable[[Vector, int], Vector]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -133,9 +136,11 @@ def compute(
     documents: Sequence[Sequence[int]],
     state: ReplicaState,
     engine: Computes,
+    lie: Lie | None = None,
 ) -> Done:
     """Do a task with the global weights ``params`` as a replica in ``state``.
 
+    ``lie``: what makes of the vector what is sent, where it is not the truth.
     Raises ReplicaStateError if the state is not the one before the task, ValueError if there are
     fewer documents than steps, ReplicaOverflowError if a number is not finite after it,
     OwnCodeError for what an optimizer or a compressor does wrong, and what the engine raises.
@@ -151,6 +156,8 @@ def compute(
         else:
             given = engine.gradients(params, documents)
             losses, vector = np.asarray(given.losses, np.float64), given.gradient
+        if lie is not None:
+            vector = lie(vector, len(documents))
         payload = None
         if recipe.compressor is not None:
             _require_finite(vector)

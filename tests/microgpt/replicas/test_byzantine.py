@@ -7,9 +7,9 @@ import statistics
 import numpy as np
 import pytest
 
-from lab.faults.byzantine import KINDS, corrupt
 from microgpt.aggregation.registry import load_aggregation
 from microgpt.numerics.vectors import Vector
+from microgpt.replicas.byzantine import KINDS, corrupt
 
 OWN = np.array([1.0, -2.0, 0.5])
 HONEST = [

@@ -19,16 +19,17 @@ off; a rule that takes it goes uphill.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
 
 from microgpt.aggregation.base import mean_of, stacked
 from microgpt.numerics.vectors import Vector
-
-KINDS = ("sign-flip", "noise", "alie", "ipm")
+from microgpt.replicas.lies import KINDS as KINDS
 
 NOISE = 200.0  # the standard deviation
+MEMORY = 8  # vectors from which a liar on its own tells what honest ones are like
 
 
 def corrupt(
@@ -58,3 +59,23 @@ def corrupt(
     if kind == "ipm":
         return -epsilon * mean_of(stacked(honest, 1))
     raise ValueError(f"there is no lie {kind!r}: there are {', '.join(KINDS)}")
+
+
+class Liar:
+    """Lies about one vector after the other, and knows none but its own.
+
+    What ``alie`` and ``ipm`` want to know of the honest vectors is guessed from those that this
+    liar should have sent, the last of them, each by the document: as if others computed alike.
+    """
+
+    def __init__(self, kind: str, seed: int) -> None:
+        self._kind, self._seed = kind, seed
+        self._honest: deque[Vector] = deque(maxlen=MEMORY)
+        self._told = 0
+
+    def __call__(self, vector: Vector, num_documents: int) -> Vector:
+        """What is sent in place of ``vector``, (num_params,) float64, of so many documents."""
+        self._honest.append((1 / num_documents) * vector)
+        self._told += 1
+        honest = [num_documents * one for one in self._honest]
+        return corrupt(self._kind, vector, self._seed + self._told, honest)
