@@ -26,6 +26,7 @@ from coordinator.net.safe_bind import require_safe_bind
 from coordinator.run.conduct import conduct, open_transport
 from coordinator.run.config import Settings
 from coordinator.run.directory_owner import OwnedRunDir, RunDirectoryError, check_free, find_run_dir
+from coordinator.run.laboratory import Laboratory
 from coordinator.run.options import DEFAULT_BIND, coordinator_options
 from coordinator.run.prepare import prepare, prepare_adam
 from microgpt.checkpoint.format import CheckpointError
@@ -42,6 +43,8 @@ from microgpt.support.step_clock import COORDINATOR, NO_CLOCK, StepClock
 @click.option("--lock", type=int, default=None, hidden=True, help="Descriptor: --run-dir, locked.")
 @click.option("--announce", type=int, default=None, hidden=True, help="Descriptor: our address.")
 @click.option("--started", type=(int, str), default=None, hidden=True, help="Workers: N, ENGINE.")
+@click.option("--condition", multiple=True, hidden=True, help="What the run meets; may be several.")
+@click.option("--news", type=int, default=None, hidden=True, help="Descriptor: of conditions.")
 @option("--step-times", type=click.Path(path_type=Path), default=None, hidden=True)
 @click.pass_context
 def main(
@@ -51,6 +54,8 @@ def main(
     lock: int | None,
     announce: int | None,
     started: tuple[int, str] | None,
+    condition: tuple[str, ...],
+    news: int | None,
     step_times: Path | None,
     **flags: Any,
 ) -> int:
@@ -74,7 +79,10 @@ def main(
                 )
                 check_free(directory.path, run.id)  # others may have been quicker
             clock = transport.clock = StepClock(COORDINATOR) if step_times else NO_CLOCK
-            code = conduct(run, settings, directory, transport, STARTED, parent, announce, started)
+            code = conduct(
+                run, settings, directory, transport, STARTED, parent, announce, started,
+                Laboratory(condition, news),
+            )  # fmt: skip
             if step_times:
                 clock.write(step_times / "coordinator.json")
             return code

@@ -112,16 +112,14 @@ class Client:
         self._waker.setblocking(False)
         self._woken.setblocking(False)
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._broken = ""
-        self._signal = 0
+        self._broken, self._signal = "", 0
         self._leave: Leave | None = None
         self._last_word: zmq.MessageTracker | None = None
         self._executor = Executor(
             state.engine, self._post, self._break, clock=clock, trusted=trusted,
             slowness=slowness, lie=lie,
         )  # fmt: skip
-        self._clock = clock
-        self._tick_at = 0.0
+        self._clock, self._tick_at = clock, 0.0
 
     def serve(self) -> tuple[Leave, int]:
         """Work until there is no more to do. Returns how it ended, and the signal or 0.

@@ -17,6 +17,8 @@ from coordinator.core.events import (
     CheckpointSkipped,
     CheckpointsVanished,
     Closing,
+    Condition,
+    ConditionChange,
     DeletionFailed,
     DeletionRecovered,
     Difference,
@@ -71,6 +73,15 @@ def _round(event: RoundOpened | RoundClosed) -> str:
     if event.evaluation:
         return f"round {event.round} (held-out documents after step {event.version})"
     return f"round {event.round} (for step {event.version + 1})"
+
+
+def _condition(event: Condition) -> str:
+    how = {
+        ConditionChange.SET: "under the condition",
+        ConditionChange.KILLED: f"{event.name} is killed, as wanted by",
+        ConditionChange.RETURNED: f"{event.name} is started again, as wanted by",
+    }
+    return f"{how[event.change]} {event.text}"
 
 
 def _gone(event: Gone, how: str) -> str:
@@ -148,6 +159,7 @@ _SENTENCES: dict[type[EventBase], Callable[[Any], str]] = {
     Started: lambda e: f"epoch {e.epoch} of run {e.run} begins after step {e.version} of {e.steps}",
     Closing: lambda e: e.reason,
     Finished: lambda e: e.reason,
+    Condition: _condition,
     Fault: lambda e: e.reason,
     LeftOut: lambda e: f"lines left out: {e.number} of kind {e.left_out}",
     Waiting: lambda e: f"waiting for workers at step {e.version + 1}",

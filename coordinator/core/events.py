@@ -69,6 +69,14 @@ class Verdict(StrEnum):
     UNAVAILABLE = "unavailable"  # it could not be tried
 
 
+class ConditionChange(StrEnum):
+    """What has become of a condition that the run is tried under."""
+
+    KILLED = "killed"  # a worker was killed for it
+    RETURNED = "returned"  # the worker is started again
+    SET = "set"  # it holds from the start
+
+
 class Outcome(StrEnum):
     """How a run ends."""
 
@@ -152,6 +160,18 @@ class Finished(EventBase):
 
     outcome: Outcome
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Condition(EventBase):
+    """Whoever has started the run makes life hard for it, as the flag ``text`` says.
+
+    ``name`` is the worker's that is killed or returns, and empty for what holds from the start.
+    """
+
+    change: ConditionChange
+    name: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -485,8 +505,8 @@ class DeletionRecovered(EventBase):
 
 
 Event: TypeAlias = (
-    Started | Closing | Finished | Fault | LeftOut | Waiting | Joined | OtherPlatform | Status
-    | Ready | Left | Lost | Silent | Expelled | BackedUp | Foreign | RoundOpened | Assigned
+    Started | Closing | Finished | Condition | Fault | LeftOut | Waiting | Joined | OtherPlatform
+    | Status | Ready | Left | Lost | Silent | Expelled | BackedUp | Foreign | RoundOpened | Assigned
     | Answered | Failed | Dropped | RoundClosed | StepDone | Evaluated | Difference | JudgeAsked
     | JudgeAnswered | Unverified | CheckpointSaved | CheckpointFailed | CheckpointRecovered
     | CheckpointSkipped | CheckpointAwaited | CheckpointGivenUp | CheckpointsVanished

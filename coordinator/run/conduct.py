@@ -20,6 +20,7 @@ from coordinator.event_loop import EventLoop
 from coordinator.net.router import MESSAGE_OVERHEAD, Transport
 from coordinator.run.config import Settings
 from coordinator.run.directory_owner import OwnedRunDir, link_latest
+from coordinator.run.laboratory import Laboratory
 from coordinator.run.make_console import make_console
 from coordinator.run.pace import summary
 from coordinator.run.prepare import Run, find_sizes
@@ -59,15 +60,19 @@ def conduct(
     parent: int,
     announce: int | None,
     started: tuple[int, str] | None,
+    laboratory: Laboratory,
 ) -> int:
     """Train, save, and show what came out. Returns the exit code.
 
     ``started_at``: when this process began, on the monotonic clock. ``parent``, ``announce`` and
     ``started`` come from the process that has started us; see ``describe`` and ``tell_parent``.
+    ``laboratory`` says what it makes the run meet.
     """
     config, path = run.config, directory.path
     parameters = num_params(parameter_shapes(config.model))
-    record = RunDirectory(directory, describe(run, settings, path, started), run.state.step)
+    record = RunDirectory(
+        directory, describe(run, settings, path, started, laboratory), run.state.step
+    )
     remove_leftovers(path)
     link_latest(path)
     record.endpoint(transport.endpoint)
@@ -102,6 +107,7 @@ def conduct(
     checkpoint_server = CheckpointServer(CheckpointIndex(path, run.id, epoch), transport)
     server = EventLoop(state, transport, record, console, checkpoint_server, parent)
     writer = CheckpointWriter(path, run.checkpoint, server.report, settings.retention())
+    laboratory.begin(server.report)
     before = time.monotonic() - started_at
     gc.freeze()  # what is here by now stays: looking through it again and again takes 4 % of a step
     try:
@@ -129,7 +135,11 @@ def tell_parent(announce: int | None, endpoint: str) -> None:
 
 
 def describe(
-    run: Run, settings: Settings, run_dir: Path, started: tuple[int, str] | None
+    run: Run,
+    settings: Settings,
+    run_dir: Path,
+    started: tuple[int, str] | None,
+    laboratory: Laboratory,
 ) -> dict[str, Any]:
     """What goes into ``config.json``.
 
@@ -142,6 +152,7 @@ def describe(
         "data": run.dataset.fingerprint(),
         "settings": {**settings.to_dict(), "run_dir": str(run_dir)},
         "workers": {"number": started[0], "engine": started[1]} if started else None,
+        "conditions": [*laboratory.conditions],
         "versions": versions(),
         "platform": fingerprint(),
     }

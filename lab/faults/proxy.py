@@ -15,7 +15,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Any, TypeAlias
 
 from lab.conditions import BOTH, DOWN, UP, Link
@@ -24,6 +25,7 @@ CHUNK = 1 << 16
 WINDOW = 1 << 18  # bytes held back in one direction before reading pauses, as a network would
 CLONE_NEWNET = 0x40000000
 
+CALM = Link()
 #: ``observer(connection, upwards, data)`` is called with all that passes; upwards: to the target.
 Observer: TypeAlias = Callable[[int, bool, bytes], None]
 
@@ -41,6 +43,7 @@ class Stream:
     allowance: float = 0.0
     counted: float = 0.0
     frozen: bool = False
+    last_due: float = 0.0
 
     def partitioned(self, link: Link) -> bool:
         """Whether nothing moves in this direction."""
@@ -61,6 +64,7 @@ class Proxy:
     """Forwards connections to ``target`` (host and port); ``address`` is where it listens.
 
     ``namespace`` is the path of a network namespace to live in. ``observer`` is shown what passes.
+    ``link`` is what the way is like in calm weather; ``seed`` decides what is drawn for it.
     """
 
     def __init__(
@@ -69,9 +73,12 @@ class Proxy:
         *,
         namespace: str | None = None,
         observer: Observer | None = None,
+        link: Link = CALM,
+        seed: int = 0,
     ) -> None:
         self._target, self._namespace, self._observer = target, namespace, observer
-        self._link = Link()
+        self._link = self._calm = link
+        self._rng = Random(seed)
         self._moving = threading.Lock()  # held while bytes move
         self._cut = self._closing = False
         self._streams: dict[int, tuple[Stream, Stream]] = {}
@@ -95,7 +102,7 @@ class Proxy:
 
     def partition(self, directions: frozenset[str] = BOTH) -> None:
         """Swallow all traffic of these directions: connections stay open and say nothing."""
-        self._set(Link(partitioned=directions))
+        self._set(replace(self._calm, partitioned=directions))
 
     def freeze(self) -> None:
         """Partition the connections that are open now; new ones pass. Until ``calm``."""
@@ -103,16 +110,16 @@ class Proxy:
 
     def delay(self, seconds: float) -> None:
         """Every byte arrives so much later."""
-        self._set(Link(delay=seconds))
+        self._set(replace(self._calm, delay=seconds))
 
     def throttle(self, rate: float) -> None:
         """So many bytes per second and direction."""
-        self._set(Link(rate=rate))
+        self._set(replace(self._calm, rate=rate))
 
     def calm(self) -> None:
         """Nothing bad any more. Bytes that waited go out."""
         self._freeze(False)
-        self._set(Link())
+        self._set(self._calm)
 
     @property
     def connections(self) -> int:
@@ -245,7 +252,9 @@ class Proxy:
         if not data:
             stream.ended = True
             return
-        stream.waiting.append((time.monotonic() + link.delay, data))
+        due = time.monotonic() + link.seconds_for(len(data), self._rng)
+        stream.last_due = due = max(due, stream.last_due)  # none overtakes what was sent before
+        stream.waiting.append((due, data))
         stream.held += len(data)
 
     def _write(self, number: int, stream: Stream, link: Link) -> None:

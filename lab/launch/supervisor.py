@@ -20,6 +20,7 @@ from coordinator.run.directory_owner import OwnedRunDir, holds_checkpoints
 from lab.launch import children
 from lab.launch.children import AtWork, Child, News
 from lab.launch.restarts import Restarts
+from lab.launch.surroundings import Surroundings
 from microgpt.checkpoint.newest import NEWEST
 from microgpt.support import cli, signals
 from microgpt.support.cli import INTERRUPTED, UserError
@@ -37,7 +38,7 @@ POLITE = (0, *(128 + number for number in signals.SIGNALS))
 class Supervisor:
     """One run on this machine. ``coordinator`` and ``worker`` are their command line flags.
 
-    ``private``: nobody else can bind to the address ``bind``.
+    ``private``: nobody else can bind to the address ``bind``. ``surroundings``: what workers meet.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Supervisor:
         worker: list[str],
         workers: int,
         resume: str | None,
+        surroundings: Surroundings,
     ) -> None:
         self._directory = directory
         self._bind, self._resume = bind, resume
@@ -60,6 +62,8 @@ class Supervisor:
         self._address = bind if private else ""
         self._due = dict.fromkeys(range(workers + 1), 0.0)  # when who is to be started
         self._coordinator, self._worker = coordinator, worker
+        self._surroundings = surroundings
+        self._kills: dict[int, float] = {}  # when which worker is to be killed
         self._children: dict[int, Child] = {}
         self._restarts = {number: Restarts() for number in range(workers + 1)}
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
@@ -77,6 +81,7 @@ class Supervisor:
         try:
             while self._exit_code is None:
                 self._start_due()
+                self._kill_due()
                 news = self._next_news()
                 if isinstance(news, AtWork):
                     self._on_work(news)
@@ -91,6 +96,7 @@ class Supervisor:
     def _next_news(self) -> News:
         """What happens next to a child; None after a signal, or if somebody is to be started."""
         due = [at for number, at in self._due.items() if number == 0 or self._address]
+        due += self._kills.values()
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
         with contextlib.suppress(queue.Empty):
             return self._news.get(timeout=timeout)
@@ -101,8 +107,11 @@ class Supervisor:
         self._news.put(None)
 
     def _on_work(self, news: AtWork) -> None:
-        self._restarts[news.child.number].works(time.monotonic())
-        if news.child.number == 0:
+        now, number = time.monotonic(), news.child.number
+        self._restarts[number].works(now)
+        if number and (seconds := self._surroundings.seconds_to_failure(number)) is not None:
+            self._kills[number] = now + seconds
+        if number == 0:
             self._directory.keep()
             # One that comes back must be where its workers look for it, also if it had chosen
             # the port.
@@ -111,7 +120,10 @@ class Supervisor:
     def _on_end(self, child: Child) -> None:
         code = child.process.returncode
         self._children.pop(child.number, None)
-        if child.number == 0 and code >= 0:
+        self._kills.pop(child.number, None)
+        if (pause := self._surroundings.seconds_to_return(child.number)) is not None:
+            self._due[child.number] = time.monotonic() + pause
+        elif child.number == 0 and code >= 0:
             self._exit_code = code
         elif code < 0:
             self._on_killed(child, _signal_name(code))
@@ -145,6 +157,16 @@ class Supervisor:
             self._say("no worker is left; stopping")
             self._exit_code = code
 
+    def _kill_due(self) -> None:
+        """Workers fail when the conditions want it."""
+        now = time.monotonic()
+        for number, at in list(self._kills.items()):
+            if at <= now and (child := self._children.get(number)) is not None:
+                del self._kills[number]
+                if child.process.poll() is None:
+                    child.process.kill()
+                    self._surroundings.killed(number, child.name)
+
     def _start_due(self) -> None:
         now = time.monotonic()
         for number, at in sorted(self._due.items()):
@@ -160,13 +182,17 @@ class Supervisor:
         # Until it has saved something it has not begun, and begins as the user has said.
         resume = self._resume if saved == self._saved_before else "auto"
         more = [] if resume is None else ["--resume", resume]
-        lock = self._directory.descriptor
+        lock, around = self._directory.descriptor, self._surroundings
         flags = [*self._coordinator, "--bind", self._bind, *more, "--lock", str(lock)]
-        self._start(0, "coordinator", flags, None, lock)
+        flags += around.coordinator_flags()
+        self._start(0, "coordinator", flags, None, lock, *around.descriptors)
 
     def _start_worker(self, number: int) -> None:
         name = f"worker-{number}"
-        flags = [*self._worker, "--connect", self._address, "--name", name]
+        address = self._surroundings.address(number, self._address)
+        flags = [*self._worker, "--connect", address, "--name", name]
+        flags += self._surroundings.worker_flags(number)
+        self._surroundings.starts(number, name)
         with self._open_log(number) as log:
             self._start(number, "worker", flags, log)
 

@@ -15,7 +15,9 @@ import click
 from coordinator.net.private_socket import private_address
 from coordinator.run.directory_owner import OwnedRunDir, RunDirectoryError, find_run_dir
 from coordinator.run.options import OPTIONS, coordinator_options
+from lab.launch.condition_options import condition_options, read
 from lab.launch.supervisor import Supervisor
+from lab.launch.surroundings import Surroundings
 from microgpt.engine import ENGINES
 from microgpt.support import cli, signals
 from microgpt.support.cli import UserError, option
@@ -46,6 +48,7 @@ def processors() -> int:
     "--bind", default=None, show_default="a private socket",
     help="Address at which further workers may join: tcp://HOST:PORT or ipc://PATH.",
 )  # fmt: skip
+@condition_options
 @coordinator_options
 @click.option("--parent", type=int, default=0, hidden=True, help="Stop when this process ends.")
 @click.pass_context
@@ -54,6 +57,7 @@ def main(context: click.Context, /, parent: int, **flags: Any) -> int:
     path = find_run_dir(flags["run_dir"], flags["resume"])
     curve = ["--curve", str(flags["curve"])] if flags["curve"] else []
     started = ["--started", str(flags["workers"]), flags["engine"]]  # for the record
+    conditions = read(flags)
     with ExitStack() as stack:
         with signals.held_back():  # until somebody removes what is made here
             try:
@@ -62,14 +66,17 @@ def main(context: click.Context, /, parent: int, **flags: Any) -> int:
                 )
             except RunDirectoryError as error:
                 raise UserError(str(error)) from error
+            surroundings = stack.enter_context(Surroundings(conditions, flags["seed"]))
+            bind = surroundings.bind(flags["bind"])
             supervisor = Supervisor(
                 directory,
-                bind=flags["bind"] or stack.enter_context(private_address()),
-                private=flags["bind"] is None,
+                bind=bind or stack.enter_context(private_address()),
+                private=bind is None,
                 coordinator=[*passed_on(context), "--run-dir", str(directory.path), *started],
                 worker=["--engine", flags["engine"], *curve, *trusted(flags)],
                 workers=flags["workers"],
                 resume=flags["resume"],
+                surroundings=surroundings,
             )
             supervisor.listen()
             if parent:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from lab.conditions import DOWN, UP
+from lab.conditions import DOWN, UP, Link
 from lab.faults import zmtp
 from lab.faults.proxy import Proxy
 from tests.processes import eventually
@@ -177,3 +177,29 @@ def test_what_we_say_by_hand_is_understood() -> None:
             assert router.recv_multipart() == [b"me", bytes(300)]
     finally:
         context.destroy(linger=0)
+
+
+def test_a_link_is_slow_and_lossy_and_keeps_bytes_and_their_order(echo: tuple[str, int]) -> None:
+    link = Link(delay=0.03, jitter=0.03, loss=0.2)
+    passed = {True: b"", False: b""}
+
+    def watch(connection: int, upwards: bool, data: bytes) -> None:
+        passed[upwards] += data
+
+    sent = b"".join(b"%05d" % number for number in range(4000))
+    with Proxy(echo, observer=watch, link=link, seed=3) as proxy, connect(proxy) as client:
+        for first in range(0, len(sent), 2000):  # in several pieces, so that one might overtake
+            client.sendall(sent[first : first + 2000])
+        back = b""
+        while len(back) < len(sent):
+            back += client.recv(1 << 16)
+    assert back == sent
+    assert passed == {True: sent, False: sent}
+
+
+def test_a_link_takes_its_time_each_way_also_after_bad_weather(echo: tuple[str, int]) -> None:
+    with Proxy(echo, link=Link(delay=0.1)) as proxy, connect(proxy) as client:
+        assert ask(client, b"x") >= 0.2
+        proxy.delay(0.0)
+        proxy.calm()
+        assert ask(client, b"x") >= 0.2

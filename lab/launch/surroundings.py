@@ -1,0 +1,130 @@
+"""What makes life hard for the workers of a run, as its conditions say: links, slowness, failures.
+
+The supervisor asks it where a worker is to connect, with which flags it starts, and when it is to
+be killed. The way between a worker and the coordinator is a proxy of its own, in a thread here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from contextlib import ExitStack
+from random import Random
+from types import TracebackType
+
+from coordinator.core.events import ConditionChange
+from coordinator.run.laboratory import line_of
+from lab.conditions import Conditions, Failures, Link
+from lab.faults.proxy import Proxy
+from microgpt.support.cli import UserError
+
+ANY_PORT = "tcp://127.0.0.1:0"
+
+
+class Surroundings:
+    """Of a run with the seed ``seed``, which decides all that is drawn. Close it after the run."""
+
+    def __init__(self, conditions: Conditions, seed: int) -> None:
+        self._conditions, self._seed = conditions, seed
+        self._proxies: dict[int, Proxy] = {}
+        self._failures: dict[int, Random] = {}
+        self._dead: set[int] = set()  # workers that we have killed
+        self._close = ExitStack()
+        self._reading, self._writing = os.pipe()  # of the coordinator's news
+        os.set_blocking(self._writing, False)
+        for descriptor in (self._reading, self._writing):
+            self._close.callback(os.close, descriptor)
+
+    def __enter__(self) -> Surroundings:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close.close()
+
+    def bind(self, wanted: str | None) -> str | None:
+        """The address for the coordinator, None for a private one. Raises UserError.
+
+        A proxy needs TCP on both of its sides.
+        """
+        if not self._conditions.have_links:
+            return wanted
+        if wanted is not None and not wanted.startswith("tcp://"):
+            raise UserError(
+                f"--link needs an address that bytes reach by TCP, and --bind is {wanted}: "
+                "leave it out, or give tcp://HOST:PORT"
+            )
+        return wanted or ANY_PORT
+
+    def coordinator_flags(self) -> list[str]:
+        """What the coordinator puts on record; it must also get ``descriptors``."""
+        told = [word for text in self._conditions.texts for word in ("--condition", text)]
+        return [*told, "--news", str(self._reading)] if told else []
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What the coordinator reads from."""
+        return (self._reading,) if self._conditions.texts else ()
+
+    def worker_flags(self, number: int) -> list[str]:
+        """What worker ``number`` is started with."""
+        meets = self._conditions.of(number)
+        flags = []
+        if meets.machine.slowness > 1.0:
+            flags += ["--slowness", repr(meets.machine.slowness)]
+        if meets.lie:
+            flags += ["--lie", meets.lie, str(self._draw("lie", number).getrandbits(32))]
+        return flags
+
+    def address(self, number: int, coordinator: str) -> str:
+        """Where worker ``number`` connects to reach the coordinator at that address."""
+        link = self._conditions.of(number).link
+        if link == Link():
+            return coordinator
+        if number not in self._proxies:
+            host, _, port = coordinator.removeprefix("tcp://").rpartition(":")
+            draw = self._draw("link", number).getrandbits(32)
+            proxy = Proxy((host.strip("[]"), int(port)), link=link, seed=draw)
+            self._proxies[number] = self._close.enter_context(proxy)
+        return self._proxies[number].address
+
+    def seconds_to_failure(self, number: int) -> float | None:
+        """How long worker ``number``, which begins to work now, is left alone; None: for good."""
+        failures = self._failures_of(number)
+        if failures is None:
+            return None
+        rng = self._failures.setdefault(number, self._draw("fail", number))
+        return rng.expovariate(1.0 / failures.mtbf)
+
+    def killed(self, number: int, name: str) -> None:
+        """Worker ``number`` has been killed as it was to be."""
+        self._dead.add(number)
+        self._tell(ConditionChange.KILLED, number, name)
+
+    def seconds_to_return(self, number: int) -> float | None:
+        """When a worker that has ended is started again; None if it was not us who killed it."""
+        failures = self._failures_of(number)
+        return failures.mttr if failures is not None and number in self._dead else None
+
+    def starts(self, number: int, name: str) -> None:
+        """Worker ``number`` is started, for the first time or again."""
+        if number in self._dead:
+            self._dead.remove(number)
+            self._tell(ConditionChange.RETURNED, number, name)
+
+    def _failures_of(self, number: int) -> Failures | None:
+        return self._conditions.of(number).failures
+
+    def _tell(self, change: ConditionChange, number: int, name: str) -> None:
+        failures = self._failures_of(number)
+        if failures is not None:
+            text = f"--fail mtbf={failures.mtbf:g}s,mttr={failures.mttr:g}s"
+            with contextlib.suppress(OSError):  # full, as no coordinator reads: it is only news
+                os.write(self._writing, line_of(change, name, text))
+
+    def _draw(self, what: str, number: int) -> Random:
+        return Random(f"{self._seed} {what} {number}")
