@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from coordinator.core.inputs import Tick
 from microgpt.distribution import Distribution
 from microgpt.protocol import messages
 from microgpt.strategies.base import LocalSteps, Promise, Result, Round, View
@@ -64,6 +65,36 @@ def test_the_task_of_a_late_replica_does_not_count() -> None:
     cluster.answers(B)  # now it is the first
     assert cluster.state.training.step == 2
     assert last_task(cluster, B) == (late, 1, 2)
+
+
+@dataclass(frozen=True)
+class FirstThenBoth(FirstOfTwo):
+    """Only the first round is closed by the first answer."""
+
+    def enough(self, round: Round, results: Sequence[Result]) -> bool:
+        return len(results) >= (1 if round.version == 0 else 2)
+
+
+def test_another_past_with_as_many_tasks_is_told_apart() -> None:
+    cluster = Cluster(FirstThenBoth(), Distribution(replicas=2), batch_size=4)
+    cluster.joins(A, B)
+    late = last_task(cluster, B)[0]
+    cluster.answers(A)  # B goes on with a task that does not count
+    cluster.answers(A)
+    cluster.do(Tick(), after=60.0)  # so long that A does the work of B
+    assert last_task(cluster, A) == (late, 0, 1)
+    cluster.answers(A)
+    assert cluster.state.training.step == 2
+    cluster.answers(B)  # what it has come to in vain is replica ``late`` after one task, too
+    cluster.loses(A)
+    before = len(cluster.sent[B])
+    while last_task(cluster, B)[:2] != (late, 1):
+        cluster.answers(B)
+    told = [m for m in cluster.sent[B][before:] if getattr(m, "replica", None) == late]
+    assert isinstance(told[0], messages.ReplicaState)
+    assert [(m.clock, m.redo) for m in told if isinstance(m, messages.ReplicaTask)] == [
+        (0, True), (1, False),
+    ]  # fmt: skip
 
 
 def test_who_was_never_given_the_task_need_not_be_told_anything() -> None:
