@@ -66,11 +66,18 @@ class Scheduler:
         """Those of the workers who get work that a step waits for."""
         return self.probation.staff(workers)
 
-    def wanted(self, workers: Mapping[Peer, Worker]) -> int:
-        """How many workers have nothing to do, and find nothing in any queue."""
-        if any(round.ledger.queue for round in self.rounds.open.values()):
-            return 0
-        return sum(not worker.in_flight for worker in self.staff(workers).values())
+    def wanted(self, workers: Mapping[Peer, Worker], now: float) -> int:
+        """How many workers have nothing to do, and find nothing that suits them in any queue."""
+        staff = self.staff(workers)
+        idle = [worker for worker in staff.values() if not worker.in_flight]
+        for round in self.rounds.open.values() if idle else ():
+            for shard in round.ledger.queue:
+                if len(round.order.assignments) != 1:  # soon somebody takes it
+                    return 0
+                fit = (w for w in idle if self._suits(w, round, staff, now)(shard))
+                if (worker := next(fit, None)) is not None:
+                    idle.remove(worker)
+        return len(idle)
 
     def dispatch(self, workers: Mapping[Peer, Worker], now: float) -> None:
         """Give every idle worker a shard while any is queued, and others a trial."""

@@ -198,7 +198,7 @@ class CoordinatorState:
 
     def _open_rounds(self) -> None:
         """Ask the strategy for work if there is nobody working, or somebody without work."""
-        staff, idle = len(self._ready), self._scheduler.wanted(self._ready)
+        staff, idle = len(self._ready), self._scheduler.wanted(self._ready, self._clock.now)
         if not self._scheduler.rounds.open or idle:
             for opened in self._driver.begin(max(1, staff), max(1, idle)):
                 self._scheduler.begin(opened, self._ready, self.times.worked)

@@ -12,7 +12,7 @@ from microgpt.distribution import Distribution
 from microgpt.model import GPTConfig
 from microgpt.optim.adam import AdamConfig
 from microgpt.strategies.base import Strategy, StrategyError
-from microgpt.strategies.parts import check_parts, make_distribution
+from microgpt.strategies.parts import check_parts, make_distribution, settled
 from microgpt.strategies.registry import (
     load_strategy,
     name_of,
@@ -73,7 +73,7 @@ class Settings:
             strategy = self.make_strategy()
             config = TrainingConfig(
                 model, adam, self.steps, self.batch_size, self.seed, self.validation_fraction,
-                name_of(strategy), options_of(strategy), self.distribution(),
+                name_of(strategy), options_of(strategy), settled(self.distribution(), strategy),
             )  # fmt: skip
             check_parts(config)
             return config

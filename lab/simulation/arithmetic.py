@@ -26,6 +26,7 @@ from microgpt.protocol import messages
 from microgpt.replicas.recipe import recipe_of
 from microgpt.strategies import serial
 from microgpt.strategies.base import Strategy
+from microgpt.strategies.parts import settled
 from microgpt.strategies.sync import Sync
 from microgpt.training import TrainingState, initial_state
 from worker.state import Job
@@ -164,7 +165,8 @@ def reference_run(
     corpus = Corpus(NAMES, 42, held_out)
     width = 2 if engine == STAND_IN else 4
     model = GPTConfig(corpus.tokenizer.vocab_size, 1, width, 1, 4)
-    fitting = replace(distribution, replicas=min(distribution.replicas, batch_size))
+    fewer = min(distribution.replicas, batch_size)
+    fitting = replace(settled(distribution, strategy), replicas=fewer)
     config = TrainingConfig(
         model, steps=steps, batch_size=batch_size, validation_fraction=held_out,
         distribution=fitting,

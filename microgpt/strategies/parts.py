@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from microgpt.aggregation.base import Aggregation, AggregationError
@@ -13,7 +14,7 @@ from microgpt.distribution import DEFAULT_REPLICAS, Distribution
 from microgpt.optim.optimizer import OptimizerError
 from microgpt.optim.registry import optimizer_of
 from microgpt.replicas.recipe import recipe_of
-from microgpt.strategies.base import StrategyError
+from microgpt.strategies.base import Strategy, StrategyError
 from microgpt.support.user_class import absolute
 
 
@@ -62,6 +63,12 @@ def make_distribution(
     return Distribution(
         replicas, aggregate, compress, error_feedback, inner_optimizer, outer_optimizer, shard_by
     )
+
+
+def settled(distribution: Distribution, strategy: Strategy) -> Distribution:
+    """With the inner optimizer that is the strategy's own, where none is named."""
+    inner = distribution.inner_optimizer or str(getattr(strategy, "inner", ""))
+    return replace(distribution, inner_optimizer=inner)
 
 
 @lru_cache(maxsize=64)

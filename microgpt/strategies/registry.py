@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from microgpt.strategies.async_sgd import Async
+from microgpt.strategies.backup import Backup
 from microgpt.strategies.base import Strategy, StrategyError
 from microgpt.strategies.diloco import DiLoCo
+from microgpt.strategies.easgd import EASGD
 from microgpt.strategies.local_sgd import LocalSGD
+from microgpt.strategies.ssp import SSP
 from microgpt.strategies.sync import Sync
 from microgpt.support import options as support
 from microgpt.support.options import options_of as options_of
@@ -15,6 +19,10 @@ from microgpt.support.options import options_of as options_of
 #: The strategies of this package, by the name for ``--strategy``.
 STRATEGIES: dict[str, type[Strategy]] = {
     "sync": Sync,
+    "backup": Backup,
+    "async": Async,
+    "ssp": SSP,
+    "easgd": EASGD,
     "local-sgd": LocalSGD,
     "diloco": DiLoCo,
 }

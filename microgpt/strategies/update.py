@@ -74,8 +74,8 @@ def combined(view: View, round: Round, results: Sequence[Result]) -> Combined:
         with blamed("aggregation rule", rule, "combine"):
             made = rule.combine(vectors, kept)
             _require_vector(made.vector, len(vectors[0]))
-        replicas = tuple(float(round.replicas[place]) for place in made.rejected)
-        view.note("rejected", replicas)
+        rejected = [results[place].replica for place in made.rejected]
+        view.note("rejected", tuple(float(replica or 0) for replica in rejected))
         return Combined(made.vector, {AGGREGATE + name: x for name, x in made.slots.items()})
     voted = _vote(compressor, vectors)
     if voted is not None:
@@ -102,9 +102,12 @@ def descended(
     """
     config, state = view.config, view.state
     spec = config.distribution.outer_optimizer or usual
-    if spec == "adam" and not constant and damping == 1.0:
+    if spec == "adam" and not constant:
         if slots:
             state = replace(state, slots={**state.slots, **slots})
+        if damping != 1.0:
+            rate = config.adam.learning_rate * damping
+            config = replace(config, adam=replace(config.adam, learning_rate=rate))
         return adam_step(config, state, vector, loss)
     optimizer = optimizer_of(spec, config.adam)
     falls = 1.0 if constant else 1 - state.step / config.steps
