@@ -89,6 +89,9 @@ class Play:
             self.config, self.corpus, begin, Policy(**policy),
             run=RUN, epoch=EPOCH, strategy=strategy,
         )  # fmt: skip
+        self.begin()
+
+    def begin(self) -> None:
         self.now = 100.0
         self.sent: dict[bytes, list[messages.Message]] = {}
         self.told: list[EventBase] = []
