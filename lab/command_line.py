@@ -29,6 +29,7 @@ PROGRAMS = {
     "strategies": Program("lab.listing", "List strategies, compressors, rules and optimizers."),
     "coordinator": Program("coordinator.__main__", "Train with the workers that connect."),
     "worker": Program("worker.__main__", "Compute gradients for a coordinator."),
+    "replay": Program("lab.replay.command", "Compute a run anew from its record; same bits?"),
     "simulate": Program("lab.simulation.command", "Thousands of fault schedules in a simulator."),
     "chaos": Program("lab.faults.command", "Real faults; the bits must not change."),
     "bench": Program("lab.bench.command", "Measure how fast this machine trains."),

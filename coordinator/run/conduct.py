@@ -30,6 +30,7 @@ from microgpt.model import parameter_shapes
 from microgpt.numerics.platform_fingerprint import libm_sha256
 from microgpt.parameters import num_params
 from microgpt.sampling import generate
+from microgpt.strategies.base import Promise
 from microgpt.strategies.registry import load_strategy
 from microgpt.support import cli, signals
 from microgpt.support.cli import say
@@ -70,9 +71,9 @@ def conduct(
     """
     config, path = run.config, directory.path
     parameters = num_params(parameter_shapes(config.model))
-    record = RunDirectory(
-        directory, describe(run, settings, path, started, laboratory), run.state.step
-    )
+    strategy = load_strategy(config.strategy, config.strategy_options)
+    described = describe(run, settings, path, started, laboratory, strategy.promise)
+    record = RunDirectory(directory, described, run.state.step)
     remove_leftovers(path)
     link_latest(path)
     record.endpoint(transport.endpoint)
@@ -83,6 +84,7 @@ def conduct(
         f"vocabulary {config.model.vocab_size}, {parameters:,} parameters, "
         f"batch size {config.batch_size}"
     )
+    say(f"strategy {config.strategy}: {strategy.promise}: {strategy.promise.meaning}")
     if settings.keep_best and not config.validation_fraction:
         text = "--keep-best keeps nothing: it needs held-out documents (--validation-fraction)"
         say(f"warning: {text}", error=True)
@@ -100,8 +102,7 @@ def conduct(
     libm = libm_sha256()
     state = CoordinatorState(
         config, run.corpus, run.state, policy, run=run.id, epoch=epoch, libm=libm,
-        strategy=load_strategy(config.strategy, config.strategy_options),
-        lap=transport.clock.lap,
+        strategy=strategy, lap=transport.clock.lap,
     )  # fmt: skip
     console = make_console(config.steps, run.state.step, settings.quiet)
     checkpoint_server = CheckpointServer(CheckpointIndex(path, run.id, epoch), transport)
@@ -140,8 +141,9 @@ def describe(
     run_dir: Path,
     started: tuple[int, str] | None,
     laboratory: Laboratory,
+    promise: Promise,
 ) -> dict[str, Any]:
-    """What goes into ``config.json``.
+    """What goes into ``config.json``. ``promise``: that of the strategy, for the bits.
 
     ``started``: how many workers ``train.py`` starts beside us, and with which engine. What each
     worker computes with that joins, from wherever, stands in ``events.jsonl``.
@@ -149,6 +151,7 @@ def describe(
     return {
         "run": run.id,
         "training": run.config.to_dict(),
+        "promise": promise.value,
         "data": run.dataset.fingerprint(),
         "settings": {**settings.to_dict(), "run_dir": str(run_dir)},
         "workers": {"number": started[0], "engine": started[1]} if started else None,

@@ -64,11 +64,25 @@ def describe(loaded: Checkpoint) -> dict[str, Any]:
         "state_sha256": loaded.state_sha256,
         "last_loss": loaded.losses[-1] if loaded.losses else None,
         "validation": validation_of(loaded),
+        "promise": promise_of(loaded.training.strategy),
         "training": loaded.training.to_dict(),
         "tokenizer": {"chars": loaded.tokenizer.chars, "vocab_size": loaded.tokenizer.vocab_size},
         "data": dict(loaded.data),
         "shapes": {name: list(shape) for name, shape in loaded.shapes.items()},
     }
+
+
+def promise_of(strategy: str) -> str | None:
+    """What a strategy of this name promises for the bits: ``exact`` or ``replayable``.
+
+    None of a user's own, whose file is not run to look into a checkpoint, and without NumPy.
+    """
+    try:
+        from microgpt.strategies.registry import STRATEGIES
+    except ImportError:
+        return None
+    known = STRATEGIES.get(strategy)
+    return None if known is None else str(known.promise)
 
 
 def validation_of(loaded: Checkpoint) -> dict[str, Any] | None:

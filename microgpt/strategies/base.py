@@ -36,6 +36,13 @@ class Promise(StrEnum):
     EXACT = "exact"
     REPLAYABLE = "replayable"
 
+    @property
+    def meaning(self) -> str:
+        """What it means, in a few words for people."""
+        if self is Promise.EXACT:
+            return "same bits for any number of workers"
+        return "timing decides the bits, and microgpt replay computes them again from the record"
+
 
 @dataclass(frozen=True)
 class Gradient:

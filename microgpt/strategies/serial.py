@@ -12,13 +12,13 @@ from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
 from microgpt.model import parameter_shapes
 from microgpt.numerics.vectors import Vector
-from microgpt.optim.reduction import shards
+from microgpt.optim.reduction import Shard, shards
 from microgpt.replicas import work
 from microgpt.replicas.recipe import recipe_of
 from microgpt.replicas.state import Assignment, ReplicaLog, ReplicaState
 from microgpt.replicas.work import Computes
 from microgpt.strategies.base import Losses, Result, Strategy, StrategyError
-from microgpt.strategies.driver import OpenRound, RoundDriver, never
+from microgpt.strategies.driver import Closed, OpenRound, RoundDriver, never
 from microgpt.training import TrainingState
 
 
@@ -43,6 +43,15 @@ def run(
         strategy, config, state, held_out=len(corpus.validation), evaluates=evaluates
     )
     replicas = Replicas(config, corpus, engine, state.replicas)
+    for closed in closes(driver, corpus, engine, replicas, workers):
+        if closed.done is not None:
+            yield replace(closed.done, replicas=replicas.logs()) if replicas else closed.done
+
+
+def closes(
+    driver: RoundDriver, corpus: Corpus, engine: Computes, replicas: Replicas, workers: int = 1
+) -> Iterator[Closed]:
+    """Train to the end; yields what each round has led to. See ``run``."""
     computed: deque[tuple[OpenRound, list[Result]]] = deque()
     while not driver.complete:
         for opened in driver.begin(workers, max(0, workers - len(computed))):
@@ -56,8 +65,7 @@ def run(
         replicas.close(opened.number, results)
         if closed.to_evaluate is None:
             replicas.settle()
-        if closed.done is not None:
-            yield replace(closed.done, replicas=replicas.logs()) if replicas else closed.done
+        yield closed
 
 
 class Replicas:
@@ -128,25 +136,35 @@ class Replicas:
 
 
 def compute(
-    opened: OpenRound, corpus: Corpus, engine: Computes, replicas: Replicas
+    opened: OpenRound,
+    corpus: Corpus,
+    engine: Computes,
+    replicas: Replicas,
+    cut: Sequence[Shard] = (),
 ) -> list[Result]:
-    """The results of a round, in the order of its shards."""
+    """The results of a round, in the order of its shards.
+
+    ``cut``: which shards are computed. If there are none given: the parts of all replicas, or one
+    with all documents.
+    """
     round = opened.round
     if opened.assignments:
         return [
             Result(part, done.losses, done.vector, assignment.replica)
             for part, assignment in zip(round.parts(), opened.assignments, strict=True)
+            if not cut or part in cut
             for done in (
                 replicas.compute(
                     opened.number, assignment, opened.params, round.first + part.start, part.count
                 ),
             )
         ]
-    size = round.shard_size or 1 << (round.count - 1).bit_length()
+    if not cut:
+        cut = shards(round.count, round.shard_size or 1 << (round.count - 1).bit_length())
     evaluation = isinstance(round.task, Losses)
     documents = corpus.validation if evaluation else corpus.documents(round.first, round.count)
     results = []
-    for shard in shards(round.count, size):
+    for shard in cut:
         part = documents[shard.start : shard.start + shard.count]
         if evaluation:
             losses, vector = engine.losses(opened.params, part), np.empty(0)

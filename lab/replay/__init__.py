@@ -1,0 +1,1 @@
+"""Recorded runs, computed anew from what they have recorded."""
