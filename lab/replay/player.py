@@ -139,13 +139,13 @@ class _Player:
 
     def _as_recorded(self) -> Iterator[Closed]:
         for line, event in self._epoch.acts:
+            step = self._driver.state.step + 1
             try:
                 if isinstance(event, RoundOpened):
                     self._open(event)
                     continue
                 closed = self._close(event)
             except _IMPOSSIBLE as error:
-                step = self._driver.state.step + 1
                 raise ReplayError(f"line {line}, step {step}: {error or type(error)}") from error
             yield closed
 

@@ -19,7 +19,7 @@ from tests.system.test_system_input import complaint
 from tests.system.test_system_workers import ends_alike
 
 pytestmark = pytest.mark.timeout(300)
-SCRIPTS = ("train", "simulate", "chaos", "bench", "tape", "sample", "checkpoint")
+SCRIPTS = ("train", "simulate", "chaos", "bench", "tape", "sample", "checkpoint", "replay")
 PROGRAMS = [["-m", "coordinator"], ["-m", "worker"], *([f"scripts/{name}.py"] for name in SCRIPTS)]
 ESCAPES = "\x1b[31mred", "\x1b]0;title\x07", "\u202eodd", "a\x9bb"
 
