@@ -6,9 +6,9 @@ Stich 2018, "Local SGD Converges Fast and Communicates Little" (arXiv 1805.09767
 
 With Delta_i = theta - theta_i the average is theta - mean(Delta_i): a step of plain SGD of rate 1
 along the mean Delta, which is the outer optimizer unless the run names another one. A round is H
-batches, of which each replica takes an equal part. ``steps`` = 8: long enough to see the difference in
-communication, short enough that a thousand batches of names are a hundred rounds (Stich varies H
-from 1 to 1024). The inner optimizer is the run's (``adamw`` unless told), and its state stays
+batches, of which each replica takes an equal part. ``steps`` = 8: long enough to see the difference
+in communication, short enough that a thousand batches of names are a hundred rounds (Stich varies
+H from 1 to 1024). The inner optimizer is the run's (``adamw`` unless told), and its state stays
 with its replica. The bits are exact: the replicas' vectors are averaged in their order.
 """
 
