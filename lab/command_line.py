@@ -27,6 +27,7 @@ PROGRAMS = {
     "sample": Program("lab.sampler.command", "Invent documents with a trained model.", lean=True),
     "checkpoint": Program("lab.checkpoint_tools.command", "Look into checkpoints.", lean=True),
     "strategies": Program("lab.listing", "List strategies, compressors, rules and optimizers."),
+    "check-strategy": Program("lab.checking.command", "Does one of your own obey the laws?"),
     "coordinator": Program("coordinator.__main__", "Train with the workers that connect."),
     "worker": Program("worker.__main__", "Compute gradients for a coordinator."),
     "replay": Program("lab.replay.command", "Compute a run anew from its record; same bits?"),
