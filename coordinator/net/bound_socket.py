@@ -28,7 +28,8 @@ READABLE = int(zmq.POLLIN)
 
 
 class BoundSocket:
-    """``router`` listens at ``endpoint``; ``monitor`` tells of its connections.
+    """``router`` listens at ``endpoint``; ``monitor`` tells of its connections, and had something
+    to tell when it was last polled if ``told``.
 
     ``curve``: the folder of keys, None for no encryption. Raises UserError if ``bind`` is no
     address or in use, or if a key cannot be used.
@@ -67,6 +68,7 @@ class BoundSocket:
         self._waker, self._woken = socket.socketpair()
         self._waker.setblocking(False)
         self._woken.setblocking(False)
+        self.told = False
         self._poller = zmq.Poller()
         for source in (self.router, self.monitor, self._woken.fileno()):
             self._poller.register(source, zmq.POLLIN)
@@ -104,6 +106,7 @@ class BoundSocket:
     def poll(self, seconds: float) -> bool:
         """Wait until something can be read or ``wake`` is called; whether that came in time."""
         ready = dict(self._poller.poll(int(seconds * 1000 + 0.5)))
+        self.told = self.monitor in ready
         if self._woken.fileno() in ready:
             with contextlib.suppress(BlockingIOError):
                 self._woken.recv(4096)

@@ -86,7 +86,7 @@ class Transport:
 
         In this order a peer's last words count.
         """
-        gone = self._read_news()
+        gone = self._read_news() if self._socket.told else {}
         for _ in range(BURST):
             received = self._socket.receive()
             if received is None:
