@@ -59,6 +59,7 @@ class RoundOutcome(StrEnum):
     APPLIED = "applied"
     EVALUATED = "evaluated"
     DROPPED = "dropped"  # by the strategy
+    GATHERED = "gathered"  # its results are in the update of a round that is closed next
 
 
 class Verdict(StrEnum):

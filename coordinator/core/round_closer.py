@@ -10,6 +10,7 @@ from coordinator.core.actions import RecordStep
 from coordinator.core.cross_check import incredible, largest
 from coordinator.core.ending import Ending
 from coordinator.core.events import Evaluated, RoundClosed, RoundOutcome, StepDone
+from coordinator.core.gathering import Gathering
 from coordinator.core.judging import Judging
 from coordinator.core.membership import Membership
 from coordinator.core.policy import Policy
@@ -18,7 +19,7 @@ from coordinator.core.rounds import OpenRound
 from coordinator.core.scheduler import Scheduler
 from coordinator.core.work_times import WorkTimes
 from microgpt.strategies.base import StrategyError
-from microgpt.strategies.driver import RoundDriver
+from microgpt.strategies.driver import Closed, RoundDriver
 from microgpt.training import TrainingState
 
 
@@ -41,6 +42,8 @@ class RoundCloser:
         self._membership, self._scheduler, self._results = membership, scheduler, results
         self._judging, self._ending = judging, ending
         self._rounds = scheduler.rounds
+        self._gathering = Gathering(driver, scheduler.rounds, judging)
+        self._gathered: list[OpenRound] = []  # closed, and in the update of a round to be closed
 
     def close_rounds(self, now: float) -> bool:
         """Close the rounds that have enough results, oldest first. Raises StrategyError.
@@ -53,10 +56,15 @@ class RoundCloser:
         return changed
 
     def _close_one(self, now: float) -> bool:
+        together = self._gathering.together(now) if self._driver.gathers else None
         for round in self._rounds.open.values():
             if self._ending.closing is not None:
                 return False
-            if self._has_enough(round) and self._close(round, now):
+            waits = together is not None and round.id.training and round.id.number not in together
+            if waits or not self._has_enough(round):
+                continue
+            more = together is not None and round.id.training and len(together) > 1
+            if self._close(round, now, more=more):
                 return True
         return False
 
@@ -75,15 +83,16 @@ class RoundCloser:
             raise StrategyError("all results of a round are there, and are not enough for it")
         return enough
 
-    def _close(self, round: OpenRound, now: float) -> bool:
+    def _close(self, round: OpenRound, now: float, *, more: bool) -> bool:
         """From the results of a round to the next state, or to an evaluation, or to the judge.
 
-        Returns whether there may be more to do at once.
+        With ``more``, its results are kept for the update of a round that is closed next. Returns
+        whether there may be more to do at once.
         """
         number, results = round.id.number, round.ledger.results()
         workers = len(self._membership.ready)
         try:
-            closed = self._driver.close(number, results, workers)
+            closed = self._driver.close(number, results, workers, more=more)
         except ArithmeticError as error:
             suspects = [p for p in self._membership.workers if incredible(round.ledger, p)]
             if self._results.set_aside(round, suspects, now):
@@ -91,13 +100,15 @@ class RoundCloser:
             self._suspect(round, f"{error}; a lower --learning-rate may help")
             return False
         self._scheduler.close(round, now)
-        if closed.to_evaluate is None:
+        if closed.to_evaluate is None and not closed.gathered:
             self._scheduler.replicas.settle()
         after = closed.done or closed.to_evaluate
         if after is not None:
             notes = self._driver.take_notes()
-            record = self._rounds.record(round, after, workers, self._times.worked, notes)
-        self._tell_closed(round, workers, dropped=after is None)
+            rounds = [*self._gathered, round]
+            record = self._rounds.record(rounds, after, workers, self._times.worked, notes)
+        self._gathered = [*self._gathered, round] if closed.gathered else []
+        self._tell_closed(round, workers, _outcome(round, closed))
         if closed.done is None:
             return True
         self._tell_done(round, closed.done, record)
@@ -108,11 +119,9 @@ class RoundCloser:
             self._ending.save()
         return True
 
-    def _tell_closed(self, round: OpenRound, workers: int, *, dropped: bool) -> None:
+    def _tell_closed(self, round: OpenRound, workers: int, outcome: RoundOutcome) -> None:
         if self._out.rounds:
             id, ledger = round.id, round.ledger
-            outcome = RoundOutcome.APPLIED if id.training else RoundOutcome.EVALUATED
-            outcome = RoundOutcome.DROPPED if dropped else outcome
             shards, results = len(ledger.all), ledger.num_decided
             of_parts = shards == 1 or bool(round.order.assignments)
             cut = () if of_parts else tuple(shard.count for shard in ledger.all)
@@ -139,3 +148,11 @@ class RoundCloser:
             self._ending.close("failed", reason)
         else:
             self._judging.ask(round, suspect, reason, applied=True)
+
+
+def _outcome(round: OpenRound, closed: Closed) -> RoundOutcome:
+    if closed.gathered:
+        return RoundOutcome.GATHERED
+    if closed.done is None and closed.to_evaluate is None:
+        return RoundOutcome.DROPPED
+    return RoundOutcome.APPLIED if round.id.training else RoundOutcome.EVALUATED

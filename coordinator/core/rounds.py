@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,17 +200,18 @@ class Rounds:
 
     def record(
         self,
-        round: OpenRound,
+        rounds: Sequence[OpenRound],
         after: TrainingState,
         workers: int,
         now: float,
         notes: Mapping[str, Note],
     ) -> Mapping[str, Any]:
-        """The line of metrics of the step that the round has led to, or of its evaluation.
+        """The line of metrics of the step that the rounds have led to, or of its evaluation.
 
         ``notes``: what the strategy has told of the step.
         """
-        seconds = max(0.0, now - round.began)
+        round = rounds[-1]
+        seconds = max(0.0, now - min(each.began for each in rounds))
         if not round.id.training and after.validation is not None:
             loss = after.validation.loss
             return {**self._record, "validation_loss": loss, "validation_seconds": seconds}
@@ -218,11 +219,13 @@ class Rounds:
             "step": after.step,
             "loss": after.losses[-1],
             "lr": rate(self._config, after.step - 1),
-            "documents": len(round.documents),
-            "tokens": len(round.documents.tokens) - len(round.documents),  # the first is given
+            "documents": sum(len(each.documents) for each in rounds),
+            "tokens": sum(  # the first of a document is given
+                len(each.documents.tokens) - len(each.documents) for each in rounds
+            ),
             "seconds": seconds,
             "workers": workers,
-            "shards": len(round.ledger.all),
+            "shards": sum(len(each.ledger.all) for each in rounds),
         }
         if notes:
             self._record["strategy"] = dict(notes)

@@ -165,7 +165,8 @@ class View:
     ``idle`` the ones among them that have nothing to do. ``sent``, in ``update``: (num_params,)
     the weights that the round was computed with. Who measures where time goes hears by ``lap``
     that a part of an update is done (``"tree sum"``); ``note`` takes numbers for people, such as
-    how stale a gradient was, by a name of one word.
+    how stale a gradient was, by a name of one word. ``gathered``, in ``update``: the rounds that
+    are merged with this one, with their results, in the order in which they were closed.
     """
 
     config: TrainingConfig
@@ -177,6 +178,9 @@ class View:
     sent: Vector | None = field(default=None, repr=False, compare=False)
     lap: Callable[[str], None] = field(default=no_lap, repr=False, compare=False)
     note: Callable[[str, Note], None] = field(default=no_note, repr=False, compare=False)
+    gathered: tuple[tuple[Round, Sequence[Result]], ...] = field(
+        default=(), repr=False, compare=False
+    )
 
     @property
     def replicas(self) -> int:
@@ -192,6 +196,10 @@ class Strategy(Protocol):
 
     ``enough`` is asked once all documents of a round are answered; of a strategy with the class
     attribute ``early = True``, after every result. What comes for a closed round is dropped.
+
+    A strategy with the attributes ``quorum`` and ``grace`` makes one update of several rounds: of
+    all that are answered ``grace`` seconds after ``quorum`` of them were, or at once when none is
+    missing. See ``View.gathered``.
     """
 
     @property

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import TypeVar
 
 import numpy as np
 
 from microgpt.config import TrainingConfig
 from microgpt.distribution import MAX_REPLICAS
-from microgpt.numerics.vectors import Vector, all_finite
+from microgpt.numerics.vectors import Vector
 from microgpt.replicas.state import Assignment
 from microgpt.strategies.base import (
     LocalSteps,
@@ -29,6 +28,7 @@ from microgpt.strategies.base import (
     no_lap,
     no_note,
 )
+from microgpt.strategies.checks import check_update
 from microgpt.support.user_class import OwnCodeError, line_in
 from microgpt.training import TrainingState, Validation, validation_loss
 
@@ -51,14 +51,15 @@ class OpenRound:
 
 @dataclass(frozen=True)
 class Closed:
-    """What closing a round has led to; nothing of both if the strategy has dropped the results.
+    """What closing a round has led to; nothing of all if the strategy has dropped the results.
 
     ``done``: the state of a step that is over. ``to_evaluate``: the state of a step that is over
-    once its evaluation is.
+    once its evaluation is. ``gathered``: the results are kept for the update of another round.
     """
 
     done: TrainingState | None = None
     to_evaluate: TrainingState | None = None
+    gathered: bool = False
 
 
 def never(step: int) -> bool:
@@ -88,7 +89,8 @@ class RoundDriver:
         self._held_out, self._evaluates, self._lap = held_out, evaluates, lap
         self._next_document = state.next_document
         self._unevaluated: TrainingState | None = None  # a step that waits for its evaluation
-        self._evaluating = 0  # the number of the round that has led to it
+        self._evaluating: tuple[int, ...] = ()  # the numbers of the rounds that have led to it
+        self._gathered: dict[int, tuple[Round, Sequence[Result]]] = {}  # closed, and in no update
         self._numbers = 0
         self._clocks = {log.replica: log.clock for log in state.replicas}
         self._notes: dict[str, Note] = {}
@@ -105,7 +107,7 @@ class RoundDriver:
                 return []
             after = self._unevaluated
             return [self._add(Round(after.step, 0, self._held_out, Losses()), after.params)]
-        if self.complete:
+        if self.complete or self._gathered:
             return []
         view = self._view(workers, idle)
         rounds = self._ask("open", lambda: list(self.strategy.open(view)))
@@ -134,8 +136,9 @@ class RoundDriver:
 
     @property
     def undone(self) -> Collection[int]:
-        """Rounds that ``state`` knows nothing of: open ones, and one that is being evaluated."""
-        return [*self.open, *([self._evaluating] if self._unevaluated is not None else [])]
+        """Rounds that ``state`` knows nothing of: open, gathered, or of a step to be evaluated."""
+        evaluating = self._evaluating if self._unevaluated is not None else ()
+        return [*self.open, *self._gathered, *evaluating]
 
     def take_notes(self) -> dict[str, Note]:
         """What the strategy has told of its last update; told once."""
@@ -152,6 +155,17 @@ class RoundDriver:
         """Whether the strategy may find a round's results enough before all of them are there."""
         return bool(getattr(self.strategy, "early", False))
 
+    @property
+    def gathers(self) -> tuple[int, float] | None:
+        """Quorum and grace of a strategy that makes one update of several rounds, or None."""
+        grace = getattr(self.strategy, "grace", None)
+        return None if grace is None else (int(getattr(self.strategy, "quorum", 1)), float(grace))
+
+    @property
+    def gathering(self) -> bool:
+        """Whether rounds have been closed whose update is to come with that of another one."""
+        return bool(self._gathered)
+
     def enough(self, number: int, results: Sequence[Result]) -> bool:
         """Whether a round that does not wait may be closed with these results, in order."""
         round = self.open[number].round
@@ -159,24 +173,29 @@ class RoundDriver:
             return sum(result.shard.count for result in results) == round.count
         return bool(self._ask("enough", lambda: self.strategy.enough(round, results)))
 
-    def close(self, number: int, results: Sequence[Result], workers: int = 1) -> Closed:
+    def close(
+        self, number: int, results: Sequence[Result], workers: int = 1, *, more: bool = False
+    ) -> Closed:
         """Take the results of a round, in the order of shards.
 
+        With ``more``, another round is closed next, and one update is made of the results of both.
         Raises ArithmeticError if a number is not finite after it (the state stays as it was, and
         the round open), StrategyError if the strategy gives no state.
         """
         round = self.open[number].round
-        after = self._after(number, results, workers)
+        after = None if more else self._after(number, results, workers)
         self._take_back(self.open.pop(number), results)
         if isinstance(round.task, Losses):
             assert after is not None  # noqa: S101  # see _after
             self.state, self._unevaluated = after, None
             return Closed(after)
+        numbers = (*self._gathered, number)
+        self._gathered = {**self._gathered, number: (round, results)} if more else {}
         if after is None:
             self.state = replace(self.state, next_document=self._consumed(round))
-            return Closed()
+            return Closed(gathered=more)
         if self._held_out and self._evaluates(after.step):
-            self._unevaluated, self._evaluating = after, number
+            self._unevaluated, self._evaluating = after, numbers
             return Closed(to_evaluate=after)
         self.state = after
         return Closed(after)
@@ -196,6 +215,8 @@ class RoundDriver:
             return self._evaluated(results)
         self._notes = {}
         view = self._view(workers, 0, self.open[number].params, self._notes.__setitem__)
+        if self._gathered:
+            view = replace(view, gathered=tuple(self._gathered.values()))
         with np.errstate(over="ignore", invalid="ignore"):
             self._lap("rest")
             after = self._ask("update", lambda: self.strategy.update(view, round, results))
@@ -204,7 +225,7 @@ class RoundDriver:
             return None
         if isinstance(after, TrainingState) and after.next_document != self._consumed(round):
             after = replace(after, next_document=self._consumed(round))
-        return self._checked(after)
+        return check_update(self._name, self.state, after)
 
     def _evaluated(self, results: Sequence[Result]) -> TrainingState:
         after = self._unevaluated
@@ -219,21 +240,6 @@ class RoundDriver:
     def _consumed(self, round: Round) -> int:
         """How many documents are used up once this round is closed."""
         return self.state.next_document + round.count
-
-    def _checked(self, after: object) -> TrainingState:
-        before = self.state
-        if not isinstance(after, TrainingState) or after.step != before.step + 1:
-            raise StrategyError(f"{self._name}: update does not give the state after one step")
-        for ours, theirs in (
-            (before.params, after.params), (before.m, after.m), (before.v, after.v)
-        ):  # fmt: skip
-            if not isinstance(theirs, np.ndarray) or theirs.shape != ours.shape:
-                raise StrategyError(f"{self._name}: update gives vectors of another shape")
-        kept = after.slots.values()
-        finite = all(all_finite(numbers) for numbers in (after.params, after.m, after.v, *kept))
-        if not (finite and all(map(isfinite, after.losses[-1:]))):
-            raise ArithmeticError(f"step {after.step} makes a weight or the loss infinite")
-        return after
 
     def _add(self, round: Round, params: Vector) -> OpenRound:
         opened = OpenRound(self._numbers, round, params, self._assign(round))

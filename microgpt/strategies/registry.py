@@ -8,6 +8,7 @@ from typing import Any
 from microgpt.strategies.async_sgd import Async
 from microgpt.strategies.backup import Backup
 from microgpt.strategies.base import Strategy, StrategyError
+from microgpt.strategies.decoupled_diloco import DecoupledDiLoCo
 from microgpt.strategies.diloco import DiLoCo
 from microgpt.strategies.easgd import EASGD
 from microgpt.strategies.local_sgd import LocalSGD
@@ -25,6 +26,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "easgd": EASGD,
     "local-sgd": LocalSGD,
     "diloco": DiLoCo,
+    "decoupled-diloco": DecoupledDiLoCo,
 }
 DEFAULT = "sync"
 

@@ -61,9 +61,10 @@ def closes(
         del computed[ready]
         if not driver.enough(opened.number, results):
             raise StrategyError("all results of a round are there, and are not enough for it")
-        closed = driver.close(opened.number, results, workers)
+        more = driver.gathers is not None and any(not driver.waits(o.number) for o, _ in computed)
+        closed = driver.close(opened.number, results, workers, more=more)
         replicas.close(opened.number, results)
-        if closed.to_evaluate is None:
+        if closed.to_evaluate is None and not closed.gathered:
             replicas.settle()
         yield closed
 
