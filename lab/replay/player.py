@@ -160,13 +160,14 @@ class _Player:
         if opened is None or self._driver.waits(event.round) or event.workers > MOST_WORKERS:
             raise ValueError(f"round {event.round} cannot have been closed here")
         results = self._results(opened, event)
-        closed = self._driver.close(event.round, results, event.workers)
+        more = event.outcome is RoundOutcome.GATHERED
+        closed = self._driver.close(event.round, results, event.workers, more=more)
         self._replicas.close(event.round, results)
-        if closed.to_evaluate is None:
+        if closed.to_evaluate is None and not closed.gathered:
             self._replicas.settle()
         came_of_it = RoundOutcome.EVALUATED if event.evaluation else RoundOutcome.APPLIED
         if closed.done is None and closed.to_evaluate is None:
-            came_of_it = RoundOutcome.DROPPED
+            came_of_it = RoundOutcome.GATHERED if closed.gathered else RoundOutcome.DROPPED
         if event.outcome is not came_of_it:
             raise ValueError(f"round {event.round} was {event.outcome}, and is now {came_of_it}")
         return closed
