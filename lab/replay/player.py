@@ -85,6 +85,12 @@ def play(training: Training, legs: Sequence[Leg], state: TrainingState) -> Itera
     And after each round whose results were dropped: it has the same step, and more documents are
     used up. Raises ReplayError where the record tells of what cannot have been.
     """
+    if legs and place_of(state) != legs[0].epoch.start:
+        begun = legs[0].epoch.begun
+        raise ReplayError(
+            f"line {legs[0].epoch.line}: no earlier epoch leads to step {begun.version} with "
+            f"{begun.next_document} documents, where this one begins"
+        )
     yield state
     for leg in legs:
         if leg.epoch.begun.steps < state.step:

@@ -58,14 +58,17 @@ class Calculator:
     """The engine of all virtual workers."""
 
     def __init__(self, compute: Compute, config: TrainingConfig) -> None:
-        self._compute = compute
+        self._compute, self._block_size = compute, config.model.block_size
         self._shapes, self._recipe = parameter_shapes(config.model), recipe_of(config)
         self._known: dict[tuple[object, ...], tuple[bytes, dict[str, bytes]]] = {}
 
+    def engine(self) -> DocumentByDocument:
+        """What computes as it does, in the process of the caller."""
+        return DocumentByDocument(self._compute, self._block_size)
+
     def answerer(self) -> Answerer:
         """Who does the work of replicas in one process, and keeps their states."""
-        each = DocumentByDocument(self._compute, 1 << 62)
-        return Answerer(each, self._shapes, self._recipe)
+        return Answerer(self.engine(), self._shapes, self._recipe)
 
     def __call__(
         self, job: Job, seconds: float, answerer: Answerer, lie: bool = False

@@ -8,9 +8,10 @@ from pathlib import Path
 from lab.simulation import arithmetic, faults
 from lab.simulation.clock import InvariantViolationError
 from lab.simulation.plan import Plan
+from lab.simulation.replayed import what_differs
 from lab.simulation.world import Slot, World
 from microgpt.distribution import Distribution
-from microgpt.strategies.base import Strategy
+from microgpt.strategies.base import Promise, Strategy
 
 
 @dataclass
@@ -76,3 +77,7 @@ def _until_the_end(world: World) -> None:
     world.clock.after(plan.heals_at, faults.heal, world)
     world.clock.run(lambda: world.outcome is not None)
     world.check_end()
+    if world.reference_run.strategy.promise is Promise.REPLAYABLE and (
+        wrong := what_differs(world)
+    ):
+        world.broken(wrong)

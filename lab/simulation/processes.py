@@ -91,6 +91,7 @@ class VirtualCoordinator(Process):
         if self.alive:
             if not self.frozen:
                 self._handle(inputs.Tick())
+                self.world.events.write()
                 self.world.audit(self.state)
             self.clock.after(COORDINATOR_TICK, self._tick)
 
@@ -126,6 +127,7 @@ class VirtualCoordinator(Process):
         """SIGKILL."""
         self.alive = False
         self._writer.kill()
+        self.world.events.lose()
         self.trace("is killed")
         for connection in list(self.connections.values()):
             connection.open[UP] = False
@@ -160,14 +162,18 @@ class VirtualCoordinator(Process):
             self.kill()
         closing = self.state.closing is not None
         if self.alive and (save := self._saves.due(idle=self._writer.idle, closing=closing)):
-            self._writer.submit(save)
+            self._submit(save)
+
+    def _submit(self, save: actions.Save) -> None:
+        self.world.events.write()
+        self._writer.submit(save)
 
     def _act(self, action: actions.Action) -> None:
         if isinstance(action, actions.Send):
             self._send(action)
         elif isinstance(action, actions.Save):
             if older := self._saves.keep(action, idle=self._writer.idle, wants=lambda _: False).now:
-                self._writer.submit(older)
+                self._submit(older)
         elif isinstance(action, actions.RecordStep):
             self.world.step_done(action.record, self.state)
         elif isinstance(action, EventBase):
@@ -180,6 +186,7 @@ class VirtualCoordinator(Process):
         else:
             self.alive = False
             self._writer.kill()
+            self.world.events.write()
             self.trace(f"finishes: {action.outcome}, {action.reason}")
             for connection in list(self.connections.values()):
                 self.clock.after(0.05, connection.tell_end, DOWN)

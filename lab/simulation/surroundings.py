@@ -16,6 +16,7 @@ from coordinator.core.state import CoordinatorState
 from lab.simulation.arithmetic import ReferenceRun
 from lab.simulation.clock import Clock
 from lab.simulation.disk import Disk
+from lab.simulation.event_file import EventFile
 from lab.simulation.network import Connection, CoordinatorEnd, Host, Network, WorkerEnd
 from lab.simulation.plan import Plan
 from worker.state import Job, Leave
@@ -30,6 +31,7 @@ class Surroundings(Protocol):
     clock: Clock
     network: Network
     disk: Disk
+    events: EventFile
 
     @property
     def coordinator(self) -> CoordinatorEnd | None:

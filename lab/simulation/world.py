@@ -10,7 +10,17 @@ from typing import Any
 
 from coordinator.core.actions import Finish
 from coordinator.core.event_text import describe
-from coordinator.core.events import Closing, Difference, EventBase, Expelled, Level, Outcome, Silent
+from coordinator.core.events import (
+    SCHEMA,
+    Closing,
+    Difference,
+    EventBase,
+    Expelled,
+    Level,
+    Outcome,
+    Silent,
+    Started,
+)
 from coordinator.core.state import CoordinatorState, Policy
 from coordinator.core.stragglers import STALLED_SECONDS
 from lab.conditions import Machine
@@ -18,6 +28,7 @@ from lab.simulation.arithmetic import ReferenceRun, same_state
 from lab.simulation.clock import Clock, InvariantViolationError
 from lab.simulation.disk import Disk
 from lab.simulation.event_audit import EventAudit
+from lab.simulation.event_file import EventFile
 from lab.simulation.network import Connection, Host, Network, WorkerEnd
 from lab.simulation.plan import Plan
 from lab.simulation.processes import VirtualCoordinator, VirtualWorker
@@ -96,7 +107,7 @@ class World:
         self.slots = [Slot(self, number + 1, is_byzantine=False) for number in range(plan.slots)]
         self._differences = 0
         self._closing: Outcome | None = None  # how the epoch that ends was to end
-        self._event_audit = EventAudit(0)
+        self._event_audit, self.events = EventAudit(0), EventFile()
 
     # --- a run -----------------------------------------------------------------------------------
 
@@ -121,7 +132,9 @@ class World:
             plan.save_evaluated,
             Level.FULL,
         )
-        run = "run" if state else f"run{self.epochs}"
+        run, steps = "run" if state else f"run{self.epochs}", reference_run.config.steps
+        where = training.step, steps, Level.FULL, training.next_document
+        self.events.add(Started(SCHEMA, run, f"epoch{self.epochs}", *where))
         self.coordinator = VirtualCoordinator(
             self,
             CoordinatorState(
@@ -180,6 +193,7 @@ class World:
 
     def told(self, event: EventBase) -> None:
         """Look for events that must not be."""
+        self.events.add(event)
         if wrong := self._event_audit.take(event):
             self.broken(wrong)
         if isinstance(event, Closing):
