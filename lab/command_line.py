@@ -28,6 +28,7 @@ PROGRAMS = {
     "checkpoint": Program("lab.checkpoint_tools.command", "Look into checkpoints.", lean=True),
     "strategies": Program("lab.listing", "List strategies, compressors, rules and optimizers."),
     "check-strategy": Program("lab.checking.command", "Does one of your own obey the laws?"),
+    "compare": Program("lab.comparing", "All strategies at equal documents and equal bytes."),
     "coordinator": Program("coordinator.__main__", "Train with the workers that connect."),
     "worker": Program("worker.__main__", "Compute gradients for a coordinator."),
     "replay": Program("lab.replay.command", "Compute a run anew from its record; same bits?"),
