@@ -159,6 +159,17 @@ def test_list(run_dir: Path) -> None:
     assert len(json.loads(inside.stdout)) == 3
 
 
+def test_what_the_strategy_promises_is_shown(run_dir: Path) -> None:
+    path = run_dir / "checkpoint.msgpack"
+    saved = checkpoint_format.load(path)
+    for strategy, promise in (("sync", "exact"), ("async", "replayable"), ("mine.py:Mine", None)):
+        training = replace(saved.training, strategy=strategy)
+        checkpoint_format.save(path, replace(saved, training=training))
+        assert json.loads(run("show", str(path), "--json").stdout)["promise"] == promise
+        shown = re.findall(r"^promise +(\w+)$", run("show", str(path)).stdout, re.M)
+        assert shown == ([promise] if promise else [])
+
+
 def test_the_loss_of_held_out_documents_is_shown(run_dir: Path) -> None:
     path = run_dir / "checkpoint.msgpack"
     checkpoint_format.save(
