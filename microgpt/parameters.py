@@ -97,12 +97,13 @@ def join_bytes(parts: Mapping[str, bytes], shapes: Shapes) -> bytes:
     if parts.keys() != shapes.keys():
         wrong = sorted(map(str, parts.keys() ^ shapes.keys()))
         raise ValueError(f"missing or unknown parameters: {', '.join(wrong[:5])}")
+    in_order = []
     for name, (rows, columns) in shapes.items():
-        if len(parts[name]) != 8 * rows * columns:
-            raise ValueError(
-                f"parameter {name!r} has {len(parts[name])} bytes, not {8 * rows * columns}"
-            )
-    return b"".join(parts[name] for name in shapes)
+        part = parts[name]
+        if len(part) != 8 * rows * columns:
+            raise ValueError(f"parameter {name!r} has {len(part)} bytes, not {8 * rows * columns}")
+        in_order.append(part)
+    return b"".join(in_order)
 
 
 def all_finite(flat: Sequence[float]) -> bool:

@@ -18,7 +18,7 @@ class ShardQueue:
 
     def __init__(self, times: Mapping[Shard, int]) -> None:
         self._times = dict(times)
-        self._queue = deque(Counter(times).elements())
+        self._queue = deque([shard for shard, number in times.items() for _ in range(number)])
 
     def __len__(self) -> int:
         return len(self._queue)
