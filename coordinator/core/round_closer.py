@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from coordinator.core.action_buffer import ActionBuffer
@@ -18,7 +18,7 @@ from coordinator.core.results import Results
 from coordinator.core.rounds import OpenRound
 from coordinator.core.scheduler import Scheduler
 from coordinator.core.work_times import WorkTimes
-from microgpt.strategies.base import StrategyError
+from microgpt.strategies.base import Result, StrategyError
 from microgpt.strategies.driver import Closed, RoundDriver
 from microgpt.training import TrainingState
 
@@ -61,36 +61,42 @@ class RoundCloser:
             if self._ending.closing is not None:
                 return False
             waits = together is not None and round.id.training and round.id.number not in together
-            if waits or not self._has_enough(round):
+            results = None if waits else self._enough(round)
+            if results is None:
                 continue
             more = together is not None and round.id.training and len(together) > 1
-            if self._close(round, now, more=more):
+            if self._close(round, results, now, more=more):
                 return True
         return False
 
-    def _has_enough(self, round: OpenRound) -> bool:
-        """Whether the round can be closed now; its strategy is asked once for each result."""
+    def _enough(self, round: OpenRound) -> list[Result] | None:
+        """The results that a round can be closed with now, None if they are not enough.
+
+        Its strategy is asked once for each result.
+        """
         ledger, number = round.ledger, round.id.number
         if self._judging.holds_up(round):
-            return False
+            return None
         if not (ledger.complete or self._driver.early) or self._driver.waits(number):
-            return False
+            return None
         if not ledger.complete and ledger.num_decided in (0, round.asked):
-            return False
+            return None
         round.asked = ledger.num_decided
-        enough = self._driver.enough(number, ledger.results())
+        results = ledger.results()
+        enough = self._driver.enough(number, results)
         if ledger.complete and not enough:
             raise StrategyError("all results of a round are there, and are not enough for it")
-        return enough
+        return results if enough else None
 
-    def _close(self, round: OpenRound, now: float, *, more: bool) -> bool:
+    def _close(
+        self, round: OpenRound, results: Sequence[Result], now: float, *, more: bool
+    ) -> bool:
         """From the results of a round to the next state, or to an evaluation, or to the judge.
 
         With ``more``, its results are kept for the update of a round that is closed next. Returns
         whether there may be more to do at once.
         """
-        number, results = round.id.number, round.ledger.results()
-        workers = len(self._membership.ready)
+        number, workers = round.id.number, len(self._membership.ready)
         try:
             closed = self._driver.close(number, results, workers, more=more)
         except ArithmeticError as error:
