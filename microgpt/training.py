@@ -158,8 +158,9 @@ def to_checkpoint(
 def _to_saved(log: ReplicaLog) -> SavedReplica:
     vectors = {name: vector_to_bytes(x) for name, x in log.snapshot.vectors.items()}
     since = tuple(
-        SavedTask(t.assignment.version, t.first, t.count, t.assignment.steps, t.assignment.elastic)
+        SavedTask(a.version, t.first, t.count, a.steps, a.elastic, a.updates)
         for t in log.since
+        for a in [t.assignment]
     )
     return SavedReplica(log.replica, log.snapshot.clock, vectors, since)
 
@@ -168,7 +169,9 @@ def _from_saved(saved: SavedReplica, past: Mapping[int, bytes]) -> ReplicaLog:
     vectors = {name: vector_from_bytes(part) for name, part in saved.vectors.items()}
     since = []
     for clock, task in enumerate(saved.since, saved.clock):
-        work = Assignment(saved.replica, clock, task.version, task.steps, task.elastic)
+        work = Assignment(
+            saved.replica, clock, task.version, task.steps, task.elastic, task.updates
+        )
         params = vector_from_bytes(past[task.version])
         since.append(PastTask(work, task.first, task.count, params))
     return ReplicaLog(saved.replica, ReplicaState(saved.clock, vectors), tuple(since))

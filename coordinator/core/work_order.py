@@ -80,6 +80,7 @@ class WorkOrder:
             clock=assignment.clock,
             steps=assignment.steps,
             elastic=assignment.elastic,
+            updates=assignment.updates,
             snapshot=wants_snapshot(assignment.clock, self._shapes) and not redo,
             redo=redo,
         )

@@ -16,14 +16,14 @@ from microgpt.parameters import all_finite, from_bytes
 
 MAX_NAME, MAX_PARTS, MAX_SINCE = 100, 64, 1_000
 MAX_PLACE = 2**61  # of a document or a task; messages have room for twice as many
-_TASK = ("version", "first", "count", "steps", "elastic")
+_TASK = ("version", "first", "count", "steps", "updates", "elastic")
 
 
 @dataclass(frozen=True)
 class SavedTask:
     """``count`` documents from place ``first`` with the weights after ``version`` updates.
 
-    ``steps`` and ``elastic`` as in ``microgpt.replicas.state.Assignment``.
+    ``steps``, ``elastic`` and ``updates`` as in ``microgpt.replicas.state.Assignment``.
     """
 
     version: int
@@ -31,6 +31,7 @@ class SavedTask:
     count: int
     steps: int
     elastic: float
+    updates: int = 1
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ def _task(plain: Any, weights: Mapping[int, bytes]) -> SavedTask:
     _require(all(_is_count(plain[name], MAX_PLACE) for name in _TASK[:-1]))
     _require(isinstance(plain["elastic"], float) and 0.0 <= plain["elastic"] <= 1.0)
     _require(plain["version"] in weights and plain["steps"] <= plain["count"])
+    _require(0 < plain["updates"] <= MAX_STEPS)
     _require(0 < plain["count"] <= MAX_BATCH)  # they are looked up before anything is computed
     return SavedTask(**plain)
 

@@ -159,4 +159,4 @@ class Answerer:
 
 def assignment_of(task: ReplicaTask) -> Assignment:
     """What the replica is to do."""
-    return Assignment(task.replica, task.clock, task.step, task.steps, task.elastic)
+    return Assignment(task.replica, task.clock, task.step, task.steps, task.elastic, task.updates)

@@ -238,14 +238,16 @@ class ReplicaState(Message):
 class ReplicaTask(Task):
     """The part of a replica that has done ``clock`` tasks; answered by a ``ReplicaResult``.
 
-    ``steps`` and ``elastic``: see ``microgpt.replicas.state.Assignment``. ``snapshot``: the state
-    after it is wanted, too. ``redo``: it was done before, by somebody who is gone: no answer.
+    ``steps``, ``elastic`` and ``updates``: see ``microgpt.replicas.state.Assignment``.
+    ``snapshot``: the state after it is wanted, too. ``redo``: it was done before, by somebody who
+    is gone: no answer.
     """
 
     replica: int = field(kw_only=True)
     clock: int = field(kw_only=True)
     steps: int = field(kw_only=True)
     elastic: float = field(kw_only=True)
+    updates: int = field(kw_only=True)
     snapshot: bool = field(kw_only=True)
     redo: bool = field(kw_only=True)
 

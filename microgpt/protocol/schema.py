@@ -127,6 +127,10 @@ _STORED: tuple[Check, ...] = (
 )  # fmt: skip
 
 
+def _is_positive(value: Any) -> bool:
+    return _is_count(value) and value > 0
+
+
 def _is_int32_array(value: Any) -> bool:
     return isinstance(value, bytes) and len(value) % 4 == 0
 
@@ -167,6 +171,7 @@ CHECKS: dict[str, Check] = {
     "clock": _is_count,
     "steps": _is_count,
     "elastic": _is_share,
+    "updates": _is_positive,
     "snapshot": _is_flag,
     "redo": _is_flag,
     "payload": _is_payload,

@@ -27,15 +27,15 @@ def recipe_of(config: TrainingConfig) -> Recipe:
 
     Raises CompressionError or OptimizerError for names or options that do not exist.
     """
-    return make_recipe(config.distribution, config.adam, config.steps, config.seed)
+    return make_recipe(config.distribution, config.adam, config.seed)
 
 
-def make_recipe(distribution: Distribution, adam: AdamConfig, updates: int, seed: int) -> Recipe:
+def make_recipe(distribution: Distribution, adam: AdamConfig, seed: int) -> Recipe:
     """The same from its parts, and with the same errors."""
     inner = optimizer_of(distribution.inner_optimizer or INNER, adam)
     compress = distribution.compress
     compressor = load_compressor(compress) if compress else None
-    return Recipe(inner, updates, compressor, distribution.error_feedback, seed)
+    return Recipe(inner, compressor, distribution.error_feedback, seed)
 
 
 def to_plain(config: TrainingConfig) -> dict[str, Any]:
@@ -45,7 +45,6 @@ def to_plain(config: TrainingConfig) -> dict[str, Any]:
         "inner_optimizer": distribution.inner_optimizer,
         "compress": distribution.compress,
         "error_feedback": distribution.error_feedback,
-        "updates": config.steps,
         "seed": config.seed,
         **config.adam.to_dict(),
     }
@@ -61,16 +60,16 @@ def from_plain(plain: Mapping[str, Any], trusted: Collection[str] = ()) -> Recip
     try:
         rest = dict(plain)
         adam = AdamConfig(**{name: rest.pop(name) for name in _ADAM})
-        updates, seed = rest.pop("updates"), rest.pop("seed")
+        seed = rest.pop("seed")
         for name in ("compress", "inner_optimizer"):
             rest[name] = _own_copy(rest[name], trusted)
         distribution = Distribution(**rest)
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a recipe for replicas: {error}") from error
-    if type(updates) is not int or updates < 1 or type(seed) is not int:
-        raise ValueError("not a recipe for replicas: updates and seed are whole numbers")
+    if type(seed) is not int:
+        raise ValueError("not a recipe for replicas: the seed is a whole number")
     try:
-        return make_recipe(distribution, adam, updates, seed)
+        return make_recipe(distribution, adam, seed)
     except (CompressionError, OptimizerError) as error:
         raise ValueError(str(error)) from error
 

@@ -25,7 +25,8 @@ class Assignment(NamedTuple):
 
     ``steps``: 0 for the sum of the documents' gradients, else so many local steps. ``elastic``: how
     far the replica's own weights and the global ones move towards each other after the steps; 0.0
-    for a replica that begins each time with the global weights.
+    for a replica that begins each time with the global weights. ``updates``: how many of the
+    global weights the run was to have then; the rate of local steps falls to zero over them.
     """
 
     replica: int
@@ -33,6 +34,7 @@ class Assignment(NamedTuple):
     version: int
     steps: int = 0
     elastic: float = 0.0
+    updates: int = 1
 
 
 @dataclass(frozen=True)

@@ -71,12 +71,11 @@ class Computes(Protocol):
 class Recipe:
     """What all replicas of a run have in common.
 
-    ``inner``: the optimizer of local steps, whose rate falls to zero over ``updates`` updates of
-    the global weights. ``compressor``: None for vectors as they are. ``seed``: of the run.
+    ``inner``: the optimizer of local steps. ``compressor``: None for vectors as they are. ``seed``:
+    of the run.
     """
 
     inner: Optimizer
-    updates: int
     compressor: Compressor | None = None
     error_feedback: bool = True
     seed: int = 42
@@ -194,7 +193,7 @@ def _local_steps(
         given = _gradients(engine, own, documents, first, end - first)
         losses.extend(given.losses)
         done = assignment.version + step / steps  # updates of the global weights, and a share
-        rate = recipe.inner.learning_rate * max(0.0, 1 - done / recipe.updates)
+        rate = recipe.inner.learning_rate * max(0.0, 1 - done / assignment.updates)
         gradient = (1 / (end - first)) * given.gradient
         before = assignment.clock * steps + step
         with blamed("optimizer", recipe.inner, "update"):

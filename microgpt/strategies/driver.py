@@ -260,10 +260,11 @@ class RoundDriver:
         for replica in round.replicas:
             clock = self._clocks.get(replica, 0)
             self._clocks[replica] = clock + 1
-            steps, elastic = 0, 0.0
+            steps, elastic, updates = 0, 0.0, 1
             if isinstance(task, LocalSteps):
-                steps, elastic = task.steps, task.elastic
-            assignments.append(Assignment(replica, clock, round.version, steps, elastic))
+                steps, elastic, updates = task.steps, task.elastic, self.config.steps
+            where = replica, clock, round.version
+            assignments.append(Assignment(*where, steps, elastic, updates))
         return tuple(assignments)
 
     def _view(

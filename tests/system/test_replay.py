@@ -191,8 +191,7 @@ def test_exact_strategies_are_computed_anew_without_recorded_rounds(
     train.send(signal.SIGTERM)
     assert train.wait() == 128 + signal.SIGTERM
     assert replay(lab, run).wait() == 0, "a run that was stopped"
-    more = ("--steps", "12") if "sync" in flags else ()
-    again = lab.train("--resume", "runs/it", *more, "--workers", "1", run="")
+    again = lab.train("--resume", "runs/it", "--steps", "12", "--workers", "1", run="")
     assert again.wait() == 0, again.err
     assert run.events(RoundOpened) == []
     done = replay(lab, run)

@@ -379,7 +379,7 @@ def test_what_was_not_agreed(distribution: Distribution, change: Change) -> None
         lambda epoch: messages.ReplicaState(RUN, epoch, 0, 0, {}),
         lambda epoch: messages.ReplicaTask(
             RUN, epoch, 0, 0, 1, b"", b"", round=0, replica=0, clock=0, steps=0, elastic=0.0,
-            snapshot=False, redo=False,
+            updates=1, snapshot=False, redo=False,
         ),
     ],
 )  # fmt: skip

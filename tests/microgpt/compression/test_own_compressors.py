@@ -59,7 +59,7 @@ def line_with(text: str) -> int:
 def test_what_a_compressor_does_wrong_is_told(how: str, said: str) -> None:
     wrong = load_compressor(f"{FILE}:Wrong:n=4,how={how}")
     with pytest.raises(OwnCodeError) as caught:
-        run(Recipe(load_optimizer("sgd"), 1, wrong))
+        run(Recipe(load_optimizer("sgd"), wrong))
     assert said in str(caught.value)
     lines = {"raises": 'raise KeyError("on', "within numpy": "payload[:3]", "decompress": "raise Z"}
     if how in lines:
@@ -68,7 +68,7 @@ def test_what_a_compressor_does_wrong_is_told(how: str, said: str) -> None:
 
 def test_a_wrong_signature_is_shown_where_it_is() -> None:
     with pytest.raises(OwnCodeError, match="takes 2 positional arguments but 5") as caught:
-        run(Recipe(load_optimizer("sgd"), 1, load_compressor(f"{FILE}:Signature")))
+        run(Recipe(load_optimizer("sgd"), load_compressor(f"{FILE}:Signature")))
     line = line_with("def compress(self, vector: Vector) -> bytes")
     assert f"(line {line} of {FILE.name})" in str(caught.value)
 
@@ -78,7 +78,7 @@ def test_an_optimizer_that_gives_no_weights_is_told(tmp_path: Path) -> None:
     text = FILE.read_text().replace("return params - rate * gradient, {}", "return None, {}")
     mine.write_text(text)
     with pytest.raises(OwnCodeError, match="Falls: update raises TypeError: it gives no vector"):
-        run(Recipe(load_optimizer(f"{mine}:Falls"), 1), steps=1)
+        run(Recipe(load_optimizer(f"{mine}:Falls")), steps=1)
     mine.write_text(text.replace("return None", "return 1 // 0"))
     with pytest.raises(OwnCodeError, match=r"ZeroDivisionError: .* \(line \d+ of mine.py\)"):
-        run(Recipe(load_optimizer(f"{mine}:Falls"), 1), steps=1)
+        run(Recipe(load_optimizer(f"{mine}:Falls")), steps=1)

@@ -76,6 +76,7 @@ EXAMPLES: list[Message] = [
         clock=9,
         steps=2,
         elastic=0.5,
+        updates=9,
         snapshot=True,
         redo=False,
     ),
