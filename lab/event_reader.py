@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from coordinator.core.event_json import EventError, from_json
@@ -39,14 +39,20 @@ class EventReader:
             found.append(self._event(line))
         return found
 
-    def one_by_one(self) -> Iterator[tuple[int, Recorded]]:
+    def one_by_one(
+        self, wanted: Callable[[bytes], bool] = lambda line: True
+    ) -> Iterator[tuple[int, Recorded]]:
         """All events from the beginning, each with the number of its line; however many there are.
 
-        Raises EventError, and OSError if the file cannot be read.
+        Lines that are not ``wanted`` are passed over unread. Raises EventError, and OSError if the
+        file cannot be read.
         """
         with open(self.path, "rb") as file:
             for number, line in enumerate(file, 1):
-                if line.endswith(b"\n"):  # else it is being written, or its writer was killed
+                if not line.endswith(b"\n"):
+                    return  # it is being written, or its writer was killed
+                self._lines = number - 1
+                if wanted(line):
                     yield number, self._event(line)
 
     def _event(self, line: bytes) -> Recorded:

@@ -111,6 +111,12 @@ class Checkpoints:
         """The step of the newest one, 0 if there are none."""
         return self._newest.step if self._newest is not None else max(self._steps, default=0)
 
+    @property
+    def steps(self) -> list[int]:
+        """Of which steps there are files, good or not, in order."""
+        newest = {self._newest.step} if self._newest is not None else set()
+        return sorted(self._steps | newest)
+
     def of(self, step: int) -> Iterator[tuple[Path, Checkpoint]]:
         """The good ones of a step, with their files."""
         if self._newest is not None and self._newest.step == step:

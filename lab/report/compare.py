@@ -1,0 +1,149 @@
+"""``microgpt compare-runs``: runs side by side, and where their states part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lab.report import table
+from lab.report.digests import parting
+from lab.report.reading import RunRecord, differing, setting_text
+from lab.report.runs import Listed, number, read, record, state_text
+from microgpt.support.cli import UserError, printable, say
+
+ROWS = 8  # steps whose losses are shown
+MARK = "*"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+def main(runs: tuple[Path, ...], as_json: bool) -> None:
+    """Put RUNS side by side: settings, losses, rates, and where their states part from the first.
+
+    Settings that differ are marked with a star.
+    """
+    if len(runs) < 2:
+        raise UserError("two runs at least are compared: name their folders")
+    found = load(runs)
+    if as_json:
+        print(json.dumps(report(found), indent=2))
+    else:
+        for line in lines(found):
+            say(line)
+
+
+def load(paths: Sequence[Path]) -> list[Listed]:
+    """The runs in these folders. Raises UserError for the first that is none."""
+    found = [read(path) for path in paths]
+    for listed in found:
+        if listed.problem:
+            raise UserError(listed.problem)
+    return found
+
+
+def records(found: Sequence[Listed]) -> list[RunRecord]:
+    """What the runs have recorded."""
+    return [listed.run for listed in found if listed.run]
+
+
+def shown_steps(runs: Sequence[RunRecord], most: int = ROWS) -> list[int]:
+    """Steps that all runs have: the first, the last, and some evenly between."""
+    common = sorted(set[int].intersection(*(set(run.steps.numbers) for run in runs)))
+    if len(common) <= most:
+        return common
+    return [common[round(at * (len(common) - 1) / (most - 1))] for at in range(most)]
+
+
+def losses_at(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """Losses of the batch and of held-out documents at equal steps, a run each."""
+    batch = [dict(zip(run.steps.numbers, run.steps.losses, strict=True)) for run in runs]
+    held_out = [dict(run.steps.validations) for run in runs]
+    common = sorted(set[int].intersection(*(set(losses) for losses in held_out)))
+    steps = sorted({*shown_steps(runs), *common[-1:]})
+    return [
+        {
+            "step": step,
+            "loss": [losses[step] for losses in batch],
+            "validation_loss": [losses.get(step) for losses in held_out],
+        }
+        for step in steps
+        if all(step in losses for losses in batch)
+    ]
+
+
+def partings(found: Sequence[Listed]) -> list[dict[str, Any]]:
+    """Where each run but the first parts from the first."""
+    first, *others = found
+    told = []
+    for other in others:
+        if first.run and first.states and other.run and other.states:
+            where = parting(first.run.steps, other.run.steps, first.states, other.states)
+            pair = {"runs": [str(first.path), str(other.path)]}
+            told.append({**pair, **where._asdict(), "text": where.text()})
+    return told
+
+
+def report(found: Sequence[Listed]) -> dict[str, Any]:
+    """The comparison as plain values."""
+    runs = records(found)
+    return {
+        "runs": [record(listed.run, listed) for listed in found if listed.run],
+        "differing": differing(runs),
+        "losses": losses_at(runs),
+        "partings": partings(found),
+    }
+
+
+def setting_rows(runs: Sequence[RunRecord]) -> list[tuple[bool, str, list[str]]]:
+    """Whether it differs, the name, and the value in each run; for each setting."""
+    names = dict.fromkeys(name for run in runs for name in run.settings)
+    rows = [
+        ("strategy", [run.strategy for run in runs]),
+        ("promise", [run.promise for run in runs]),
+        ("steps", [str(run.total) for run in runs]),
+        ("conditions", [" ".join(run.conditions) or "-" for run in runs]),
+    ]
+    rows += [(name, [setting_text(run.settings.get(name)) for run in runs]) for name in names]
+    return [(len(set(values)) > 1, name, values) for name, values in rows]
+
+
+def outcome_rows(found: Sequence[Listed]) -> Iterator[tuple[str, list[str]]]:
+    """What came of the runs: a name and a text for each run."""
+    runs = records(found)
+    yield "ended", [run.ending.how for run in runs]
+    yield "steps done", [f"{run.steps.last:,}" for run in runs]
+    yield "seconds of work", [f"{sum(run.steps.seconds):,.1f}" for run in runs]
+    yield "documents/s", [number(run.steps.documents_per_second, ",.0f") for run in runs]
+    rates = [run.steps.bytes_per_step() for run in runs]
+    for at, name in enumerate(("bytes sent/step", "bytes received/step")):
+        yield name, [number(rate[at] if rate else None, ",.0f") for rate in rates]
+    yield "state", [state_text(listed) for listed in found]
+
+
+def lines(found: Sequence[Listed]) -> Iterator[str]:
+    """The comparison for people."""
+    runs = records(found)
+    header = ["", *(run.name for run in runs)]
+    settings = setting_rows(runs)
+    rows = [header]
+    rows += [[f"{MARK if differs else ' '} {name}", *values] for differs, name, values in settings]
+    rows += [[f"  {name}", *values] for name, values in outcome_rows(found)]
+    for losses in losses_at(runs):
+        cells = [number(loss, ".4f") for loss in losses["loss"]]
+        rows.append([f"  loss, step {losses['step']:,}", *cells])
+        if any(loss is not None for loss in losses["validation_loss"]):
+            cells = [number(loss, ".4f") for loss in losses["validation_loss"]]
+            rows.append([f"  validation, step {losses['step']:,}", *cells])
+    yield from table.lines([[printable_cell(cell) for cell in row] for row in rows])
+    for told, listed in zip(partings(found), found[1:], strict=True):
+        yield printable(f"{runs[0].name} and {listed.path.name}: {told['text']}")
+
+
+def printable_cell(text: str) -> str:
+    """One line, with the spaces in front of it."""
+    return text[: len(text) - len(text.lstrip(" "))] + printable(text)
