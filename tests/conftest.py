@@ -43,8 +43,15 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2 * len(os.sched_getaffinity(0)) + 2
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--strategy FILE.py:Class``: try the laws of strategies on that, and nothing else."""
+    parser.addoption("--strategy", default="", help="A class to put through the laws; see docs.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The long tests first, so that none begins when the others are over."""
+    own = [item for item in items if item.get_closest_marker("own_strategy")]
+    items[:] = own if config.getoption("--strategy") else [i for i in items if i not in own]
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

@@ -120,9 +120,10 @@ def test_flags_of_the_readme_exist() -> None:
 def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines of the README's Python session give what stands behind them."""
     monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"```python\n(.*?)```", PAGES[0].read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", PAGES[0].read_text(), re.DOTALL)
+    assert len(blocks) == 2
     names: dict[str, object] = {}
-    for line in block.splitlines():
+    for line in "".join(blocks).splitlines():
         code, _, shown = line.partition("  # ")
         if shown:
             assert repr(eval(code, names)) == shown, code  # noqa: S307  # our own README

@@ -95,3 +95,12 @@ def test_the_command_says_what_it_found_and_ends_with_it() -> None:
         assert done.returncode == code
         assert words in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.soak
+def test_pytest_tries_the_laws_on_one_of_ones_own() -> None:
+    for name, outcome in (("Sleeps", "1 failed, 3 passed"), ("Counts", "3 failed, 1 passed")):
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command += ["--strategy", f"{WRONG}:{name}", "tests/lab/checking"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert outcome in done.stdout
