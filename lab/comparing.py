@@ -190,10 +190,12 @@ def cost(way: Way) -> Cost:
 
 def train(way: Way, updates: int, seed: int) -> float:
     """The loss on held-out documents after so many updates."""
-    *_, state = _run(way, _strategy(way), updates, seed)
-    if state.validation is None:
+    validation = None
+    for state in _run(way, _strategy(way), updates, seed):
+        validation = state.validation
+    if validation is None:
         raise StrategyError("no documents are held out")
-    return state.validation.loss
+    return validation.loss
 
 
 def _run(way: Way, strategy: Any, updates: int, seed: int) -> Iterator[TrainingState]:
