@@ -13,6 +13,9 @@ import pytest
 
 from coordinator.core.events import Level, RoundClosed, RoundOpened, RoundOutcome, Started
 from microgpt.checkpoint.format import load
+from microgpt.strategies.base import Promise
+from microgpt.strategies.registry import STRATEGIES
+from tests.marks import soak
 from tests.processes import ROOT, TINY, Lab, Process, RunDir, eventually
 from tests.sharing import folder_of_the_run, once
 from tests.system.test_system_resume import on_disk
@@ -33,12 +36,12 @@ def replay(lab: Lab, run: RunDir | Path, *flags: str, trust: bool = True) -> Pro
     return process
 
 
-def train_with_accidents(place: Path) -> None:
+def train_with_accidents(place: Path, strategy: str = MINE) -> None:
     """A run whose worker and whose coordinator are killed."""
     lab = Lab(place)
     try:
         lab.slow_down(0.005)
-        timing = ("--strategy", MINE, "--checkpoint-every", "4")
+        timing = ("--strategy", strategy, "--checkpoint-every", "4")
         held_out = ("--validation-fraction", "0.002", "--eval-every", "7")
         train = lab.train(*SIZE, "--steps", str(STEPS), "--workers", "3", *timing, *held_out)
         run = lab.run_dir()
@@ -50,7 +53,7 @@ def train_with_accidents(place: Path) -> None:
         signal_process(find_child(train, "coordinator"), signal.SIGKILL)
         assert train.wait() == 0, train.err
         assert "the coordinator was killed (SIGKILL); starting it again" in train.out + train.err
-        assert "OneEach: replayable: timing decides the bits" in train.out
+        assert ": replayable: timing decides the bits" in train.out
     finally:
         lab.close()
 
@@ -89,6 +92,17 @@ def test_a_run_with_killed_processes_is_computed_anew(lab: Lab, kept: Path) -> N
     versions = [event.version for event in run.events(RoundOpened) if not event.evaluation]
     assert len(set(versions)) < len(versions), "several rounds began with the same weights"
     assert json.loads((kept / "config.json").read_text())["promise"] == "replayable"
+
+
+@pytest.mark.parametrize(
+    "name", [soak(n) for n, kind in STRATEGIES.items() if kind().promise is Promise.REPLAYABLE]
+)
+def test_so_is_one_of_each_strategy_of_timing(name: str, lab: Lab) -> None:
+    train_with_accidents(lab.place, name)
+    done = replay(lab, lab.run_dir(), trust=False)
+    assert done.wait() == 0, done.err
+    assert f"state_sha256 {load(lab.run_dir().newest).state_sha256}" in done.out
+    assert f"replayed {STEPS} steps" in done.out
 
 
 def test_it_may_end_early_and_by_the_other_engine(lab: Lab, kept: Path) -> None:
