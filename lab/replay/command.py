@@ -51,7 +51,9 @@ def main(
         say(f"warning: passed over: {file}", error=True)
     if verdict.difference:
         return cli.complain(verdict.difference, 1)
-    say(f"replayed {verdict.at.step} steps: same bits as {compared(verdict)}")
+    steps = verdict.at.step - verdict.begin
+    after = f" after step {verdict.begin}" if verdict.begin else ""
+    say(f"replayed {steps} steps{after}: same bits as {compared(verdict)}")
     say(f"state_sha256 {verdict.state_sha256}")
     return 0
 
@@ -74,10 +76,12 @@ def replay(
     way = read_legs(run_dir, exact=training.exact)
     last = last_step(losses, checkpoints) if until is None else until
     states = player.play(training, way, first_state(training, way, checkpoints))
-    begin, verdict = way[0].epoch.start.step, Verdict()
+    begin = way[0].epoch.start.step
+    verdict = Verdict()
     progress = Progress("replaying", say)
     for verdict in compare(states, training, losses, checkpoints, last):
         progress(verdict.at.step - begin, last - begin, f"step {verdict.at.step} of {last}")
+    verdict.begin = begin
     verdict.passed_over = (*checkpoints.faults, *verdict.passed_over)
     wanted = checkpoints.last if until is None else until
     if not verdict.difference and verdict.at.step < wanted:

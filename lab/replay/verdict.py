@@ -19,11 +19,13 @@ BEGINNING = Place(0, 0)
 class Verdict:
     """What a replay has shown. ``difference``: the first one, "" if there is none.
 
+    ``begin``: the step after which the record begins; ``at``: how far it has been replayed.
     ``losses``, ``checkpoints``: how many were compared, all of the same bits but the last if there
     is a difference. ``passed_over``: files that do not belong to what led to the end of the run.
     """
 
     at: Place = BEGINNING
+    begin: int = 0
     state_sha256: str = ""
     losses: int = 0
     checkpoints: int = 0

@@ -213,3 +213,23 @@ def test_exact_strategies_are_computed_anew_without_recorded_rounds(
     assert f"strategy {flags[1]}: exact: same bits for any number of workers" in done.out
     assert f"state_sha256 {load(run.newest).state_sha256}" in done.out
     assert len(run.events(Started)) == 2
+
+
+def test_a_run_that_began_with_a_checkpoint_of_another_is_computed_from_there(
+    lab: Lab, kept: Path
+) -> None:
+    saved = kept / "checkpoints/step-00000008.msgpack"
+    flags = ("--resume", str(saved), "--steps", "14", "--strategy", MINE, "--checkpoint-every", "2")
+    train = lab.train(*flags, "--workers", "2", "--engine", "scalar")
+    assert train.wait() == 0, train.err
+    run = lab.run_dir()
+    done = replay(lab, run)
+    assert done.wait() == 0, done.err
+    assert "replayed 6 steps after step 8: same bits as " in done.out
+    assert f"state_sha256 {load(run.newest).state_sha256}" in done.out
+    (run.path / "checkpoints/step-00000008.msgpack").unlink()
+    done = replay(lab, run)
+    assert done.wait() == 1
+    assert done.err == (
+        "error: the record begins after step 8, and there is no checkpoint of that step\n"
+    )
