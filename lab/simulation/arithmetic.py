@@ -23,6 +23,7 @@ from microgpt.numerics.vectors import Vector, vector_from_map, vector_to_map
 from microgpt.optim.reduction import tree_sum
 from microgpt.parameters import to_bytes
 from microgpt.protocol import messages
+from microgpt.replicas.byzantine import KINDS, Liar
 from microgpt.replicas.recipe import recipe_of
 from microgpt.strategies import serial
 from microgpt.strategies.base import Strategy
@@ -66,17 +67,21 @@ class Calculator:
         """What computes as it does, in the process of the caller."""
         return DocumentByDocument(self._compute, self._block_size)
 
-    def answerer(self) -> Answerer:
-        """Who does the work of replicas in one process, and keeps their states."""
-        return Answerer(self.engine(), self._shapes, self._recipe)
+    def answerer(self, lie: str = "", seed: int = 0) -> Answerer:
+        """Who does the work of replicas in one process, and keeps their states.
+
+        If ``lie`` is one of ``microgpt.replicas.lies``, it tells it; ``seed`` decides the noise.
+        """
+        liar = Liar(lie, seed) if lie in KINDS else None
+        return Answerer(self.engine(), self._shapes, self._recipe, liar)
 
     def __call__(
         self, job: Job, seconds: float, answerer: Answerer, lie: bool = False
     ) -> messages.ShardResult:
         """The answer to a job that has taken so long; wrong in one bit if it is to ``lie``."""
         task = job.task
-        if isinstance(task, messages.ReplicaTask):
-            return self._of_replica(job, task, seconds, answerer, lie)
+        if isinstance(task, messages.ReplicaTask) or answerer.lies:
+            return self._by_answerer(job, seconds, answerer, lie)
         key = (b"".join(job.weights.values()), task.tokens, task.lengths, task.training)
         known = self._known.get(key)
         if known is None:
@@ -97,17 +102,17 @@ class Calculator:
             task.run, task.epoch, *place, seconds, losses, gradient, task.training, round=task.round
         )
 
-    def _of_replica(
-        self, job: Job, task: messages.ReplicaTask, seconds: float, answerer: Answerer, lie: bool
+    def _by_answerer(
+        self, job: Job, seconds: float, answerer: Answerer, lie: bool
     ) -> messages.ShardResult:
         if job.replica is not None:
             answerer.restore(job.replica)
-        answer = answerer.answer(job.weights, task)
-        assert isinstance(answer, messages.ReplicaResult)  # noqa: S101  # the numbers are small
+        answer = answerer.answer(job.weights, job.task)
+        assert isinstance(answer, messages.ShardResult)  # noqa: S101  # the numbers are small
         answer = replace(answer, seconds=seconds)
         if not lie:
             return answer
-        if answer.payload:
+        if isinstance(answer, messages.ReplicaResult) and answer.payload:
             return replace(answer, losses=wrong_bit(answer.losses))
         gradient = {**answer.gradient, "wte": wrong_bit(answer.gradient["wte"])}
         return replace(answer, gradient=gradient)

@@ -18,8 +18,8 @@ def answer(
 ) -> messages.Message | None:
     """The answer of a worker that tells this ``lie`` ("": an honest one); None if it gives none.
 
-    ``seconds`` is the time that the job has taken; ``lie`` is one of ``plan.LIES``; ``answerer``
-    does the work of replicas.
+    ``seconds`` is the time that the job has taken; ``lie`` is one of ``plan.LIES``, or one
+    that ``answerer`` tells, which does the work of replicas.
     """
     if lie == "lazy":
         return None

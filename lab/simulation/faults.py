@@ -9,7 +9,6 @@ from typing import Any
 from coordinator.checkpointing.writer import NEWEST
 from lab.conditions import DOWN, UP, Disk, Fault, FaultKind, Machine
 from lab.simulation.disk import WRITE_SECONDS
-from lab.simulation.network import DELAY
 from lab.simulation.plan import SLOT_FAULTS
 from lab.simulation.processes import VirtualCoordinator, VirtualWorker
 from lab.simulation.world import Slot, World
@@ -31,8 +30,8 @@ def heal(world: World) -> None:
     world.disk.on_write = lambda: None
     honest = [slot for slot in world.slots if not slot.is_byzantine]
     for slot in honest:
-        slot.machine = Machine()
-        _delay_by(slot, DELAY)
+        slot.machine = slot.meets.machine
+        _delay_by(slot, 0.0)
         slot.host.corrupt = {UP: 0, DOWN: 0}
         _partition(world, slot, (UP, DOWN), False)
     if world.coordinator is not None:
@@ -122,12 +121,15 @@ def _drop(world: World, slot: Slot, fault: Fault) -> None:
 
 
 def _delay(world: World, slot: Slot, fault: Fault) -> None:
-    _delay_by(slot, DELAY + fault.amount * 0.4)
-    world.clock.after(fault.seconds, _delay_by, slot, DELAY)
+    _delay_by(slot, fault.amount * 0.4)
+    world.clock.after(fault.seconds, _delay_by, slot, 0.0)
 
 
 def _delay_by(slot: Slot, seconds: float) -> None:
-    slot.host.link = replace(slot.host.link, delay=seconds)
+    """Everything takes so much longer than usual."""
+    host, usual = slot.host, slot.host.usual
+    jitter = usual.jitter + seconds / 2
+    host.link = replace(host.link, delay=usual.delay + seconds, jitter=jitter)
 
 
 def _corrupt(world: World, slot: Slot, fault: Fault) -> None:
@@ -137,7 +139,7 @@ def _corrupt(world: World, slot: Slot, fault: Fault) -> None:
 
 def _slow(world: World, slot: Slot, fault: Fault) -> None:
     slot.machine = Machine(slowness=1.0 + 12.0 * fault.amount)
-    world.clock.after(fault.seconds, setattr, slot, "machine", Machine())
+    world.clock.after(fault.seconds, setattr, slot, "machine", slot.meets.machine)
 
 
 def _jump_worker(world: World, slot: Slot, fault: Fault) -> None:

@@ -15,7 +15,7 @@ from lab.conditions import DOWN, UP, Link
 from lab.simulation.clock import Clock
 from microgpt.protocol.messages import Message, decode, encode
 
-DELAY = 0.002  # seconds, on average, of a good link
+GOOD = Link(delay=0.002, jitter=0.001)
 DETECTION = {UP: 1.5, DOWN: 2.0}  # seconds until the receiver calls a connection dead
 RECENT = 4  # messages that may come twice
 LATE = 1.0  # seconds by which words of a dead connection may be late
@@ -24,10 +24,14 @@ RETRY = 0.25  # seconds until the end of a connection is told again across a par
 
 
 class Host:
-    """The network's view of the place where one worker after the other runs."""
+    """The network's view of the place where one worker after the other runs.
 
-    def __init__(self) -> None:
-        self.link = Link(delay=DELAY)
+    ``usual``: its link when nothing goes wrong.
+    """
+
+    def __init__(self, usual: Link = GOOD) -> None:
+        self.usual = self.link = usual
+        self.free = {UP: 0.0, DOWN: 0.0}  # when all is sent that waits for the link's rate
         self.corrupt = {UP: 0, DOWN: 0}  # so many of the next messages are damaged
 
 
@@ -75,10 +79,18 @@ class Connection:
         network.sent += 1
         if network.codec:
             message = decode(encode(message))
-        delay = self.host.link.delay
-        arrival = max(self._arrival[way], clock.now + delay * network.rng.uniform(0.5, 1.5))
+        arrival = max(self._arrival[way], self._arrives(way, message))
         self._arrival[way] = arrival
         clock.after(arrival - clock.now, self._arrive, way, message)
+
+    def _arrives(self, way: str, message: Message) -> float:
+        """When a message that is sent now comes out of the link."""
+        link, host = self.host.link, self.host
+        size = len(encode(message)) if link.rate or link.loss else 0
+        sent = self.network.clock.now
+        if link.rate:
+            sent = host.free[way] = max(sent, host.free[way]) + size / link.rate
+        return sent + link.seconds_for(size, self.network.rng)
 
     def _arrive(self, way: str, message: Message) -> None:
         if not self.open[way]:

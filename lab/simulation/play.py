@@ -5,18 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab.conditions import Conditions
 from lab.simulation import arithmetic, faults
 from lab.simulation.clock import InvariantViolationError
 from lab.simulation.plan import Plan
 from lab.simulation.replayed import what_differs
-from lab.simulation.world import Slot, World
+from lab.simulation.world import QUIET, Slot, World
 from microgpt.distribution import Distribution
 from microgpt.strategies.base import Promise, Strategy
+from microgpt.training import TrainingState
 
 
 @dataclass
 class Result:
-    """What has become of a schedule: ``problem`` is empty if every promise was kept."""
+    """What has become of a schedule: ``problem`` is empty if every promise was kept.
+
+    ``documents``: how many each worker's answers were about. ``final``: the last state saved.
+    """
 
     plan: Plan
     problem: str = ""
@@ -26,6 +31,8 @@ class Result:
     epochs: int = 0
     virtual_seconds: float = 0.0
     aftermath: float = 0.0
+    documents: dict[str, int] = field(default_factory=dict)
+    final: TrainingState | None = None
 
 
 def play(
@@ -35,8 +42,9 @@ def play(
     trace: bool = False,
     strategy: Strategy = arithmetic.SYNC,
     distribution: Distribution = arithmetic.PLAIN,
+    conditions: Conditions = QUIET,
 ) -> Result:
-    """Run a schedule and say what has become of it."""
+    """Run a schedule under these conditions and say what has become of it."""
     reference_run = arithmetic.reference_run(
         plan.steps,
         plan.batch_size,
@@ -45,7 +53,7 @@ def play(
         strategy,  # type: ignore[arg-type]  # frozen
         distribution,
     )
-    world = World(plan, reference_run, folder, trace)
+    world = World(plan, reference_run, folder, trace, conditions)
     result = Result(plan, trace=world.clock.lines)
     try:
         _until_the_end(world)
@@ -56,6 +64,8 @@ def play(
     result.events, result.messages = world.clock.events, world.network.sent
     result.epochs, result.virtual_seconds = world.epochs, world.clock.now
     result.aftermath = world.clock.now - plan.heals_at
+    result.documents = dict(world.documents)
+    result.final = None if result.problem else world.disk.newest()
     return result
 
 
@@ -77,7 +87,7 @@ def _until_the_end(world: World) -> None:
     world.clock.after(plan.heals_at, faults.heal, world)
     world.clock.run(lambda: world.outcome is not None)
     world.check_end()
-    if world.reference_run.strategy.promise is Promise.REPLAYABLE and (
-        wrong := what_differs(world)
-    ):
+    replayable = world.reference_run.strategy.promise is Promise.REPLAYABLE
+    # Who said what is on record, and not whether it was true.
+    if replayable and not world.conditions.have_lies and (wrong := what_differs(world)):
         world.broken(wrong)

@@ -208,7 +208,7 @@ class VirtualWorker(Process):
         self.slot = slot
         self.peer = f"{slot.name}.{number}".encode()
         self.state = WorkerState(slot.name, "virtual")
-        self._answerer = world.reference_run.calculate.answerer()
+        self._answerer = world.reference_run.calculate.answerer(slot.lie, number)
         self.connection: Connection | None = None
         self._perform(self.state.start(self.time))
         self._reconnect()
@@ -301,9 +301,10 @@ class VirtualWorker(Process):
 
     def _computed(self, job: worker_state.Job, seconds: float) -> None:
         world = self.world
-        lie = world.plan.lie if self.slot.is_byzantine else ""
         try:
-            answer = byzantine.answer(lie, job, seconds, world.reference_run, self._answerer)
+            answer = byzantine.answer(
+                self.slot.lie, job, seconds, world.reference_run, self._answerer
+            )
         except ReplicaStateError:
             self._handle(worker_state.Computed(job, None))
             return

@@ -60,7 +60,7 @@ class Place(Protocol):
     """Where a worker process runs, one after the other."""
 
     name: str
-    is_byzantine: bool
+    lie: str
     host: Host
     connections: list[Connection]
 

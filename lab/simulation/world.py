@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
@@ -12,6 +13,7 @@ from coordinator.core.actions import Finish
 from coordinator.core.event_text import describe
 from coordinator.core.events import (
     SCHEMA,
+    Answered,
     Closing,
     Difference,
     EventBase,
@@ -23,13 +25,13 @@ from coordinator.core.events import (
 )
 from coordinator.core.state import CoordinatorState, Policy
 from coordinator.core.stragglers import STALLED_SECONDS
-from lab.conditions import Machine
+from lab.conditions import Conditions, Link, WorkerConditions
 from lab.simulation.arithmetic import ReferenceRun, same_state
 from lab.simulation.clock import Clock, InvariantViolationError
 from lab.simulation.disk import Disk
 from lab.simulation.event_audit import EventAudit
 from lab.simulation.event_file import EventFile
-from lab.simulation.network import Connection, Host, Network, WorkerEnd
+from lab.simulation.network import GOOD, Connection, Host, Network, WorkerEnd
 from lab.simulation.plan import Plan
 from lab.simulation.processes import VirtualCoordinator, VirtualWorker
 from microgpt.numerics.vectors import all_finite
@@ -38,7 +40,9 @@ from worker.state import Job, Leave
 
 #: Seconds of virtual time for the rest of a run after the last fault: a constant and per step.
 PATIENCE, PATIENCE_PER_STEP = 15.0, 3.0
+HARDSHIP = 20.0  # by how much more time than usual under conditions, which never heal
 SLOWEST = 8.0  # seconds that a shard takes at most, however slow the worker
+QUIET = Conditions()
 MAX_PENDING = 60  # calls put off, for each worker, and as many for the coordinator
 
 
@@ -47,29 +51,44 @@ class Slot:
 
     def __init__(self, world: World, number: int, is_byzantine: bool) -> None:
         self.world, self.name, self.is_byzantine = world, f"worker-{number}", is_byzantine
-        self.host = Host()
-        self.machine = Machine()
+        self.meets = WorkerConditions() if is_byzantine else world.conditions.of(number)
+        self.host = Host(GOOD if self.meets.link == Link() else self.meets.link)
+        self.machine = self.meets.machine
+        self.lie = world.plan.lie if is_byzantine else self.meets.lie  # in place of the truth
         self.worker: VirtualWorker | None = None
         self.connections: list[Connection] = []
-        self.harmed = (
-            is_byzantine  # whether something has happened that may keep its workers silent
-        )
+        #: Whether something has happened that may keep its workers silent.
+        self.harmed = is_byzantine or self.meets != WorkerConditions()
         self.garbles = False  # whether a message of its workers has been damaged on the way
         self.returns = True  # whether a worker that ends is followed by another
         self._starts = 0
+        self._rng = Random(f"{world.plan.seed} fail {number}")
+        self._fails = False  # whether its worker is being killed as conditions want it
 
     def start(self) -> None:
         """Start a worker, unless one runs."""
         if self.worker is None and self.world.outcome is None:
             self._starts += 1
             self.worker = VirtualWorker(self.world, self, self._starts)
+            if self.meets.failures is not None:
+                seconds = self._rng.expovariate(1.0 / self.meets.failures.mtbf)
+                self.world.clock.after(seconds, self._fail, self.worker)
+
+    def _fail(self, worker: VirtualWorker) -> None:
+        """Kill this worker, if it still runs."""
+        if self.worker is worker and worker.alive:
+            self._fails = True
+            worker.kill()
+            self._fails = False
 
     def worker_gone(self, worker: WorkerEnd) -> None:
         """A process has ended. What it said may come late, and it be taken for one that lives."""
         self.harmed = self.harmed or self.world.network.stale > 0.0
         if self.worker is worker:
             self.worker = None
-            if self.returns or (self.world.healed and not self.is_byzantine):
+            if self._fails and self.meets.failures is not None:
+                self.world.clock.after(self.meets.failures.mttr, self.start)
+            elif self.returns or (self.world.healed and not self.is_byzantine):
                 self.world.clock.after(self.world.rng.uniform(0.1, 1.0), self.start)
 
     def left(self, leave: Leave) -> None:
@@ -88,10 +107,17 @@ class World:
     """Everything in one schedule. ``outcome`` is how the run has ended, None while it has not."""
 
     def __init__(
-        self, plan: Plan, reference_run: ReferenceRun, folder: Path | None, trace: bool
+        self,
+        plan: Plan,
+        reference_run: ReferenceRun,
+        folder: Path | None,
+        trace: bool,
+        conditions: Conditions = QUIET,
     ) -> None:
-        self.plan, self.reference_run = plan, reference_run
-        self._exact = reference_run.strategy.promise is Promise.EXACT
+        self.plan, self.reference_run, self.conditions = plan, reference_run, conditions
+        promised = reference_run.strategy.promise is Promise.EXACT
+        self._exact = promised and not conditions.have_lies
+        self._lies = plan.byzantine is not None or conditions.have_lies
         self.rng = Random(plan.seed ^ 0x5EED)
         self.clock = Clock(trace)
         self.network = Network(self.clock, self.rng)
@@ -105,6 +131,7 @@ class World:
         self.healed = False
         self.jumps = 0  # standstills of the coordinator; many at once do look like silence
         self.slots = [Slot(self, number + 1, is_byzantine=False) for number in range(plan.slots)]
+        self.documents = Counter[str]()  # that each worker has answered for
         self._differences = 0
         self._closing: Outcome | None = None  # how the epoch that ends was to end
         self._event_audit, self.events = EventAudit(0), EventFile()
@@ -188,7 +215,7 @@ class World:
 
     def judging(self) -> None:
         """A shard is computed at the coordinator's, which honest workers never make necessary."""
-        if self.plan.byzantine is None:
+        if not self._lies:
             self.broken("honest workers have a shard judged")
 
     def told(self, event: EventBase) -> None:
@@ -196,17 +223,19 @@ class World:
         self.events.add(event)
         if wrong := self._event_audit.take(event):
             self.broken(wrong)
-        if isinstance(event, Closing):
+        if isinstance(event, Answered):
+            self.documents[event.name] += event.count
+        elif isinstance(event, Closing):
             self._closing = event.outcome
         elif isinstance(event, Difference):
             self._differences += 1
-            if self.plan.byzantine is None:
+            if not self._lies:
                 self.broken(f"honest workers are said to differ: {describe(event)}")
         elif isinstance(event, Silent | Expelled):
             slot = next(slot for slot in self.slots if slot.name == event.name)
             excused = slot.harmed or self.jumps >= 3
             if isinstance(event, Expelled):
-                excused = slot.garbles or slot.is_byzantine
+                excused = slot.garbles or slot.is_byzantine or bool(slot.lie)
             if not excused:
                 self.broken(f"a worker is given up without a cause: {describe(event)}")
 
@@ -224,7 +253,8 @@ class World:
                 ):
                     self.broken("a shard is in flight at a worker that is not there")
         places = len(self.slots) + 1
-        if self.clock.pending > MAX_PENDING * places:
+        waiting = 10 * MAX_PENDING if self.conditions.have_links else MAX_PENDING
+        if self.clock.pending > waiting * places:
             self.broken(f"{self.clock.pending} things are waiting to happen")
         if len(state.workers) > 4 * places:
             self.broken(f"{len(state.workers)} workers are known at {places} places")
@@ -242,7 +272,8 @@ class World:
         )
         config = self.reference_run.config
         more = self.reference_run.states[-1].next_document / config.batch_size  # usually the steps
-        return PATIENCE + lazy * 1.5 + PATIENCE_PER_STEP * more
+        hard = HARDSHIP if self.conditions != QUIET else 1.0
+        return hard * (PATIENCE + lazy * 1.5 + PATIENCE_PER_STEP * more)
 
     def check_end(self) -> None:
         """What must hold when the run is over. Raises InvariantViolationError."""

@@ -46,6 +46,11 @@ class Answerer:
         self._engine, self._shapes, self._recipe, self._lie = engine, shapes, recipe, lie
         self._replicas: dict[int, ReplicaState] = {}
 
+    @property
+    def lies(self) -> bool:
+        """Whether what it answers is not always the truth."""
+        return self._lie is not None
+
     def restore(self, message: messages.ReplicaState) -> None:
         """Go on with a replica as it was then."""
         vectors = {name: vector_from_bytes(part) for name, part in message.vectors.items()}
