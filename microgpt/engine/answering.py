@@ -33,7 +33,9 @@ def documents_of(task: Task) -> PackedDocuments:
 class Answerer:
     """Answers tasks for a model of these ``shapes``; keeps the replicas that it has worked for.
 
-    ``recipe``: what replicas do, None in a run without any. ``lie``: see ``replicas.work``.
+    ``recipe``: what replicas do, None in a run without any. ``lie``: see ``replicas.work``; of the
+    replicas of one round it is told for the first alone, so that there are no more lies in a round
+    than liars.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Answerer:
     ) -> None:
         self._engine, self._shapes, self._recipe, self._lie = engine, shapes, recipe, lie
         self._replicas: dict[int, ReplicaState] = {}
+        self._lied = (-1, -1)  # in which round, and for which replica
 
     @property
     def lies(self) -> bool:
@@ -123,15 +126,11 @@ class Answerer:
         assignment = assignment_of(task)
         if state.vectors:
             check_state(state.vectors, self._recipe.layout(assignment, self._shapes))
+        if task.round != self._lied[0]:
+            self._lied = task.round, task.replica
+        lie = self._lie if task.replica == self._lied[1] else None
         done = compute(
-            self._recipe,
-            assignment,
-            self._shapes,
-            params,
-            documents,
-            state,
-            self._engine,
-            self._lie,
+            self._recipe, assignment, self._shapes, params, documents, state, self._engine, lie
         )
         self._replicas[task.replica] = done.state
         clock.lap("engine")
