@@ -24,7 +24,7 @@ from microgpt.result import load_run as load_run
 from microgpt.result import sample as sample
 from microgpt.strategies import serial
 from microgpt.strategies.base import Strategy
-from microgpt.strategies.parts import check_parts, make_distribution
+from microgpt.strategies.parts import check_parts, make_distribution, settled
 from microgpt.strategies.registry import DEFAULT, load_strategy, name_of, options_of
 from microgpt.support.progress import Progress
 from microgpt.training import Validation, initial_state, to_checkpoint
@@ -96,10 +96,10 @@ def train(
     config = TrainingConfig(
         model, adam, steps, batch_size, seed, validation_fraction,
         name_of(strategy), options_of(strategy),
-        make_distribution(
+        settled(make_distribution(
             replicas, aggregate, compress, error_feedback, inner_optimizer, outer_optimizer,
             shard_by,
-        ),
+        ), strategy),
     )  # fmt: skip
     check_parts(config)
     if workers is not None and not simulate:

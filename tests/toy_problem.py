@@ -57,11 +57,10 @@ def settings(steps: int, batch_size: int, **distribution: object) -> TrainingCon
 
 
 def train(
-    strategy: Strategy, config: TrainingConfig, begin: TrainingState | None = None
+    strategy: Strategy, config: TrainingConfig, corpus: Corpus = CORPUS
 ) -> list[TrainingState]:
     """All states of the serial runner."""
-    begin = begin or initial_state(config, CORPUS)
-    return list(serial.run(strategy, config, CORPUS, begin, Pull()))
+    return list(serial.run(strategy, config, corpus, initial_state(config, corpus), Pull()))
 
 
 def start(config: TrainingConfig) -> Vector:

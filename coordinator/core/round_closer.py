@@ -82,7 +82,7 @@ class RoundCloser:
         if not ledger.complete and ledger.num_decided in (0, round.asked):
             return None
         round.asked = ledger.num_decided
-        results = ledger.results()
+        results = round.results()
         enough = self._driver.enough(number, results)
         if ledger.complete and not enough:
             raise StrategyError("all results of a round are there, and are not enough for it")
@@ -146,7 +146,7 @@ class RoundCloser:
 
     def _suspect(self, round: OpenRound, reason: str) -> None:
         """Together the results make a number infinite: have the largest one computed here."""
-        results = round.ledger.results(judged=True)
+        results = round.results(judged=True)
         workers = len(self._membership.ready)
         alone = self._driver.overflows(round.id.number, results, workers)
         suspect = None if alone else largest(round.ledger)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from coordinator.core.action_buffer import printable
 from coordinator.core.in_flight import InFlight, RoundId
@@ -30,7 +32,7 @@ from microgpt.optim.reduction import Shard, shards
 from microgpt.protocol import messages
 from microgpt.replicas.state import Assignment
 from microgpt.strategies import driver
-from microgpt.strategies.base import Losses, Note, Round
+from microgpt.strategies.base import Losses, Note, Result, Round
 from microgpt.training import TrainingState, rate
 
 
@@ -55,6 +57,18 @@ class OpenRound:
     def id(self) -> RoundId:
         """Its number, the version of its weights, and what kind of work it is."""
         return self.ledger.round
+
+    def results(self, *, judged: bool = False) -> list[Result]:
+        """Those of its ledger, as its strategy sees them."""
+        results = self.ledger.results(judged=judged)
+        if not self.order.assignments:
+            return results
+        return [replace(result, tokens=self._tokens(result.shard)) for result in results]
+
+    def _tokens(self, shard: Shard) -> int:
+        """How many predictions a part of it is: the first token of a document is given."""
+        lengths = self.documents.lengths[shard.start : shard.start + shard.count]
+        return int(np.add.reduce(lengths)) - shard.count
 
 
 def documents_of(round: Round, shares: Shares) -> PackedDocuments:

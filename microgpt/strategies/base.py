@@ -131,13 +131,15 @@ class Result:
 
     ``losses``: (shard.count,) float64, mean loss in nats of each document. ``vector``:
     (num_params,) float64, the tree sum of the documents' gradients, or what ``LocalSteps`` have
-    led to; empty for ``Losses``. ``replica``: who has done it, in a round with replicas.
+    led to; empty for ``Losses``. ``replica``: who has done it, in a round with replicas, and
+    ``tokens``: how many predictions that were, 0 in one without.
     """
 
     shard: Shard
     losses: Vector
     vector: Vector
     replica: int | None = None
+    tokens: int = 0
 
 
 def sum_of_results(results: Sequence[Result]) -> Vector:

@@ -7,7 +7,8 @@ asynchronous algorithm: replica i keeps weights x_i of its own, and every tau st
 
 between steps x_i <- x_i - eta * g_i. p is the number of replicas; ``beta`` = 0.9 and tau
 (``steps``) = 10 are the paper's. The inner optimizer is plain SGD as there, unless the run names
-another. In a step a replica takes its share of a batch.
+another; its rate 1 learns the names well, and 2 is too much for them. In a step a replica takes its
+share of a batch.
 
 It differs from the paper in one point: x~ in both formulas is the one that the replica began its
 tau steps with, not the one of the moment, so that replica and coordinator move by the same vector
@@ -34,7 +35,7 @@ class EASGD:
     beta: float = 0.9
 
     promise: ClassVar[Promise] = Promise.REPLAYABLE
-    inner: ClassVar[str] = "sgd:learning_rate=0.3"
+    inner: ClassVar[str] = "sgd:learning_rate=1.0"
     outer: ClassVar[str] = "sgd:learning_rate=1.0"
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from microgpt.replicas.state import Assignment, ReplicaLog, ReplicaState
 from microgpt.replicas.work import Computes
 from microgpt.strategies.base import Losses, Result, Strategy, StrategyError
 from microgpt.strategies.driver import Closed, OpenRound, RoundDriver, never
-from microgpt.training import TrainingState
+from microgpt.training import TrainingState, count_tokens
 
 
 def run(
@@ -80,7 +80,7 @@ class Replicas:
         logs: Sequence[ReplicaLog] = (),
     ) -> None:
         self._recipe, self._shapes = recipe_of(config), parameter_shapes(config.model)
-        self._corpus, self._engine = corpus, engine
+        self._config, self._corpus, self._engine = config, corpus, engine
         self._states = {log.replica: self._restored(log) for log in logs}
         self._settled = dict(self._states)
         self._open: dict[int, dict[int, ReplicaState]] = {}  # before which round
@@ -98,6 +98,10 @@ class Replicas:
         self._states[assignment.replica] = done.state
         self._open.setdefault(number, {})[assignment.replica] = state
         return done
+
+    def tokens(self, replica: int, first: int, count: int) -> int:
+        """How many predictions a replica makes for these documents."""
+        return count_tokens(self._config, self._corpus.documents(first, count, replica))
 
     def close(self, number: int, results: Sequence[Result]) -> None:
         """A round is closed with these results: who has none of them is as it was before."""
@@ -150,27 +154,26 @@ def compute(
     """
     round = opened.round
     if opened.assignments:
-        return [
-            Result(part, done.losses, done.vector, assignment.replica)
-            for part, assignment in zip(round.parts(), opened.assignments, strict=True)
-            if not cut or part in cut
-            for done in (
-                replicas.compute(
-                    opened.number, assignment, opened.params, round.first + part.start, part.count
-                ),
-            )
-        ]
+        results = []
+        for part, assignment in zip(round.parts(), opened.assignments, strict=True):
+            if not cut or part in cut:
+                where = round.first + part.start, part.count
+                done = replicas.compute(opened.number, assignment, opened.params, *where)
+                tokens = replicas.tokens(assignment.replica, *where)
+                given = part, done.losses, done.vector, assignment.replica, tokens
+                results.append(Result(*given))
+        return results
     if not cut:
         cut = shards(round.count, round.shard_size or 1 << (round.count - 1).bit_length())
     evaluation = isinstance(round.task, Losses)
     documents = corpus.validation if evaluation else corpus.documents(round.first, round.count)
     results = []
     for shard in cut:
-        part = documents[shard.start : shard.start + shard.count]
+        own = documents[shard.start : shard.start + shard.count]
         if evaluation:
-            losses, vector = engine.losses(opened.params, part), np.empty(0)
+            losses, vector = engine.losses(opened.params, own), np.empty(0)
         else:
-            given = engine.gradients(opened.params, part)
-            losses, vector = given.losses, given.gradient
+            computed = engine.gradients(opened.params, own)
+            losses, vector = computed.losses, computed.gradient
         results.append(Result(shard, np.asarray(losses, np.float64), vector))
     return results

@@ -11,6 +11,7 @@ import pytest
 from coordinator.core.events import RoundClosed, RoundOutcome
 from coordinator.core.inputs import Disconnected, Tick
 from coordinator.core.level import Level
+from microgpt.data.corpus import Corpus
 from microgpt.model import parameter_shapes
 from microgpt.numerics.vectors import Vector
 from microgpt.parameters import Shapes
@@ -37,6 +38,12 @@ def way(params: Vector, version: int, first: int, learners: int) -> Vector:
         rate = RATE * (1 - (version + step / H) / STEPS)
         x = x - rate * mean_gradient(x, first + step * each, each)
     return params - x
+
+
+def weight(first: int, count: int) -> float:
+    """Of a learner with these documents: predictions squared, by steps."""
+    predictions = sum(len(document) - 1 for document in CORPUS.documents(first, count))
+    return float(predictions**2) / H
 
 
 def merged(ways: Sequence[Vector], shapes: Shapes, weights: Sequence[float]) -> Vector:
@@ -73,8 +80,11 @@ def test_all_learners_that_have_come_are_merged_into_one_update() -> None:
     assert len(states) == STEPS
     for step, state in enumerate(states):
         first = step * H * BATCH
-        ways = [way(params, step, first + learner * H * 2, 3) for learner in range(3)]
-        params = outer.step(params, merged(ways, SHAPES, [1.0] * 3))
+        places = [first + learner * H * 2 for learner in range(3)]
+        ways = [way(params, step, place, 3) for place in places]
+        weights = [weight(place, 2 * H) for place in places]
+        assert len(set(weights)) > 1
+        params = outer.step(params, merged(ways, SHAPES, weights))
         assert close(state.params, params)
         assert state.next_document == (step + 1) * H * BATCH
 
@@ -96,9 +106,13 @@ def test_the_merge_keeps_the_length_and_weighs() -> None:
 def test_with_all_learners_and_the_plain_mean_it_is_diloco(
     strategy: DecoupledDiLoCo, replicas: int
 ) -> None:
-    """But for the rounding of weights, and of one division and multiplication by a length."""
+    """With names of one length, so that all weights are equal.
+
+    But for the rounding of weights, and of one division and multiplication by a length.
+    """
     config = settings(STEPS, BATCH, replicas=replicas)
-    ours, theirs = train(strategy, config), train(DiLoCo(), config)
+    corpus = Corpus(["ada", "bob", "eve", "ivy", "sue", "tom", "pat"], 42)
+    ours, theirs = train(strategy, config, corpus), train(DiLoCo(), config, corpus)
     for one, other in zip(ours, theirs, strict=True):
         assert np.allclose(one.params, other.params, rtol=0.0, atol=1e-11)
         assert one.next_document == other.next_document
@@ -128,7 +142,8 @@ def test_who_comes_within_the_grace_is_merged_and_who_is_late_is_next_time() -> 
     assert cluster.state.training.step == 0
     passes(cluster, 0.2)
     ways = [way(begin, 0, learner * H * 2, 3) for learner in range(3)]
-    first = outer.step(begin, merged(ways[:2], SHAPES, [1.0] * 2))
+    weights = [weight(0, 4), weight(4, 4)]
+    first = outer.step(begin, merged(ways[:2], SHAPES, weights))
     assert close(cluster.state.training.params, first)
     cluster.answers(C)  # of the weights before: a quorum of one for the next update
     passes(cluster, 1.1)
