@@ -152,20 +152,36 @@ def forget_tasks_of_the_step(self: Replicas, order: Any, first: int) -> None:
 
 #: (what is replaced, where; by what; seeds of which at least one catches it with ``FED``)
 MUTANTS: dict[str, tuple[Any, str, Any, list[int]]] = {
-    "a snapshot counts before its step is over": (Replicas, "closed", count_snapshots_at_once, [5046]),
+    "a snapshot counts before its step is over": (
+        Replicas,
+        "closed",
+        count_snapshots_at_once,
+        [5046],
+    ),
     "nothing is done again": (Replicas, "before", do_nothing_again, [1, 3]),
     "no state is told": (Replicas, "before", never_tell_a_state, [1, 3]),
-    "a restarted coordinator knows no snapshot": (Replicas, "restore", forget_the_snapshots, [56, 112]),
+    "a restarted coordinator knows no snapshot": (
+        Replicas,
+        "restore",
+        forget_the_snapshots,
+        [56, 112],
+    ),
     "a restarted coordinator's replicas begin anew": (
-        RoundDriver, "__init__", begin_all_clocks_anew, [56, 112],
+        RoundDriver,
+        "__init__",
+        begin_all_clocks_anew,
+        [56, 112],
     ),
     "a checkpoint has what is open": (Replicas, "freeze", save_what_is_open, [16, 26]),
     "a worker is thought to know all": (Replicas, "sent", trust_that_all_is_known, [1, 3]),
     "tasks before a snapshot are saved with it": (Replicas, "settle", keep_old_tasks, [0, 1]),
     "tasks are forgotten before there is a snapshot": (
-        Replicas, "opened", forget_tasks_of_the_step, [1, 3],
+        Replicas,
+        "opened",
+        forget_tasks_of_the_step,
+        [1, 3],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MUTANTS)
