@@ -160,6 +160,7 @@ class WorkerState:
         self._queue: deque[Job] = deque()
         self._weights: messages.Weights | None = None
         self._replicas: dict[int, messages.ReplicaState] = {}  # for the next task of each
+        self._newest_round = -1  # of all tasks in this epoch
         self._pause = HELLO_SECONDS  # between two signs of life
         self._sent = float("-inf")
         self._now = 0.0
@@ -206,6 +207,7 @@ class WorkerState:
     def _on_welcome(self, message: messages.Welcome) -> None:
         if (message.run, message.epoch) != (self.run, self.epoch):
             self._note(f"{self.name} is welcome in run {message.run}")
+            self._newest_round = -1
         elif self._settled:
             return  # late, over an older connection: what has come since is still in flight
         self._settled = True
@@ -223,8 +225,11 @@ class WorkerState:
 
     def _on_task(self, task: messages.Task) -> None:
         if self._weights is None or self._weights.step != task.step:
-            self._offer()  # we have missed something: begin again
+            if not self._is_late(task):
+                self._offer()  # we have missed something: begin again
             return
+        if not _is_redone(task):
+            self._newest_round = max(self._newest_round, task.round)
         if self.computing is None or self.computing.task != task:  # else the answer is coming
             replica = None
             if isinstance(task, messages.ReplicaTask):
@@ -232,14 +237,20 @@ class WorkerState:
             self._queue.append(Job(task, self._weights.weights, replica))
             self._compute_next()
 
+    def _is_late(self, task: messages.Task) -> bool:
+        """Whether a task for other weights is one of before, over an older connection.
+
+        One that is to be done again may be: without it, the one that it is needed for fails.
+        """
+        return _is_redone(task) or task.round < self._newest_round
+
     def _on_computed(self, event: Computed) -> None:
         self.computing = None
         task = event.job.task
-        again = isinstance(task, messages.ReplicaTask) and task.redo
         if (task.run, task.epoch) == (self.run, self.epoch):
             if event.answer is None:
                 self._offer()  # begin again
-            elif not again:
+            elif not _is_redone(task):
                 self._send(event.answer)
         self._compute_next()
 
@@ -308,6 +319,11 @@ class WorkerState:
 
     def _note(self, text: str) -> None:
         self._actions.append(Note(text))
+
+
+def _is_redone(task: messages.Task) -> bool:
+    """Whether it is a task of a replica that was done before."""
+    return isinstance(task, messages.ReplicaTask) and task.redo
 
 
 _HANDLERS: dict[type[Any], Callable[[WorkerState, Any], None]] = {

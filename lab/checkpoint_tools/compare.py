@@ -80,6 +80,7 @@ def compare(before: Checkpoint, after: Checkpoint) -> dict[str, Any]:
             "settings": before.training == after.training,
             "alphabet": before.tokenizer == after.tokenizer,
             "data": before.data == after.data,
+            **_kept_alike(before, after),
         },
         "matrices": {
             name: {"size": rows * columns, **asdict(moves[name])}
@@ -87,6 +88,18 @@ def compare(before: Checkpoint, after: Checkpoint) -> dict[str, Any]:
         },
         "all": {"size": before.num_params, **asdict(whole)},
     }
+
+
+def _kept_alike(before: Checkpoint, after: Checkpoint) -> dict[str, bool]:
+    """Whether strategies' vectors and replicas are equal, where there are any."""
+    one, other = before.distributed, after.distributed
+    kept = {}
+    if one.slots or other.slots:
+        kept["slots"] = one.slots == other.slots
+    if one.replicas or other.replicas:
+        pasts = (one.replicas, one.past_weights), (other.replicas, other.past_weights)
+        kept["replicas"] = pasts[0] == pasts[1]
+    return kept
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -68,6 +68,8 @@ def describe(loaded: Checkpoint) -> dict[str, Any]:
         "training": loaded.training.to_dict(),
         "tokenizer": {"chars": loaded.tokenizer.chars, "vocab_size": loaded.tokenizer.vocab_size},
         "data": dict(loaded.data),
+        "slots": {name: len(x) // 8 for name, x in loaded.distributed.slots.items()} or None,
+        "replicas": replicas_of(loaded),
         "shapes": {name: list(shape) for name, shape in loaded.shapes.items()},
     }
 
@@ -88,6 +90,19 @@ def promise_of(strategy: str) -> str | None:
 def validation_of(loaded: Checkpoint) -> dict[str, Any] | None:
     """The loss of the held-out documents, if any has been computed."""
     return None if loaded.validation is None else loaded.validation._asdict()
+
+
+def replicas_of(loaded: Checkpoint) -> dict[str, Any] | None:
+    """How many replicas there are, what the first one keeps, and what they must do again."""
+    replicas = loaded.distributed.replicas
+    if not replicas:
+        return None
+    return {
+        "number": len(replicas),
+        "tasks": sum(one.clock + len(one.since) for one in replicas),
+        "to_do_again": sum(len(one.since) for one in replicas),
+        "each_keeps": {name: len(x) // 8 for name, x in replicas[0].vectors.items()} or None,
+    }
 
 
 def show_lines(contents: dict[str, Any], indent: str = "") -> None:

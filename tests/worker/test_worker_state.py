@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -154,6 +155,46 @@ def test_a_task_without_its_weights_begins_all_again(before: list[Any]) -> None:
     play = Play()
     play.hears(WELCOME, *before)
     assert sent(play.hears(task(4))) == [messages.Hello(RUN, EPOCH, "anna", "scalar", "digest")]
+
+
+def redo(step: int) -> messages.ReplicaTask:
+    where = RUN, EPOCH, step, 0, 1
+    return messages.ReplicaTask(
+        *where, *DOCUMENTS.to_bytes(), round=9, replica=0, clock=step, steps=0, elastic=0.0,
+        snapshot=False, redo=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("late", [task(0), redo(0), redo(2)])
+def test_a_task_that_comes_late_over_an_older_connection_is_left_out(late: messages.Task) -> None:
+    """Beginning again would lose what has just been given, if a welcome comes late as well."""
+    play = Play()
+    play.hears(WELCOME, weights(1), replace(task(1), round=3))
+    assert play.hears(late) == []
+    assert play.worker.computing is not None
+    play.hears(WELCOME)
+    assert play.worker.computing.task == replace(task(1), round=3)
+    newer = replace(task(2), round=4)
+    assert sent(play.hears(newer)) == [messages.Hello(RUN, EPOCH, "anna", "scalar", "digest")]
+
+
+def test_a_redone_task_is_computed_and_not_answered() -> None:
+    play = Play()
+    state = messages.ReplicaState(RUN, EPOCH, 0, 0, {})
+    actions = play.hears(WELCOME, state, weights(0), redo(0), weights(1), task(1))
+    (first,) = (action for action in actions if isinstance(action, Compute))
+    assert (first.job.task, first.job.replica) == (redo(0), state)
+    actions = play.computed(actions)
+    assert sent(actions) == []
+    assert [action.job.task for action in actions if isinstance(action, Compute)] == [task(1)]
+    assert len(sent(play.computed(actions))) == 1
+
+
+def test_a_replica_that_is_not_as_it_should_be_begins_all_again() -> None:
+    play = Play()
+    (compute,) = (a for a in play.hears(WELCOME, weights(0), task(0)) if isinstance(a, Compute))
+    hello = messages.Hello(RUN, EPOCH, "anna", "scalar", "digest")
+    assert sent(play.do(Computed(compute.job, None))) == [hello]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from microgpt.model import GPTConfig
 from microgpt.parameters import from_bytes, to_bytes
 from tests.hostile_files import BOMBS, mutations
 from tests.processes import ROOT
-from tests.tiny import make_tiny, save_tiny
+from tests.tiny import make_distributed, make_tiny, save_tiny
 
 SCRIPT = str(ROOT / "scripts/checkpoint.py")
 
@@ -264,6 +264,30 @@ def test_diff_of_the_same_and_of_one_number(run_dir: Path, tmp_path: Path) -> No
     assert moved == {"wte"}
     assert report["matrices"]["wte"]["moved"] == 1
     assert report["matrices"]["wte"]["max"] == pytest.approx(3.0)
+
+
+def test_what_strategies_and_replicas_keep_is_shown_and_compared(tmp_path: Path) -> None:
+    made, path, other = make_distributed(), tmp_path / "a", tmp_path / "b"
+    checkpoint_format.save(path, made)
+    shown = json.loads(run("show", str(path), "--json").stdout)
+    size = made.num_params
+    assert shown["slots"] == {"outer.momentum": size, "hex": 0}
+    assert shown["replicas"] == {
+        "number": 3, "tasks": 6, "to_do_again": 3,
+        "each_keeps": {"residual": size, "inner.m": size},
+    }  # fmt: skip
+    assert shown["training"]["distribution"]["compress"] == "topk:0.5"
+    lines = run("show", str(path)).stdout.splitlines()
+    assert [line.split() for line in lines if "to_do_again" in line] == [["to_do_again", "3"]]
+    moved = replace(made.distributed, slots={**made.distributed.slots, "hex": bytes(8)})
+    checkpoint_format.save(other, replace(made, distributed=moved))
+    equal = json.loads(run("diff", str(path), str(other), "--json").stdout)["equal"]
+    assert (equal["slots"], equal["replicas"], equal["weights"]) == (False, True, True)
+    assert not equal["state"]
+    moved = replace(made.distributed, past_weights={3: made.weights, 4: made.weights})
+    checkpoint_format.save(other, replace(made, distributed=moved))
+    equal = json.loads(run("diff", str(path), str(other), "--json").stdout)["equal"]
+    assert (equal["slots"], equal["replicas"]) == (True, False)
 
 
 def test_diff_of_extreme_numbers(tiny: Path, tmp_path: Path) -> None:
