@@ -230,10 +230,11 @@ class WorkerState:
             return
         if not _is_redone(task):
             self._newest_round = max(self._newest_round, task.round)
-        if self.computing is None or self.computing.task != task:  # else the answer is coming
-            replica = None
-            if isinstance(task, messages.ReplicaTask):
-                replica = self._replicas.pop(task.replica, None)
+        replica = None
+        if isinstance(task, messages.ReplicaTask):
+            replica = self._replicas.pop(task.replica, None)
+        under_way = self.computing is not None and self.computing.task == task
+        if not under_way or replica is not None:  # else the answer is coming
             self._queue.append(Job(task, self._weights.weights, replica))
             self._compute_next()
 

@@ -178,6 +178,21 @@ def test_a_task_that_comes_late_over_an_older_connection_is_left_out(late: messa
     assert sent(play.hears(newer)) == [messages.Hello(RUN, EPOCH, "anna", "scalar", "digest")]
 
 
+def test_a_state_that_is_told_again_is_for_the_task_after_it() -> None:
+    """Also if that task is under way: what follows goes on from it, and not from the state."""
+    play = Play()
+    state, again = (messages.ReplicaState(RUN, EPOCH, 0, 0, {}) for _ in range(2))
+    actions = play.hears(WELCOME, state, weights(0), redo(0))
+    play.do(Connected())
+    play.hears(WELCOME, again, weights(0), redo(0), weights(1), redo(1), weights(1), redo(1))
+    jobs = []
+    for _ in range(4):
+        (compute,) = (action for action in actions if isinstance(action, Compute))
+        jobs.append((compute.job.task, compute.job.replica))
+        actions = play.computed(actions)
+    assert jobs == [(redo(0), state), (redo(0), again), (redo(1), None), (redo(1), None)]
+
+
 def test_a_redone_task_is_computed_and_not_answered() -> None:
     play = Play()
     state = messages.ReplicaState(RUN, EPOCH, 0, 0, {})
