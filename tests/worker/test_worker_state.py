@@ -160,8 +160,8 @@ def test_a_task_without_its_weights_begins_all_again(before: list[Any]) -> None:
 def redo(step: int) -> messages.ReplicaTask:
     where = RUN, EPOCH, step, 0, 1
     return messages.ReplicaTask(
-        *where, *DOCUMENTS.to_bytes(), round=9, replica=0, clock=step, steps=0, updates=0, elastic=0.0,
-        snapshot=False, redo=True,
+        *where, *DOCUMENTS.to_bytes(), round=9, replica=0, clock=step, steps=0, updates=0,
+        elastic=0.0, snapshot=False, redo=True,
     )  # fmt: skip
 
 
