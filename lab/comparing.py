@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -189,10 +190,13 @@ def cost(way: Way) -> Cost:
 
 
 def train(way: Way, updates: int, seed: int) -> float:
-    """The loss on held-out documents after so many updates."""
+    """The loss on held-out documents after so many updates; infinite if the training diverges."""
     validation = None
-    for state in _run(way, _strategy(way), updates, seed):
-        validation = state.validation
+    try:
+        for state in _run(way, _strategy(way), updates, seed):
+            validation = state.validation
+    except ArithmeticError:
+        return math.inf
     if validation is None:
         raise StrategyError("no documents are held out")
     return validation.loss
@@ -228,7 +232,10 @@ def _engine(model: GPTConfig) -> Engine:
 
 
 def spread(losses: Sequence[float]) -> str:
-    """Mean and standard deviation: "2.41 ± 0.02"."""
+    """Mean and standard deviation: "2.41 ± 0.02"; or how many of the trainings diverge."""
+    diverged = sum(map(math.isinf, losses))
+    if diverged:
+        return f"{diverged} of {len(losses)} diverge"
     mean = statistics.fmean(losses)
     return f"{mean:.3f} ± {statistics.stdev(losses):.3f}" if len(losses) > 1 else f"{mean:.3f}"
 

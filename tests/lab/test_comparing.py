@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import subprocess
 import sys
 
@@ -53,6 +54,7 @@ def test_equal_documents_and_equal_bytes() -> None:
 def test_a_spread_is_mean_and_standard_deviation() -> None:
     assert spread([1.0, 2.0, 3.0]) == "2.000 ± 1.000"
     assert spread([1.0]) == "1.000"
+    assert spread([1.0, math.inf, 2.0]) == "1 of 3 diverge"
 
 
 @pytest.mark.slow
