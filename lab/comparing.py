@@ -7,6 +7,7 @@ seed to seed is the order of the documents, the weights at the start and what is
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
@@ -72,6 +73,9 @@ class Counted:
         self._strategy, self.promise = strategy, strategy.promise
         self.vectors = self.documents = 0
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._strategy, name)
+
     def open(self, view: View) -> Sequence[Round]:
         """As the strategy does."""
         return self._strategy.open(view)
@@ -82,8 +86,9 @@ class Counted:
 
     def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
         """As the strategy does."""
-        self.vectors += len(round.replicas) or REPLICAS
-        self.documents += round.count
+        for each in (round, *(gathered for gathered, _ in view.gathered)):
+            self.vectors += len(each.replicas) or REPLICAS
+            self.documents += each.count
         return self._strategy.update(view, round, results)
 
 
@@ -180,13 +185,14 @@ def compare(found: Sequence[Way], seeds: Sequence[int], steps: int) -> list[Row]
 
 def cost(way: Way) -> Cost:
     """What an update of a way takes, seen in a short training."""
-    counted = Counted(_strategy(way))
-    for _ in _run(way, counted, PROBE, FIRST_SEED):
-        pass
+    counted, done = Counted(_strategy(way)), 1
+    with contextlib.suppress(ArithmeticError):  # it diverges: the table will say so
+        for state in _run(way, counted, PROBE, FIRST_SEED):
+            done = state.step
     shapes = parameter_shapes(GPTConfig(_corpus(FIRST_SEED).tokenizer.vocab_size))
     compressor = load_compressor(way.compress) if way.compress else None
     size = compressor.size(shapes) if compressor else 8 * num_params(shapes)
-    return Cost(counted.documents / PROBE, counted.vectors / PROBE * size)
+    return Cost(counted.documents / done, counted.vectors / done * size)
 
 
 def train(way: Way, updates: int, seed: int) -> float:

@@ -21,6 +21,7 @@ def test_an_update_takes_what_its_replicas_compute_and_send() -> None:
     gradient = 8 * PARAMETERS
     assert cost(Way("sync")) == (32, 8 * gradient)
     assert cost(Way("local-sgd")) == (8 * 32, 8 * gradient)
+    assert cost(Way("decoupled-diloco")) == (8 * 32, 8 * gradient)
     assert cost(Way("async")) == (32, gradient)
     assert cost(Way("backup")) == (36, 9 * gradient)
     assert cost(Way("sync", compress="topk:0.01")) == (32, 8 * 42 * 10)
