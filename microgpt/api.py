@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from microgpt import cluster
@@ -58,7 +58,7 @@ def train(
     shard_by: str = "",
     workers: int | None = None,
     simulate: bool = False,
-    link: str = "",
+    link: str | Sequence[str] = (),
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainingResult:
     """Train and return the outcome.
@@ -73,7 +73,8 @@ def train(
     Without ``workers`` all is computed in this process. With a number of them, a coordinator and so
     many worker processes are started, and none is left behind, however the call ends; a strategy
     of your own must then stand in a file. ``simulate`` plays the same with virtual workers in this
-    process, in virtual time. ``link`` is what ``--link`` takes: what messages meet on their way.
+    process, in virtual time. ``link`` is what ``--link`` takes ("latency=20ms"), or several
+    of it: what messages meet on their way.
 
     ``progress`` is called after each step with its number, from 1, and its loss in nats per token.
     The result has the bits of ``scripts/train.py`` with the same settings. Raises ValueError for
@@ -102,13 +103,31 @@ def train(
         ), strategy),
     )  # fmt: skip
     check_parts(config)
-    if workers is not None and not simulate:
+    number = _checked_workers(workers, simulate, link)
+    links = [link] if isinstance(link, str) else [*link]
+    if number and not simulate:
         return cluster.run(
-            config, dataset, workers,
-            engine=engine, eval_every=eval_every, link=link, progress=progress,
+            config, dataset, number,
+            engine=engine, eval_every=eval_every, link=links, progress=progress,
         )  # fmt: skip
     corpus.divide(config)
+    if simulate:
+        return cluster.simulate(
+            strategy, config, dataset, corpus, number,
+            engine=engine, eval_every=eval_every, link=links, progress=progress,
+        )  # fmt: skip
     return _run(strategy, config, dataset, corpus, eval_every, engine, progress)
+
+
+def _checked_workers(workers: int | None, simulate: bool, link: object) -> int:
+    """How many workers there are to be, 0 for none. Raises ValueError for what cannot be."""
+    if workers is None:
+        if simulate or link:
+            raise ValueError("simulate and link are about workers: say how many, as workers=4")
+        return 0
+    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers!r}")
+    return workers
 
 
 def _load(data: str | os.PathLike[str] | Iterable[str]) -> Dataset:

@@ -7,23 +7,28 @@ own that is removed afterwards, and reads what the run has written down.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from microgpt.config import TrainingConfig
+from microgpt.data.corpus import Corpus
 from microgpt.data.documents import Dataset
 from microgpt.result import TrainingResult, load_run
+from microgpt.strategies.base import Strategy
 from microgpt.support import signals
 from microgpt.support.environment import PREFIX
 from microgpt.support.isolation import isolated
 
 PROGRAM = "lab.command_line"
+SIMULATION = "lab.simulation.for_notebooks"
 POLL_SECONDS = 0.05
 #: How long a run that is broken off may take to save its state and end its workers.
 LEAVE_SECONDS = 15.0
@@ -44,22 +49,20 @@ def run(
     *,
     engine: str,
     eval_every: int,
-    link: str = "",
+    link: Sequence[str] = (),
     progress: Report | None = None,
 ) -> TrainingResult:
     """Train with ``workers`` processes; see ``microgpt.train``.
 
     Raises ValueError for a strategy that stands in no file, and RunError.
     """
-    if not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers!r}")
     with tempfile.TemporaryDirectory(prefix="microgpt-notebook-") as folder:
         place = Path(folder)
         data = dataset.name
         if data == "in memory":
             data = str(place / "documents.txt")
             Path(data).write_text("\n".join(dataset.documents) + "\n", encoding="utf-8")
-        more = ["--link", link] if link else []
+        more = [word for text in link for word in ("--link", text)]
         command = [
             "train", *flags_of(config), *more, "--data", data, "--engine", engine,
             "--eval-every", str(eval_every), "--workers", str(workers),
@@ -68,6 +71,26 @@ def run(
         _train(command, place, progress)
         result = load_run(place / "run")
     return replace(result, checkpoint=replace(result.checkpoint, data=dataset.fingerprint()))
+
+
+def simulate(
+    strategy: Strategy,
+    config: TrainingConfig,
+    dataset: Dataset,
+    corpus: Corpus,
+    workers: int,
+    **more: Any,
+) -> TrainingResult:
+    """Train with virtual workers in virtual time; see ``microgpt.train``.
+
+    Raises ValueError for conditions that cannot be, and RunError.
+    """
+    simulation = importlib.import_module(SIMULATION)  # the library rests on nothing of it
+    try:
+        result: TrainingResult = simulation.run(strategy, config, dataset, corpus, workers, **more)
+    except simulation.InvariantViolationError as error:
+        raise RunError(str(error)) from error
+    return result
 
 
 def flags_of(config: TrainingConfig) -> list[str]:

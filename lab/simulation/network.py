@@ -48,6 +48,7 @@ class Network:
         self.detects = True
         self.codec = False
         self.sent = 0
+        self.bytes = {UP: 0, DOWN: 0}  # of messages that were packed
 
     def watch(self, connection: Connection, way: str) -> None:
         """Nothing gets through this way from now on: its receiver may give the connection up."""
@@ -78,7 +79,9 @@ class Connection:
             return
         network.sent += 1
         if network.codec:
-            message = decode(encode(message))
+            packed = encode(message)
+            network.bytes[way] += len(packed)
+            message = decode(packed)
         arrival = max(self._arrival[way], self._arrives(way, message))
         self._arrival[way] = arrival
         clock.after(arrival - clock.now, self._arrive, way, message)

@@ -141,3 +141,12 @@ def test_a_run_that_fails_says_why(place: Path) -> None:
         microgpt.train(NAMES, **SETTINGS, workers=1, learning_rate=1e300)
     assert str(place) not in str(caught.value)
     assert left_of(place) == []
+
+
+def test_messages_of_a_run_meet_what_the_link_says(place: Path) -> None:
+    result = microgpt.train(NAMES, **SETTINGS, workers=1, link=["latency=60ms"])
+    assert result.seconds > 4 * 2 * 0.06
+    alone = microgpt.train(NAMES, **SETTINGS)
+    assert result.checkpoint.state_sha256 == alone.checkpoint.state_sha256
+    with pytest.raises(microgpt.RunError, match="--link latency=soon: "):
+        microgpt.train(NAMES, **SETTINGS, workers=1, link="latency=soon")
