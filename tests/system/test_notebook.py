@@ -148,5 +148,5 @@ def test_messages_of_a_run_meet_what_the_link_says(place: Path) -> None:
     assert result.seconds > 4 * 2 * 0.06
     alone = microgpt.train(NAMES, **SETTINGS)
     assert result.checkpoint.state_sha256 == alone.checkpoint.state_sha256
-    with pytest.raises(microgpt.RunError, match="--link latency=soon: "):
+    with pytest.raises(microgpt.RunError, match="--link 'latency=soon': 'soon' is no number"):
         microgpt.train(NAMES, **SETTINGS, workers=1, link="latency=soon")
