@@ -20,6 +20,7 @@ from lab.report.ending import Ending, read_ending
 from microgpt.config import MAX_STEPS
 
 MOST_LINE = 1 << 20  # bytes of a line of the metrics
+MOST_SECONDS = 1e9  # of a step: thirty years
 MOST_TEXT = 200  # letters of a setting that are kept
 Scalar = bool | int | float | str | None
 
@@ -247,6 +248,8 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
         value = plain.get(name, 0.0)
         if type(value) is not float or not math.isfinite(value):
             raise RunError(f"{where}: {str(value)[:40]!r} is no {name}")
+    if not 0.0 <= plain.get("seconds", 0.0) <= MOST_SECONDS:
+        raise RunError(f"{where}: a step does not take {plain['seconds']:.40g} seconds")
     for name in ("documents", "bytes_sent", "bytes_received"):
         value = plain.get(name, 0)
         if type(value) is not int or not 0 <= value < 1 << 63:

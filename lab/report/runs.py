@@ -144,7 +144,8 @@ def _is_set(run: RunRecord, name: str) -> bool:
 def state_text(listed: Listed) -> str:
     """The beginning of the digest of the newest state."""
     if listed.newest:
-        return listed.newest.sha256[:DIGITS]
+        digest, last = listed.newest.sha256[:DIGITS], listed.run.steps.last if listed.run else 0
+        return digest if listed.newest.step == last else f"{digest} (step {listed.newest.step})"
     return "damaged" if listed.states and listed.states.faults else "-"
 
 

@@ -1,0 +1,209 @@
+"""Curves of several runs in one drawing: an inline SVG, with the same numbers as a table."""
+
+from __future__ import annotations
+
+import math
+import sys
+from bisect import bisect_right
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+from lab.report.palette import HUES, hue
+
+WIDTH, HEIGHT = 520, 300
+LEFT, RIGHT, TOP, BOTTOM = 50, 14, 12, 44
+MOST_POINTS = 400  # of a curve; more are drawn as means of neighbours
+ROWS = 8  # of a table
+
+Point = tuple[float, float]
+
+
+class Curve(NamedTuple):
+    """``points`` in the order of their x. ``number``: that of the run, for its colour.
+
+    ``faint``: it is drawn behind the others, and left out of words, tables and legends.
+    """
+
+    name: str
+    number: int
+    points: Sequence[Point]
+    faint: bool = False
+
+
+class Chart(NamedTuple):
+    """What is drawn; ``x`` and ``y`` say what the axes are, with their units."""
+
+    title: str
+    x: str
+    y: str
+    curves: Sequence[Curve]
+
+
+def running_mean(values: Sequence[float], window: int) -> list[float]:
+    """The mean of each value and those before it, up to ``window`` in all."""
+    found, total = [], 0.0
+    for at, value in enumerate(values):
+        total += value / window
+        if at >= window:
+            total -= values[at - window] / window
+        found.append(total * (window / min(at + 1, window)))
+    return found
+
+
+def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
+    """Means of neighbours, so that there are no more than so many."""
+    size = math.ceil(len(points) / most)
+    if size <= 1:
+        return list(points)
+    groups = [points[first : first + size] for first in range(0, len(points), size)]
+    return [
+        (math.fsum(x / len(group) for x, _ in group), math.fsum(y / len(group) for _, y in group))
+        for group in groups
+    ]
+
+
+def ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Round numbers from ``low`` to ``high``, no more than ``most`` + 1."""
+    if not high > low:
+        return [low]
+    raw = (high - low) / most
+    if not 0.0 < raw < math.inf:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next((power * m for m in (1, 2, 5) if power * m >= raw), power * 10)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [at * step for at in range(first, last + 1)] if last - first < 50 else [low]
+
+
+def text_of(number: float) -> str:
+    """A number at an axis."""
+    if number == round(number) and abs(number) < 1e15:
+        return f"{round(number):,}"
+    return f"{number:.6g}"
+
+
+class _Scale:
+    """From numbers to places in the drawing. What lies above ``high`` is drawn at the edge."""
+
+    def __init__(self, curves: Sequence[Curve]) -> None:
+        points = [point for curve in curves for point in curve.points]
+        xs, ys = [x for x, _ in points], [y for _, y in points]
+        self.left, self.right = min(0.0, *xs, 0.0), max(xs)
+        self.low = min(ys)
+        # A run whose loss explodes must not flatten all the others.
+        starts = [curve.points[0][1] for curve in curves if curve.points]
+        self.high = min(max(ys), max(1.5 * max(starts), self.low))
+        if self.high <= self.low:
+            margin = max(0.5, abs(self.low) / 4)
+            self.low, self.high = self.low - margin, min(self.low + margin, sys.float_info.max)
+
+    def x(self, x: float) -> float:
+        share = (x - self.left) / ((self.right - self.left) or 1.0)
+        return LEFT + (WIDTH - LEFT - RIGHT) * share
+
+    def y(self, y: float) -> float:
+        share = min((y - self.low) / (self.high - self.low), 1.0)
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
+
+
+def draw(chart: Chart, style: str = "") -> str:
+    """The SVG; empty if no curve has a point. ``style``: a sheet for one that stands alone."""
+    curves = [
+        curve._replace(points=thinned(curve.points)) for curve in chart.curves if curve.points
+    ]
+    if not curves:
+        return ""
+    scale = _Scale(curves)
+    label = f"{chart.title}: {in_words(chart)}"
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'width="{WIDTH}" height="{HEIGHT}" aria-label="{escape(label)}">',
+        f"<style>{style}</style>" if style else "",
+        *_axes(chart, scale),
+        *(_line(curve, scale) for curve in sorted(curves, key=lambda curve: not curve.faint)),
+    ]
+    if style:
+        parts += _legend(curves)
+    return "".join([*parts, "</svg>"])
+
+
+def _axes(chart: Chart, scale: _Scale) -> list[str]:
+    bottom, parts = HEIGHT - BOTTOM, []
+    for number in ticks(scale.low, scale.high):
+        y = scale.y(number)
+        parts.append(f'<path class="grid" d="M{LEFT},{y:.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(_text(LEFT - 7, y + 4, "end", "tick", text_of(number)))
+    for number in ticks(scale.left, scale.right):
+        parts.append(_text(scale.x(number), bottom + 18, "middle", "tick", text_of(number)))
+    parts.append(f'<path class="axis" d="M{LEFT},{bottom}H{WIDTH - RIGHT}"/>')
+    middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
+    parts.append(_text(middle, HEIGHT - 8, "middle", "unit", chart.x))
+    return parts
+
+
+def _line(curve: Curve, scale: _Scale) -> str:
+    colour, again = hue(curve.number), " again" if curve.number >= len(HUES) else ""
+    again += " faint" if curve.faint else ""
+    places = [f"{scale.x(x):.1f},{scale.y(y):.1f}" for x, y in curve.points]
+    name = f"<title>{escape(curve.name)}</title>"
+    if len(places) == 1:  # a line of one point cannot be seen
+        x, y = places[0].split(",")
+        return f'<circle class="f{colour}" cx="{x}" cy="{y}" r="3">{name}</circle>'
+    line = f'<polyline class="line l{colour}{again}" points="{" ".join(places)}">{name}</polyline>'
+    if len(places) <= 40 and not curve.faint:  # few enough for each to be seen
+        dots = [place.split(",") for place in places]
+        line += "".join(f'<circle class="f{colour}" cx="{x}" cy="{y}" r="2.4"/>' for x, y in dots)
+    return line
+
+
+def _legend(curves: Sequence[Curve]) -> list[str]:
+    parts = []
+    for at, curve in enumerate(curve for curve in curves if not curve.faint):
+        y, colour = TOP + 12 + 17 * at, hue(curve.number)
+        name = curve.name if len(curve.name) <= 40 else f"{curve.name[:39]}…"
+        x = WIDTH - RIGHT - 12
+        parts.append(f'<path class="line l{colour}" d="M{x - 8},{y - 4}h20"/>')
+        parts.append(_text(x - 14, y, "end", "tick", name))
+    return parts
+
+
+def _text(x: float, y: float, anchor: str, kind: str, text: str) -> str:
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text class="{kind}" {place}>{escape(text)}</text>'
+
+
+def in_words(chart: Chart) -> str:
+    """What the curves show, in a sentence."""
+    told = [
+        f"{curve.name} from {curve.points[0][1]:.4f} to {curve.points[-1][1]:.4f}"
+        for curve in chart.curves
+        if curve.points and not curve.faint
+    ]
+    return f"{chart.y}: {', '.join(told)}"
+
+
+def table(chart: Chart) -> str:
+    """The curves in an HTML table: at some places what each was there, or the last time before."""
+    curves = [
+        c._replace(points=thinned(c.points)) for c in chart.curves if c.points and not c.faint
+    ]
+    ends = [curve.points[-1][0] for curve in curves]
+    if not ends:
+        return ""
+    head = "".join(f'<th scope="col">{escape(curve.name)}</th>' for curve in curves)
+    rows = []
+    for at in range(1, ROWS + 1):
+        x = max(ends) * at / ROWS
+        cells = "".join(f"<td>{_value(curve.points, x)}</td>" for curve in curves)
+        rows.append(f'<tr><th scope="row">{text_of(round(x, 2))}</th>{cells}</tr>')
+    return (
+        f'<table><thead><tr><th scope="col">{escape(chart.x)}</th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _value(points: Sequence[Point], x: float) -> str:
+    at = bisect_right([place for place, _ in points], x * (1 + 1e-12))
+    ended = at == len(points) and x > points[-1][0] * (1 + 1e-9)
+    return "-" if at == 0 or ended else f"{points[at - 1][1]:.4f}"

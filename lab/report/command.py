@@ -1,0 +1,90 @@
+"""``microgpt report``: a page about runs that can be kept, and the timeline for other viewers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from coordinator.core.event_json import EventError
+from lab.report import chart
+from lab.report.compare import load, records
+from lab.report.page import charts, page
+from lab.report.palette import COLOURS, DRAWING
+from lab.report.reading import RunRecord
+from lab.report.samples import read_samples
+from lab.report.timeline import SECONDS, read_timeline
+from lab.report.trace import write_trace
+from microgpt.checkpoint.format import CheckpointError
+from microgpt.support import cli
+from microgpt.support.atomic import write_atomically
+from microgpt.support.cli import UserError, say
+
+PATH = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--output", "-o", type=PATH, help="The page, one HTML file that needs nothing else.")
+@click.option(
+    "--trace", type=PATH, help="All events as a Chrome trace: open it with ui.perfetto.dev."
+)
+@click.option("--svg", type=PATH, help="The loss by step, as a drawing of its own.")
+@click.option(
+    "--from", "after", type=cli.Number(0.0),
+    help="Second of the run at which its timeline begins.  [default: when a worker is ready]",
+)  # fmt: skip
+@click.option(
+    "--seconds", type=cli.Number(0.001), default=SECONDS, show_default=True,
+    help="How long the timeline is; it ends earlier where it would have too many bars.",
+)  # fmt: skip
+def main(
+    runs: tuple[Path, ...],
+    output: Path | None,
+    trace: Path | None,
+    svg: Path | None,
+    after: float | None,
+    seconds: float,
+) -> None:
+    """Write what RUNS have recorded: curves over each other, timelines, settings, samples, states.
+
+    A timeline needs a run that was trained with --events full.
+    """
+    if not (output or trace or svg):
+        raise UserError("say what to write: -o report.html, --trace trace.json or --svg loss.svg")
+    found = load(runs)
+    if output:
+        known = records(found)
+        timelines = [read_timeline(run.path, after, seconds) for run in known]
+        write(output, page(found, timelines, [read_samples(run) for run in known]))
+    if svg:
+        drawn = chart.draw(charts(found)[0], COLOURS + DRAWING + "svg{background:var(--ground)}")
+        if not drawn:
+            raise UserError("the runs have no steps to draw")
+        write(svg, drawn + "\n")
+    if trace:
+        write(trace, traced(records(found)))
+
+
+def traced(runs: Sequence[RunRecord]) -> str:
+    """The Chrome trace of the runs. Raises UserError."""
+    file = io.StringIO()
+    try:
+        write_trace(runs, file)
+    except EventError as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+    return file.getvalue()
+
+
+def write(path: Path, content: str) -> None:
+    """Write a file in one go, and say how large it is. Raises UserError."""
+    data = content.encode(errors="backslashreplace")
+    try:
+        write_atomically(path, data)
+    except CheckpointError as error:
+        raise UserError(str(error)) from error
+    say(f"written to {path}: {len(data) / 1e6:.2f} MB")

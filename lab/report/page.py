@@ -1,0 +1,276 @@
+"""The report: one HTML file that needs nothing else, no network and no script.
+
+Whatever a run says about itself is a stranger's text and escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from itertools import accumulate
+
+from lab.report import chart, drawing
+from lab.report.chart import Chart, Curve
+from lab.report.compare import losses_at, outcome_rows, partings, records, setting_rows
+from lab.report.palette import COLOURS, DRAWING, hue
+from lab.report.runs import Listed, number
+from lab.report.samples import Samples
+from lab.report.timeline import Timeline, summaries, told_at
+from microgpt.support.cli import printable
+
+STYLE = (
+    COLOURS
+    + DRAWING
+    + "*{box-sizing:border-box}body{margin:0;background:var(--ground);color:var(--text);"
+    "font:16px/1.5 system-ui,sans-serif}main{max-width:1180px;margin:auto;padding:24px 16px 64px}"
+    "h1{font-size:1.6rem;margin:0 0 4px}h2{font-size:1.2rem;margin:40px 0 8px}"
+    "h3{font-size:1rem;margin:20px 0 4px}p{margin:4px 0 12px}.weak{color:var(--weak)}"
+    ".cards,.charts{display:grid;gap:16px;grid-template-columns:"
+    "repeat(auto-fit,minmax(min(100%,240px),1fr))}"
+    ".charts{grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr))}"
+    ".card{background:var(--card);border-radius:10px;padding:12px 16px;min-width:0;"
+    "overflow-wrap:anywhere}"
+    ".card h2,.card h3{margin:0;font-size:1rem}.card p{margin:0}figure{margin:0;min-width:0}"
+    "figcaption{font-weight:600}.key{display:inline-block;width:1.6em;height:.45em;"
+    "border-radius:2px;margin-right:.5em;vertical-align:middle}"
+    ".scroll{overflow-x:auto}.scroll svg{width:100%;min-width:820px}table{border-collapse:collapse;"
+    "font-variant-numeric:tabular-nums;font-size:.9rem}td,th{padding:3px 12px 3px 0;"
+    "text-align:right;vertical-align:top;white-space:nowrap}"
+    "th:first-child{text-align:left;font-weight:normal}"
+    "thead th{font-weight:600;border-bottom:1px solid var(--rule)}"
+    ".text td{text-align:left;white-space:normal}tr.other{background:var(--mark)}"
+    "summary{cursor:pointer;color:var(--weak)}code{overflow-wrap:anywhere}"
+    "@media print{details{display:none}}"
+    + "".join(f".k{n}{{background:var(--c{n})}}" for n in range(6))
+)
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def page(found: Sequence[Listed], timelines: Sequence[Timeline], samples: Sequence[Samples]) -> str:
+    """The whole file. ``timelines`` and ``samples`` belong to the runs in their order."""
+    names = ", ".join(text(run.name) for run in records(found))
+    parts = [
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+        '<meta name="viewport" content="width=device-width,initial-scale=1">',
+        f"<title>Report: {names}</title><style>{STYLE}</style></head><body><main>",
+        f"<h1>Report: {names}</h1>",
+        '<p class="weak">microGPT, trained data-parallel. Losses are in nats per token.</p>',
+        '<div class="cards">',
+        *(_card(at, listed) for at, listed in enumerate(found)),
+        "</div>",
+        *_curves(found),
+        *_losses(found),
+        *_timelines(found, timelines),
+        *_happened(found, timelines),
+        *_settings(found),
+        *_samples(found, samples),
+        *_states(found),
+        "</main></body></html>\n",
+    ]
+    return "\n".join(parts)
+
+
+def text(stranger: str) -> str:
+    """A stranger's text on one line, for HTML."""
+    return escape(printable(stranger))
+
+
+def _key(at: int) -> str:
+    return f'<span class="key k{hue(at)}" aria-hidden="true"></span>'
+
+
+def _card(at: int, listed: Listed) -> str:
+    run = listed.run
+    if run is None:
+        return ""
+    steps = run.steps
+    losses = [f"loss {steps.losses[-1]:.4f}"] if steps.losses else []
+    if steps.validations:
+        losses.append(f"validation {steps.validations[-1][1]:.4f}")
+    losses.append(f"{number(steps.documents_per_second, ',.0f')} documents/s")
+    conditions = "".join(f"<br><code>{text(flag)}</code>" for flag in run.conditions)
+    reason = f": {text(run.ending.reason)}" if run.ending.reason else ""
+    return (
+        f'<section class="card"><h2>{_key(at)}{text(run.name)}</h2>'
+        f"<p>{text(run.strategy)} ({text(run.promise)})<br>"
+        f"{steps.last:,} of {run.total:,} steps; {run.ending.how}{reason}<br>"
+        f"{', '.join(losses)}{conditions}</p></section>"
+    )
+
+
+# --- curves --------------------------------------------------------------------------------------
+
+
+MEANS = 40  # so many windows of the running mean are as long as the longest run
+
+
+def charts(found: Sequence[Listed]) -> list[Chart]:
+    """The curves of all runs: loss by step, second and bytes, and validation loss by step."""
+    by_step, by_second, by_bytes, held_out = (list[Curve]() for _ in range(4))
+    window = max(1, *(len(run.steps.numbers) // MEANS for run in records(found)), 1)
+    for at, run in enumerate(records(found)):
+        steps = run.steps
+        moved = (a + b for a, b in zip(steps.sent, steps.received, strict=True))
+        megabytes = [so_far / 1e6 for so_far in accumulate(moved)]
+        seconds = [*accumulate(steps.seconds)]
+        name, means = printable(run.name), chart.running_mean(steps.losses, window)
+        for curves, xs in (
+            (by_step, steps.numbers), (by_second, seconds), (by_bytes, megabytes)
+        ):  # fmt: skip
+            if window > 1:
+                points = [*zip(xs, steps.losses, strict=True)]
+                curves.append(Curve(name, at, points, faint=True))
+            curves.append(Curve(name, at, [*zip(xs, means, strict=True)]))
+        held_out.append(Curve(name, at, steps.validations))
+    of_batches = f"mean of {window} steps" if window > 1 else "each step"
+    return [
+        Chart("Loss by step", "step", of_batches, by_step),
+        Chart("Validation loss by step", "step", "held-out documents", held_out),
+        Chart("Loss by time", "seconds of work", of_batches, by_second),
+        Chart("Loss by traffic", "megabytes sent and received", of_batches, by_bytes),
+    ]
+
+
+def _curves(found: Sequence[Listed]) -> Iterator[str]:
+    drawn = [(each, chart.draw(each)) for each in charts(found)]
+    if any(svg for _, svg in drawn):
+        yield '<h2>Curves</h2><div class="charts">'
+        for each, svg in drawn:
+            if svg:
+                what = f'{each.title} <span class="weak">({each.y})</span>'
+                yield f"<figure><figcaption>{what}</figcaption>{svg}"
+                yield f"{_folded('Numbers', chart.table(each))}</figure>"
+        yield "</div>"
+
+
+def _losses(found: Sequence[Listed]) -> Iterator[str]:
+    told = losses_at(records(found))
+    if told:
+        names = [run.name for run in records(found)]
+        head, kinds = ["step", *names], ["loss"]
+        if any(loss is not None for row in told for loss in row["validation_loss"]):
+            kinds.append("validation_loss")
+            head += [f"{name}, validation" for name in names]
+        rows = [
+            [f"{row['step']:,}", *(number(x, ".4f") for kind in kinds for x in row[kind])]
+            for row in told
+        ]
+        yield f"<h2>Losses at equal steps</h2>{_table(head, rows)}"
+
+
+# --- timelines -----------------------------------------------------------------------------------
+
+
+def _timelines(found: Sequence[Listed], timelines: Sequence[Timeline]) -> Iterator[str]:
+    yield "<h2>Timelines</h2>"
+    yield (
+        '<p class="weak">A bar is a shard: pale while the worker had it, full while its engine was '
+        "at work, as far as its answer tells. Colours tell rounds apart; grey is an evaluation; a "
+        "dotted frame is a backup, a trial, or an answer that was not used.</p>"
+    )
+    for at, (run, timeline) in enumerate(zip(records(found), timelines, strict=True)):
+        yield f"<h3>{_key(at)}{text(run.name)}</h3>"
+        if timeline.problem:
+            yield f"<p>{text(timeline.problem)}</p>"
+        svg = drawing.draw(timeline)
+        if not svg:
+            yield '<p class="weak">No shards are recorded: train with <code>--events full</code>.'
+            yield "</p>"
+            continue
+        yield f'<p class="weak">{drawing.in_words(timeline)}</p>'
+        yield _scroll(svg, f"Timeline of {run.name}")
+        yield _workers(timeline)
+
+
+def _workers(timeline: Timeline) -> str:
+    head = ["worker", "engine", "documents", "documents/s", "engine at work", "had a shard"]
+    length = max(timeline.last - timeline.first, 1e-9)
+    rows = [
+        [
+            drawing.name_of(timeline, each.lane),
+            timeline.names.get(each.lane, ("", "-"))[1],
+            f"{each.documents:,}",
+            f"{each.documents / length:,.0f}",
+            f"{each.computing:.0%}",
+            f"{each.busy:.0%}",
+        ]
+        for each in summaries(timeline)
+    ]
+    return _table(head, rows)
+
+
+def _happened(found: Sequence[Listed], timelines: Sequence[Timeline]) -> Iterator[str]:
+    yield "<h2>What happened</h2>"
+    for at, (run, timeline) in enumerate(zip(records(found), timelines, strict=True)):
+        rows = [[f"{told_at(timeline, mark.time):.3f} s", mark.text] for mark in timeline.marks]
+        if timeline.more:
+            rows.append(["", f"and {timeline.more:,} more"])
+        name = f"{_key(at)}{text(run.name)}: {len(timeline.marks) + timeline.more:,} events"
+        yield f"<details><summary>{name}</summary>{_table(['after', 'what'], rows, 'text')}"
+        yield "</details>"
+
+
+# --- the rest ------------------------------------------------------------------------------------
+
+
+def _settings(found: Sequence[Listed]) -> Iterator[str]:
+    runs = records(found)
+    head = ["", *(run.name for run in runs)]
+    rows = setting_rows(runs)
+    other = [[f"≠ {name}", *values] for differs, name, values in rows if differs]
+    equal = [[name, *values] for differs, name, values in rows if not differs]
+    outcome = [[name, *values] for name, values in outcome_rows(found)]
+    yield "<h2>Settings and outcome</h2>"
+    yield _table(head, [*other, *outcome], marked=len(other))
+    yield _folded(f"{len(equal)} settings that are equal", _table(head, equal))
+
+
+def _samples(found: Sequence[Listed], samples: Sequence[Samples]) -> Iterator[str]:
+    yield '<h2>Samples</h2><div class="cards">'
+    for at, (run, each) in enumerate(zip(records(found), samples, strict=True)):
+        yield f'<section class="card"><h3>{_key(at)}{text(run.name)}</h3>'
+        if each.remark:
+            yield f'<p class="weak">{text(each.remark)}</p>'
+        for step, invented in each.invented:
+            yield f"<p><b>after step {step:,}</b>: {', '.join(map(text, invented))}</p>"
+        yield "</section>"
+    yield "</div>"
+
+
+def _states(found: Sequence[Listed]) -> Iterator[str]:
+    yield "<h2>States</h2>"
+    rows = []
+    for listed, run in zip(found, records(found), strict=True):
+        newest = listed.newest
+        state = [f"{newest.step:,}", newest.sha256] if newest else ["-", "-"]
+        rows.append([run.name, run.run, *state])
+    yield _table(["run", "id", "step", "state_sha256"], rows)
+    for listed in found:
+        for fault in listed.states.faults if listed.states else ():
+            yield f"<p>{text(listed.path.name)}: passed over: {text(fault)}</p>"
+    for told, listed in zip(partings(found), found[1:], strict=True):
+        yield f"<p>{text(found[0].path.name)} and {text(listed.path.name)}: {told['text']}.</p>"
+
+
+def _folded(summary: str, inner: str) -> str:
+    return f"<details><summary>{text(summary)}</summary>{inner}</details>" if inner else ""
+
+
+def _scroll(inner: str, label: str) -> str:
+    name = f'role="region" aria-label="{text(label)}"'
+    return f'<div class="scroll" tabindex="0" {name}>{inner}</div>'
+
+
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "", marked: int = 0
+) -> str:
+    """A table in which a stranger's texts may stand. The first ``marked`` rows are coloured."""
+    cells = "".join(f'<th scope="col">{text(cell)}</th>' for cell in head)
+    body = []
+    for at, (first, *others) in enumerate(rows):
+        row = f'<th scope="row">{text(first)}</th>'
+        row += "".join(f"<td>{text(cell)}</td>" for cell in others)
+        body.append(f'<tr class="other">{row}</tr>' if at < marked else f"<tr>{row}</tr>")
+    whole = f'<table class="{kind}"><thead><tr>{cells}</tr></thead>'
+    return _scroll(f"{whole}<tbody>{''.join(body)}</tbody></table>", f"Table: {head[-1]}")
