@@ -39,7 +39,8 @@ class Trial:
 
     ``said`` and ``result`` are digests, None as long as unknown: of its answer, and of what
     counted for the shard, which ``giver`` had computed. ``order`` is None when it is too old.
-    ``assignment``: the task of the replica whose part the shard is, if it is one's.
+    ``assignment``: the task of the replica whose part the shard is, if it is one's. ``over``: its
+    round was closed without a result of the shard, and the answer shows nothing.
     """
 
     worker: Worker
@@ -50,6 +51,7 @@ class Trial:
     result: bytes | None = None
     giver: Peer = b""
     assignment: Assignment | None = None
+    over: bool = False
 
 
 class Probation:
@@ -112,6 +114,9 @@ class Probation:
     def answered(self, trial: Trial, said: bytes, ledger: RoundLedger | None, now: float) -> None:
         """A trial's answer has come; ``ledger`` is that of its round, if kept."""
         trial.said = said
+        if trial.over:
+            self.forget(trial.worker.peer)
+            return
         if ledger is not None:
             self._learn(trial, ledger)
         self._settle(trial, now)
@@ -129,9 +134,9 @@ class Probation:
             if trial.round.step < ledger.round.step - JUDGEABLE_STEPS:
                 trial.order = None
             if trial.round == ledger.round and trial.result is None:
-                peer = trial.worker.peer
-                self._in_flight.end(peer, Work(trial.round, trial.shard, trial=True))
-                self.forget(peer)
+                trial.over = True
+                if trial.said is not None:
+                    self.forget(trial.worker.peer)
 
     def _learn(self, trial: Trial, ledger: RoundLedger) -> None:
         if trial.result is None and (result := ledger.result(trial.shard)) is not None:

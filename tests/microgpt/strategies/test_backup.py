@@ -58,6 +58,25 @@ def test_a_late_worker_goes_on_with_the_round_of_now() -> None:
     assert len(play.got(PEERS[0], messages.Task)) == 2
 
 
+def test_a_newcomer_whose_trial_is_overtaken_is_given_no_other_before_it_answers() -> None:
+    play = ReplicaPlay(settings(9, 6, replicas=3, outer_optimizer=PLAIN), Backup(b=1))
+    play.joins(*PEERS)
+    for peer in PEERS:
+        play.answers(peer)
+    newcomer = b"E"
+    play.joins(newcomer)
+    assert play.replica(newcomer) == 0, "A's part, on trial"
+    for _ in range(3):
+        step = play.state.training.step
+        while play.state.training.step == step:
+            busy = [peer for peer in PEERS[1:] if play.state.workers[peer].in_flight]
+            play.answers(busy[0])
+        assert len(play.got(newcomer, messages.Task)) == 1
+    play.answers(newcomer)
+    assert list(play.state.workers) == [*PEERS, newcomer]
+    assert len(play.got(newcomer, messages.Task)) == 2
+
+
 @pytest.mark.parametrize("compress", ["", "topk:0.1"])
 def test_without_parts_to_spare_it_has_the_bits_of_sync(compress: str) -> None:
     config = settings(5, 7, replicas=3, compress=compress)
