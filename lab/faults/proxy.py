@@ -199,7 +199,7 @@ class Proxy:
                         if wait <= 0 and stream.budget(link, now):
                             wishes[stream.sink] = wishes.get(stream.sink, 0) | selectors.EVENT_WRITE
                         else:
-                            wait = max(wait, 0.005)
+                            wait = wait if wait > 0 else 0.005
                             pause = wait if pause is None else min(pause, wait)
             for wished, events in wishes.items():
                 if wished.fileno() >= 0:

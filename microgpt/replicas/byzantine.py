@@ -18,6 +18,7 @@ off; a rule that takes it goes uphill.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -78,4 +79,5 @@ class Liar:
         self._honest.append((1 / num_documents) * vector)
         self._told += 1
         honest = [num_documents * one for one in self._honest]
-        return corrupt(self._kind, vector, self._seed + self._told, honest)
+        digest = hashlib.sha256(f"{self._seed} lie {self._told}".encode()).digest()
+        return corrupt(self._kind, vector, int.from_bytes(digest[:8], "little"), honest)

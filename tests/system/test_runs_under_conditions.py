@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import microgpt
-from coordinator.core.events import Answered, Condition, ConditionChange
+from coordinator.core.events import Answered, Condition, ConditionChange, Expelled
 from microgpt.checkpoint.format import load
 from tests.processes import TINY, TINY_MODEL, Lab, eventually, session_members
 
@@ -66,3 +66,21 @@ def test_what_is_no_condition_starts_nothing(lab: Lab) -> None:
     assert other.wait() == 1
     assert other.err.startswith("error: --link needs an address that bytes reach by TCP")
     assert not lab.run_dir().path.exists()
+
+
+def test_a_liar_is_found_where_all_is_verified_and_changes_no_bit(lab: Lab, quiet: str) -> None:
+    lab.slow_down(0.002)  # else one worker is done before the other is there
+    verified = ("--verify-fraction", "1", "--byzantine", "worker=2:noise")
+    train = lab.train(*SIZE, "--workers", "2", "--shard-size", "2", *verified)
+    assert train.wait() == 0, train.err
+    assert load(lab.run_dir().newest).state_sha256 == quiet
+    assert {event.name for event in lab.run_dir().events(Expelled)} == {"worker-2"}
+    assert "worker-2 cannot work: the coordinator refuses this worker" in train.err
+
+
+def test_a_liar_that_nobody_compares_spoils_the_run(lab: Lab, quiet: str) -> None:
+    train = lab.train(*SIZE, "--workers", "1", "--byzantine", "sign-flip", "--compress", "f32")
+    assert train.wait() == 0, train.err
+    losses = [line["loss"] for line in lab.run_dir().metrics]
+    assert losses[-1] > losses[0]
+    assert load(lab.run_dir().newest).state_sha256 != quiet
