@@ -69,13 +69,19 @@ def test_what_is_no_condition_starts_nothing(lab: Lab) -> None:
 
 
 def test_a_liar_is_found_where_all_is_verified_and_changes_no_bit(lab: Lab, quiet: str) -> None:
-    lab.slow_down(0.002)  # else one worker is done before the other is there
-    verified = ("--verify-fraction", "1", "--byzantine", "worker=2:noise")
-    train = lab.train(*SIZE, "--workers", "2", "--shard-size", "2", *verified)
-    assert train.wait() == 0, train.err
+    lab.slow_down(0.05)  # else the honest worker is done before the other one has come
+    size = [word for word in SIZE if word not in ("--engine", "scalar")]
+    coordinator = lab.coordinator(*size, "--verify-fraction", "1", "--shard-size", "2")
+    address = lab.run_dir().endpoint()
+    lab.worker(address, "--name", "honest")
+    lab.run_dir().happens("ready")  # a liar on its own would be believed
+    liar = lab.worker(address, "--name", "liar", "--lie", "noise", "1")
+    liar.expected = True
+    assert coordinator.wait() == 0, coordinator.err
     assert load(lab.run_dir().newest).state_sha256 == quiet
-    assert {event.name for event in lab.run_dir().events(Expelled)} == {"worker-2"}
-    assert "worker-2 cannot work: the coordinator refuses this worker" in train.err
+    assert [event.name for event in lab.run_dir().events(Expelled)] == ["liar"]
+    assert liar.wait() == 1
+    assert "the coordinator refuses this worker" in liar.err
 
 
 def test_a_liar_that_nobody_compares_spoils_the_run(lab: Lab, quiet: str) -> None:
