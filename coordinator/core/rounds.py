@@ -32,7 +32,7 @@ from microgpt.optim.reduction import Shard, shards
 from microgpt.protocol import messages
 from microgpt.replicas.state import Assignment
 from microgpt.strategies import driver
-from microgpt.strategies.base import Losses, Note, Result, Round
+from microgpt.strategies.base import LocalSteps, Losses, Note, Result, Round
 from microgpt.training import TrainingState, rate
 
 
@@ -202,8 +202,9 @@ class Rounds:
         if failure.training:
             documents = documents_of(round.opened.round, self._corpus.shares)
         document = self._corpus.tokenizer.decode(documents[failure.document])
+        whole = "round" if isinstance(round.opened.round.task, LocalSteps) else "batch"
         place = (
-            f"step {failure.step + 1}, document {failure.document + 1} of the batch"
+            f"step {failure.step + 1}, document {failure.document + 1} of the {whole}"
             if failure.training
             else f"after step {failure.step}, held-out document {failure.document + 1}"
         )

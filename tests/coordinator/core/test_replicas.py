@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from coordinator.core.events import Cause, Expelled
-from coordinator.core.inputs import Received, Tick
+from coordinator.core.inputs import Judged, Received, Tick
 from coordinator.core.work_order import SNAPSHOT_EVERY
 from lab.simulation.arithmetic import same_state, wrong_bit
 from microgpt.checkpoint.format import decode, encode
@@ -284,6 +284,37 @@ def test_the_judge_does_again_what_it_must(liar: bytes) -> None:
 def lie(answer: Any) -> Any:
     """One bit of a loss."""
     return replace(answer, losses=wrong_bit(answer.losses))
+
+
+# What cannot be computed
+
+
+@pytest.mark.parametrize(
+    ("strategy", "whole"), [(Sync(), "batch"), (DiLoCo(steps=2), "round")], ids=["sync", "diloco"]
+)
+def test_a_document_that_cannot_be_computed_is_named(strategy: Strategy, whole: str) -> None:
+    """By its place among all documents of the round, whichever replica has it."""
+    cluster = Cluster(strategy, Distribution(4, compress="topk:0.2"), steps=4)
+    cluster.joins(A)
+    cluster.runs_until(1)
+    assert cluster.answers(A)
+    task = cluster.got(A, messages.ReplicaTask)[-1]
+    assert (task.step, task.replica) == (1, 1)
+    count = 16 if whole == "round" else 8
+    place = task.start + task.count - 1
+    failure = messages.Failure(
+        RUN, cluster.epoch, 1, place, "its loss is not finite", round=task.round
+    )
+    cluster.says(A, failure)
+    cluster.do(Judged(failure))
+    assert cluster.state.closing is not None
+    name = cluster.corpus.tokenizer.decode([*cluster.corpus.documents(count, count)][place])
+    assert cluster.state.closing.reason == (
+        f"step 2, document {place + 1} of the {whole} ({name!r}): its loss is not finite; "
+        "a lower --learning-rate may help"
+    )
+    (log, *_) = cluster.saved[-1].replicas
+    assert log.clock == 1, "the state before is saved"
 
 
 # Members that mean harm
