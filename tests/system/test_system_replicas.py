@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import microgpt
 from microgpt.checkpoint import format as checkpoint_format
-from microgpt.checkpoint.format import Checkpoint, load
+from microgpt.checkpoint.format import Checkpoint, load, save
 from tests.marks import soak
 from tests.processes import TINY, TINY_MODEL, Lab, RunDir, eventually
 from tests.system.test_system_workers import find_child, signal_process
@@ -166,6 +167,22 @@ def test_a_run_is_resumed_as_it_began(
     again = lab.coordinator("--resume", saved, "--steps", "12", *changed)
     assert again.wait() == 1
     refused(again.err, reason)
+
+
+@pytest.mark.parametrize(
+    "vectors", [{"residual": bytes(8)}, {"velocity": bytes(8)}, {"residual": b"", "more": b""}]
+)
+def test_a_checkpoint_whose_replicas_keep_something_else_is_refused(
+    lab: Lab, saved: str, vectors: dict[str, bytes]
+) -> None:
+    loaded = load(saved)
+    first, *others = loaded.distributed.replicas
+    changed = replace(first, vectors=vectors), *others
+    path = lab.place / "changed.msgpack"
+    save(path, replace(loaded, distributed=replace(loaded.distributed, replicas=changed)))
+    again = lab.coordinator("--resume", str(path), "--steps", "12")
+    assert again.wait() == 1
+    refused(again.err, "what replica 0 keeps does not fit the run's settings")
 
 
 @pytest.mark.parametrize(
