@@ -42,6 +42,7 @@ def run(seed: int, strategy: Strategy, codec: float = 0.02, *, trace: bool = Fal
     return play(plan, STAND_IN, trace=trace, strategy=strategy, distribution=replicas)
 
 
+@pytest.mark.timeout(900)  # of a crowded machine; half a minute of one core for the many
 @pytest.mark.parametrize("schedules", [20, soak(500)])
 @pytest.mark.parametrize("name", TIMED)
 def test_the_record_of_a_schedule_leads_to_the_same_bits(name: str, schedules: int) -> None:
