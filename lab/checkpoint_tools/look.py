@@ -14,6 +14,7 @@ from lab.terminal import FAILED, UserError, complain, to_json, visible, warn
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.checkpoint.format import Checkpoint, CheckpointError, Problem
 from microgpt.checkpoint.newest import load_newest
+from microgpt.strategies.promises import PROMISES
 
 PATTERN = "*.msgpack"
 
@@ -77,14 +78,10 @@ def describe(loaded: Checkpoint) -> dict[str, Any]:
 def promise_of(strategy: str) -> str | None:
     """What a strategy of this name promises for the bits: ``exact`` or ``replayable``.
 
-    None of a user's own, whose file is not run to look into a checkpoint, and without NumPy.
+    None of a user's own, whose file is not run to look into a checkpoint.
     """
-    try:
-        from microgpt.strategies.registry import STRATEGIES
-    except ImportError:
-        return None
-    known = STRATEGIES.get(strategy)
-    return None if known is None else str(known.promise)
+    promise = PROMISES.get(strategy)
+    return None if promise is None else promise.value
 
 
 def validation_of(loaded: Checkpoint) -> dict[str, Any] | None:

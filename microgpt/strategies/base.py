@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import pairwise
 from typing import Protocol, TypeAlias
 
 from microgpt.config import TrainingConfig
 from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import Shard, sum_of_shards
+from microgpt.strategies.promises import Promise as Promise
 from microgpt.training import TrainingState
 
 #: What a strategy tells of an update: a number, or several.
@@ -24,24 +24,6 @@ Note: TypeAlias = float | tuple[float, ...]
 
 class StrategyError(Exception):
     """A strategy cannot be used or does not keep to the interface; the message is one sentence."""
-
-
-class Promise(StrEnum):
-    """What a strategy promises about the bits of a run.
-
-    ``EXACT``: the same for any number of workers, any order of answers and any faults.
-    ``REPLAYABLE``: timing decides; the recorded order of events gives the same bits again.
-    """
-
-    EXACT = "exact"
-    REPLAYABLE = "replayable"
-
-    @property
-    def meaning(self) -> str:
-        """What it means, in a few words for people."""
-        if self is Promise.EXACT:
-            return "same bits for any number of workers"
-        return "timing decides the bits, and microgpt replay computes them again from the record"
 
 
 @dataclass(frozen=True)
