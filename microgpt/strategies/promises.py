@@ -1,4 +1,4 @@
-"""What strategies promise about the bits of a run. Needs no NumPy: for who looks into checkpoints."""
+"""What strategies promise about the bits of a run. Needs no NumPy: checkpoints are shown with it."""
 
 from __future__ import annotations
 
