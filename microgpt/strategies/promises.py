@@ -1,4 +1,4 @@
-"""What strategies promise about the bits of a run. Needs no NumPy: checkpoints are shown with it."""
+"""What strategies promise about the bits of a run. Needs no NumPy, so `checkpoint show` has it."""
 
 from __future__ import annotations
 
