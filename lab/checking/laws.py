@@ -52,7 +52,7 @@ def laws_for(subject: Subject) -> list[Law]:
     }
     kept = {
         Promise.EXACT: "exact: faults and any number of workers leave the bits as they are",
-        Promise.REPLAYABLE: "replayable: every run comes to its end, whatever the faults",
+        Promise.REPLAYABLE: "replayable: whatever the faults, the record gives the same bits again",
     }
     return [
         *own,

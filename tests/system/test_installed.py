@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from lab.command_line import PROGRAMS
+from microgpt.checkpoint.format import load
 from tests.conftest import Reference
 from tests.marks import soak
 from tests.processes import ENDLESS, ROOT, TINY, Lab, Process
@@ -260,3 +261,32 @@ def test_sampling_needs_msgpack_alone(far: Lab, installed: Installation) -> None
 def test_the_simulator_runs(far: Lab) -> None:
     simulate = microgpt(far, "simulate", "--schedules", "2", "--seed", "1")
     assert "every one ended with the bits of the quiet run" in output(simulate)
+
+
+OWN = """
+import microgpt
+
+same = {"steps": 6, "batch_size": 8, "strategy": "mine.py:Lookahead", "strategy_options": {"k": 3}}
+alone = microgpt.train("names.txt", **same)
+many = microgpt.train("names.txt", **same, workers=100, simulate=True)
+real = microgpt.train("names.txt", **same, workers=4)
+print({result.checkpoint.state_sha256 for result in (alone, many, real)} == {%r})
+"""
+
+
+@pytest.mark.slow
+def test_a_strategy_of_a_new_user_in_an_empty_folder(far: Lab) -> None:
+    """From the page alone: written, checked, simulated, run for real, and compared with sync."""
+    page = (ROOT / "docs" / "strategies.md").read_text()
+    (code,) = (block for block in page.split("```python\n")[1:] if "class Lookahead(" in block)
+    (far.place / "mine.py").write_text(code.partition("```")[0])
+    checked = output(microgpt(far, "check-strategy", "mine.py:Lookahead", "--schedules", "10"))
+    assert checked.endswith("all laws are kept\n")
+    own = ("--strategy", "mine.py:Lookahead", "--strategy-option", "k=3")
+    more = ("--data", "names.txt", "--workers", "2", "--run-dir", "runs/it")
+    output(microgpt(far, "train", "--steps", "6", "--batch-size", "8", *own, *more))
+    digest = load(far.run_dir().newest).state_sha256
+    assert output(far.start("python", "-c", OWN % digest, name="notebook")) == "True\n"
+    compared = microgpt(far, "compare", "--quick", "--only", "mine", "--also", "mine.py:Lookahead")
+    assert compared.wait() == 0, compared.err
+    assert "mine.py:Lookahead | exact | 268,288 | 64 | 2." in compared.out
