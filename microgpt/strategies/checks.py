@@ -6,9 +6,34 @@ from math import isfinite
 
 import numpy as np
 
+from microgpt.checkpoint.replicas import MAX_NAME, MAX_PARTS
 from microgpt.numerics.vectors import all_finite
-from microgpt.strategies.base import StrategyError
+from microgpt.strategies.base import Note, StrategyError
 from microgpt.training import TrainingState
+
+
+def note_of(name: object, value: object) -> tuple[str, Note]:
+    """What a strategy tells of an update, as a record can have it. Raises TypeError."""
+    if not isinstance(name, str) or not name.isidentifier():
+        raise TypeError(f"a note has a name of one word, not {name!r:.60}")
+    numbers = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(number, int | float | np.integer) for number in numbers):
+        raise TypeError(f"note {name!r:.60} is no number, nor a tuple of some: {value!r:.60}")
+    told = tuple(map(float, numbers))
+    return name, told if isinstance(value, tuple) else told[0]
+
+
+def _check_kept(name: str, after: TrainingState) -> None:
+    """Raise StrategyError for what a checkpoint could not hold."""
+    for key, slot in after.slots.items():
+        if not isinstance(key, str) or not key.isprintable() or len(key) > MAX_NAME:
+            raise StrategyError(f"{name}: update names a slot {key!r:.60}")
+        if not isinstance(slot, np.ndarray) or slot.ndim != 1 or slot.dtype != np.float64:
+            raise StrategyError(f"{name}: slot {key!r:.60} is no vector of float64 numbers")
+    if len(after.slots) > MAX_PARTS:
+        raise StrategyError(f"{name}: update keeps more than {MAX_PARTS} slots")
+    if not all(isinstance(loss, float) for loss in after.losses[-1:]):
+        raise StrategyError(f"{name}: update gives a loss that is no float")
 
 
 def check_update(name: str, before: TrainingState, after: object) -> TrainingState:
@@ -24,6 +49,9 @@ def check_update(name: str, before: TrainingState, after: object) -> TrainingSta
     ):  # fmt: skip
         if not isinstance(theirs, np.ndarray) or theirs.shape != ours.shape:
             raise StrategyError(f"{name}: update gives vectors of another shape")
+        if theirs.dtype != np.float64:
+            raise StrategyError(f"{name}: update gives vectors of {theirs.dtype}, not of float64")
+    _check_kept(name, after)
     kept = after.slots.values()
     finite = all(all_finite(numbers) for numbers in (after.params, after.m, after.v, *kept))
     if not (finite and all(map(isfinite, after.losses[-1:]))):

@@ -28,7 +28,7 @@ from microgpt.strategies.base import (
     no_lap,
     no_note,
 )
-from microgpt.strategies.checks import check_update
+from microgpt.strategies.checks import check_update, note_of
 from microgpt.support.user_class import OwnCodeError, line_in
 from microgpt.training import TrainingState, Validation, validation_loss
 
@@ -214,7 +214,7 @@ class RoundDriver:
         if isinstance(round.task, Losses):
             return self._evaluated(results)
         self._notes = {}
-        view = self._view(workers, 0, self.open[number].params, self._notes.__setitem__)
+        view = self._view(workers, 0, self.open[number].params, self._take_note)
         if self._gathered:
             view = replace(view, gathered=tuple(self._gathered.values()))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -226,6 +226,10 @@ class RoundDriver:
         if isinstance(after, TrainingState) and after.next_document != self._consumed(round):
             after = replace(after, next_document=self._consumed(round))
         return check_update(self._name, self.state, after)
+
+    def _take_note(self, name: str, value: Note) -> None:
+        name, value = note_of(name, value)
+        self._notes[name] = value
 
     def _evaluated(self, results: Sequence[Result]) -> TrainingState:
         after = self._unevaluated

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,6 +140,24 @@ class Reshapes(Sync):
         return TrainingState(after.step, np.zeros(3), after.m, after.v, after.rng_state)
 
 
+class Notes(Sync):
+    def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
+        view.note("gap", [1.0])  # type: ignore[arg-type]  # that is the mistake
+        return super().update(view, round, results)
+
+
+def gives(**fields: Any) -> type[Sync]:
+    """A strategy whose states have other fields."""
+
+    class Gives(Sync):
+        def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState:
+            after = super().update(view, round, results)
+            assert after is not None
+            return replace(after, **fields)
+
+    return Gives
+
+
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
@@ -148,6 +167,14 @@ class Reshapes(Sync):
         (Divides, "update raises ZeroDivisionError: by me (line "),
         (Jumps, "does not give the state after one step"),
         (Reshapes, "vectors of another shape"),
+        (gives(params=np.zeros(152, np.float32)), "vectors of float32, not of float64"),
+        (gives(params=[0.0] * 152), "vectors of another shape"),
+        (gives(slots={"mine": [1.0]}), "slot 'mine' is no vector of float64 numbers"),
+        (gives(slots={"mine": np.zeros((2, 2))}), "slot 'mine' is no vector of float64 numbers"),
+        (gives(slots={7: np.zeros(1)}), "update names a slot 7"),
+        (gives(slots={f"s{i}": np.zeros(1) for i in range(65)}), "keeps more than 64 slots"),
+        (gives(losses=("low",)), "gives a loss that is no float"),
+        (Notes, "TypeError: note 'gap' is no number, nor a tuple of some: [1.0] (line "),
     ],
 )
 def test_a_strategy_that_breaks_the_rules_is_named(broken: type[Sync], reason: str) -> None:
