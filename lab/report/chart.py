@@ -12,7 +12,7 @@ from typing import NamedTuple
 from lab.report.palette import HUES, hue
 
 WIDTH, HEIGHT = 520, 300
-LEFT, RIGHT, TOP, BOTTOM = 50, 14, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 50, 26, 12, 44
 MOST_POINTS = 400  # of a curve; more are drawn as means of neighbours
 ROWS = 8  # of a table
 

@@ -13,6 +13,7 @@ from lab.report import chart
 from lab.report.compare import load, records
 from lab.report.page import charts, page
 from lab.report.palette import COLOURS, DRAWING
+from lab.report.png import draw_png
 from lab.report.reading import RunRecord
 from lab.report.samples import read_samples
 from lab.report.timeline import SECONDS, read_timeline
@@ -32,6 +33,7 @@ PATH = click.Path(path_type=Path, dir_okay=False)
     "--trace", type=PATH, help="All events as a Chrome trace: open it with ui.perfetto.dev."
 )
 @click.option("--svg", type=PATH, help="The loss by step, as a drawing of its own.")
+@click.option("--png", type=PATH, help="The same as pixels, by matplotlib, if that is installed.")
 @click.option(
     "--from", "after", type=cli.Number(0.0),
     help="Second of the run at which its timeline begins.  [default: when a worker is ready]",
@@ -45,6 +47,7 @@ def main(
     output: Path | None,
     trace: Path | None,
     svg: Path | None,
+    png: Path | None,
     after: float | None,
     seconds: float,
 ) -> None:
@@ -52,18 +55,22 @@ def main(
 
     A timeline needs a run that was trained with --events full.
     """
-    if not (output or trace or svg):
-        raise UserError("say what to write: -o report.html, --trace trace.json or --svg loss.svg")
+    if not (output or trace or svg or png):
+        what = "-o report.html, --trace trace.json, --svg loss.svg or --png loss.png"
+        raise UserError(f"say what to write: {what}")
     found = load(runs)
+    loss = charts(found)[0]
+    if (svg or png) and not any(curve.points for curve in loss.curves):
+        raise UserError("the runs have no steps to draw")
     if output:
         known = records(found)
         timelines = [read_timeline(run.path, after, seconds) for run in known]
         write(output, page(found, timelines, [read_samples(run) for run in known]))
     if svg:
-        drawn = chart.draw(charts(found)[0], COLOURS + DRAWING + "svg{background:var(--ground)}")
-        if not drawn:
-            raise UserError("the runs have no steps to draw")
+        drawn = chart.draw(loss, COLOURS + DRAWING + "svg{background:var(--ground)}")
         write(svg, drawn + "\n")
+    if png:
+        write(png, draw_png(loss))
     if trace:
         write(trace, traced(records(found)))
 
@@ -80,9 +87,9 @@ def traced(runs: Sequence[RunRecord]) -> str:
     return file.getvalue()
 
 
-def write(path: Path, content: str) -> None:
+def write(path: Path, content: str | bytes) -> None:
     """Write a file in one go, and say how large it is. Raises UserError."""
-    data = content.encode(errors="backslashreplace")
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     try:
         write_atomically(path, data)
     except CheckpointError as error:

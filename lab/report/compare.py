@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from microgpt.support.cli import UserError, printable, say
 
 ROWS = 8  # steps whose losses are shown
 MARK = "*"
+WIDTH = 100  # letters of a line of settings that are equal
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,7 +28,7 @@ MARK = "*"
 def main(runs: tuple[Path, ...], as_json: bool) -> None:
     """Put RUNS side by side: settings, losses, rates, and where their states part from the first.
 
-    Settings that differ are marked with a star.
+    Settings that differ have a star and a row; then come outcome, losses, and equal settings.
     """
     if len(runs) < 2:
         raise UserError("two runs at least are compared: name their folders")
@@ -51,9 +54,9 @@ def records(found: Sequence[Listed]) -> list[RunRecord]:
     return [listed.run for listed in found if listed.run]
 
 
-def shown_steps(runs: Sequence[RunRecord], most: int = ROWS) -> list[int]:
-    """Steps that all runs have: the first, the last, and some evenly between."""
-    common = sorted(set[int].intersection(*(set(run.steps.numbers) for run in runs)))
+def shown_steps(steps: Sequence[set[int]], most: int = ROWS) -> list[int]:
+    """Steps that are in all of the sets: the first, the last, and some evenly between."""
+    common = sorted(set[int].intersection(*steps))
     if len(common) <= most:
         return common
     return [common[round(at * (len(common) - 1) / (most - 1))] for at in range(most)]
@@ -63,8 +66,10 @@ def losses_at(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """Losses of the batch and of held-out documents at equal steps, a run each."""
     batch = [dict(zip(run.steps.numbers, run.steps.losses, strict=True)) for run in runs]
     held_out = [dict(run.steps.validations) for run in runs]
-    common = sorted(set[int].intersection(*(set(losses) for losses in held_out)))
-    steps = sorted({*shown_steps(runs), *common[-1:]})
+    evaluated = set[int].intersection(*(set(losses) for losses in held_out))
+    steps = shown_steps([set(losses) for losses in batch])
+    if evaluated:
+        steps = sorted({*steps[:1], *shown_steps([evaluated]), *steps[-1:]})
     return [
         {
             "step": step,
@@ -106,8 +111,9 @@ def setting_rows(runs: Sequence[RunRecord]) -> list[tuple[bool, str, list[str]]]
         ("strategy", [run.strategy for run in runs]),
         ("promise", [run.promise for run in runs]),
         ("steps", [str(run.total) for run in runs]),
-        ("conditions", [" ".join(run.conditions) or "-" for run in runs]),
     ]
+    for flags in zip_longest(*(run.conditions for run in runs), fillvalue="-"):
+        rows.append(("condition", [*flags]))
     rows += [(name, [setting_text(run.settings.get(name)) for run in runs]) for name in names]
     return [(len(set(values)) > 1, name, values) for name, values in rows]
 
@@ -131,7 +137,7 @@ def lines(found: Sequence[Listed]) -> Iterator[str]:
     header = ["", *(run.name for run in runs)]
     settings = setting_rows(runs)
     rows = [header]
-    rows += [[f"{MARK if differs else ' '} {name}", *values] for differs, name, values in settings]
+    rows += [[f"{MARK} {name}", *values] for differs, name, values in settings if differs]
     rows += [[f"  {name}", *values] for name, values in outcome_rows(found)]
     for losses in losses_at(runs):
         cells = [number(loss, ".4f") for loss in losses["loss"]]
@@ -140,6 +146,8 @@ def lines(found: Sequence[Listed]) -> Iterator[str]:
             cells = [number(loss, ".4f") for loss in losses["validation_loss"]]
             rows.append([f"  validation, step {losses['step']:,}", *cells])
     yield from table.lines([[printable_cell(cell) for cell in row] for row in rows])
+    equal = [f"{name}={values[0]}" for differs, name, values in settings if not differs]
+    yield from textwrap.wrap(printable(f"equal in all: {', '.join(equal)}"), WIDTH)
     for told, listed in zip(partings(found), found[1:], strict=True):
         yield printable(f"{runs[0].name} and {listed.path.name}: {told['text']}")
 

@@ -38,7 +38,7 @@ STYLE = (
     "text-align:right;vertical-align:top;white-space:nowrap}"
     "th:first-child{text-align:left;font-weight:normal}"
     "thead th{font-weight:600;border-bottom:1px solid var(--rule)}"
-    ".text td{text-align:left;white-space:normal}tr.other{background:var(--mark)}"
+    ".text td,.text th{text-align:left;white-space:normal}tr.other{background:var(--mark)}"
     "summary{cursor:pointer;color:var(--weak)}code{overflow-wrap:anywhere}"
     "@media print{details{display:none}}"
     + "".join(f".k{n}{{background:var(--c{n})}}" for n in range(6))

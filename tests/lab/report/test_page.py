@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import struct
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -162,6 +164,23 @@ def test_a_drawing_of_its_own_is_xml(pair: list[Path], tmp_path: Path) -> None:
     assert {"one", "two", "step"} <= {*texts}
 
 
+def test_pixels_are_drawn_where_matplotlib_is(pair: list[Path], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="an extra")
+    odd = make_run(tmp_path / "_a $x$ ^ \\frac{", losses=[2.0])
+    assert reported([*pair, odd], "--png", str(tmp_path / "loss.png")).exception is None
+    data = (tmp_path / "loss.png").read_bytes()
+    width, height = struct.unpack(">II", data[16:24])
+    assert (data[:8], width, height) == (b"\x89PNG\r\n\x1a\n", 1200, 675)
+
+
+def test_without_matplotlib_a_line_says_what_is_missing(
+    pair: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    text = str(reported(pair, "--png", str(tmp_path / "loss.png")).exception)
+    assert text.startswith("--png needs matplotlib: pip install matplotlib, or take --svg")
+
+
 def test_a_trace_is_written(pair: list[Path], tmp_path: Path) -> None:
     assert reported(pair, "--trace", str(tmp_path / "trace.json")).exception is None
     trace = Trace((tmp_path / "trace.json").read_text())
@@ -172,8 +191,9 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
     path = make_run(tmp_path / "a", losses=[])
     folder, missing = str(tmp_path), f"there is no {tmp_path}/config.json"
     for paths, flags, text in (
-        ([path], (), "say what to write: -o report.html, --trace trace.json or --svg loss.svg"),
+        ([path], (), "say what to write: -o report.html, --trace"),
         ([tmp_path], ("-o", "x"), missing),
+        ([path], ("--png", f"{folder}/x"), "the runs have no steps to draw"),
         ([path], ("--svg", f"{folder}/x"), "the runs have no steps to draw"),
         ([path], ("-o", f"{folder}/none/x"), f"{folder}/none/x cannot be written"),
     ):
