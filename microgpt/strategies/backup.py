@@ -54,6 +54,8 @@ class Backup:
     def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
         """The optimizer's step along the mean gradient of N parts: of more, the first in order."""
         first = results[: len(round.replicas) - self.b]
+        taken = {result.replica for result in first}
+        view.note("late", tuple(float(each) for each in round.replicas if each not in taken))
         made = combined(view, round, first)
         view.lap("tree sum")
         return descended(view, made.vector, mean_loss(first), made.slots)

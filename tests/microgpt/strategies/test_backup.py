@@ -43,6 +43,7 @@ def test_whoever_answers_late_is_dropped(order: tuple[int, ...]) -> None:
     each = [mean_gradient(start(config), 2 * place, 2) for place in order]
     expected = start(config) - 0.5 * np.mean(each, axis=0)
     assert close(play.state.training.params, expected)
+    assert play.notes[0]["late"] == tuple(float(part) for part in {0, 1, 2, 3} - set(order))
 
 
 def test_a_late_worker_goes_on_with_the_round_of_now() -> None:
