@@ -23,7 +23,7 @@ from microgpt.numerics.vectors import Vector, vector_from_map, vector_to_map
 from microgpt.optim.reduction import tree_sum
 from microgpt.parameters import to_bytes
 from microgpt.protocol import messages
-from microgpt.replicas.byzantine import KINDS, Liar
+from microgpt.replicas.byzantine import KINDS, Knowledge, Liar
 from microgpt.replicas.recipe import recipe_of
 from microgpt.strategies import serial
 from microgpt.strategies.base import Strategy
@@ -67,12 +67,15 @@ class Calculator:
         """What computes as it does, in the process of the caller."""
         return DocumentByDocument(self._compute, self._block_size)
 
-    def answerer(self, lie: str = "", seed: int = 0) -> Answerer:
+    def answerer(
+        self, lie: str = "", seed: int = 0, knowledge: Knowledge | None = None
+    ) -> Answerer:
         """Who does the work of replicas in one process, and keeps their states.
 
         If ``lie`` is one of ``microgpt.replicas.lies``, it tells it; ``seed`` decides the noise.
+        ``knowledge``: where liars look for honest vectors, and others leave theirs.
         """
-        liar = Liar(lie, seed) if lie in KINDS else None
+        liar = Liar(lie, seed, knowledge) if lie in KINDS else knowledge
         return Answerer(self.engine(), self._shapes, self._recipe, liar)
 
     def __call__(

@@ -208,7 +208,8 @@ class VirtualWorker(Process):
         self.slot = slot
         self.peer = f"{slot.name}.{number}".encode()
         self.state = WorkerState(slot.name, "virtual")
-        self._answerer = world.reference_run.calculate.answerer(slot.lie, number)
+        calculate = world.reference_run.calculate
+        self._answerer = calculate.answerer(slot.lie, number, world.knowledge)
         self.connection: Connection | None = None
         self._perform(self.state.start(self.time))
         self._reconnect()

@@ -19,6 +19,7 @@ from lab.simulation.disk import Disk
 from lab.simulation.event_file import EventFile
 from lab.simulation.network import Connection, CoordinatorEnd, Host, Network, WorkerEnd
 from lab.simulation.plan import Plan
+from microgpt.replicas.byzantine import Knowledge
 from worker.state import Job, Leave
 
 
@@ -31,6 +32,7 @@ class Surroundings(Protocol):
     clock: Clock
     network: Network
     disk: Disk
+    knowledge: Knowledge | None  # of liars, about honest vectors
     events: EventFile
 
     @property

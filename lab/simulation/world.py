@@ -35,6 +35,7 @@ from lab.simulation.network import GOOD, Connection, Host, Network, WorkerEnd
 from lab.simulation.plan import Plan
 from lab.simulation.processes import VirtualCoordinator, VirtualWorker
 from microgpt.numerics.vectors import all_finite
+from microgpt.replicas.byzantine import Knowledge
 from microgpt.strategies.base import Promise
 from worker.state import Job, Leave
 
@@ -117,6 +118,7 @@ class World:
         self.plan, self.reference_run, self.conditions = plan, reference_run, conditions
         promised = reference_run.strategy.promise is Promise.EXACT
         self._exact = promised and not conditions.have_lies
+        self.knowledge = Knowledge(plan.slots) if conditions.have_lies else None
         self._lies = plan.byzantine is not None or conditions.have_lies
         self.rng = Random(plan.seed ^ 0x5EED)
         self.clock = Clock(trace)

@@ -62,22 +62,43 @@ def corrupt(
     raise ValueError(f"there is no lie {kind!r}: there are {', '.join(KINDS)}")
 
 
-class Liar:
-    """Lies about one vector after the other, and knows none but its own.
+class Knowledge:
+    """What liars know of honest vectors: the last ``most`` that came up, each by the document.
 
-    What ``alie`` and ``ipm`` want to know of the honest vectors is guessed from those that this
-    liar should have sent, the last of them, each by the document: as if others computed alike.
+    As a lie itself it changes nothing: an honest replica whose vectors the liars see.
     """
 
-    def __init__(self, kind: str, seed: int) -> None:
+    def __init__(self, most: int = MEMORY) -> None:
+        self._vectors: deque[Vector] = deque(maxlen=most)
+
+    def __call__(self, vector: Vector, num_documents: int) -> Vector:
+        """Take in a vector of so many documents; returns it as it is."""
+        self._vectors.append((1 / num_documents) * vector)
+        return vector
+
+    def of(self, num_documents: int) -> list[Vector]:
+        """What honest vectors of so many documents are like."""
+        return [num_documents * vector for vector in self._vectors]
+
+
+class Liar:
+    """Lies about one vector after the other.
+
+    What ``alie`` and ``ipm`` want to know of the honest vectors is in ``knowledge``, if liars have
+    some that others give them. Else it is guessed from the last vectors that this liar should have
+    sent itself, as if others computed alike.
+    """
+
+    def __init__(self, kind: str, seed: int, knowledge: Knowledge | None = None) -> None:
         self._kind, self._seed = kind, seed
-        self._honest: deque[Vector] = deque(maxlen=MEMORY)
+        self._given, self._own = knowledge, Knowledge()
         self._told = 0
 
     def __call__(self, vector: Vector, num_documents: int) -> Vector:
         """What is sent in place of ``vector``, (num_params,) float64, of so many documents."""
-        self._honest.append((1 / num_documents) * vector)
+        self._own(vector, num_documents)
         self._told += 1
-        honest = [num_documents * one for one in self._honest]
+        honest = self._given.of(num_documents) if self._given is not None else []
+        honest = honest or self._own.of(num_documents)
         digest = hashlib.sha256(f"{self._seed} lie {self._told}".encode()).digest()
         return corrupt(self._kind, vector, int.from_bytes(digest[:8], "little"), honest)

@@ -16,7 +16,7 @@ from microgpt.numerics.vectors import Vector, vector_from_map, vector_to_map
 from microgpt.optim.adam import AdamConfig
 from microgpt.parameters import num_params
 from microgpt.protocol.messages import ReplicaResult, ReplicaTask, ShardResult, Task
-from microgpt.replicas.byzantine import MEMORY, NOISE, Liar
+from microgpt.replicas.byzantine import MEMORY, NOISE, Knowledge, Liar
 from microgpt.replicas.recipe import make_recipe
 
 MODEL = GPTConfig(vocab_size=4, n_layer=1, n_embd=2, n_head=1, block_size=4)
@@ -88,6 +88,17 @@ def test_a_liar_on_its_own_guesses_from_what_it_should_have_sent() -> None:
     by_document = Liar("ipm", 1)
     by_document(np.array([8.0]), 8)
     assert by_document(np.array([2.0]), 2).tolist() == [-0.2], "of two documents, as if alike"
+
+
+def test_liars_that_are_told_honest_vectors_use_these() -> None:
+    known = Knowledge(2)
+    honest = [np.array([9.0, 9.0]), np.array([2.0, -4.0]), np.array([6.0, 0.0])]
+    assert [known(vector, 2) is vector for vector in honest] == [True] * 3
+    liar = Liar("ipm", 1, known)
+    assert liar(np.array([-100.0, 100.0]), 2) == pytest.approx([-0.4, 0.2])
+    assert liar(np.array([-100.0, 100.0]), 4) == pytest.approx([-0.8, 0.4])
+    alie = Liar("alie", 1, known)(np.zeros(2), 2)
+    assert alie == pytest.approx([4.0 - 1.5 * 2.0, -2.0 - 1.5 * 2.0])
 
 
 def test_noise_is_of_the_seed_and_new_each_time() -> None:
