@@ -15,6 +15,7 @@ WIDTH, HEIGHT = 520, 300
 LEFT, RIGHT, TOP, BOTTOM = 50, 26, 12, 44
 MOST_POINTS = 400  # of a curve; more are drawn as means of neighbours
 ROWS = 8  # of a table
+DASH = 8
 
 Point = tuple[float, float]
 
@@ -121,7 +122,8 @@ def draw(chart: Chart, style: str = "") -> str:
         f'width="{WIDTH}" height="{HEIGHT}" aria-label="{escape(label)}">',
         f"<style>{style}</style>" if style else "",
         *_axes(chart, scale),
-        *(_line(curve, scale) for curve in sorted(curves, key=lambda curve: not curve.faint)),
+        *(_line(curve, scale, _before(curve, curves)) for curve in curves if curve.faint),
+        *(_line(curve, scale, _before(curve, curves)) for curve in curves if not curve.faint),
     ]
     if style:
         parts += _legend(curves)
@@ -142,7 +144,14 @@ def _axes(chart: Chart, scale: _Scale) -> list[str]:
     return parts
 
 
-def _line(curve: Curve, scale: _Scale) -> str:
+def _before(curve: Curve, curves: Sequence[Curve]) -> int:
+    """How many curves of other runs lie under this one, on the same points."""
+    same = [c for c in curves if c.points == curve.points and c.faint == curve.faint]
+    return sum(other.number < curve.number for other in same)
+
+
+def _line(curve: Curve, scale: _Scale, before: int) -> str:
+    """``before``: so many equal ones are drawn already, and must be seen through the gaps."""
     colour, again = hue(curve.number), " again" if curve.number >= len(HUES) else ""
     again += " faint" if curve.faint else ""
     places = [f"{scale.x(x):.1f},{scale.y(y):.1f}" for x, y in curve.points]
@@ -150,7 +159,9 @@ def _line(curve: Curve, scale: _Scale) -> str:
     if len(places) == 1:  # a line of one point cannot be seen
         x, y = places[0].split(",")
         return f'<circle class="f{colour}" cx="{x}" cy="{y}" r="3">{name}</circle>'
-    line = f'<polyline class="line l{colour}{again}" points="{" ".join(places)}">{name}</polyline>'
+    dashes = f' stroke-dasharray="{DASH} {DASH * before}" stroke-dashoffset="{DASH * -before}"'
+    kind = f'class="line l{colour}{again}"{dashes if before else ""}'
+    line = f'<polyline {kind} points="{" ".join(places)}">{name}</polyline>'
     if len(places) <= 40 and not curve.faint:  # few enough for each to be seen
         dots = [place.split(",") for place in places]
         line += "".join(f'<circle class="f{colour}" cx="{x}" cy="{y}" r="2.4"/>' for x, y in dots)

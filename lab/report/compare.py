@@ -69,7 +69,8 @@ def losses_at(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
     evaluated = set[int].intersection(*(set(losses) for losses in held_out))
     steps = shown_steps([set(losses) for losses in batch])
     if evaluated:
-        steps = sorted({*steps[:1], *shown_steps([evaluated]), *steps[-1:]})
+        few = steps if len(evaluated) < ROWS // 2 else [*steps[:1], *steps[-1:]]
+        steps = sorted({*few, *shown_steps([evaluated])})
     return [
         {
             "step": step,

@@ -106,18 +106,21 @@ MEANS = 40  # so many windows of the running mean are as long as the longest run
 
 
 def charts(found: Sequence[Listed]) -> list[Chart]:
-    """The curves of all runs: loss by step, second and bytes, and validation loss by step."""
-    by_step, by_second, by_bytes, held_out = (list[Curve]() for _ in range(4))
+    """The curves of all runs: loss by step, second, bytes, document; held-out loss by step."""
+    by_step, by_second, by_bytes, by_document, held_out = (list[Curve]() for _ in range(5))
     window = max(1, *(len(run.steps.numbers) // MEANS for run in records(found)), 1)
     for at, run in enumerate(records(found)):
         steps = run.steps
         moved = (a + b for a, b in zip(steps.sent, steps.received, strict=True))
         megabytes = [so_far / 1e6 for so_far in accumulate(moved)]
-        seconds = [*accumulate(steps.seconds)]
+        seconds, documents = ([*accumulate(each)] for each in (steps.seconds, steps.documents))
         name, means = printable(run.name), chart.running_mean(steps.losses, window)
         for curves, xs in (
-            (by_step, steps.numbers), (by_second, seconds), (by_bytes, megabytes)
-        ):  # fmt: skip
+            (by_step, steps.numbers),
+            (by_second, seconds),
+            (by_bytes, megabytes),
+            (by_document, documents),
+        ):
             if window > 1:
                 points = [*zip(xs, steps.losses, strict=True)]
                 curves.append(Curve(name, at, points, faint=True))
@@ -129,6 +132,7 @@ def charts(found: Sequence[Listed]) -> list[Chart]:
         Chart("Validation loss by step", "step", "held-out documents", held_out),
         Chart("Loss by time", "seconds of work", of_batches, by_second),
         Chart("Loss by traffic", "megabytes sent and received", of_batches, by_bytes),
+        Chart("Loss by documents", "documents", of_batches, by_document),
     ]
 
 

@@ -88,7 +88,7 @@ def test_all_is_on_the_page(pair: list[Path], tmp_path: Path, reference: Referen
         "Samples", "States",
     ):  # fmt: skip
         assert heading in outline.texts
-    assert outline.count("svg") == 6  # four charts and two timelines
+    assert outline.count("svg") == 7  # five charts and two timelines
     assert "≠ seed" in outline.texts
     assert "--slow 3x" in outline.texts
     assert replace(reference(4, 2), step=4).state_sha256 in outline.texts
@@ -145,6 +145,14 @@ def test_half_a_run_has_a_page(tmp_path: Path) -> None:
     assert outline.count("svg") == 0
     assert any("events.jsonl cannot be read" in text for text in outline.texts)
     assert any("passed over" in text for text in outline.texts)
+
+
+def test_a_report_of_long_runs_is_small(tmp_path: Path) -> None:
+    losses = [1.0 + 1 / step for step in range(1, 10_001)]
+    paths = [make_run(tmp_path / name, losses=losses) for name in "abcd"]
+    for path in paths:
+        write_events(path, [*steady(2000)])
+    assert len(page_of(paths, tmp_path)) < 5e5
 
 
 def test_huge_losses_do_not_break_the_charts(tmp_path: Path) -> None:
@@ -211,6 +219,14 @@ def test_a_curve_lies_where_its_numbers_are() -> None:
     left, bottom = chart.LEFT, chart.HEIGHT - chart.BOTTOM
     right = chart.WIDTH - chart.RIGHT
     assert points == f"{left:.1f},{chart.TOP:.1f} {right:.1f},{bottom:.1f}"
+
+
+def test_equal_curves_are_seen_through_each_other() -> None:
+    points = [(0.0, 2.0), (1.0, 1.0)]
+    curves = [Curve(name, at, points) for at, name in enumerate("abc")]
+    drawn = chart.draw(Chart("Title", "x", "y", [*curves, Curve("d", 3, [(0.0, 1.5), (1.0, 1.0)])]))
+    dashes = re.findall(r'<polyline class="line l(\d)"(?: stroke-dasharray="([^"]+)")?', drawn)
+    assert dashes == [("0", ""), ("1", "8 8"), ("2", "8 16"), ("3", "")]
 
 
 def test_long_curves_are_thinned_to_means() -> None:
