@@ -182,8 +182,8 @@ class Strategy(Protocol):
     attribute ``early = True``, after every result. What comes for a closed round is dropped.
 
     A strategy with the attributes ``quorum`` and ``grace`` makes one update of several rounds: of
-    all that are answered ``grace`` seconds after ``quorum`` of them were, or at once when none is
-    missing. See ``View.gathered``.
+    all that are answered ``grace`` seconds after ``quorum`` of them were, of which one has begun
+    after the update before; or at once when none is missing. See ``View.gathered``.
     """
 
     @property

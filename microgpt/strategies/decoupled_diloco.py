@@ -2,7 +2,8 @@
 
 Douillard et al. 2026, "Decoupled DiLoCo for Resilient Distributed Pre-training" (arXiv 2604.21428).
 Each learner (a replica here) takes H steps of AdamW on its own; a central syncer waits for K of
-them (``quorum``), then for ``grace`` seconds more, and merges all that has come:
+them (``quorum``) with one that began after the last merge, then for ``grace`` seconds more, and
+merges all that has come:
 
     w_i = tokens_i^2 / steps_i;  phi(x) = x / |x|
     Delta = (sum w_i |v_i| / sum w_i) * phi(sum w_i phi(v_i) / sum w_i)
