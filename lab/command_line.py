@@ -28,11 +28,13 @@ PROGRAMS = {
     "checkpoint": Program("lab.checkpoint_tools.command", "Look into checkpoints.", lean=True),
     "strategies": Program("lab.listing", "List strategies, compressors, rules and optimizers."),
     "check-strategy": Program("lab.checking.command", "Does one of your own obey the laws?"),
-    "compare": Program("lab.comparing", "All strategies at equal documents and equal bytes."),
+    "compare-strategies": Program(
+        "lab.comparing", "All strategies at equal documents and equal bytes."
+    ),
     "coordinator": Program("coordinator.__main__", "Train with the workers that connect."),
     "worker": Program("worker.__main__", "Compute gradients for a coordinator."),
     "runs": Program("lab.report.runs", "List the runs of a folder, and how they ended."),
-    "compare-runs": Program("lab.report.compare", "Put runs side by side; where do they part?"),
+    "compare": Program("lab.report.compare", "Put runs side by side; where do they part?"),
     "report": Program("lab.report.command", "Write a page about runs that can be kept."),
     "replay": Program("lab.replay.command", "Compute a run anew from its record; same bits?"),
     "simulate": Program("lab.simulation.command", "Thousands of fault schedules in a simulator."),

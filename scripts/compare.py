@@ -1,12 +1,12 @@
-"""Compare ways to train at equal documents and at equal bytes."""
+"""Put runs side by side: ``python scripts/compare.py runs/a runs/b``."""
 
 from __future__ import annotations
 
 from _bootstrap import find_project
 
-find_project("click", "msgpack", "llvmlite")
+find_project("click", "msgpack", "llvmlite", "requests", "rich")
 
-from lab.comparing import main
+from lab.report.compare import main
 from microgpt.support import cli
 
 if __name__ == "__main__":

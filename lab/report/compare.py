@@ -1,4 +1,4 @@
-"""``microgpt compare-runs``: runs side by side, and where their states part."""
+"""``microgpt compare``: runs side by side, and where their states part."""
 
 from __future__ import annotations
 

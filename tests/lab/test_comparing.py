@@ -1,4 +1,4 @@
-"""``scripts/compare.py``: what an update takes, and a table of all ways."""
+"""``scripts/compare_strategies.py``: what an update takes, and a table of all ways."""
 
 from __future__ import annotations
 
@@ -60,7 +60,13 @@ def test_a_spread_is_mean_and_standard_deviation() -> None:
 
 @pytest.mark.slow
 def test_the_command_prints_the_table() -> None:
-    command = [sys.executable, str(ROOT / "scripts/compare.py"), "--quick", "--only", "local-sgd"]
+    command = [
+        sys.executable,
+        str(ROOT / "scripts/compare_strategies.py"),
+        "--quick",
+        "--only",
+        "local-sgd",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     heading, _, row = done.stdout.splitlines()
     assert heading == f"| {' | '.join(HEADINGS)} |"

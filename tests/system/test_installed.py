@@ -287,6 +287,8 @@ def test_a_strategy_of_a_new_user_in_an_empty_folder(far: Lab) -> None:
     output(microgpt(far, "train", "--steps", "6", "--batch-size", "8", *own, *more))
     digest = load(far.run_dir().newest).state_sha256
     assert output(far.start("python", "-c", OWN % digest, name="notebook")) == "True\n"
-    compared = microgpt(far, "compare", "--quick", "--only", "mine", "--also", "mine.py:Lookahead")
+    compared = microgpt(
+        far, "compare-strategies", "--quick", "--only", "mine", "--also", "mine.py:Lookahead"
+    )
     assert compared.wait() == 0, compared.err
     assert "mine.py:Lookahead | exact | 268,288 | 64 | 2." in compared.out

@@ -1,4 +1,4 @@
-"""``microgpt compare-runs``: what is equal, what is not, and since when."""
+"""``microgpt compare``: what is equal, what is not, and since when."""
 
 from __future__ import annotations
 

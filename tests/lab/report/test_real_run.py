@@ -18,7 +18,7 @@ def test_a_real_run_is_shown(lab: Lab) -> None:
     assert listing.wait() == 0
     (run,) = json.loads(listing.out)
     assert (run["ended"], run["step"], run["state_step"]) == ("finished", STEPS, STEPS)
-    compared = lab.script("compare_runs", "runs/it", "runs/latest")
+    compared = lab.script("compare", "runs/it", "runs/latest")
     assert compared.wait() == 0
     assert "same bits in all 6 losses and 4 checkpoints that both have" in compared.out
     report = lab.script("report", "runs/it", "-o", "report.html", "--trace", "trace.json")
