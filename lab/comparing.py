@@ -1,4 +1,4 @@
-"""Compares ways to train at equal documents and at equal bytes: ``python scripts/compare_strategies.py``.
+"""Ways to train at equal documents and at equal bytes: ``python scripts/compare_strategies.py``.
 
 Each way trains on the same documents with 8 replicas, in one process: who asks for work gets it at
 once, so that in the asynchronous ways a gradient is as old as there are replicas. What differs from
