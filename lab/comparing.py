@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from microgpt.compression.feedback import size_of
 from microgpt.compression.registry import load_compressor
 from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
@@ -191,7 +192,7 @@ def cost(way: Way) -> Cost:
             done = state.step
     shapes = parameter_shapes(GPTConfig(_corpus(FIRST_SEED).tokenizer.vocab_size))
     compressor = load_compressor(way.compress) if way.compress else None
-    size = compressor.size(shapes) if compressor else 8 * num_params(shapes)
+    size = size_of(compressor, shapes) if compressor else 8 * num_params(shapes)
     return Cost(counted.documents / done, counted.vectors / done * size)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from coordinator.core.work_order import snapshot_every
 from microgpt.checkpoint.container import MAX_BYTES
+from microgpt.compression.feedback import size_of
 from microgpt.config import TrainingConfig
 from microgpt.model import parameter_shapes
 from microgpt.parameters import num_params
@@ -60,7 +61,7 @@ def sizes_of(config: TrainingConfig, strategy: Strategy, longest: int) -> Sizes:
     rounds = [round for round in rounds if round.replicas]
     layouts = [recipe.layout(_assignment(round), shapes) for round in rounds]
     vector, kept = 8 * num_params(shapes), 8 * max((sum(x.values()) for x in layouts), default=0)
-    sent = vector if recipe.compressor is None else recipe.compressor.size(shapes)
+    sent = vector if recipe.compressor is None else size_of(recipe.compressor, shapes)
     documents = max((part.count for round in rounds for part in round.parts()), default=0)
     tokens = min(longest, config.model.block_size + 1)
     task = documents * (LENGTH_BYTES + TOKEN_BYTES * tokens)

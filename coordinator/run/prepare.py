@@ -23,6 +23,7 @@ from microgpt.replicas.recipe import recipe_of
 from microgpt.strategies.registry import load_strategy
 from microgpt.support.cli import UserError, say
 from microgpt.support.progress import Progress
+from microgpt.support.user_class import OwnCodeError
 from microgpt.training import TrainingState, advance, from_checkpoint, initial_state, to_checkpoint
 
 
@@ -118,6 +119,8 @@ def find_sizes(config: TrainingConfig, corpus: Corpus) -> Sizes:
     try:
         strategy = load_strategy(config.strategy, config.strategy_options)
         return sizes_of(config, strategy, corpus.longest)
+    except OwnCodeError as error:
+        raise UserError(str(error)) from error
     except Exception as error:  # whatever a file of the user's raises
         raise UserError(
             f"strategy {config.strategy}, or the compressor, cannot be used: "

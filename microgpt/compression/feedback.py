@@ -70,8 +70,7 @@ def decompress(compressor: Compressor, payload: bytes, shapes: Shapes, seed: int
     Raises CompressionError for a payload that is too long or cannot be read, and for what is no
     vector of finite numbers of this length; OwnCodeError for whatever else the compressor raises.
     """
-    with blamed("compressor", compressor, "size"):
-        most = int(compressor.size(shapes))
+    most = size_of(compressor, shapes)
     if len(payload) > most:
         raise CompressionError(f"the payload has {len(payload)} bytes, more than {most}")
     with blamed("compressor", compressor, "decompress", CompressionError):
@@ -81,3 +80,9 @@ def decompress(compressor: Compressor, payload: bytes, shapes: Shapes, seed: int
     if not all_finite(sent):
         raise CompressionError("what was decompressed is not finite")
     return checked(sent, shapes)
+
+
+def size_of(compressor: Compressor, shapes: Shapes) -> int:
+    """The most bytes of a payload. Raises OwnCodeError for what is no number of bytes."""
+    with blamed("compressor", compressor, "size"):
+        return int(compressor.size(shapes))

@@ -89,12 +89,14 @@ class Recipe:
         size = num_params(shapes)
         kept: dict[str, int] = {}
         if assignment.steps:
-            kept |= {INNER + name: len(x) for name, x in self.inner.init(size).items()}
+            with blamed("optimizer", self.inner, "init"):
+                kept |= {INNER + name: len(x) for name, x in self.inner.init(size).items()}
         if assignment.elastic:
             kept[WEIGHTS] = size
         if self.compressor is not None:
-            slots = self.compressor.init(shapes)
-            kept |= {COMPRESS + name: len(x) for name, x in slots.items()}
+            with blamed("compressor", self.compressor, "init"):
+                slots = self.compressor.init(shapes)
+                kept |= {COMPRESS + name: len(x) for name, x in slots.items()}
             if self.error_feedback:
                 kept[RESIDUAL] = size
         return kept

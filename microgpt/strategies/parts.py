@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from microgpt.aggregation.base import Aggregation, AggregationError
 from microgpt.aggregation.registry import load_aggregation
-from microgpt.compression.base import CompressionError
+from microgpt.compression.base import CompressionError, Compressor
 from microgpt.compression.registry import load_compressor
 from microgpt.config import TrainingConfig
 from microgpt.distribution import DEFAULT_REPLICAS, Distribution
@@ -15,7 +15,7 @@ from microgpt.optim.optimizer import OptimizerError
 from microgpt.optim.registry import optimizer_of
 from microgpt.replicas.recipe import recipe_of
 from microgpt.strategies.base import Strategy, StrategyError
-from microgpt.support.user_class import absolute
+from microgpt.support.user_class import OwnCodeError, absolute, blamed
 
 
 def check_parts(config: TrainingConfig) -> None:
@@ -28,10 +28,10 @@ def check_parts(config: TrainingConfig) -> None:
             optimizer_of(distribution.outer_optimizer, config.adam)
     except (AggregationError, CompressionError, OptimizerError, ValueError) as error:
         raise StrategyError(str(error)) from error
-    replicas = distribution.replicas or DEFAULT_REPLICAS
-    if distribution.aggregate != "mean" and replicas < rule.least():
+    replicas, least = distribution.replicas or DEFAULT_REPLICAS, _least(rule)
+    if distribution.aggregate != "mean" and replicas < least:
         raise StrategyError(
-            f"--aggregate {distribution.aggregate} needs at least {rule.least()} replicas, "
+            f"--aggregate {distribution.aggregate} needs at least {least} replicas, "
             f"and there are {replicas}: see --replicas"
         )
 
@@ -53,9 +53,9 @@ def make_distribution(
     """
     try:
         if error_feedback is None:
-            error_feedback = not compress or load_compressor(compress).feedback
+            error_feedback = not compress or _helps(load_compressor(compress))
         if not replicas and aggregate != "mean":
-            replicas = max(DEFAULT_REPLICAS, load_aggregation(aggregate).least())
+            replicas = max(DEFAULT_REPLICAS, _least(load_aggregation(aggregate)))
     except (AggregationError, CompressionError) as error:
         raise StrategyError(str(error)) from error
     names = map(absolute, (aggregate, compress, inner_optimizer, outer_optimizer))
@@ -63,6 +63,24 @@ def make_distribution(
     return Distribution(
         replicas, aggregate, compress, error_feedback, inner_optimizer, outer_optimizer, shard_by
     )
+
+
+def _helps(compressor: Compressor) -> bool:
+    """Whether error feedback does. Raises StrategyError."""
+    try:
+        with blamed("compressor", compressor, "feedback"):
+            return bool(compressor.feedback)
+    except OwnCodeError as error:
+        raise StrategyError(str(error)) from error
+
+
+def _least(rule: Aggregation) -> int:
+    """How many vectors a rule needs. Raises StrategyError."""
+    try:
+        with blamed("aggregation rule", rule, "least"):
+            return int(rule.least())
+    except OwnCodeError as error:
+        raise StrategyError(str(error)) from error
 
 
 def settled(distribution: Distribution, strategy: Strategy) -> Distribution:

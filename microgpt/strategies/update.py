@@ -70,11 +70,12 @@ def combined(view: View, round: Round, results: Sequence[Result]) -> Combined:
         vectors = [one * vector for one, vector in zip(each, vectors, strict=True)]
     if distribution.aggregate != "mean":
         rule = aggregation_of(distribution)
-        kept = _part(view.state.slots, AGGREGATE) or rule.init(len(vectors[0]))
+        with blamed("aggregation rule", rule, "init"):
+            kept = _part(view.state.slots, AGGREGATE) or rule.init(len(vectors[0]))
         with blamed("aggregation rule", rule, "combine"):
             made = rule.combine(vectors, kept)
             _require_vector(made.vector, len(vectors[0]))
-        rejected = [results[place].replica for place in made.rejected]
+            rejected = [results[place].replica for place in made.rejected]
         view.note("rejected", tuple(float(replica or 0) for replica in rejected))
         return Combined(made.vector, {AGGREGATE + name: x for name, x in made.slots.items()})
     voted = _vote(compressor, vectors)
@@ -111,7 +112,8 @@ def descended(
         return adam_step(config, state, vector, loss)
     optimizer = optimizer_of(spec, config.adam)
     falls = 1.0 if constant else 1 - state.step / config.steps
-    kept = _part(state.slots, OUTER) or optimizer.init(len(state.params))
+    with blamed("optimizer", optimizer, "init"):
+        kept = _part(state.slots, OUTER) or optimizer.init(len(state.params))
     rate = optimizer.learning_rate * falls * damping
     with blamed("optimizer", optimizer, "update"):
         params, made = optimizer.update(state.params, vector, kept, state.step, rate)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from microgpt.support.user_class import class_in_file
+from microgpt.support.user_class import class_in_file, line_of
 
 T = TypeVar("T")
 
@@ -96,8 +96,11 @@ def make_with(
         made: T = making(**values)
     except (TypeError, ValueError) as wrong:
         raise error(f"{label} {name}: {wrong}") from wrong
+    except Exception as wrong:  # whatever a user's own checks raise
+        text = f"{type(wrong).__name__}: {wrong}{line_of(wrong, kind.__module__)}"
+        raise error(f"{label} {name}: {text}") from wrong
     for method in methods:
-        if not hasattr(made, method):
+        if not hasattr(kind, method) and not hasattr(made, method):
             raise error(f"{label} {name} has no {method!r}")
     return made
 

@@ -83,12 +83,22 @@ def test_a_broken_compressor_is_one_line_and_the_weights_are_safe(
     assert "to go on: " in train.out
 
 
+MINE = (
+    "from dataclasses import dataclass\nfrom microgpt.compression.f32 import F32\n"
+    "@dataclass(frozen=True)\nclass Mine(F32):\n"
+)
+
+
 def test_a_file_that_cannot_be_run_is_one_line(lab: Lab) -> None:
     mine = lab.place / "mine.py"
     for text, reason in (
         ("def f(:\n", "mine.py, line 1: "),
         ("x = 1\n\nx.y\n", "'int' object has no attribute 'y' (line 3 of mine.py)"),
         ("class Mine:\n    pass\n", "must be a dataclass"),
+        (f"{MINE}    def __post_init__(self):\n        1 / 0\n", "division by zero (line 6 of"),
+        (f"{MINE}    def init(self, shapes):\n        {{}}[1]\n", "KeyError: 1 (line 6 of mine.py"),
+        (f"{MINE}    def size(self, shapes):\n        return None\n", "size raises TypeError: "),
+        (f"{MINE}    feedback = property(lambda self: self.x)\n", "no attribute 'x' (line 5 of"),
     ):
         mine.write_text(text)
         train = lab.train(*SIZE, "--steps", "3", "--compress", "mine.py:Mine")
