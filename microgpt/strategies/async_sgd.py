@@ -10,8 +10,9 @@ number of updates since the weights that a gradient belongs to:
               (Zheng et al. 2016, delay compensation, DC-ASGD: arXiv 1609.08326)
 
 The optimizer is the run's outer one (Adam unless told), eta its rate. ``compensation`` is lambda:
-0.04, from DC-ASGD's experiments with CIFAR-10 and a constant lambda. ``bound`` = 8 is twice what
-four replicas of one pace come to; staler gradients are dropped, and their documents used up.
+0.04, which we remember from DC-ASGD's experiments with a constant lambda on CIFAR-10. ``bound`` = 8
+is more than twice what four replicas of one pace come to, which is 3; staler gradients are dropped,
+and their documents used up.
 Each of the run's replicas computes one batch at a time. Timing decides: the bits are replayable.
 """
 

@@ -7,9 +7,9 @@ replica i counts its updates on a clock c_i and may begin another one only while
 
 Then whatever it reads contains all updates up to clock c_i - s - 1 of all replicas. Here it reads
 the newest weights, so all that was made before is in them. Each update is a step of the run's
-optimizer along the gradient of one batch. ``s`` = 3 as in the paper's figures of what staleness
-gains; 0 is lock step with an update for each replica. Clocks count answers: a lost worker's
-replica goes on where it was with another worker. Timing decides: the bits are replayable.
+optimizer along the gradient of one batch. ``s`` = 3, a few updates, bears hiccups and keeps
+staleness small; 0 is lock step with an update for each replica. Clocks count answers: a lost
+worker's replica goes on where it was with another worker. Timing decides: the bits are replayable.
 """
 
 from __future__ import annotations
