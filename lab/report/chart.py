@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from bisect import bisect_right
 from collections.abc import Sequence
 from html import escape
@@ -97,7 +96,7 @@ class _Scale:
         self.high = min(max(ys), max(1.5 * max(starts), self.low))
         if self.high <= self.low:
             margin = max(0.5, abs(self.low) / 4)
-            self.low, self.high = self.low - margin, min(self.low + margin, sys.float_info.max)
+            self.low, self.high = self.low - margin, self.low + margin
 
     def x(self, x: float) -> float:
         share = (x - self.left) / ((self.right - self.left) or 1.0)
