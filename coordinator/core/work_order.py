@@ -13,8 +13,9 @@ from microgpt.protocol import messages
 from microgpt.replicas.state import Assignment
 
 #: Tasks of a replica from one snapshot of its state to the next: as many may have to be done again,
-#: with weights that are kept and sent for it. So they are fewer where these are large (bytes).
-SNAPSHOT_EVERY, REDO_WEIGHTS = 8, 64 << 20
+#: with weights that are kept and sent for it. So they are fewer where these are large (bytes). A
+#: snapshot is longer than a compressed vector: were they more, compression would hardly show.
+SNAPSHOT_EVERY, REDO_WEIGHTS = 32, 64 << 20
 NOBODY: Mapping[Shard, Assignment] = {}
 
 

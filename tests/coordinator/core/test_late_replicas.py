@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import pytest
+
+from coordinator.core import work_order
 from coordinator.core.inputs import Tick
 from microgpt.distribution import Distribution
 from microgpt.protocol import messages
@@ -13,6 +16,15 @@ from microgpt.strategies.base import LocalSteps, Promise, Result, Round, View
 from microgpt.strategies.update import combined, descended, mean_loss
 from microgpt.training import TrainingState
 from tests.coordinator.core.cluster import Cluster
+
+SNAPSHOT_EVERY = 8
+
+
+@pytest.fixture(autouse=True)
+def snapshots_come_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that short runs have some."""
+    monkeypatch.setattr(work_order, "SNAPSHOT_EVERY", SNAPSHOT_EVERY)
+
 
 A, B = b"a", b"b"
 
@@ -39,7 +51,9 @@ class FirstOfTwo:
 
 
 def begun() -> Cluster:
-    cluster = Cluster(FirstOfTwo(), Distribution(replicas=2), batch_size=4)
+    cluster = Cluster(
+        FirstOfTwo(), Distribution(replicas=2), batch_size=4, steps=2 * SNAPSHOT_EVERY
+    )
     cluster.joins(A, B)
     return cluster
 
@@ -110,8 +124,8 @@ def test_who_was_never_given_the_task_need_not_be_told_anything() -> None:
 def test_what_is_saved_knows_only_what_has_counted() -> None:
     cluster = begun()
     quick = last_task(cluster, A)[0]
-    for _ in range(10):
+    for _ in range(SNAPSHOT_EVERY + 2):
         cluster.answers(A)
     logs = {log.replica: log for log in cluster.state.resumable.replicas}
-    assert (logs[quick].snapshot.clock, len(logs[quick].since)) == (8, 2)
+    assert (logs[quick].snapshot.clock, len(logs[quick].since)) == (SNAPSHOT_EVERY, 2)
     assert (logs[1 - quick].snapshot.clock, len(logs[1 - quick].since)) == (0, 0)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coordinator.core import work_order
 from coordinator.core.events import Cause, Expelled
 from coordinator.core.inputs import Judged, Received, Tick
-from coordinator.core.work_order import SNAPSHOT_EVERY
 from lab.simulation.arithmetic import same_state, wrong_bit
 from microgpt.checkpoint.format import decode, encode
 from microgpt.distribution import Distribution
@@ -21,6 +21,15 @@ from microgpt.strategies.diloco import DiLoCo
 from microgpt.strategies.sync import Sync
 from microgpt.training import TrainingState, from_checkpoint
 from tests.coordinator.core.cluster import RUN, Change, Cluster, honest
+
+SNAPSHOT_EVERY = 8
+
+
+@pytest.fixture(autouse=True)
+def snapshots_come_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that short runs have some."""
+    monkeypatch.setattr(work_order, "SNAPSHOT_EVERY", SNAPSHOT_EVERY)
+
 
 A, B, C, D = b"A", b"B", b"C", b"D"
 FED = Distribution(4, compress="topk:0.2")

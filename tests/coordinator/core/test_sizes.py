@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from coordinator.core import work_order
 from coordinator.core.sizes import LARGEST, Sizes, sizes_of, unmanageable
-from coordinator.core.work_order import SNAPSHOT_EVERY, snapshot_every, wants_snapshot
+from coordinator.core.work_order import snapshot_every, wants_snapshot
 from microgpt.checkpoint.container import MAX_BYTES
 from microgpt.checkpoint.format import encode as encode_checkpoint
 from microgpt.config import TrainingConfig
@@ -23,6 +24,15 @@ from microgpt.strategies.diloco import DiLoCo
 from microgpt.strategies.sync import Sync
 from tests.coordinator.core.cluster import NAMES_BYTES, Cluster, bytes_of
 from tests.processes import NAMES
+
+SNAPSHOT_EVERY = 8
+
+
+@pytest.fixture(autouse=True)
+def snapshots_come_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that short runs have some."""
+    monkeypatch.setattr(work_order, "SNAPSHOT_EVERY", SNAPSHOT_EVERY)
+
 
 CORPUS = Corpus(NAMES, 42)
 
@@ -91,7 +101,7 @@ LARGE: Shapes = {"w": (1 << 11, 1 << 11)}  # 32 MiB
 
 
 def test_snapshots_come_more_often_where_the_weights_are_large() -> None:
-    assert (snapshot_every(SMALL), snapshot_every(LARGE)) == (8, 2)
+    assert (snapshot_every(SMALL), snapshot_every(LARGE)) == (SNAPSHOT_EVERY, 2)
     assert snapshot_every({"w": (1 << 12, 1 << 12)}) == 1
     assert [clock for clock in range(17) if wants_snapshot(clock, SMALL)] == [7, 15]
     assert [clock for clock in range(5) if wants_snapshot(clock, LARGE)] == [1, 3]
