@@ -157,6 +157,7 @@ class WorkerState:
         self.computing: Job | None = None
         self.finished = False
         self._settled = False  # whether the last offer was answered by a welcome
+        self._attempt = 0  # how often we have begun again
         self._queue: deque[Job] = deque()
         self._weights: messages.Weights | None = None
         self._replicas: dict[int, messages.ReplicaState] = {}  # for the next task of each
@@ -208,7 +209,7 @@ class WorkerState:
         if (message.run, message.epoch) != (self.run, self.epoch):
             self._note(f"{self.name} is welcome in run {message.run}")
             self._newest_round = -1
-        elif self._settled:
+        elif self._settled or message.attempt < self._attempt:
             return  # late, over an older connection: what has come since is still in flight
         self._settled = True
         self._unheard_since = None
@@ -302,8 +303,10 @@ class WorkerState:
         if self._unheard_since is None:
             self._unheard_since, self._tell_after = self._now, UNHEARD_SECONDS
             self._connected = False
+        self._attempt += self._settled
         self._settled = False
-        self._send(messages.Hello(self.run, self.epoch, self.name, self.engine, self.libm))
+        who = self.name, self.engine, self.libm
+        self._send(messages.Hello(self.run, self.epoch, *who, self._attempt))
 
     def _compute_next(self) -> None:
         if self.computing is None and self._queue:

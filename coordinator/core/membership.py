@@ -107,7 +107,7 @@ class Membership:
         Returns whether it has been welcomed.
         """
         if self._dismissed is not None:
-            self._send_home(peer, self._dismissed)
+            self._send_home(peer, self._dismissed, hello.attempt)
             return False
         if self._refuse(peer) or self._has_just_been_welcomed(peer, now):
             return False
@@ -133,11 +133,11 @@ class Membership:
         worker.replicas.clear()
         worker.ready = False
         self.ready.pop(peer, None)
-        self._out.send(peer, self._welcome(worker.number))
+        self._out.send(peer, self._welcome(worker.number, hello.attempt))
 
-    def _welcome(self, number: int) -> messages.Welcome:
+    def _welcome(self, number: int, attempt: int) -> messages.Welcome:
         where = self._run, self._epoch, number, self._timeout
-        return messages.Welcome(*where, self._model, self._recipe)
+        return messages.Welcome(*where, self._model, self._recipe, attempt)
 
     def _has_just_been_welcomed(self, peer: Peer, now: float) -> bool:
         """Whether its Hello needs no answer: a welcome is on its way to it, or there."""
@@ -214,9 +214,9 @@ class Membership:
     def _stop(self, peer: Peer, reason: str) -> None:
         self._out.send(peer, messages.Stop(self._run, self._epoch, reason))
 
-    def _send_home(self, peer: Peer, reason: str) -> None:
+    def _send_home(self, peer: Peer, reason: str, attempt: int) -> None:
         """Tell somebody who comes too late; a worker obeys nobody who has not welcomed it."""
-        self._out.send(peer, self._welcome(0))
+        self._out.send(peer, self._welcome(0, attempt))
         self._stop(peer, reason)
 
     # --- for people ------------------------------------------------------------------------------

@@ -102,12 +102,14 @@ class Hello(Message):
     """A worker offers to work. ``engine`` is the name of the engine it computes with.
 
     ``libm`` is the digest of what its C library computes; see
-    ``microgpt.numerics.platform_fingerprint``.
+    ``microgpt.numerics.platform_fingerprint``. ``attempt``: how often it has begun again before,
+    so that a welcome that comes late is not taken for the answer.
     """
 
     name: str
     engine: str
     libm: str
+    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -181,13 +183,15 @@ class Welcome(Message):
     """A worker is taken in as number ``worker``; ``model`` has the fields of GPTConfig.
 
     ``seconds`` is the longest time between two messages of a worker that lives. ``recipe``: what
-    replicas do, as ``microgpt.replicas.recipe`` reads it; empty in a run without any.
+    replicas do, as ``microgpt.replicas.recipe`` reads it; empty in a run without any. ``attempt``:
+    that of the Hello which this answers.
     """
 
     worker: int
     seconds: float
     model: Mapping[str, int]
     recipe: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    attempt: int = 0
 
 
 @dataclass(frozen=True)

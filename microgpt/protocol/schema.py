@@ -150,6 +150,7 @@ CHECKS: dict[str, Check] = {
     "count": _is_count,
     "document": _is_count,
     "worker": _is_count,
+    "attempt": _is_count,
     "number": _is_count,
     "wanted": _is_optional_count,
     "known": _is_optional_count,

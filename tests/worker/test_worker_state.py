@@ -124,7 +124,12 @@ def test_an_engine_that_is_made_before_the_second_welcome() -> None:
     play = Play()
     play.hears(WELCOME, messages.Reregister(RUN, EPOCH))
     assert sent(play.do(Configured(MODEL))) == [], "not welcomed yet"
-    assert sent(play.hears(WELCOME)) == [messages.Heartbeat(RUN, EPOCH, ready=True)]
+    assert sent(play.hears(WELCOME)) == [], "late: the answer to the first Hello"
+    welcome = replace(WELCOME, attempt=1)
+    assert sent(play.hears(welcome)) == [messages.Heartbeat(RUN, EPOCH, ready=True)]
+    assert sent(play.hears(messages.Reregister(RUN, EPOCH))) == [
+        messages.Hello(RUN, EPOCH, "anna", "scalar", "digest", 2)
+    ]
 
 
 def test_work_is_done_in_order_and_one_at_a_time() -> None:
@@ -154,7 +159,7 @@ def test_each_task_is_computed_with_the_weights_of_its_step() -> None:
 def test_a_task_without_its_weights_begins_all_again(before: list[Any]) -> None:
     play = Play()
     play.hears(WELCOME, *before)
-    assert sent(play.hears(task(4))) == [messages.Hello(RUN, EPOCH, "anna", "scalar", "digest")]
+    assert sent(play.hears(task(4))) == [messages.Hello(RUN, EPOCH, "anna", "scalar", "digest", 1)]
 
 
 def redo(step: int) -> messages.ReplicaTask:
@@ -175,7 +180,7 @@ def test_a_task_that_comes_late_over_an_older_connection_is_left_out(late: messa
     play.hears(WELCOME)
     assert play.worker.computing.task == replace(task(1), round=3)
     newer = replace(task(2), round=4)
-    assert sent(play.hears(newer)) == [messages.Hello(RUN, EPOCH, "anna", "scalar", "digest")]
+    assert sent(play.hears(newer)) == [messages.Hello(RUN, EPOCH, "anna", "scalar", "digest", 1)]
 
 
 def test_a_state_that_is_told_again_is_for_the_task_after_it() -> None:
@@ -184,7 +189,8 @@ def test_a_state_that_is_told_again_is_for_the_task_after_it() -> None:
     state, again = (messages.ReplicaState(RUN, EPOCH, 0, 0, {}) for _ in range(2))
     actions = play.hears(WELCOME, state, weights(0), redo(0))
     play.do(Connected())
-    play.hears(WELCOME, again, weights(0), redo(0), weights(1), redo(1), weights(1), redo(1))
+    more = weights(0), redo(0), weights(1), redo(1), weights(1), redo(1)
+    play.hears(replace(WELCOME, attempt=1), again, *more)
     jobs = []
     for _ in range(4):
         (compute,) = (action for action in actions if isinstance(action, Compute))
@@ -208,7 +214,7 @@ def test_a_redone_task_is_computed_and_not_answered() -> None:
 def test_a_replica_that_is_not_as_it_should_be_begins_all_again() -> None:
     play = Play()
     (compute,) = (a for a in play.hears(WELCOME, weights(0), task(0)) if isinstance(a, Compute))
-    hello = messages.Hello(RUN, EPOCH, "anna", "scalar", "digest")
+    hello = messages.Hello(RUN, EPOCH, "anna", "scalar", "digest", 1)
     assert sent(play.do(Computed(compute.job, None))) == [hello]
 
 

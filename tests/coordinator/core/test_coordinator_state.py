@@ -253,6 +253,14 @@ def test_whoever_says_hello_again_is_asked_again_whether_it_is_ready() -> None:
     assert len(play.got(A, messages.Task)) == 2
 
 
+def test_a_welcome_says_which_hello_it_answers() -> None:
+    play = Play(batch_size=1)
+    for attempt in (0, 3):
+        play.now += HELLO_SECONDS
+        play.says(A, messages.Hello(RUN, EPOCH, "A", "stub", "", attempt))
+    assert [welcome.attempt for welcome in play.got(A, messages.Welcome)] == [0, 3]
+
+
 def test_hello_again_and_again_brings_no_weights_again_and_again() -> None:
     """Each welcome makes the coordinator queue weights for who may never read them."""
     play = Play(batch_size=1)

@@ -45,7 +45,7 @@ from tests.marks import tried
 
 DOCUMENTS = PackedDocuments.pack([[26, 0, 1, 26], [26, 26]])
 EXAMPLES: list[Message] = [
-    Hello("", "", "w\u00f6rker", "scalar", "5ha"),
+    Hello("", "", "w\u00f6rker", "scalar", "5ha", 3),
     Heartbeat("run", "epoch", ready=True),
     Status("run", "epoch", "compiling"),
     ShardResult(
@@ -60,6 +60,7 @@ EXAMPLES: list[Message] = [
         1.5,
         {"vocab_size": 27, "n_embd": 16},
         {"seed": 3, "eps": 1e-8, "x": True},
+        3,
     ),
     Reregister("run", "epoch"),
     Weights("run", "epoch", 7, {"wte": bytes(80)}),
