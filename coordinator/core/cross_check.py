@@ -145,6 +145,13 @@ def largest(ledger: RoundLedger) -> Shard | None:
     return max(sizes, key=lambda shard: sizes[shard], default=None)
 
 
+def incredible_shard(ledger: RoundLedger) -> Shard | None:
+    """A shard whose result, not computed on this host, is so large that it proves nothing."""
+    shard = largest(ledger)
+    result = ledger.result(shard) if shard is not None else None
+    return shard if result is not None and result.largest() > INCREDIBLE else None
+
+
 def take_failure(
     ledger: RoundLedger, peer: Peer, shard: Shard, reason: str, now: float, name: Name
 ) -> Refuted:

@@ -7,7 +7,7 @@ from typing import Any
 
 from coordinator.core.action_buffer import ActionBuffer
 from coordinator.core.actions import RecordStep
-from coordinator.core.cross_check import incredible, largest
+from coordinator.core.cross_check import incredible, incredible_shard, largest
 from coordinator.core.ending import Ending
 from coordinator.core.events import Evaluated, RoundClosed, RoundOutcome, StepDone
 from coordinator.core.gathering import Gathering
@@ -97,11 +97,16 @@ class RoundCloser:
         whether there may be more to do at once.
         """
         number, workers = round.id.number, len(self._membership.ready)
+        if more and (shard := incredible_shard(round.ledger)) is not None:
+            # In the update that it is kept for, nobody would know who has brought it.
+            if not self._set_aside_incredible(round, now):
+                self._judging.ask(round, shard, "a number is beyond belief", applied=True)
+                return False
+            return True
         try:
             closed = self._driver.close(number, results, workers, more=more)
         except ArithmeticError as error:
-            suspects = [p for p in self._membership.workers if incredible(round.ledger, p)]
-            if self._results.set_aside(round, suspects, now):
+            if self._set_aside_incredible(round, now):
                 return True
             self._suspect(round, f"{error}; a lower --learning-rate may help")
             return False
@@ -124,6 +129,11 @@ class RoundCloser:
         elif self._policy.saves(closed.done):
             self._ending.save()
         return True
+
+    def _set_aside_incredible(self, round: OpenRound, now: float) -> bool:
+        """Whether somebody is set aside whose numbers prove nothing."""
+        suspects = [p for p in self._membership.workers if incredible(round.ledger, p)]
+        return self._results.set_aside(round, suspects, now)
 
     def _tell_closed(self, round: OpenRound, workers: int, outcome: RoundOutcome) -> None:
         if self._out.rounds:

@@ -11,6 +11,10 @@ from microgpt.numerics.vectors import all_finite
 from microgpt.strategies.base import Note, StrategyError
 from microgpt.training import TrainingState
 
+#: No training that goes well has as large a weight; the step after it would overflow, and by then
+#: nobody would know who has brought it.
+LARGEST_WEIGHT = 1e100
+
 
 def note_of(name: object, value: object) -> tuple[str, Note]:
     """What a strategy tells of an update, as a record can have it. Raises TypeError."""
@@ -40,7 +44,7 @@ def check_update(name: str, before: TrainingState, after: object) -> TrainingSta
     """The state ``after`` an update by the strategy ``name``, if it can be one.
 
     Raises StrategyError if it is not that of the next step, ArithmeticError if a number in it is
-    not finite.
+    not finite, or a weight beyond ``LARGEST_WEIGHT``.
     """
     if not isinstance(after, TrainingState) or after.step != before.step + 1:
         raise StrategyError(f"{name}: update does not give the state after one step")
@@ -54,6 +58,7 @@ def check_update(name: str, before: TrainingState, after: object) -> TrainingSta
     _check_kept(name, after)
     kept = after.slots.values()
     finite = all(all_finite(numbers) for numbers in (after.params, after.m, after.v, *kept))
-    if not (finite and all(map(isfinite, after.losses[-1:]))):
+    credible = finite and float(np.abs(after.params).max(initial=0.0)) <= LARGEST_WEIGHT
+    if not (credible and all(map(isfinite, after.losses[-1:]))):
         raise ArithmeticError(f"step {after.step} makes a weight or the loss infinite")
     return after

@@ -97,6 +97,14 @@ def test_what_one_schedule_in_thousands_has_found(
     assert run(make_plan(seed, None, 0.02), name).problem == ""
 
 
+@pytest.mark.parametrize("seed", [897014827446, 314153046313, 314153046501])
+def test_a_number_beyond_belief_is_looked_at_before_it_is_kept_for_an_update(seed: int) -> None:
+    """In an update of several rounds nobody would know who has brought it."""
+    strategy = load_strategy("decoupled-diloco")
+    plan = make_plan(seed, None, 0.02)
+    assert play(plan, STAND_IN, strategy=strategy, distribution=Distribution(4)).problem == ""
+
+
 def test_every_exact_strategy_is_played() -> None:
     exact = {name for name in STRATEGIES if load_strategy(name).promise is Promise.EXACT}
     assert {name_of(strategy) for strategy, _ in SETTINGS.values()} == exact

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -19,6 +20,7 @@ from microgpt.model import GPTConfig
 from microgpt.numerics.vectors import Vector
 from microgpt.strategies import serial
 from microgpt.strategies.base import Promise, Strategy, View
+from microgpt.strategies.checks import check_update
 from microgpt.strategies.diloco import DiLoCo
 from microgpt.strategies.local_sgd import LocalSGD
 from microgpt.strategies.registry import STRATEGIES, load_strategy
@@ -206,6 +208,20 @@ def test_all_exact_strategies_are_resumed() -> None:
 # Liars
 
 
+@pytest.mark.parametrize(("weight", "credible"), [(1e99, True), (-1e101, False), (1e308, False)])
+def test_a_weight_beyond_belief_ends_a_step_as_an_infinite_one_does(
+    weight: float, credible: bool
+) -> None:
+    before = initial_state(config_of(Distribution()), CORPUS)
+    params = np.array([weight, *before.params[1:]])
+    after = replace(before, step=1, params=params, losses=(1.0,))
+    if credible:
+        assert check_update("mine", before, after) is after
+        return
+    with pytest.raises(ArithmeticError, match="step 1 makes a weight or the loss infinite"):
+        check_update("mine", before, after)
+
+
 class Lying:
     """An engine that multiplies the gradients of one replica of five."""
 
@@ -214,8 +230,6 @@ class Lying:
 
     def gradients(self, params: Vector, documents: Sequence[Sequence[int]], /) -> Any:
         """Replicas are asked in their order."""
-        from dataclasses import replace
-
         made = ENGINE.gradients(params, documents)
         if next(self._calls) % 5 != self._liar:
             return made
