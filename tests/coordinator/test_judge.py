@@ -129,8 +129,8 @@ def test_it_is_gone_when_the_run_is_over() -> None:
     child = getattr(eventually(lambda: asked.process._process, "the judge starts"), "pid", 0)
     asked.process.close()
     eventually(lambda: not session_members(child), "the judge ends")
+    assert asked.verdict() == Judged(None, "the process ended with -9")
     asked.process.ask(Judge(TASK, WEIGHTS))
-    asked.verdict()
     assert asked.verdict() == Judged(None, "RuntimeError: the run is over")
 
 
