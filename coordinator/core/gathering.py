@@ -15,9 +15,8 @@ class Gathering:
     def __init__(self, driver: RoundDriver, rounds: Rounds, judging: Judging) -> None:
         self._driver, self._rounds, self._judging = driver, rounds, judging
         self._since: float | None = None
-        self._seen = (
-            -1
-        )  # the newest of the rounds that were all answered, but none with new weights
+        # The newest of the rounds that were all answered, but none with new weights.
+        self._seen = -1
 
     def together(self, now: float) -> Collection[int]:
         """The numbers of the rounds of training to close now; none as long as others may come.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -33,8 +33,6 @@ INNER, COMPRESS = "inner.", "compress."
 
 #: What a liar makes of a vector of so many documents: see ``microgpt.replicas.byzantine``.
 Lie: TypeAlias = Callable[[Vector, int], Vector]
-
-T_co = TypeVar("T_co", covariant=True)
 
 
 class ReplicaStateError(ValueError):

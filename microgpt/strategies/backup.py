@@ -8,7 +8,7 @@ Chen, Pan, Monga, Bengio, Jozefowicz 2016, "Revisiting Distributed Synchronous S
 The paper's workers are replicas here, and N is the run's number of replicas (``--replicas``): of
 N + b parts, each of the size of one of N equal parts of a batch, the first N to be answered make
 the update. ``b`` = 1 is the least that helps; the paper finds 96 + 4 of 100 the best split. The
-documents of late parts are used up, and what a late replica has sent is lost to error feedback.
+documents of late parts are used up, and a late replica is as it was before its part.
 
 Which parts come first is up to timing: the bits are replayable. With ``b`` = 0 they are those of
 ``sync`` with as many replicas.
