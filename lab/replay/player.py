@@ -118,7 +118,10 @@ class _Player:
     def __init__(self, training: Training, leg: Leg, state: TrainingState) -> None:
         self._training, self._epoch = training, leg.epoch
         self._corpus, self._engine = training.corpus, training.engine
-        config = replace(training.config, steps=leg.epoch.begun.steps)
+        try:
+            config = replace(training.config, steps=leg.epoch.begun.steps)
+        except ValueError as error:
+            raise ReplayError(f"line {leg.epoch.line}: {error}") from error
         self._shim = AsRecorded(training.strategy)
         self._driver = RoundDriver(
             training.strategy if training.exact else self._shim, config, state,

@@ -172,3 +172,14 @@ def test_other_documents_give_other_bits_from_that_step_on() -> None:
     theirs, ours = run.replay(), run.replay(events)
     equal = [same(one, other) for one, other in zip(theirs, ours, strict=True)]
     assert equal[0] and not equal[-1]  # noqa: PT018  # the two ends of one list
+
+
+def test_more_steps_than_any_training_has_are_one_sentence() -> None:
+    run = stale()
+    run.config = replace(run.config, steps=3)
+    begun = Started(SCHEMA, "run", "epoch", 0, 10**15 + 1, Level.ROUNDS, 0)
+    numbered = enumerate([begun, *run.rounds()], 1)
+    epochs = read((line, Recorded(0.0, 0, event)) for line, event in numbered)
+    training = Training(run.config, run.corpus, ENGINE, run.strategy)
+    with pytest.raises(ReplayError, match=r"^line 1: steps must be at most 1,000,000,000,000,000$"):
+        [*play(training, legs(epochs, exact=False), initial_state(run.config, run.corpus))]
