@@ -30,6 +30,7 @@ from coordinator.core.inputs import Saved
 from microgpt.checkpoint.format import Checkpoint, CheckpointError, Validation, load
 from microgpt.training import from_checkpoint
 from tests.coordinator.checkpointing.test_checkpoint_writer import await_report
+from tests.processes import eventually
 from tests.tiny import make_tiny
 
 TINY = make_tiny()
@@ -260,10 +261,11 @@ def test_files_that_cannot_be_deleted_are_one_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_only = True
-    unlink = os.unlink
+    unlink, refused = os.unlink, set[str]()
 
     def refuse(path: Any, **more: Any) -> None:
         if read_only and "step-" in str(path):
+            refused.add(Path(path).stem)
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         unlink(path, **more)
 
@@ -275,6 +277,7 @@ def test_files_that_cannot_be_deleted_are_one_warning(
     writer.hurry()
     for step in range(6):
         if step == 5:
+            eventually(lambda: "step-00000003" in refused, "the deletions after step 4 fail")
             read_only = False
         writer.submit(Save(from_checkpoint(made(step))))
         await_report(reported, step)
