@@ -20,6 +20,7 @@ from microgpt.data.dataset import check_lasting, check_named, load_dataset
 from microgpt.data.documents import Dataset
 from microgpt.model import parameter_shapes
 from microgpt.replicas.recipe import recipe_of
+from microgpt.strategies.base import StrategyError
 from microgpt.strategies.registry import load_strategy
 from microgpt.support.cli import UserError, say
 from microgpt.support.progress import Progress
@@ -119,7 +120,7 @@ def find_sizes(config: TrainingConfig, corpus: Corpus) -> Sizes:
     try:
         strategy = load_strategy(config.strategy, config.strategy_options)
         return sizes_of(config, strategy, corpus.longest)
-    except OwnCodeError as error:
+    except (OwnCodeError, StrategyError) as error:
         raise UserError(str(error)) from error
     except Exception as error:  # whatever a file of the user's raises
         raise UserError(

@@ -115,3 +115,12 @@ def test_files_are_found_from_wherever_a_run_is_gone_on_with(
     (lab.place / "mine.py").write_text(FILE.read_text())
     made = make_distribution(compress="mine.py:Every:n=3", error_feedback=True)
     assert made == replace(Distribution(), compress=f"{lab.place.resolve()}/mine.py:Every:n=3")
+
+
+def test_a_rule_that_a_strategy_cannot_use_is_one_line(lab: Lab) -> None:
+    train = lab.train("--strategy", "async", "--aggregate", "krum")
+    assert train.wait() == 1
+    assert train.err.splitlines() == [
+        "error: --aggregate krum needs the vectors of several replicas at once, and --strategy async "
+        "takes them one by one"
+    ]
