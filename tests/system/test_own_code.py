@@ -121,6 +121,6 @@ def test_a_rule_that_a_strategy_cannot_use_is_one_line(lab: Lab) -> None:
     train = lab.train("--strategy", "async", "--aggregate", "krum")
     assert train.wait() == 1
     assert train.err.splitlines() == [
-        "error: --aggregate krum needs the vectors of several replicas at once, and --strategy async "
-        "takes them one by one"
+        "error: --aggregate krum needs the vectors of several replicas at once, and "
+        "--strategy async takes them one by one"
     ]
