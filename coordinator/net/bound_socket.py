@@ -9,6 +9,7 @@ from pathlib import Path
 
 import zmq
 
+from coordinator.core.work_order import SNAPSHOT_EVERY
 from coordinator.net.ipc_socket import IpcClaim
 from microgpt.support.cli import UserError
 
@@ -21,7 +22,9 @@ KEEPALIVE = {
     zmq.TCP_MAXRT: 20_000,  # milliseconds for what has been sent to be confirmed
 }
 ZERO_COPY_RECV = 10  # an option of libzmq's contexts; pyzmq does not name it
-MAX_QUEUED = 64  # messages to one peer, where the system does not count what arrives
+#: Messages to one peer, where the system does not count what arrives: as many as bring it to where
+#: a replica is that was another worker's, weights and a task for each step, and some more.
+MAX_QUEUED = 64 + 2 * SNAPSHOT_EVERY
 #: Plain numbers: to join two members of an enumeration takes as long as to send a message.
 NOW, MORE_NOW = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 READABLE = int(zmq.POLLIN)

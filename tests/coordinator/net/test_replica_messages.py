@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -130,3 +132,37 @@ def test_a_worker_may_be_sent_a_whole_replica_before_it_reads_any_of_it(
             assert encode(message) == data
             steps.append(getattr(message, "step", None))
         assert steps == [None, *range(snapshot_every(SHAPES) + 1)]
+
+
+@pytest.mark.parametrize("where", ["tcp", "ipc"])
+def test_as_many_tasks_as_a_replica_may_have_to_do_again_are_let_through(
+    where: str, tmp_path: Path
+) -> None:
+    small = TrainingConfig(GPTConfig(CORPUS.tokenizer.vocab_size), distribution=Distribution(2))
+    run: Any = SimpleNamespace(config=small, corpus=CORPUS)
+    bind = "tcp://127.0.0.1:*" if where == "tcp" else f"ipc://{tmp_path / 'here'}"
+    settings: Any = SimpleNamespace(bind=bind, curve=None)
+    shapes = parameter_shapes(small.model)
+    zeros = vector_to_map(np.zeros(num_params(shapes)), shapes)
+    redo = [encode(Weights("run", "epoch", step, zeros)) for step in range(snapshot_every(shapes))]
+    task = encode(Goodbye("run", "epoch"))  # as short as one
+    with (
+        closing(open_transport(run, settings)) as transport,
+        zmq.Context() as context,
+        context.socket(zmq.DEALER) as worker,
+    ):
+        worker.setsockopt(zmq.LINGER, 0)
+        worker.setsockopt(zmq.RCVHWM, 1)
+        worker.connect(transport.endpoint)
+        worker.send(encode(Goodbye("", "")))
+        first = heard(transport)
+        assert isinstance(first, Received)
+        transport.let_in([first.peer], lambda peer: True)
+        for weights in redo:  # nothing is read meanwhile
+            transport.send(first.peer, weights)
+            transport.send(first.peer, task)
+        for expected in (data for weights in redo for data in (weights, task)):
+            transport.wait(0.0)
+            assert [*transport.receive()] == []
+            assert worker.poll(10_000)
+            assert worker.recv() == expected
