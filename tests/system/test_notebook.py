@@ -78,7 +78,7 @@ def test_real_processes_give_the_bits_of_one(
     assert min(result.seconds, alone.seconds, result.bytes_sent, result.bytes_received) > 0
     kinds = [event["kind"] for event in result.events]
     assert kinds[0] == "started"
-    assert kinds.count("joined") == 2
+    assert kinds.count("joined") in (1, 2)  # one may have done it all before the other is there
     assert (alone.events, alone.bytes_received) == ((), 0)
     assert left_of(place) == []
 
