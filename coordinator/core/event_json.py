@@ -22,10 +22,14 @@ from coordinator.core.events import (
     SCHEMA,
     Event,
     EventBase,
+    Joined,
     Recorded,
     RoundClosed,
     RoundOpened,
     Started,
+    StrategyNumbers,
+    TensorNorms,
+    WorkerPulse,
 )
 
 #: What is written before the fields of every event.
@@ -62,6 +66,8 @@ def from_json(line: str | bytes, schema: int = SCHEMA) -> Recorded:
         schema = _check_schema(plain.get("schema"))
     for added, names in _ADDED.items():
         if schema < added:
+            if event_type in _NEW.get(added, ()):
+                raise EventError(f"version {schema} of the events' form has no kind {kind!r}")
             _require_absent(plain, kind, names.get(event_type, {}))
             plain |= names.get(event_type, {})
     return _form(event_type).read(plain)
@@ -121,21 +127,32 @@ class _Form:
 
     def _value(self, name: str, kind: Any, value: object) -> Any:
         """A field's value from that of JSON. Raises EventError."""
-        if kind is float:
-            if type(value) is float and math.isfinite(value):
-                return value
-        elif kind == tuple[int, ...]:
-            if isinstance(value, list) and all(type(each) is int and each >= 0 for each in value):
-                return tuple(value)
-        elif kind == tuple[str, str]:
-            if isinstance(value, list) and [type(each) for each in value] == [str, str]:
-                return tuple(value)
-        elif issubclass(kind, StrEnum):
-            if value in [*kind]:
-                return kind(value)
-        elif type(value) is kind and (not isinstance(value, int) or value >= 0):
-            return value
+        if kind in _READERS:
+            if _READERS[kind](value):
+                return tuple(value) if isinstance(value, list) else value
+        elif issubclass(kind, StrEnum) and value in [*kind]:
+            return kind(value)
         raise EventError(f"{self.kind}: {json.dumps(value)[:100]} is no {name}")
+
+
+def _has(kind: type) -> Callable[[object], bool]:
+    """Whether a value is of just this type; integers are not negative, numbers finite."""
+    if kind is int:
+        return lambda value: type(value) is int and value >= 0
+    if kind is float:
+        return lambda value: type(value) is float and math.isfinite(value)
+    return lambda value: type(value) is kind
+
+
+def _list_of(kind: type, length: int | None = None) -> Callable[[object], bool]:
+    fits = _has(kind)
+    return lambda value: (
+        isinstance(value, list) and length in (None, len(value)) and all(map(fits, value))
+    )
+
+
+def _dict_of(fits: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, dict) and all(map(fits, value.values()))
 
 
 def _form(event_type: type[EventBase]) -> _Form:
@@ -160,7 +177,20 @@ _ADDED: dict[int, dict[type[EventBase], dict[str, Any]]] = {
         Started: {"next_document": 0},
         RoundOpened: {"replicas": [], "local_steps": 0, "elastic": 0.0},
         RoundClosed: {"cut": [], "counted": [], "workers": 0},
-    }
+    },
+    3: {Joined: {"host": ""}},
+}
+#: Kinds that there are since a version of the form.
+_NEW: dict[int, tuple[type[EventBase], ...]] = {3: (WorkerPulse, TensorNorms, StrategyNumbers)}
+#: Whether a value of JSON can be one of a field's type; lists become tuples.
+_READERS: dict[Any, Callable[[object], bool]] = {
+    **{kind: _has(kind) for kind in (bool, int, float, str)},
+    tuple[int, ...]: _list_of(int),
+    tuple[float, ...]: _list_of(float),
+    tuple[str, ...]: _list_of(str),
+    tuple[str, str]: _list_of(str, 2),
+    Mapping[str, float]: _dict_of(_has(float)),
+    Mapping[str, Mapping[str, int]]: _dict_of(_dict_of(_has(int))),
 }
 #: How numbers stand in a template.
 _PLACES = {int: "%d", float: "%r"}

@@ -47,8 +47,11 @@ from coordinator.core.events import (
     Started,
     Status,
     StepDone,
+    StrategyNumbers,
+    TensorNorms,
     Unverified,
     Waiting,
+    WorkerPulse,
 )
 
 
@@ -155,6 +158,22 @@ def _checkpoint_skipped(event: CheckpointSkipped) -> str:
     return f"{cause}: {many} skipped so far for newer ones, the last that of step {event.version}"
 
 
+def _pulse(event: WorkerPulse) -> str:
+    return (
+        f"{event.name} has computed {event.documents} documents so far, "
+        f"and has {event.in_flight} shard(s) in flight"
+    )
+
+
+def _strategy_numbers(event: StrategyNumbers) -> str:
+    numbers = [f"{name} {value:g}" for name, value in event.numbers.items()]
+    numbers += [
+        f"{name} " + " ".join(f"{label}:{count}" for label, count in counts.items())
+        for name, counts in event.histograms.items()
+    ]
+    return f"the strategy at step {event.version}: {', '.join(numbers) or 'nothing'}"
+
+
 _SENTENCES: dict[type[EventBase], Callable[[Any], str]] = {
     Started: lambda e: f"epoch {e.epoch} of run {e.run} begins after step {e.version} of {e.steps}",
     Closing: lambda e: e.reason,
@@ -172,6 +191,7 @@ _SENTENCES: dict[type[EventBase], Callable[[Any], str]] = {
     Silent: lambda e: _gone(e, f"is silent for {e.seconds:.1f} s"),
     Expelled: _expelled,
     BackedUp: _backed_up,
+    WorkerPulse: _pulse,
     Foreign: _foreign,
     RoundOpened: lambda e: f"{_round(e)} is open: {e.documents} documents from {e.first + 1} on",
     Assigned: _assigned,
@@ -181,6 +201,8 @@ _SENTENCES: dict[type[EventBase], Callable[[Any], str]] = {
     RoundClosed: _round_closed,
     StepDone: lambda e: f"step {e.version} is done, loss {e.loss:.4f}",
     Evaluated: lambda e: f"validation loss {e.loss:.4f} after step {e.version}",
+    TensorNorms: lambda e: f"norms of {len(e.tensors)} tensors at step {e.version}",
+    StrategyNumbers: _strategy_numbers,
     Difference: _difference,
     JudgeAsked: lambda e: f"the coordinator's host computes {_shard(e)} to see who is right",
     JudgeAnswered: _judge_answered,

@@ -14,14 +14,15 @@ documents ``start`` to ``start + count`` of round ``round``, ``evaluation`` tell
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, NamedTuple, TypeAlias, get_args
 
 from coordinator.core.level import Level as Level
 
 #: The version of the events' written form. A reader refuses a later one.
-SCHEMA = 2
+SCHEMA = 3
 
 
 class Purpose(StrEnum):
@@ -206,9 +207,13 @@ class Waiting(EventBase):
 
 @dataclass(frozen=True, slots=True)
 class Joined(WorkerEvent):
-    """A worker is welcome."""
+    """A worker is welcome.
+
+    ``host``: the address that its connection comes from; empty over a socket of this machine.
+    """
 
     engine: str
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +281,29 @@ class BackedUp(WorkerEvent):
     slow: int
     slow_name: str
     others: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPulse(WorkerEvent):
+    """How a worker that is ready does: told about twice a second, and when it goes.
+
+    Totals since it joined: ``documents`` of its ``answers``, bytes to and from it, seconds
+    ``computing`` in its engine, and ``waited``, those in which it had work, as seen from here.
+    ``in_flight``: shards that it has now. ``round_trip``: the least of what its answers since the
+    last pulse have taken beside computing; 0.0 if there was none. ``silent``: seconds since it was
+    heard of. With many workers there are fewer of each: ``coordinator/core/pulses.py``.
+    """
+
+    recorded_at: ClassVar[Level] = Level.ROUNDS
+    in_flight: int
+    documents: int
+    answers: int
+    bytes_sent: int
+    bytes_received: int
+    computing: float
+    waited: float
+    round_trip: float
+    silent: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +411,35 @@ class Evaluated(EventBase):
     version: int
     loss: float
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TensorNorms(EventBase):
+    """Euclidean norms of what has made ``version``, for each of the ``tensors``; once a second.
+
+    ``gradient``: of the vector along which the optimizer has gone, the mean gradient in most
+    strategies; empty where there is none. ``update``: of the weights' way.
+    """
+
+    recorded_at: ClassVar[Level] = Level.ROUNDS
+    version: int
+    tensors: tuple[str, ...]
+    gradient: tuple[float, ...]
+    update: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyNumbers(EventBase):
+    """What the strategy says of itself after ``version``: about twice a second, if it does.
+
+    ``numbers``: the newest by their names; ``histograms``: how often each value was met since the
+    last such event. Which there are is the strategy's: ``docs/strategies.md``.
+    """
+
+    recorded_at: ClassVar[Level] = Level.ROUNDS
+    version: int
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    histograms: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 # --- doubts --------------------------------------------------------------------------------------
@@ -508,7 +565,8 @@ class DeletionRecovered(EventBase):
 Event: TypeAlias = (
     Started | Closing | Finished | Condition | Fault | LeftOut | Waiting | Joined | OtherPlatform
     | Status | Ready | Left | Lost | Silent | Expelled | BackedUp | Foreign | RoundOpened | Assigned
-    | Answered | Failed | Dropped | RoundClosed | StepDone | Evaluated | Difference | JudgeAsked
+    | Answered | Failed | Dropped | RoundClosed | StepDone | Evaluated | WorkerPulse | TensorNorms
+    | StrategyNumbers | Difference | JudgeAsked
     | JudgeAnswered | Unverified | CheckpointSaved | CheckpointFailed | CheckpointRecovered
     | CheckpointSkipped | CheckpointAwaited | CheckpointGivenUp | CheckpointsVanished
     | DeletionFailed | DeletionRecovered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -15,9 +16,22 @@ from coordinator.core.events import EVENTS, EventBase, Level
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
 HEADING = re.compile(r"^### `(\w+)`(.*)$", re.MULTILINE)
 FIELD = re.compile(
-    r"^- `(\w+)`, (integers|integer|number|boolean|string|two strings|one of)", re.MULTILINE
+    r"^- `(\w+)`, (integers|integer|numbers by name|numbers|number|boolean|strings|string"
+    r"|two strings|counts by name and value|one of)",
+    re.MULTILINE,
 )
-WORDS = {int: "integer", float: "number", bool: "boolean", str: "string"}
+WORDS: dict[Any, str] = {
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    str: "string",
+    tuple[str, str]: "two strings",
+    tuple[int, ...]: "integers",
+    tuple[float, ...]: "numbers",
+    tuple[str, ...]: "strings",
+    Mapping[str, float]: "numbers by name",
+    Mapping[str, Mapping[str, int]]: "counts by name and value",
+}
 
 
 def described() -> dict[str, tuple[str, str]]:
@@ -27,8 +41,7 @@ def described() -> dict[str, tuple[str, str]]:
 
 
 def word(kind: Any) -> str:
-    tuples = {tuple[str, str]: "two strings", tuple[int, ...]: "integers"}
-    return tuples[kind] if kind in tuples else WORDS.get(kind, "one of")
+    return WORDS.get(kind, "one of")
 
 
 def test_every_kind_is_on_the_page_and_no_other() -> None:

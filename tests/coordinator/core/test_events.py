@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
@@ -29,17 +30,26 @@ from coordinator.core.events import (
     RoundOutcome,
     Silent,
     Started,
+    StrategyNumbers,
+    TensorNorms,
 )
 
 STARTED = Started(SCHEMA, "run", "epoch", 0, 10, Level.SUMMARY)
 TEXT = st.text(max_size=20)
+NUMBER = st.floats(-1e300, 1e300, allow_nan=False)
 PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(0, 2**53),
-    float: st.floats(0, 1e12, allow_nan=False),
+    float: NUMBER,
     bool: st.booleans(),
     str: TEXT,
     tuple[str, str]: st.tuples(TEXT, TEXT),
     tuple[int, ...]: st.lists(st.integers(0, 2**53), max_size=5).map(tuple),
+    tuple[float, ...]: st.lists(NUMBER, max_size=5).map(tuple),
+    tuple[str, ...]: st.lists(TEXT, max_size=5).map(tuple),
+    Mapping[str, float]: st.dictionaries(TEXT, NUMBER, max_size=3),
+    Mapping[str, Mapping[str, int]]: st.dictionaries(
+        TEXT, st.dictionaries(TEXT, st.integers(0, 2**53), max_size=3), max_size=3
+    ),
 }
 
 
@@ -77,7 +87,8 @@ def example(event_type: type[EventBase]) -> Any:
         kind = get_type_hints(event_type)[field.name]
         plain: dict[Any, Any] = {int: 7000 + place, float: 8000.5 + place, bool: True}
         plain |= {str: f"<{field.name}>", tuple[str, str]: ("<one>", "<other>")}
-        plain |= {tuple[int, ...]: (9000, 9001)}
+        plain |= {tuple[int, ...]: (9000, 9001), tuple[float, ...]: (0.5,), tuple[str, ...]: ("a",)}
+        plain |= {Mapping[str, float]: {"a": 0.5}, Mapping[str, Mapping[str, int]]: {"b": {"1": 2}}}
         values[field.name] = plain[kind] if kind in plain else next(iter(kind))
     return event_type(**values)
 
@@ -112,6 +123,9 @@ def test_sentences() -> None:
     )
     assert describe(Dropped(3, 4, 0, 2, True, 1, "anna", DropReason.LATE)) == (
         "the answer of anna for held-out documents 1 to 2 after step 4 is not used: late"
+    )
+    assert describe(StrategyNumbers(3, {"clock_spread": 1.5}, {"staleness": {"0": 7, "3": 1}})) == (
+        "the strategy at step 3: clock_spread 1.5, staleness 0:7 3:1"
     )
     assert describe(LeftOut("joined", 70)) == "lines left out: 70 of kind joined"
 
@@ -201,6 +215,45 @@ def test_what_is_no_list_of_whole_numbers_is_refused(cut: object) -> None:
     assert (plain["cut"], plain["counted"]) == ([4, 4, 1], [0, 2])
     with pytest.raises(EventError, match=r"^round_closed: .* is no cut$"):
         from_json(json.dumps({**plain, "cut": cut}))
+
+
+NORMS = TensorNorms(3, ("wte", "wpe"), (0.5, 1.0), (1e-300, 0.0))
+NUMBERS = StrategyNumbers(3, {"clock_spread": -1.5}, {"staleness": {"0": 7, "3": 1}})
+
+
+WRONG: list[tuple[StrategyNumbers | TensorNorms, str, tuple[object, ...]]] = [
+    (NORMS, "update", (1.0, [1], ["1"], [None], [[1.0]], {"a": 1.0})),
+    (NORMS, "gradient", ([float("nan")], [float("inf")], [True])),
+    (NORMS, "tensors", ("wte", [1], [None], {"wte": 1}, [["wte"]])),
+    (NUMBERS, "numbers", ([], 1.0, {"a": 1}, {"a": "1"}, {"a": [1.0]}, {"a": -float("inf")})),
+    (NUMBERS, "histograms", ([], {"a": 1}, {"a": [1]}, {"a": None}, {"a": {"1": {}}})),
+    (NUMBERS, "histograms", tuple({"a": {"1": wrong}} for wrong in (-1, 1.0, True, "1", None))),
+]
+
+
+@pytest.mark.parametrize(
+    ("event", "name", "wrong"),
+    [(event, name, each) for event, name, wrong in WRONG for each in wrong],
+)
+def test_what_are_no_lists_and_maps_of_numbers_is_refused(
+    event: StrategyNumbers | TensorNorms, name: str, wrong: object
+) -> None:
+    plain = json.loads(to_json(Recorded(1.0, 3, event)))
+    assert from_json(json.dumps(plain)).event == event
+    with pytest.raises(EventError, match=rf"^{kind_of(event)}: .* is no {name}$"):
+        from_json(json.dumps({**plain, name: wrong}))
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_an_earlier_version_has_no_later_kinds_and_no_hosts(schema: int) -> None:
+    says = f"version {schema} of the events' form has no kind 'tensor_norms'"
+    with pytest.raises(EventError, match=f"^{says}$"):
+        from_json(to_json(Recorded(1.0, 3, NORMS)), schema)
+    joined = json.loads(to_json(Recorded(1.0, 3, Joined(1, "anna", "tape", "10.0.0.7"))))
+    with pytest.raises(EventError, match="its version does not know: host"):
+        from_json(json.dumps(joined), schema)
+    del joined["host"]
+    assert from_json(json.dumps(joined), schema).event == Joined(1, "anna", "tape", "")
 
 
 def test_kinds_are_told_apart_by_their_names() -> None:
