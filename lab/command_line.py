@@ -25,6 +25,7 @@ class Program(NamedTuple):
 PROGRAMS = {
     "train": Program("lab.launch.train", "Train on this machine: a coordinator and its workers."),
     "sample": Program("lab.sampler.command", "Invent documents with a trained model.", lean=True),
+    "anatomy": Program("lab.anatomy", "How a document goes through a model.", lean=True),
     "checkpoint": Program("lab.checkpoint_tools.command", "Look into checkpoints.", lean=True),
     "strategies": Program("lab.listing", "List strategies, compressors, rules and optimizers."),
     "check-strategy": Program("lab.checking.command", "Does one of your own obey the laws?"),

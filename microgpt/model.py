@@ -23,6 +23,8 @@ Matrix: TypeAlias = Sequence[Sequence[Scalar]]
 Parameters: TypeAlias = Mapping[str, Matrix]
 #: ``attend(q, keys, values)``; see ``attention``.
 Attend: TypeAlias = Callable[..., list[Scalar]]
+#: ``watch(part, state)``; see ``gpt``.
+Watch: TypeAlias = Callable[[str, Sequence[Scalar]], None]
 #: ``forward(params, config, token, position, keys, values) -> logits``; see ``gpt``.
 Forward: TypeAlias = Callable[..., list[Scalar]]
 
@@ -170,6 +172,10 @@ def attention(
     return [add_up(weights[t] * values[t][j] for t in range(len(values))) for j in range(len(q))]
 
 
+def ignore(part: str, state: Sequence[Scalar]) -> None:
+    """Watches nothing."""
+
+
 def gpt(
     params: Parameters,
     config: GPTConfig,
@@ -178,13 +184,17 @@ def gpt(
     keys: list[list[list[Scalar]]],
     values: list[list[list[Scalar]]],
     attend: Attend = attention,
+    watch: Watch = ignore,
 ) -> list[Scalar]:
     """Logits (vocab_size,) of the token after ``token`` at ``position``.
 
     ``keys`` and ``values`` hold, per layer, what earlier positions left; this call appends its own.
     ``attend`` is called for every head of every layer in turn; another one may watch what happens.
+    ``watch`` is shown the hidden state (n_embd,) as each part leaves it: "embedding", before it is
+    normalised, then for each layer "layer0.attention" and "layer0.mlp", what they add included.
     """
     x = [t + p for t, p in zip(select(params["wte"], token), params["wpe"][position], strict=True)]
+    watch("embedding", x)
     x = rmsnorm(x)
     for layer in range(config.n_layer):
         prefix = f"layer{layer}."
@@ -201,12 +211,14 @@ def gpt(
             )
         x = linear(heads, params[prefix + "attn_wo"])
         x = [a + b for a, b in zip(x, residual, strict=True)]
+        watch(prefix + "attention", x)
         residual = x
         x = rmsnorm(x)
         x = linear(x, params[prefix + "mlp_fc1"])
         x = [relu(xi) for xi in x]
         x = linear(x, params[prefix + "mlp_fc2"])
         x = [a + b for a, b in zip(x, residual, strict=True)]
+        watch(prefix + "mlp", x)
     return linear(x, params["lm_head"])
 
 

@@ -10,9 +10,11 @@ This module imports nothing of the project.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from numbers import Real
 from typing import TypeAlias, Union
 
@@ -143,3 +145,15 @@ def _as_float(data: object) -> float:
     if isinstance(data, Real) and not isinstance(data, bool):
         return float(data)
     raise TypeError(f"a Value holds a real number, not {data!r}")
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """No cyclic garbage collection: graphs of Values have no cycles, and the search takes long."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,7 +12,7 @@ from microgpt.model import Forward, GPTConfig, document_loss, gpt, parameter_sha
 from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import tree_sum
 from microgpt.parameters import Shapes, unflatten
-from microgpt.value import Operand, Value
+from microgpt.value import Operand, Value, collection_paused
 
 
 class ScalarEngine:
@@ -46,7 +44,7 @@ class ScalarEngine:
         return tuple(losses)
 
     def _document(self, params: Vector, index: int, tokens: Sequence[int]) -> tuple[float, Vector]:
-        with _collection_paused():
+        with collection_paused():
             leaves = self._leaves(params, Value)
             loss = self._loss(leaves, index, tokens)
             loss.backward()
@@ -107,15 +105,3 @@ class Number(Value):
 
     def __repr__(self) -> str:
         return f"Number({self.data!r})"
-
-
-@contextmanager
-def _collection_paused() -> Iterator[None]:
-    """No cyclic garbage collection: a graph has no cycles, and looking for some takes as long."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

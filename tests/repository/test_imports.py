@@ -27,9 +27,9 @@ from tests.repository.import_reader import (
 
 #: Rooms and files of the library that know no engine: all but the engines and the notebook API.
 BELOW_ENGINES = (
-    "value", "model", "parameters", "tokenizer", "config", "sampling", "explain", "loss_curve",
-    "training", "data", "optim", "numerics", "checkpoint", "compression", "aggregation", "replicas",
-    "strategies", "protocol", "support", "distribution",
+    "value", "model", "parameters", "tokenizer", "config", "sampling", "explain", "anatomy",
+    "loss_curve", "training", "data", "optim", "numerics", "checkpoint", "compression",
+    "aggregation", "replicas", "strategies", "protocol", "support", "distribution",
 )  # fmt: skip
 SHELL = ("zmq", "socket", "asyncio", "threading", "time", "os", "subprocess", "signal")
 
@@ -92,7 +92,7 @@ ONLY = [
     ("microgpt.numerics", ("microgpt.numerics", "microgpt.support", "microgpt.parameters")),
 ]
 #: Entry points that run with nothing but msgpack installed beside Python.
-LEAN = ("scripts.sample", "scripts.checkpoint")
+LEAN = ("scripts.anatomy", "scripts.sample", "scripts.checkpoint")
 LEAN_MAY_NEED = {"msgpack"}
 #: Named nowhere: they run what they read.
 UNSAFE = {
