@@ -10,7 +10,7 @@ import math
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -87,7 +87,13 @@ class RunRecord:
 
 def read_run(path: Path) -> RunRecord:
     """All of it but checkpoints and events. Raises RunError."""
-    plain = _read_config(path / CONFIG)
+    head = read_head(path)
+    return replace(head, steps=read_steps(path / METRICS), ending=read_ending(path))
+
+
+def read_head(path: Path) -> RunRecord:
+    """What stands in the record of its start; no steps, and no ending. Raises RunError."""
+    plain = read_config(path / CONFIG)
     try:
         training, run = plain["training"], plain["run"]
         strategy, total = training.get("strategy", "sync"), training["steps"]
@@ -104,12 +110,13 @@ def read_run(path: Path) -> RunRecord:
         total,
         flat_settings(plain),
         tuple(_text(c) for c in conditions) if isinstance(conditions, list) else (),
-        read_steps(path / METRICS),
-        read_ending(path),
+        Steps(),
+        Ending("unknown"),
     )
 
 
-def _read_config(file: Path) -> dict[str, Any]:
+def read_config(file: Path) -> dict[str, Any]:
+    """The record as it is. Raises RunError."""
     try:
         with open_file(file) as opened:
             plain = json.loads(opened.read(MOST_BYTES))
@@ -207,7 +214,7 @@ def read_steps(file: Path) -> Steps:
     try:
         with open_file(file) as opened:
             for number, line in enumerate(_lines(opened), 1):
-                plain = _record(line, f"{file}, line {number}")
+                plain = step_record(line, f"{file}, line {number}")
                 found[plain["step"]] = plain
     except FileNotFoundError:
         return Steps()
@@ -234,7 +241,8 @@ def _lines(opened: BinaryIO) -> Iterator[bytes]:
         raise RunError(f"{opened.name} has a line of more than a mebibyte")
 
 
-def _record(line: bytes, where: str) -> dict[str, Any]:
+def step_record(line: bytes, where: str) -> dict[str, Any]:
+    """A line of the metrics. Raises RunError, which begins with ``where``."""
     try:
         plain = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -81,10 +81,15 @@ class Tracker:
 
     def follow(self, events: Iterable[Recorded]) -> Iterator[Span | Mark]:
         """What the events come to, as it ends; shards that nobody has answered at the end."""
-        for time, _, event in events:
-            yield from self._take(time, event)
-            self._time = time
+        for recorded in events:
+            yield from self.take(recorded)
         yield from self._give_up(self._time, "open")
+
+    def take(self, recorded: Recorded) -> Iterator[Span | Mark]:
+        """What has ended with one more event. To be read to its end."""
+        time, _, event = recorded
+        yield from self._take(time, event)
+        self._time = time
 
     def _take(self, time: float, event: Event) -> Iterator[Span | Mark]:
         if isinstance(event, Started):

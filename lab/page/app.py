@@ -1,0 +1,66 @@
+"""The page's addresses: files, the stream of messages, and what is asked for by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from lab.page.feed import Feed
+from lab.page.guard import Guard
+
+STATIC = Path(__file__).parent / "static"
+MOST_VIEWERS = 64
+PING_SECONDS = 10
+SEND_SECONDS = 30.0  # a viewer that takes nothing for so long is left
+
+
+async def index(request: Request) -> Response:
+    """The page."""
+    return FileResponse(STATIC / "index.html")
+
+
+async def stream(request: Request) -> Response:
+    """Messages as they come; see ``Feed``."""
+    feed: Feed = request.app.state.feed
+    if feed.viewers >= MOST_VIEWERS:
+        return JSONResponse({"error": f"{MOST_VIEWERS} are watching already"}, 503)
+    last = request.headers.get("last-event-id") or request.query_params.get("last")
+    return EventSourceResponse(
+        feed.stream(last),
+        sep="\n",
+        ping=PING_SECONDS,
+        ping_message_factory=lambda: ServerSentEvent("{}", event="ping"),
+        send_timeout=SEND_SECONDS,
+    )
+
+
+def make_app(feed: Feed, hosts: frozenset[str]) -> Starlette:
+    """The application. ``hosts``: names by which it may be called, beside loopback ones."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(feed.run())
+        yield
+        task.cancel()
+
+    app = Starlette(
+        routes=[
+            Route("/", index),
+            Route("/api/stream", stream),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ],
+        middleware=[Middleware(Guard, hosts=hosts)],
+        lifespan=lifespan,
+    )
+    app.state.feed = feed
+    return app

@@ -1,0 +1,45 @@
+"""``microgpt page``: shows a run in a browser, also one that is over or was trained elsewhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from microgpt.support import cli
+from microgpt.support.cli import UserError, say
+
+HOST, PORT = "127.0.0.1", 8080
+NICE = 10  # training comes first
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--host", default=HOST, show_default=True, help="Address to listen at.")
+@click.option(
+    "--port", type=cli.Whole(0, 65535), default=None,
+    help=f"Port to listen at, 0 for any that is free.  [default: {PORT}, or a free one]",
+)  # fmt: skip
+@click.option("--parent", type=int, default=0, hidden=True, help="End when this process ends.")
+@click.option("--announce", type=int, default=None, hidden=True, help="Descriptor: we serve.")
+def main(run_dir: Path, host: str, port: int | None, parent: int, announce: int | None) -> None:
+    """Serve a page that shows the run in RUN_DIR, live if it is going on."""
+    if not run_dir.is_dir():
+        raise UserError(f"there is no folder {run_dir}: which run is to be shown?")
+    try:
+        from lab.page import server
+    except ImportError as error:
+        text = f"the page needs more packages: pip install '.[page]' ({error})"
+        raise UserError(text) from error
+    os.nice(NICE)
+    with server.listen(host, PORT if port is None else port, exactly=port is not None) as socket:
+        url = server.url_of(socket)
+        if announce is None:
+            say(f"showing {run_dir} at {url} (Ctrl-C ends it)")
+            if not server.is_loopback(socket):
+                say("warning: whoever can reach this address can see the run", error=True)
+        else:
+            with open(announce, "w") as pipe:
+                print(url, file=pipe)
+        server.serve(run_dir, socket, host, parent)

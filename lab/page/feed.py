@@ -1,0 +1,153 @@
+"""Messages to any number of viewers, none of whom can hold the others or the run.
+
+There is one list of messages, the newest last; a viewer has only a place in it. Who has fallen
+behind what is kept gets a snapshot and goes on from there, so that a viewer that does not read
+takes no memory but its connection's. One thread reads the run's files, and makes snapshots.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from lab.page.board import Message
+from lab.page.follower import Follower
+
+KEPT = 2000  # messages
+MOST_AT_ONCE = 1 << 20  # bytes that a viewer is sent in one piece, about
+TICK = 0.1  # seconds between two looks at the files while somebody watches
+TICK_ALONE = 2.0  # and while nobody does
+T = TypeVar("T")
+
+
+class Feed:
+    """The messages of one run. Made, and used, in the thread of the event loop."""
+
+    def __init__(self, follower: Follower, complain: Callable[[str], None]) -> None:
+        self.follower = follower
+        self.boot = secrets.token_hex(4)
+        self.viewers = 0
+        self._complain = complain
+        self._complained = 0
+        self._reader = ThreadPoolExecutor(1, "reader")
+        self._kept: deque[bytes] = deque(maxlen=KEPT)
+        self._number = 0  # of the last message
+        self._snapshot: tuple[int, bytes] | None = None
+        self._changed = asyncio.Event()
+        self._wanted = asyncio.Event()  # somebody has begun to watch
+        self._closed = False
+
+    # --- the thread that reads -------------------------------------------------------------------
+
+    async def on_board(self, work: Callable[[], T]) -> T:
+        """Do something with the board, in the thread that reads."""
+        return await asyncio.get_running_loop().run_in_executor(self._reader, work)
+
+    def _poll(self, watched: bool) -> None:
+        now = time.time()
+        follower = self.follower
+        if follower.poll(now, watched=watched):
+            self._put("snapshot", self._whole(now))
+            follower.news(now)
+        else:
+            for name, value in follower.news(now):
+                self._put(name, json.dumps(value, separators=(",", ":")))
+        for text in follower.complaints[self._complained :]:
+            self._complain(text)
+        self._complained = len(follower.complaints)
+
+    def _put(self, name: str, data: str) -> None:
+        self._number += 1
+        self._kept.append(self._framed(self._number, name, data))
+
+    def _framed(self, number: int, name: str, data: str) -> bytes:
+        return f"id: {self.boot}-{number}\nevent: {name}\ndata: {data}\n\n".encode()
+
+    def _whole(self, now: float) -> str:
+        whole = {"boot": self.boot, **self.follower.board.snapshot(now)}
+        return json.dumps(whole, separators=(",", ":"))
+
+    def _make_snapshot(self) -> tuple[int, bytes]:
+        """A snapshot, and the number of the last message that it holds."""
+        if self._snapshot is None or self._snapshot[0] != self._number:
+            framed = self._framed(self._number, "snapshot", self._whole(time.time()))
+            self._snapshot = self._number, framed
+        return self._snapshot
+
+    # --- the event loop --------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look at the files for ever."""
+        while True:
+            watched = self.viewers > 0
+            before = self._number
+            await self.on_board(lambda: self._poll(watched))  # noqa: B023  # it is awaited here
+            if self._number != before:
+                self._wake()
+            self._wanted.clear()
+            try:
+                async with asyncio.timeout(TICK if self.viewers else TICK_ALONE):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def close(self) -> None:
+        """Tell what is still to be told; then streams end."""
+        await self.on_board(lambda: self._poll(True))
+        self._closed = True
+        self._wake()
+        self._reader.shutdown(wait=False)
+
+    def place_of(self, last: str | None) -> int | None:
+        """The place of a viewer that has had a message of this id; None if it must begin anew."""
+        boot, _, number = (last or "").partition("-")
+        if boot != self.boot or not number.isdecimal() or len(number) > 18:
+            return None
+        place = int(number)
+        return place if self._number - len(self._kept) <= place <= self._number else None
+
+    async def stream(self, last: str | None) -> AsyncIterator[bytes]:
+        """What a viewer is sent, for ever: what it has missed since the message ``last``."""
+        self.viewers += 1
+        try:
+            if self.viewers == 1:
+                await self.on_board(lambda: self._poll(True))  # nobody has looked for a while
+            self._wanted.set()
+            place = self.place_of(last)
+            while not self._closed or place != self._number:
+                if place is None or place < self._number - len(self._kept):
+                    place, framed = await self.on_board(self._make_snapshot)
+                    yield framed
+                    continue
+                changed = self._changed
+                if place == self._number:
+                    await changed.wait()
+                    continue
+                place, piece = self._after(place)
+                yield piece
+        finally:
+            self.viewers -= 1
+
+    def _after(self, place: int) -> tuple[int, bytes]:
+        """The messages after a place, and the new place."""
+        parts, size = [], 0
+        first = self._number - len(self._kept)
+        for at in range(place - first, len(self._kept)):
+            parts.append(self._kept[at])
+            size += len(parts[-1])
+            if size > MOST_AT_ONCE:
+                break
+        return place + len(parts), b"".join(parts)
+
+
+__all__ = ["Feed", "Message"]

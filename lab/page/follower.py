@@ -1,0 +1,162 @@
+"""Reads a run directory as it grows, and puts what is new on the board.
+
+Bounded in all: what is read at once, and what is kept. Of a long record the events of shards are
+passed over but for the last ones. What cannot be read is one sentence on the page.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from coordinator.core.event_json import EventError
+from coordinator.run.directory_owner import CONFIG
+from lab.event_reader import FILE as EVENTS
+from lab.page.board import Board, Message
+from lab.page.event_lines import LineReader, stamp, wanted
+from lab.page.growing import GrowingFile
+from lab.page.head import Head, read_page_head
+from lab.replay.run_files import METRICS
+from lab.report.ending import is_owned, read_ending
+from lab.report.reading import RunError, step_record
+
+RECENT = 1 << 20  # bytes of events from the end whose shards are read
+QUIET = 2.0  # seconds without news after which it is looked whether somebody still writes
+
+
+class Follower:
+    """The run in ``path``. All of it is one thread's; ``now`` is the time since 1970."""
+
+    def __init__(self, path: Path, *, control: bool = False) -> None:
+        self.path = path
+        self._control = control
+        self.board = Board()
+        self.complaints: list[str] = []  # for the log: each is said once
+        self._head: Head | None = None
+        self._head_stamp: tuple[int, int] | None = None
+        self._events = GrowingFile(path / EVENTS)
+        self._metrics = GrowingFile(path / METRICS)
+        self._reader = LineReader()
+        self._grown_at = 0.0
+
+    def poll(self, now: float, *, watched: bool = True) -> bool:
+        """Take in what is new; whether a snapshot must be sent anew.
+
+        While nobody watches the last events are left, so that a viewer gets their shards.
+        """
+        self._read_head()
+        grown = self._read_events(0 if watched else RECENT)
+        grown = self._read_metrics() or grown
+        if grown:
+            self._grown_at, self.board.standing.ended = now, ""
+        elif now - self._grown_at > QUIET:
+            self._grown_at = now
+            self._look_for_an_owner()
+        anew, self.board.anew = self.board.anew, False
+        return anew
+
+    def news(self, now: float) -> list[Message]:
+        """What has changed; see ``Board.news``."""
+        return self.board.news(now)
+
+    def _complain(self, text: str) -> None:
+        if text not in self.complaints and len(self.complaints) < 100:
+            self.complaints.append(text)
+        self.board.problem = text
+
+    # --- config.json -----------------------------------------------------------------------------
+
+    def _read_head(self) -> None:
+        try:
+            status = (self.path / CONFIG).stat()
+        except OSError:
+            return
+        seen = status.st_ino, status.st_mtime_ns
+        if seen == self._head_stamp:
+            return
+        self._head_stamp = seen
+        try:
+            head = read_page_head(self.path, control=self._control)
+        except RunError as error:
+            self._complain(str(error))
+            return
+        self._head = head
+        self.board.begin(head.run, head.parameters, head.compressed)
+
+    # --- events.jsonl ----------------------------------------------------------------------------
+
+    def _read_events(self, leave: int) -> bool:
+        grown = False
+        while True:
+            try:
+                chunk = self._events.read(leave=leave)
+            except OSError as error:
+                self._complain(f"{self._events.path} cannot be read: {error.strerror}")
+                return grown
+            if chunk.anew:
+                self._begin_anew()
+            if not chunk.lines:
+                return grown
+            grown = True
+            self._take_lines(chunk.lines, chunk.left)
+
+    def _begin_anew(self) -> None:
+        head, board = self._head, Board()
+        if head is not None:
+            board.begin(head.run, head.parameters, head.compressed)
+        board.anew = True
+        self.board, self._reader = board, LineReader()
+        self._metrics = GrowingFile(self._metrics.path)
+
+    def _take_lines(self, lines: bytes, left: int) -> None:
+        """``left`` bytes of the file follow."""
+        recent = max(RECENT - left, 0)
+        place = max(len(lines) - recent, 0)
+        if place:
+            place = lines.find(b"\n", place - 1) + 1 or len(lines)
+        for part, with_shards in ((lines[:place], False), (lines[place:], True)):
+            if part:
+                self._take(part, with_shards)
+
+    def _take(self, lines: bytes, shards: bool) -> None:
+        split = lines.split(b"\n")
+        split.pop()
+        for line in wanted(split, shards=shards):
+            try:
+                self.board.take(self._reader.read(line))
+            except EventError as error:
+                self._complain(f"{self._events.path}: {error}")
+        if (last := stamp(split[-1])) is not None:
+            self.board.note_time(*last)
+
+    # --- metrics.jsonl ---------------------------------------------------------------------------
+
+    def _read_metrics(self) -> bool:
+        grown = False
+        while True:
+            try:
+                chunk = self._metrics.read()
+            except OSError as error:
+                self._complain(f"{self._metrics.path} cannot be read: {error.strerror}")
+                return grown
+            if chunk.anew:
+                self.board.forget_steps()
+            if not chunk.lines:
+                return grown
+            grown = True
+            for line in chunk.lines.splitlines():
+                try:
+                    self.board.add_step(step_record(line, str(self._metrics.path)))
+                except RunError as error:
+                    self._complain(str(error))
+
+    # --- how it stands ---------------------------------------------------------------------------
+
+    def _look_for_an_owner(self) -> None:
+        """Whether a run that says nothing was killed: nobody holds the lock on its folder."""
+        standing = self.board.standing
+        if standing.time is None:
+            return  # it has not begun
+        if standing.phase(1) in ("running", "paused") and not is_owned(self.path):
+            ending = read_ending(self.path)
+            if ending.how in ("killed", "unknown"):
+                standing.ended = ending.how

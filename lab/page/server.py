@@ -1,0 +1,80 @@
+"""The web server of the page: where it listens, what it takes from strangers, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import signal
+import socket
+from pathlib import Path
+
+import uvicorn
+
+from lab.page.app import make_app
+from lab.page.feed import Feed
+from lab.page.follower import Follower
+from microgpt.support.cli import UserError, say
+
+MOST_CONNECTIONS = 256
+BACKLOG = 64
+PARENT_POLL_SECONDS = 0.5
+END_SECONDS = 1  # for streams to end
+
+
+def listen(host: str, port: int, *, exactly: bool) -> socket.socket:
+    """A socket that listens at the port, or unless ``exactly`` at a free one. Raises UserError."""
+    for tried in (port,) if exactly or port == 0 else (port, 0):
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            return socket.create_server((host, tried), family=family, backlog=BACKLOG)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+    raise UserError(f"cannot listen at {host}, port {port}: {reason}")
+
+
+def url_of(listening: socket.socket) -> str:
+    """The address to open on this machine."""
+    host, port = listening.getsockname()[:2]
+    if ipaddress.ip_address(host).is_unspecified:
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def is_loopback(listening: socket.socket) -> bool:
+    """Whether nobody but this machine can reach it."""
+    return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
+
+
+def serve(run_dir: Path, listening: socket.socket, host: str, parent: int) -> None:
+    """Serve until a signal comes, or the process ``parent`` ends if it is not 0."""
+    asyncio.run(_serve(run_dir, listening, host, parent))
+
+
+async def _serve(run_dir: Path, listening: socket.socket, host: str, parent: int) -> None:
+    feed = Feed(Follower(run_dir), lambda text: say(f"warning: {text}", error=True))
+    config = uvicorn.Config(
+        make_app(feed, frozenset([host.lower()])),
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=END_SECONDS,
+        h11_max_incomplete_event_size=16 * 1024,
+    )
+    server = uvicorn.Server(config)
+    if parent:
+        asyncio.get_running_loop().create_task(_end_with(parent))
+    await server.serve([listening])
+
+
+async def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        await asyncio.sleep(PARENT_POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)

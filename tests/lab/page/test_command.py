@@ -1,0 +1,33 @@
+"""``microgpt page``: a real process that serves the folder of a real run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.lab.page.serving import Viewer, served
+from tests.processes import TINY, Lab
+
+STEPS = 12
+
+
+def test_a_finished_run_is_shown(lab: Lab) -> None:
+    flags = ("--steps", str(STEPS), "--workers", "2", "--data", str(lab.data), "--engine", "scalar")
+    assert lab.train(*flags, *TINY, "--events", "full", run="runs/it").wait() == 0
+    with served(lab.place / "runs/it") as page, Viewer(page) as viewer:
+        _, name, data = next(viewer.messages())
+    assert name == "snapshot"
+    assert data["run"]["name"] == "it"
+    assert data["run"]["promise"] == "exact"
+    assert (data["state"]["phase"], data["state"]["step"]) == ("finished", STEPS)
+    assert data["steps"]["step"] == [*range(1, STEPS + 1)]
+    assert data["steps"]["documents"] == [32 * step for step in range(1, STEPS + 1)]
+    used = [span for span in data["spans"] if span[5:7] == ["answered", "work"]]
+    assert sum(span[9] for span in used) == 32 * STEPS
+    assert {mark["kind"] for mark in data["marks"]} >= {"started", "joined", "finished"}
+    assert {worker["name"] for worker in data["workers"]} == {"worker-1", "worker-2"}
+
+
+def test_a_folder_that_is_still_empty_waits(tmp_path: Path) -> None:
+    with served(tmp_path) as page, Viewer(page) as viewer:
+        _, _, data = next(viewer.messages())
+    assert (data["run"], data["state"]["phase"], data["spans"]) == ({}, "waiting", [])
