@@ -153,8 +153,9 @@ def join(target: Target, *names: str) -> list[zmq.Socket[bytes]]:
 
 
 @pytest.fixture
-def target(lab: Lab) -> Any:
-    target = Target(lab, "--worker-timeout", "30")
+def target(lab: Lab, request: pytest.FixtureRequest) -> Any:
+    """``request.param``: seconds of silence that are borne."""
+    target = Target(lab, "--worker-timeout", str(getattr(request, "param", 30)))
     try:
         yield target
     finally:
@@ -167,6 +168,7 @@ def goes_on(target: Target, reference: Reference) -> None:
     assert "Traceback" not in target.coordinator.err
 
 
+@pytest.mark.parametrize("target", [4], indirect=True)  # to be rid of the stopped worker soon
 def test_two_members_that_claim_failures_end_no_run(target: Target, reference: Reference) -> None:
     target.worker.send(signal.SIGSTOP)  # so that it is theirs to decide
     dealers = join(target, "evil", "worse")

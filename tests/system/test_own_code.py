@@ -89,23 +89,30 @@ MINE = (
 )
 
 
-def test_a_file_that_cannot_be_run_is_one_line(lab: Lab) -> None:
-    mine = lab.place / "mine.py"
-    for text, reason in (
-        ("def f(:\n", "mine.py, line 1: "),
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
         ("x = 1\n\nx.y\n", "'int' object has no attribute 'y' (line 3 of mine.py)"),
-        ("class Mine:\n    pass\n", "must be a dataclass"),
-        (f"{MINE}    def __post_init__(self):\n        1 / 0\n", "division by zero (line 6 of"),
-        (f"{MINE}    def init(self, shapes):\n        {{}}[1]\n", "KeyError: 1 (line 6 of mine.py"),
+        soak("def f(:\n", "mine.py, line 1: "),
+        soak("class Mine:\n    pass\n", "must be a dataclass"),
+        soak(f"{MINE}    def __post_init__(self):\n        1 / 0\n", "by zero (line 6 of mine.py"),
+        soak(
+            f"{MINE}    def init(self, shapes):\n        {{}}[1]\n",
+            "KeyError: 1 (line 6 of mine.py",
+        ),
         (f"{MINE}    def size(self, shapes):\n        return None\n", "size raises TypeError: "),
-        (f"{MINE}    feedback = property(lambda self: self.x)\n", "no attribute 'x' (line 5 of"),
-    ):
-        mine.write_text(text)
-        train = lab.train(*SIZE, "--steps", "3", "--compress", "mine.py:Mine")
-        assert train.wait() == 1
-        (line,) = train.err.splitlines()
-        assert line.startswith("error: ")
-        assert reason in line
+        soak(
+            f"{MINE}    feedback = property(lambda self: self.x)\n", "no attribute 'x' (line 5 of"
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_run_is_one_line(text: str, reason: str, lab: Lab) -> None:
+    (lab.place / "mine.py").write_text(text)
+    train = lab.train(*SIZE, "--steps", "3", "--compress", "mine.py:Mine")
+    assert train.wait() == 1
+    (line,) = train.err.splitlines()
+    assert line.startswith("error: ")
+    assert reason in line
 
 
 def test_files_are_found_from_wherever_a_run_is_gone_on_with(

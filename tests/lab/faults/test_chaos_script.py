@@ -83,7 +83,7 @@ def test_steps_are_followed_through_a_restart(tmp_path: Path) -> None:
 def test_a_faulty_run_ends_with_the_bits_of_a_quiet_one(lab: Lab) -> None:
     size = {"MICROGPT_BATCH_SIZE": "4", "MICROGPT_ENGINE": "scalar"}
     lab.slow_down(0.02)
-    flags = ("--workers", "2", "--steps", "50", "--every", "0.5", "--seed", "7", "--keep", "kept")
+    flags = ("--workers", "2", "--steps", "25", "--every", "0.5", "--seed", "7", "--keep", "kept")
     chaos = lab.script("chaos", *flags, "--data", str(lab.data), **TINY_VARIABLES, **size)
     assert chaos.wait(100) == 0, chaos.out + chaos.err
     assert "the same bits: state_sha256 " in chaos.out
