@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class TrainingState:
     ``next_document``: how many documents closed rounds have used up, which is where the next one
     begins. ``validation`` is the newest loss over the held-out documents; it decides nothing.
     ``slots``: what a strategy keeps beside, float64 vectors by name. ``replicas``: what is known of
-    them, where this state is to be gone on from.
+    them, where this state is to be gone on from. ``learning_rate``: see ``base_rate``.
     """
 
     step: int
@@ -58,6 +58,7 @@ class TrainingState:
     next_document: int = 0
     slots: Mapping[str, Vector] = field(default_factory=dict)
     replicas: tuple[ReplicaLog, ...] = ()
+    learning_rate: float | None = None
 
 
 def validation_loss(losses: Sequence[float]) -> float:
@@ -91,15 +92,26 @@ def advance(
 
 
 def adam_step(
-    config: TrainingConfig, state: TrainingState, gradient: Vector, loss: float
+    config: TrainingConfig,
+    state: TrainingState,
+    gradient: Vector,
+    loss: float,
+    damping: float = 1.0,
 ) -> TrainingState:
-    """The state after Adam's step along a mean gradient, (num_params,); one batch is used up."""
+    """The state after Adam's step along a mean gradient, (num_params,); one batch is used up.
+
+    The learning rate in force is multiplied by ``damping``.
+    """
+    base = base_rate(state, config.adam.learning_rate) * damping
+    if base != config.adam.learning_rate:
+        config = replace(config, adam=replace(config.adam, learning_rate=base))
     params, m, v = _adam(config, state, gradient)
     recent = (*state.losses, loss)[-RECENT_LOSSES:]
     used = state.next_document + config.batch_size
     return TrainingState(
-        state.step + 1, params, m, v, state.rng_state, recent, state.validation, used, state.slots
-    )
+        state.step + 1, params, m, v, state.rng_state, recent, state.validation, used, state.slots,
+        learning_rate=state.learning_rate,
+    )  # fmt: skip
 
 
 def _adam(
@@ -122,9 +134,19 @@ def _adam(
     return new, np.asarray(after.m), np.asarray(after.v)
 
 
-def rate(config: TrainingConfig, step: int) -> float:
-    """Learning rate of step ``step`` (from 0)."""
-    return learning_rate(config.adam, step, config.steps)
+def base_rate(state: TrainingState, usual: float) -> float:
+    """The learning rate that falls linearly to zero over the run.
+
+    ``usual``: the one that the run began with, which holds unless somebody has changed it since.
+    It is that of the optimizer which moves the global weights.
+    """
+    return usual if state.learning_rate is None else state.learning_rate
+
+
+def last_rate(config: TrainingConfig, after: TrainingState) -> float:
+    """Learning rate of the step that has led to the state ``after``."""
+    adam = replace(config.adam, learning_rate=base_rate(after, config.adam.learning_rate))
+    return learning_rate(adam, after.step - 1, config.steps)
 
 
 def count_tokens(config: TrainingConfig, documents: Sequence[Sequence[int]]) -> int:
@@ -151,7 +173,7 @@ def to_checkpoint(
     return Checkpoint(
         config, tokenizer, data, run, state.step, weights, m, v, state.rng_state,
         state.losses, state.validation, next_document=state.next_document,
-        distributed=distributed,
+        distributed=distributed, learning_rate=state.learning_rate,
     )  # fmt: skip
 
 
@@ -191,4 +213,5 @@ def from_checkpoint(checkpoint: Checkpoint) -> TrainingState:
             _from_saved(saved, checkpoint.distributed.past_weights)
             for saved in checkpoint.distributed.replicas
         ),
+        checkpoint.learning_rate,
     )  # fmt: skip

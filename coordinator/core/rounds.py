@@ -33,7 +33,7 @@ from microgpt.protocol import messages
 from microgpt.replicas.state import Assignment
 from microgpt.strategies import driver
 from microgpt.strategies.base import LocalSteps, Losses, Note, Result, Round
-from microgpt.training import TrainingState, rate
+from microgpt.training import TrainingState, last_rate
 
 
 @dataclass
@@ -233,7 +233,7 @@ class Rounds:
         self._record = {
             "step": after.step,
             "loss": after.losses[-1],
-            "lr": rate(self._config, after.step - 1),
+            "lr": last_rate(self._config, after),
             "documents": sum(len(each.documents) for each in rounds),
             "tokens": sum(  # the first of a document is given
                 len(each.documents.tokens) - len(each.documents) for each in rounds

@@ -66,6 +66,7 @@ def describe(loaded: Checkpoint) -> dict[str, Any]:
         "last_loss": loaded.losses[-1] if loaded.losses else None,
         "validation": validation_of(loaded),
         "promise": promise_of(loaded.training.strategy),
+        "learning_rate": loaded.learning_rate,
         "training": loaded.training.to_dict(),
         "tokenizer": {"chars": loaded.tokenizer.chars, "vocab_size": loaded.tokenizer.vocab_size},
         "data": dict(loaded.data),

@@ -14,7 +14,7 @@ import msgpack
 from microgpt.parameters import sha256
 
 FORMAT = "microgpt-checkpoint"
-VERSION = 4
+VERSION = 5
 MAX_BYTES = 1 << 30
 #: What stands after the header of the map, one byte.
 BEGINNING: bytes = msgpack.packb("format") + msgpack.packb(FORMAT)

@@ -40,6 +40,7 @@ from microgpt.checkpoint.replicas import Distributed
 from microgpt.config import MAX_STEPS, TrainingConfig
 from microgpt.distribution import Distribution
 from microgpt.model import GPTConfig, parameter_shapes
+from microgpt.optim.adam import AdamConfig
 from microgpt.parameters import (
     Shapes,
     StateDict,
@@ -107,6 +108,12 @@ def _divide_nothing(body: Any) -> Any:
     return {**body, "training": training, "distributed": replicas.to_plain(Distributed())}
 
 
+def _keep_the_rate(body: Any) -> Any:
+    """Version 5 knows a learning rate that has been changed while the run went on."""
+    _require_absent(body, "learning_rate")
+    return {**body, "learning_rate": None}
+
+
 def _require_absent(body: Any, key: str) -> None:
     """Raise ValueError if a body has what its version does not know.
 
@@ -121,6 +128,7 @@ MIGRATIONS: dict[int, Callable[[Any], Any]] = {
     1: _hold_nothing_out,
     2: _train_in_step,
     3: _divide_nothing,
+    4: _keep_the_rate,
 }
 
 #: What ``random.Random.getstate`` returns.
@@ -143,7 +151,8 @@ class Checkpoint:
     one of the held-out documents. ``next_document``: how many documents have been used up, which
     is where the next one begins in their endless repetition. ``data`` is the fingerprint of the
     data set, ``run`` the id of the run that wrote the file. ``distributed``: what the strategy and
-    the replicas keep.
+    the replicas keep. ``learning_rate``: the one that holds in place of that of ``training``, if
+    it has been changed.
     """
 
     training: TrainingConfig
@@ -159,6 +168,7 @@ class Checkpoint:
     validation: Validation | None = None
     next_document: int = field(kw_only=True)
     distributed: Distributed = field(default_factory=Distributed, kw_only=True)
+    learning_rate: float | None = field(default=None, kw_only=True)
 
     def __repr__(self) -> str:
         where = f"step {self.step} of {self.training.steps}"
@@ -183,8 +193,9 @@ class Checkpoint:
     def state_sha256(self) -> str:
         """Digest of all that decides the future: weights, Adam's m and v, step, generator.
 
-        And the next document, where it is not the one that ``sync`` has after as many steps, and
-        what the strategy keeps. What replicas keep is decided by the same past.
+        And the next document, where it is not the one that ``sync`` has after as many steps, what
+        the strategy keeps, and a learning rate that has been changed. What replicas keep is decided
+        by the same past.
         """
         step = self.step.to_bytes(8, "little")
         gauss = self.rng_state[2]
@@ -193,6 +204,8 @@ class Checkpoint:
         used = b"" if usual else self.next_document.to_bytes(8, "little")
         slots = self.distributed.slots
         kept = [part for name in sorted(slots) for part in (name.encode(), slots[name])]
+        if self.learning_rate is not None:
+            kept += [b"learning_rate", struct.pack("<d", self.learning_rate)]
         return sha256(self.weights, self.adam_m, self.adam_v, step, rng, used, *kept)
 
     def state_dict(self) -> StateDict:
@@ -239,6 +252,7 @@ def to_body(checkpoint: Checkpoint) -> dict[str, Any]:
         "losses": list(checkpoint.losses),
         "validation": checkpoint.validation and checkpoint.validation._asdict(),
         "distributed": replicas.to_plain(checkpoint.distributed),
+        "learning_rate": checkpoint.learning_rate,
     }
 
 
@@ -295,9 +309,12 @@ def _read_body(body: Any) -> Checkpoint:
         raise ValueError("the alphabet does not fit the model")
     rng_state, validation = _read_rng(body["rng"]), _read_validation(body["validation"], step)
     distributed = replicas.from_plain(body["distributed"], num_params(shapes))
+    rate = body["learning_rate"]
+    if rate is not None:
+        rate = AdamConfig(learning_rate=rate).learning_rate  # raises ValueError if it cannot be
     return Checkpoint(
         training, tokenizer, data, run, step, weights, m, v, rng_state, tuple(losses), validation,
-        next_document=next_document, distributed=distributed,
+        next_document=next_document, distributed=distributed, learning_rate=rate,
     )  # fmt: skip
 
 

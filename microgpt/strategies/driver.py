@@ -6,8 +6,9 @@ held-out documents with the weights that the step has made. The step counts as d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -72,6 +73,7 @@ class RoundDriver:
 
     ``held_out`` documents are evaluated after each step for which ``evaluates`` is true. ``lap``
     hears what has been done where the strategy makes an ``"update"``, and of the ``"rest"`` before.
+    ``rates``: learning rates that hold from the update of a version on, where that is known before.
     """
 
     def __init__(
@@ -83,7 +85,10 @@ class RoundDriver:
         held_out: int = 0,
         evaluates: Callable[[int], bool] = never,
         lap: Callable[[str], None] = no_lap,
+        rates: Mapping[int, float] = MappingProxyType({}),
     ) -> None:
+        self._rates = rates
+        self._wanted_rate: float | None = None
         self.strategy, self.config, self.state = strategy, config, state
         self.open: dict[int, OpenRound] = {}
         self._held_out, self._evaluates, self._lap = held_out, evaluates, lap
@@ -139,6 +144,18 @@ class RoundDriver:
         """Rounds that ``state`` knows nothing of: open, gathered, or of a step to be evaluated."""
         evaluating = self._evaluating if self._unevaluated is not None else ()
         return [*self.open, *self._gathered, *evaluating]
+
+    def change_rate(self, rate: float) -> None:
+        """From the next update on the learning rate is another one: see ``base_rate``."""
+        self._wanted_rate = rate
+
+    @property
+    def _upcoming(self) -> TrainingState:
+        """The state, with the learning rate of the next update."""
+        rate = self._rates.get(self.state.step, self._wanted_rate)
+        if rate is None or rate == self.state.learning_rate:
+            return self.state
+        return replace(self.state, learning_rate=rate)
 
     def take_notes(self) -> dict[str, Note]:
         """What the strategy has told of its last update; told once."""
@@ -223,8 +240,10 @@ class RoundDriver:
             self._lap("update")
         if after is None:
             return None
-        if isinstance(after, TrainingState) and after.next_document != self._consumed(round):
-            after = replace(after, next_document=self._consumed(round))
+        if isinstance(after, TrainingState):
+            rate, used = view.state.learning_rate, self._consumed(round)
+            if (after.learning_rate, after.next_document) != (rate, used):
+                after = replace(after, learning_rate=rate, next_document=used)
         return check_update(self._name, self.state, after)
 
     def _take_note(self, name: str, value: Note) -> None:
@@ -279,7 +298,7 @@ class RoundDriver:
         note: Callable[[str, Note], None] = no_note,
     ) -> View:
         rounds = tuple([opened.round for opened in self.open.values()])
-        where = self.config, self.state, rounds, self._next_document
+        where = self.config, self._upcoming, rounds, self._next_document
         return View(*where, workers, idle, sent, self._lap, note)
 
     @property

@@ -20,7 +20,7 @@ from microgpt.replicas.recipe import recipe_of
 from microgpt.strategies.base import Gradient, Result, Round, View, sum_of_results
 from microgpt.strategies.parts import aggregation_of
 from microgpt.support.user_class import blamed
-from microgpt.training import RECENT_LOSSES, TrainingState, adam_step
+from microgpt.training import RECENT_LOSSES, TrainingState, adam_step, base_rate
 
 #: Under which names a state keeps the vectors of an aggregation rule and of the outer optimizer.
 AGGREGATE, OUTER = "aggregate.", "outer."
@@ -106,15 +106,12 @@ def descended(
     if spec == "adam" and not constant:
         if slots:
             state = replace(state, slots={**state.slots, **slots})
-        if damping != 1.0:
-            rate = config.adam.learning_rate * damping
-            config = replace(config, adam=replace(config.adam, learning_rate=rate))
-        return adam_step(config, state, vector, loss)
+        return adam_step(config, state, vector, loss, damping)
     optimizer = optimizer_of(spec, config.adam)
     falls = 1.0 if constant else 1 - state.step / config.steps
     with blamed("optimizer", optimizer, "init"):
         kept = _part(state.slots, OUTER) or optimizer.init(len(state.params))
-    rate = optimizer.learning_rate * falls * damping
+    rate = base_rate(state, optimizer.learning_rate) * falls * damping
     with blamed("optimizer", optimizer, "update"):
         params, made = optimizer.update(state.params, vector, kept, state.step, rate)
         _require_vector(params, len(state.params))

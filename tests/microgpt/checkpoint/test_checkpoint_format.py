@@ -81,7 +81,7 @@ def test_the_shell_is_as_described(made: Checkpoint) -> None:
     by_hand = (
         b"\x84"
         + b"\xa6format" + b"\xb3microgpt-checkpoint"
-        + b"\xa7version" + b"\x04"
+        + b"\xa7version" + b"\x05"
         + b"\xa6sha256" + b"\xd9\x40" + hashlib.sha256(body).hexdigest().encode()
         + b"\xa4body" + head + body
     )  # fmt: skip
@@ -174,12 +174,20 @@ OLD = [
         Validation(3, 2.826183025958397),
         ("g", "sedn", "brs", "lco", "cmm"),
     ),
+    Old(
+        4,
+        "63803d797804c93ded524e589fdb121a8d9a9956a4e90c0d161ea5c9c7ae9941",
+        "65d1cb8cd42cb0edd0a88643444414e7009d207afe956e8fc83a082112051821",
+        0.3,
+        Validation(3, 2.826183025958397),
+        ("g", "sedn", "brs", "lco", "cmm"),
+    ),
 ]
 each_old = pytest.mark.parametrize("old", OLD, ids=lambda old: f"format-{old.version}")
 
 
 @each_old
-def test_a_file_of_an_old_format_is_read_and_saved_as_format_4(old: Old, tmp_path: Path) -> None:
+def test_a_file_of_an_old_format_is_read_and_saved_as_format_5(old: Old, tmp_path: Path) -> None:
     loaded = checkpoint_format.load(old.path)
     assert msgpack.unpackb(old.path.read_bytes())["version"] == old.version
     assert (loaded.step, loaded.next_document) == (3, 9)
@@ -188,7 +196,7 @@ def test_a_file_of_an_old_format_is_read_and_saved_as_format_4(old: Old, tmp_pat
     assert (loaded.training.strategy, loaded.training.strategy_options) == ("sync", {})
     assert tuple(microgpt.sample(loaded, 5, temperature=1.0)) == old.samples
     checkpoint_format.save(tmp_path / "c", loaded)
-    assert msgpack.unpackb((tmp_path / "c").read_bytes())["version"] == 4
+    assert msgpack.unpackb((tmp_path / "c").read_bytes())["version"] == 5
     assert (loaded.training.distribution, loaded.distributed) == (Distribution(), Distributed())
     exported = FORMATS["json"].read(str(old.path.with_suffix(".json")))
     assert checkpoint_format.load(tmp_path / "c") == loaded == exported
@@ -261,7 +269,7 @@ def test_no_strategy_and_no_next_document(made: Checkpoint, entry: str, value: A
 
 
 def test_files_of_older_versions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A later program, in which ``step`` has another name since version 6."""
+    """A later program, in which ``step`` has another name since version 7."""
     old = checkpoint_format.encode(make_tiny())
 
     def rename(body: Any) -> Any:
@@ -271,12 +279,35 @@ def test_files_of_older_versions_are_read(monkeypatch: pytest.MonkeyPatch) -> No
         return {"steps_done": body["step"], **body}
 
     for module in (checkpoint_format, container):
-        monkeypatch.setattr(module, "VERSION", 6)
-    monkeypatch.setattr(checkpoint_format, "MIGRATIONS", {4: unchanged, 5: rename})
+        monkeypatch.setattr(module, "VERSION", 7)
+    monkeypatch.setattr(checkpoint_format, "MIGRATIONS", {5: unchanged, 6: rename})
     assert checkpoint_format.decode(old, "FILE") == make_tiny()
-    monkeypatch.setattr(checkpoint_format, "MIGRATIONS", {4: rename, 5: rename})
+    monkeypatch.setattr(checkpoint_format, "MIGRATIONS", {5: rename, 6: rename})
     with pytest.raises(checkpoint_format.CheckpointError, match="it has no 'steps_done'"):
         checkpoint_format.decode(old, "FILE")
+
+
+def test_a_changed_learning_rate_is_kept_and_part_of_the_digest(made: Checkpoint) -> None:
+    changed = replace(made, learning_rate=0.25)
+    again = checkpoint_format.decode(checkpoint_format.encode(changed), "FILE")
+    assert again == changed
+    assert from_checkpoint(again).learning_rate == 0.25
+    digests = {replace(made, learning_rate=x).state_sha256 for x in (None, 0.25, 0.5, 0.0)}
+    assert len(digests) == 4
+    whole = checkpoint_format.from_body({**checkpoint_format.to_body(made), "learning_rate": 1}, "")
+    assert repr(whole.learning_rate) == "1.0"
+
+
+@pytest.mark.parametrize("rate", [-0.1, "1", True, float("nan"), float("inf"), [0.1]])
+def test_no_learning_rate(made: Checkpoint, rate: Any) -> None:
+    body = {**checkpoint_format.to_body(made), "learning_rate": rate}
+    with pytest.raises(CheckpointError, match="learning_rate"):
+        checkpoint_format.from_body(body, "FILE")
+
+
+def test_a_body_of_format_4_has_no_learning_rate(made: Checkpoint) -> None:
+    with pytest.raises(CheckpointError, match="its version does not know"):
+        checkpoint_format.from_body(checkpoint_format.to_body(made), "FILE", 4)
 
 
 def test_every_problem_is_described() -> None:
