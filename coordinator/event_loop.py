@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import TypeAlias
 
 from coordinator.checkpointing.checkpoint_log import CheckpointLog, Complaints
 from coordinator.checkpointing.server import CheckpointServer
@@ -36,6 +37,8 @@ TICK_SECONDS = 0.05
 LAST_LOOK_SECONDS = 1.5  # for who asks every second whether there is a newer checkpoint
 FAREWELL_SECONDS = 0.5  # for workers to hear that they may go
 RESCUE_SECONDS = 10.0  # for the last checkpoint when nothing else can be relied on any more
+#: What other threads have to say.
+Report: TypeAlias = inputs.Saved | inputs.Judged | inputs.Asked | Event
 
 
 class EventLoop:
@@ -57,9 +60,7 @@ class EventLoop:
         transport.let_in(state.workers, lambda peer: state.workers[peer].proven)
         self._state, self._transport, self._clock = state, transport, transport.clock
         self._record, self._console, self._checkpoint_server = record, console, checkpoint_server
-        self._reported: queue.SimpleQueue[inputs.Saved | Event | inputs.Judged] = (
-            queue.SimpleQueue()
-        )
+        self._reported: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._judge = JudgeProcess(
             state.config.model.to_dict(), to_plain(state.config), self._judged
         )
@@ -76,13 +77,13 @@ class EventLoop:
         self._complaints = Complaints()
         self._reporter = Reporter(state, console, record)
 
-    def report(self, report: inputs.Saved | Event) -> None:
-        """The checkpoint writer's report. May be called from any thread."""
+    def report(self, report: inputs.Saved | inputs.Asked | Event) -> None:
+        """What the checkpoint writer or somebody who looks on says. From any thread."""
         if isinstance(report, inputs.Saved) and not report.error:
             self._checkpoint_server.saved(report.step)
         self._reported.put(report)
-        if self._state.closing is not None:  # else it has time until something else wakes us
-            self._transport.wake()
+        if self._state.closing is not None or isinstance(report, inputs.Asked):
+            self._transport.wake()  # all else has time until something else does
 
     def serve(self, writer: CheckpointWriter) -> tuple[Finish, int]:
         """Train. Returns how it ended, and the signal that ended it or 0.
@@ -211,8 +212,8 @@ class EventLoop:
         self._reported.put(event)
         self._transport.wake()
 
-    def _hear(self, report: inputs.Saved | Event | inputs.Judged) -> None:
-        """Something of the checkpoint writer or the judge."""
+    def _hear(self, report: Report) -> None:
+        """Something of the checkpoint writer, the judge or somebody who looks on."""
         if isinstance(report, EventBase):
             self._reporter.tell(report, time.monotonic())
             return
@@ -292,7 +293,8 @@ class EventLoop:
             self._submit(save)
 
     def _submit(self, save: Save) -> None:
-        self._record.flush(events=self._state.policy.events.has(Level.ROUNDS))
+        changed = save.state.learning_rate is not None  # only an event tells since when
+        self._record.flush(events=changed or self._state.policy.events.has(Level.ROUNDS))
         skipped = self._writer.submit(save)
         if skipped is not None and skipped != save.state.step:
             self._reports.skipped(skipped, rested=False)

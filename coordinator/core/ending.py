@@ -71,6 +71,15 @@ class Ending:
             self._stop_asked_at = self._waited
         self.close("stopped", f"stopped after step {self._driver.state.step}")
 
+    def take(self, event: inputs.Saved | inputs.StopRequested | inputs.Broken) -> None:
+        """Something that ends the run, or lets it end."""
+        if isinstance(event, inputs.Saved):
+            self.saved(event)
+        elif isinstance(event, inputs.Broken):
+            self.close("failed", event.reason)
+        else:
+            self.stop()
+
     def tick(self, now: float) -> None:
         """Time has passed: do not wait for a slow disk without an end, or without a word."""
         passed, self._ticked = min(now - self._ticked, MOST_TICK_SECONDS), now

@@ -20,10 +20,15 @@ from typing import Any, cast, get_type_hints
 from coordinator.core.events import (
     EVENTS,
     SCHEMA,
+    Controlled,
+    ControlRefused,
     Event,
     EventBase,
     Joined,
+    LearningRateChanged,
+    Paused,
     Recorded,
+    Resumed,
     RoundClosed,
     RoundOpened,
     Started,
@@ -181,7 +186,12 @@ _ADDED: dict[int, dict[type[EventBase], dict[str, Any]]] = {
     3: {Joined: {"host": ""}},
 }
 #: Kinds that there are since a version of the form.
-_NEW: dict[int, tuple[type[EventBase], ...]] = {3: (WorkerPulse, TensorNorms, StrategyNumbers)}
+_NEW: dict[int, tuple[type[EventBase], ...]] = {
+    3: (
+        WorkerPulse, TensorNorms, StrategyNumbers, Controlled, ControlRefused, Paused, Resumed,
+        LearningRateChanged,
+    )
+}  # fmt: skip
 #: Whether a value of JSON can be one of a field's type; lists become tuples.
 _READERS: dict[Any, Callable[[object], bool]] = {
     **{kind: _has(kind) for kind in (bool, int, float, str)},

@@ -19,6 +19,9 @@ from coordinator.core.events import (
     Closing,
     Condition,
     ConditionChange,
+    Controlled,
+    ControlRefused,
+    ControlVerb,
     DeletionFailed,
     DeletionRecovered,
     Difference,
@@ -34,12 +37,15 @@ from coordinator.core.events import (
     Joined,
     JudgeAnswered,
     JudgeAsked,
+    LearningRateChanged,
     Left,
     LeftOut,
     Lost,
     OtherPlatform,
+    Paused,
     Purpose,
     Ready,
+    Resumed,
     RoundClosed,
     RoundOpened,
     ShardEvent,
@@ -85,6 +91,28 @@ def _condition(event: Condition) -> str:
         ConditionChange.RETURNED: f"{event.name} is started again, as wanted by",
     }
     return f"{how[event.change]} {event.text}"
+
+
+def _controlled(event: Controlled) -> str:
+    what = {
+        ControlVerb.SAVE: "a checkpoint is saved now",
+        ControlVerb.KILL: f"{event.name} is killed",
+        ControlVerb.FREEZE: f"{event.name} is frozen",
+        ControlVerb.THAW: f"{event.name} goes on after having been frozen",
+        ControlVerb.SLOW: f"{event.name} takes {event.factor:g} times as long",
+        ControlVerb.ADD: f"{event.name} is added",
+        ControlVerb.REMOVE: f"{event.name} is asked to leave",
+        ControlVerb.CUT: f"the connection of {event.name} is cut",
+        ControlVerb.RESTORE: f"{event.name} may connect again",
+    }
+    return f"{what[event.verb]}, as {event.by} wants it"
+
+
+def _rate_changed(event: LearningRateChanged) -> str:
+    return (
+        f"learning rate {event.learning_rate:g} instead of {event.before:g} from step "
+        f"{event.version + 1} on, as {event.by} wants it"
+    )
 
 
 def _gone(event: Gone, how: str) -> str:
@@ -179,6 +207,11 @@ _SENTENCES: dict[type[EventBase], Callable[[Any], str]] = {
     Closing: lambda e: e.reason,
     Finished: lambda e: e.reason,
     Condition: _condition,
+    Controlled: _controlled,
+    ControlRefused: lambda e: f"{e.by} has asked for {e.verb}: {e.reason}",
+    Paused: lambda e: f"paused after step {e.version}, as {e.by} wants it",
+    Resumed: lambda e: f"going on after a pause of {e.seconds:.1f} s, as {e.by} wants it",
+    LearningRateChanged: _rate_changed,
     Fault: lambda e: e.reason,
     LeftOut: lambda e: f"lines left out: {e.number} of kind {e.left_out}",
     Waiting: lambda e: f"waiting for workers at step {e.version + 1}",

@@ -79,6 +79,20 @@ class ConditionChange(StrEnum):
     SET = "set"  # it holds from the start
 
 
+class ControlVerb(StrEnum):
+    """What somebody who looks on has had done to a run or to one of its workers."""
+
+    SAVE = "save"  # a checkpoint of the state as it is
+    KILL = "kill"
+    FREEZE = "freeze"
+    THAW = "thaw"
+    SLOW = "slow"
+    ADD = "add"
+    REMOVE = "remove"
+    CUT = "cut"  # its connection, which is not made again
+    RESTORE = "restore"
+
+
 class Outcome(StrEnum):
     """How a run ends."""
 
@@ -174,6 +188,62 @@ class Condition(EventBase):
     change: ConditionChange
     name: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ControlEvent(EventBase):
+    """Something that somebody who looks on, ``by``, has asked for."""
+
+    bounded: ClassVar[bool] = True
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Controlled(ControlEvent):
+    """What ``verb`` says was done, to the worker ``name``; empty for the run.
+
+    ``factor``: how many times as long as usual the worker computes from now on.
+    """
+
+    verb: ControlVerb
+    name: str
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRefused(ControlEvent):
+    """It was not done."""
+
+    warning: ClassVar[bool] = True
+    verb: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paused(ControlEvent):
+    """No work is given out from now on, after ``version`` updates; what is under way ends."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed(ControlEvent):
+    """Work is given out again, after a pause of so many seconds."""
+
+    version: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LearningRateChanged(ControlEvent):
+    """The update of ``version`` is the first with this learning rate, which falls as the one
+    ``before`` would have: linearly to zero over the run. Numbers as at the run's first step.
+    """
+
+    bounded: ClassVar[bool] = False  # a replay needs all of them
+    version: int
+    learning_rate: float
+    before: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -563,7 +633,8 @@ class DeletionRecovered(EventBase):
 
 
 Event: TypeAlias = (
-    Started | Closing | Finished | Condition | Fault | LeftOut | Waiting | Joined | OtherPlatform
+    Started | Closing | Finished | Condition | Controlled | ControlRefused | Paused | Resumed
+    | LearningRateChanged | Fault | LeftOut | Waiting | Joined | OtherPlatform
     | Status | Ready | Left | Lost | Silent | Expelled | BackedUp | Foreign | RoundOpened | Assigned
     | Answered | Failed | Dropped | RoundClosed | StepDone | Evaluated | WorkerPulse | TensorNorms
     | StrategyNumbers | Difference | JudgeAsked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeAlias
 
 from microgpt.protocol.messages import Failure, Message, ShardResult
@@ -67,6 +68,24 @@ class Judged:
     reason: str = ""
 
 
+class Wish(StrEnum):
+    """What somebody who looks on can ask of a run."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    SAVE = "save"
+    LEARNING_RATE = "learning_rate"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """``by`` somebody who looks on, ``wish`` is asked for; ``value``: the learning rate."""
+
+    wish: Wish
+    by: str
+    value: float = 0.0
+
+
 Input: TypeAlias = (
-    Received | Misbehaved | Disconnected | Tick | Saved | StopRequested | Broken | Judged
+    Received | Misbehaved | Disconnected | Tick | Saved | StopRequested | Broken | Judged | Asked
 )

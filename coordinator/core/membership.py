@@ -17,6 +17,7 @@ from coordinator.core.events import (
     OtherPlatform,
     Ready,
     Silent,
+    Waiting,
 )
 from coordinator.core.in_flight import InFlight, Work
 from coordinator.core.inputs import Peer
@@ -93,6 +94,7 @@ class Membership:
         self.missed: list[Worker] = []
         self.joined = 0
         self._barred: dict[Peer, str] = {}
+        self._told_idle = False  # whether people know that nobody is here
         self._dismissed: str | None = None  # why everybody has been sent home, once that is so
         self._out, self._run, self._epoch = out, run, epoch
         self._timeout, self._model, self._libm = float(timeout), model, libm
@@ -220,6 +222,12 @@ class Membership:
         self._stop(peer, reason)
 
     # --- for people ------------------------------------------------------------------------------
+
+    def tell_idle(self, version: int) -> None:
+        """Say that nobody is here to work on the step after ``version``, when that becomes true."""
+        if not self.workers and not self._told_idle:
+            self._out.tell(Waiting(version))
+        self._told_idle = not self.workers
 
     def still_missed(self, now: float) -> list[Worker]:
         """Whom we miss, but not for so long that nobody cares any more."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from coordinator.core.action_buffer import ActionBuffer
 from coordinator.core.actions import RecordStep
+from coordinator.core.control import Control
 from coordinator.core.cross_check import incredible, incredible_shard, largest
 from coordinator.core.ending import Ending
 from coordinator.core.events import Evaluated, RoundClosed, RoundOutcome, StepDone
@@ -37,10 +38,11 @@ class RoundCloser:
         results: Results,
         judging: Judging,
         ending: Ending,
+        control: Control,
     ) -> None:
         self._out, self._driver, self._policy, self._times = out, driver, policy, times
         self._membership, self._scheduler, self._results = membership, scheduler, results
-        self._judging, self._ending = judging, ending
+        self._judging, self._ending, self._control = judging, ending, control
         self._rounds = scheduler.rounds
         self._gathering = Gathering(driver, scheduler.rounds, judging)
         self._gathered: list[OpenRound] = []  # closed, and in the update of a round to be closed
@@ -97,6 +99,7 @@ class RoundCloser:
         whether there may be more to do at once.
         """
         number, workers = round.id.number, len(self._membership.ready)
+        before = self._driver.state
         if more and (shard := incredible_shard(round.ledger)) is not None:
             # In the update that it is kept for, nobody would know who has brought it.
             if not self._set_aside_incredible(round, now):
@@ -119,6 +122,8 @@ class RoundCloser:
             rounds = [*self._gathered, round]
             record = self._rounds.record(rounds, after, workers, self._times.worked, notes)
         self._gathered = [*self._gathered, round] if closed.gathered else []
+        if after is not None and round.id.training:
+            self._control.tell_rate(before, after)
         self._tell_closed(round, workers, _outcome(round, closed))
         if closed.done is None:
             return True

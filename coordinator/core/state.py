@@ -17,6 +17,7 @@ from coordinator.core import events, inputs
 from coordinator.core.action_buffer import ActionBuffer, printable
 from coordinator.core.actions import Action, Finish
 from coordinator.core.clock import Clock
+from coordinator.core.control import Control
 from coordinator.core.ending import Ending
 from coordinator.core.judging import Judging
 from coordinator.core.membership import Membership, Worker
@@ -80,12 +81,13 @@ class CoordinatorState:
         )  # fmt: skip
         self.workers, self._ready = members.workers, members.ready
         ending = self._ending = Ending(out, members, self._driver, replicas)
+        control = self._control = Control(out, self._driver, ending)
         judging = self._judging = Judging(out, members, scheduler, ending, shapes, recipe)
         results = self._results = Results(out, members, scheduler, judging, ending, shapes, recipe)
         self._closer = RoundCloser(
-            out, self._driver, policy, self.times, members, scheduler, results, judging, ending
-        )
-        self._told_idle = False  # whether people know that nobody is there to work
+            out, self._driver, policy, self.times, members, scheduler, results, judging, ending,
+            control,
+        )  # fmt: skip
 
     @property
     def training(self) -> TrainingState:
@@ -106,6 +108,11 @@ class CoordinatorState:
     def finished(self) -> bool:
         """Whether the run is over and its state saved."""
         return self._ending.finished
+
+    @property
+    def paused(self) -> bool:
+        """Whether no work is given out, as somebody wants it."""
+        return self._control.paused
 
     @property
     def ledgers(self) -> list[RoundLedger]:
@@ -154,7 +161,7 @@ class CoordinatorState:
     def _advance_time(self, now: float) -> None:
         passed = self._clock.advance(now)
         if self.closing is None:
-            self.times.add(passed, bool(self._ready))
+            self.times.add(passed, bool(self._ready), paused=self.paused)
 
     def _on_fault(self, event: inputs.Received | inputs.Misbehaved, error: Exception) -> None:
         """Part with a peer whose message could not be handled; what was done for others stands.
@@ -181,11 +188,11 @@ class CoordinatorState:
         """Go as far as it goes with what has just been entered. The run ends if it cannot go on."""
         if self.closing is not None:
             return
-        self._tell_idle()
+        self._membership.tell_idle(self.training.step)
         now = self._clock.now
         try:
             self._closer.close_rounds(now)
-            while self.closing is None:
+            while self.closing is None and not self.paused:
                 self._open_rounds()
                 if self._ready:
                     self._scheduler.dispatch(self._ready, now)
@@ -202,12 +209,6 @@ class CoordinatorState:
         if not self._scheduler.rounds.open or idle:
             for opened in self._driver.begin(max(1, staff), max(1, idle)):
                 self._scheduler.begin(opened, self._ready, self.times.worked)
-
-    def _tell_idle(self) -> None:
-        """Say that nobody is there to work, each time that becomes true."""
-        if not self.workers and not self._told_idle:
-            self._out.tell(events.Waiting(self.training.step))
-        self._told_idle = not self.workers
 
     def _on_received(self, event: inputs.Received) -> bool:
         message, worker, now = event.message, self.workers.get(event.peer), self._clock.now
@@ -263,7 +264,7 @@ class CoordinatorState:
     def _on_tick(self, event: inputs.Tick) -> bool:
         stragglers, now = self._scheduler.stragglers, self._clock.now
         self._membership.remove_silent(now)
-        if self.closing is None:
+        if self.closing is None and not self.paused:
             stragglers.back_up(self._ready, now)
             stragglers.demote_late(self._ready, now)
             if failure := stragglers.unconfirmed_failure(now):
@@ -275,17 +276,13 @@ class CoordinatorState:
         self._judging.take_verdict(event, self._clock.now)
         return True
 
-    def _on_saved(self, event: inputs.Saved) -> bool:
-        self._ending.saved(event)
+    def _on_end(self, event: inputs.Saved | inputs.StopRequested | inputs.Broken) -> bool:
+        self._ending.take(event)
         return False
 
-    def _on_stop(self, event: inputs.StopRequested) -> bool:
-        self._ending.stop()
-        return False
-
-    def _on_broken(self, event: inputs.Broken) -> bool:
-        self._ending.close("failed", event.reason)
-        return False
+    def _on_asked(self, event: inputs.Asked) -> bool:
+        self._control.take(event, self._clock.now)
+        return True
 
 
 _HANDLERS: dict[type[Any], Callable[[CoordinatorState, Any], bool]] = {
@@ -293,8 +290,9 @@ _HANDLERS: dict[type[Any], Callable[[CoordinatorState, Any], bool]] = {
     inputs.Misbehaved: CoordinatorState._on_misbehaved,
     inputs.Disconnected: CoordinatorState._on_disconnected,
     inputs.Tick: CoordinatorState._on_tick,
-    inputs.Saved: CoordinatorState._on_saved,
-    inputs.StopRequested: CoordinatorState._on_stop,
-    inputs.Broken: CoordinatorState._on_broken,
+    inputs.Saved: CoordinatorState._on_end,
+    inputs.StopRequested: CoordinatorState._on_end,
+    inputs.Broken: CoordinatorState._on_end,
     inputs.Judged: CoordinatorState._on_judged,
+    inputs.Asked: CoordinatorState._on_asked,
 }

@@ -44,16 +44,19 @@ class WorkTimes:
     """Where the time of a run goes, in seconds.
 
     ``until_ready``: before the first worker was ready for work; ``worked``: with a worker ready;
-    ``alone``: after the first, without any.
+    ``alone``: after the first, without any; ``paused``: while no work was to be given out.
     """
 
     until_ready: float = 0.0
     worked: float = 0.0
     alone: float = 0.0
+    paused: float = 0.0
 
-    def add(self, seconds: float, ready: bool) -> None:
-        """So much time has passed, with a worker ready or not."""
-        if ready:
+    def add(self, seconds: float, ready: bool, *, paused: bool = False) -> None:
+        """So much time has passed, with a worker ready or not, or in a pause."""
+        if paused:
+            self.paused += seconds
+        elif ready:
             self.worked += seconds
         elif self.worked:
             self.alone += seconds

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from coordinator.core.event_text import describe
-from coordinator.core.events import EventBase, Status
+from coordinator.core.events import EventBase, Paused, Resumed, Status
 from coordinator.core.state import Worker
 from coordinator.run.console import is_news
 from coordinator.run.pace import Pace, duration, figure
@@ -38,7 +38,8 @@ def can_be_drawn_on() -> bool:
 class LiveConsole:
     """A bar, the loss and its running mean, and a line for every worker, below the log's lines.
 
-    Speeds and remaining times are by a clock that stands still while no worker is ready.
+    Speeds and remaining times are by a clock that stands still while no worker is ready, and in a
+    pause.
     """
 
     def __init__(self, total_steps: int, first_step: int) -> None:
@@ -54,6 +55,7 @@ class LiveConsole:
         self._gone: dict[int, float] = {}  # when missed workers were first missed, by their numbers
         self._worked, self._looked = 0.0, time.monotonic()
         self._unready_since = self._looked
+        self._paused_since: float | None = None
         self._shown = 0.0
 
     def step(self, record: Mapping[str, Any]) -> None:
@@ -66,6 +68,8 @@ class LiveConsole:
 
     def tell(self, event: EventBase) -> None:
         """See ``Console``."""
+        if isinstance(event, Paused | Resumed):
+            self._paused_since = time.monotonic() if isinstance(event, Paused) else None
         if isinstance(event, Status):
             self._doing[event.worker] = printable(event.text)
         elif event.warning or is_news(event):
@@ -77,7 +81,7 @@ class LiveConsole:
         """See ``Console``."""
         now = time.monotonic()
         if any(worker.ready for worker in workers):
-            self._worked += now - self._looked
+            self._worked += now - self._looked if self._paused_since is None else 0.0
             self._unready_since = now
         self._looked = now
         if now - self._shown >= REFRESH_SECONDS:
@@ -132,7 +136,9 @@ class LiveConsole:
         )
 
     def _waiting(self, workers: Collection[Worker], now: float) -> str:
-        """A line for as long as nobody can be given work, which may be long."""
+        """A line for as long as nobody is given work, which may be long."""
+        if self._paused_since is not None:
+            return f"paused: {now - self._paused_since:.0f} s"
         if self._step >= self._total or any(worker.ready for worker in workers):
             return ""
         who = "getting ready" if workers else "waiting for workers"

@@ -56,5 +56,6 @@ def speed(steps: int, seconds: float) -> str:
 def summary(times: WorkTimes, steps: int, before: float) -> str:
     """How long so many steps took, for people; ``before`` seconds had passed before ``times``."""
     waited = f", {times.alone:.1f} s without workers in between" if times.alone >= 1 else ""
+    waited += f", {times.paused:.1f} s paused" if times.paused >= 1 else ""
     done = f"{steps:,} steps in {times.worked:.1f} s ({speed(steps, times.worked)})"
     return f"ready after {before + times.until_ready:.1f} s{waited}; {done}"

@@ -83,7 +83,9 @@ def prepare(settings: Settings, explicit: set[str], directory: Path | None) -> R
             f"the data differ: the checkpoint was trained on {saved.data.get('name')!r} with "
             f"SHA-256 {saved.data.get('sha256')}, {dataset.name!r} has {dataset.sha256}"
         )
-    say(f"resuming from {newest.path} after step {saved.step}")
+    rate = saved.learning_rate
+    changed = "" if rate is None else f", with the learning rate {rate:g} that it was changed to"
+    say(f"resuming from {newest.path} after step {saved.step}{changed}")
     corpus = divide(make_corpus(dataset, config.seed, config.validation_fraction), config)
     require_sendable(config, settings, corpus)
     state = from_checkpoint(saved)

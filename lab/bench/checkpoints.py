@@ -22,9 +22,8 @@ from rich.table import Table
 
 from coordinator import __main__ as coordinator
 from coordinator.core.actions import Save
-from coordinator.core.events import CheckpointSaved, CheckpointSkipped, Event
-from coordinator.core.inputs import Judged, Saved
-from coordinator.event_loop import EventLoop
+from coordinator.core.events import CheckpointSaved, CheckpointSkipped
+from coordinator.event_loop import EventLoop, Report
 from coordinator.run import conduct
 from lab.bench.programs import running
 from lab.bench.progress import Numbers, follow
@@ -173,7 +172,7 @@ class TimedServer(EventLoop):
             with self._stop_watch():
                 super()._hand_over()
 
-    def _hear(self, report: Saved | Event | Judged) -> None:
+    def _hear(self, report: Report) -> None:
         with self._stop_watch():
             super()._hear(report)
 

@@ -126,7 +126,7 @@ class _Player:
         self._driver = RoundDriver(
             training.strategy if training.exact else self._shim, config, state,
             held_out=len(training.corpus.validation),
-            evaluates=leg.epoch.evaluated.__contains__,
+            evaluates=leg.epoch.evaluated.__contains__, rates=leg.epoch.rates,
         )  # fmt: skip
         self._replicas = serial.Replicas(config, self._corpus, self._engine, state.replicas)
 

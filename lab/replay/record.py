@@ -14,6 +14,7 @@ from typing import NamedTuple
 from coordinator.core.event_json import kind_of
 from coordinator.core.events import (
     Evaluated,
+    LearningRateChanged,
     LeftOut,
     Level,
     Recorded,
@@ -48,13 +49,15 @@ class Act(NamedTuple):
 class Epoch:
     """What one start of the coordinator has recorded; ``line`` is that of its ``begun``.
 
-    ``evaluated``: after which steps held-out documents were evaluated.
+    ``evaluated``: after which steps held-out documents were evaluated. ``rates``: learning rates by
+    the version whose update was the first with them.
     """
 
     line: int
     begun: Started
     acts: list[Act] = field(default_factory=list)
     evaluated: set[int] = field(default_factory=set)
+    rates: dict[int, float] = field(default_factory=dict)
 
     @property
     def start(self) -> Place:
@@ -112,6 +115,8 @@ def read(events: Iterable[tuple[int, Recorded]]) -> list[Epoch]:
                 epochs[-1].evaluated.add(event.version)
         elif isinstance(event, Evaluated):
             epochs[-1].evaluated.add(event.version)
+        elif isinstance(event, LearningRateChanged):
+            epochs[-1].rates[event.version] = event.learning_rate
         elif isinstance(event, LeftOut) and event.left_out in _NEEDED:
             raise ReplayError(
                 f"line {line}: {event.number} events of rounds were left out of the record, as the "
@@ -120,7 +125,7 @@ def read(events: Iterable[tuple[int, Recorded]]) -> list[Epoch]:
     return epochs
 
 
-_NEEDED = {kind_of(RoundOpened), kind_of(RoundClosed)}
+_NEEDED = {kind_of(RoundOpened), kind_of(RoundClosed), kind_of(LearningRateChanged)}
 
 
 def legs(epochs: Sequence[Epoch], *, exact: bool) -> list[Leg]:

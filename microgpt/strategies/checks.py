@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import isfinite
 
 import numpy as np
 
 from microgpt.checkpoint.replicas import MAX_NAME, MAX_PARTS
+from microgpt.distribution import MAX_REPLICAS
 from microgpt.numerics.vectors import all_finite
-from microgpt.strategies.base import Note, StrategyError
+from microgpt.strategies.base import Note, Round, StrategyError
 from microgpt.training import TrainingState
 
 #: No training that goes well has as large a weight; the step after it would overflow, and by then
@@ -25,6 +27,19 @@ def note_of(name: object, value: object) -> tuple[str, Note]:
         raise TypeError(f"note {name!r:.60} is no number, nor a tuple of some: {value!r:.60}")
     told = tuple(map(float, numbers))
     return name, told if isinstance(value, tuple) else told[0]
+
+
+def check_replicas(name: str, open: Iterable[Round], rounds: Iterable[Round]) -> None:
+    """Raise StrategyError if the strategy ``name`` opens ``rounds``, beside those that are
+    ``open``, in which a replica would have two tasks at once, or is not there.
+    """
+    busy = {replica for round in open for replica in round.replicas}
+    for round in rounds:
+        for replica in round.replicas:
+            if replica in busy or replica >= MAX_REPLICAS:
+                why = "is in an open round already" if replica in busy else "cannot be"
+                raise StrategyError(f"{name}: replica {replica} {why}")
+            busy.add(replica)
 
 
 def _check_kept(name: str, after: TrainingState) -> None:

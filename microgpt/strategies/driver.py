@@ -7,14 +7,13 @@ held-out documents with the weights that the step has made. The step counts as d
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
 
 from microgpt.config import TrainingConfig
-from microgpt.distribution import MAX_REPLICAS
 from microgpt.numerics.vectors import Vector
 from microgpt.replicas.state import Assignment
 from microgpt.strategies.base import (
@@ -29,38 +28,13 @@ from microgpt.strategies.base import (
     no_lap,
     no_note,
 )
-from microgpt.strategies.checks import check_update, note_of
+from microgpt.strategies.checks import check_replicas, check_update, note_of
+from microgpt.strategies.opened import Closed as Closed
+from microgpt.strategies.opened import OpenRound as OpenRound
 from microgpt.support.user_class import OwnCodeError, line_in
 from microgpt.training import TrainingState, Validation, validation_loss
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class OpenRound:
-    """A round under way. ``number`` counts the rounds of this driver from 0.
-
-    ``params``: (num_params,) float64, the weights to compute with. ``assignments``: what each of
-    the round's replicas is to do, in their order.
-    """
-
-    number: int
-    round: Round
-    params: Vector
-    assignments: tuple[Assignment, ...] = ()
-
-
-@dataclass(frozen=True)
-class Closed:
-    """What closing a round has led to; nothing of all if the strategy has dropped the results.
-
-    ``done``: the state of a step that is over. ``to_evaluate``: the state of a step that is over
-    once its evaluation is. ``gathered``: the results are kept for the update of another round.
-    """
-
-    done: TrainingState | None = None
-    to_evaluate: TrainingState | None = None
-    gathered: bool = False
 
 
 def never(step: int) -> bool:
@@ -123,21 +97,11 @@ class RoundDriver:
         for round in rounds:
             if not isinstance(round, Round) or round.version != self.state.step:
                 raise StrategyError(f"{self._name}: open gives {round!r}, no round of now")
-        self._check_replicas(rounds)
+        check_replicas(self._name, (opened.round for opened in self.open.values()), rounds)
         opened = [self._add(round, self.state.params) for round in rounds]
         ends = [round.first + round.count for round in rounds]
         self._next_document = max(self._next_document, *ends)
         return opened
-
-    def _check_replicas(self, rounds: Sequence[Round]) -> None:
-        """Raise StrategyError if a replica would have two tasks at once, or is not there."""
-        busy = {r for opened in self.open.values() for r in opened.round.replicas}
-        for round in rounds:
-            for replica in round.replicas:
-                if replica in busy or replica >= MAX_REPLICAS:
-                    why = "is in an open round already" if replica in busy else "cannot be"
-                    raise StrategyError(f"{self._name}: replica {replica} {why}")
-                busy.add(replica)
 
     @property
     def undone(self) -> Collection[int]:
@@ -148,6 +112,16 @@ class RoundDriver:
     def change_rate(self, rate: float) -> None:
         """From the next update on the learning rate is another one: see ``base_rate``."""
         self._wanted_rate = rate
+
+    @property
+    def works_locally(self) -> bool:
+        """Whether replicas take local steps, by the rounds that would be opened if none were open.
+
+        Raises StrategyError.
+        """
+        view = replace(self._view(1, 1), open=())
+        rounds = self._ask("open", lambda: list(self.strategy.open(view)))
+        return any(isinstance(round.task, LocalSteps) for round in rounds)
 
     @property
     def _upcoming(self) -> TrainingState:

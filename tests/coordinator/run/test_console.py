@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.core.events import CheckpointSaved, Joined, Lost, Status
+from coordinator.core.events import CheckpointSaved, Joined, Lost, Paused, Resumed, Status
 from coordinator.core.state import Worker
 from coordinator.core.work_times import WorkTimes
 from coordinator.run.console import PlainConsole
@@ -146,6 +146,36 @@ def live(monkeypatch: pytest.MonkeyPatch, total: int = 400, first: int = 0) -> L
 def visible(text: str) -> str:
     """Without colours and movements of the cursor."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", text)
+
+
+def test_in_a_pause_the_remaining_time_stands_still(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(
+        "coordinator.run.live_console.time", SimpleNamespace(monotonic=lambda: clock[0])
+    )
+    console, workers = live(monkeypatch), [worker(1, ready=True)]
+    for step in range(1, 5):
+        clock[0] += 1.0
+        console.step(record(step))
+        console.refresh(workers)
+    assert "ETA 0:06:36" in visible(capsys.readouterr().out)
+    console.tell(Paused("page", 4))
+    for _ in range(30):
+        clock[0] += 1.0
+        console.refresh(workers)
+    shown = visible(capsys.readouterr().out)
+    assert "paused after step 4, as page wants it" in shown
+    assert "paused: 30 s" in shown
+    assert set(re.findall(r"ETA ([\d:]+)", shown)) == {"0:06:36"}
+    console.tell(Resumed("page", 4, 30.0))
+    clock[0] += 1.0
+    console.step(record(5))
+    console.refresh(workers)
+    shown = visible(capsys.readouterr().out)
+    assert "going on after a pause of 30.0 s" in shown
+    assert "ETA 0:06:35" in shown
 
 
 def worker(number: int, **more: Any) -> Worker:

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from coordinator.core.events import Condition
 from coordinator.run.laboratory import Laboratory
 from lab.condition_texts import read_conditions
 from lab.conditions import Conditions
@@ -86,7 +87,11 @@ def test_failures_are_drawn_from_the_seed_and_told_to_the_coordinator() -> None:
         assert around.descriptors == (int(flags[3]),)
         news = os.dup(int(flags[3]))
     Laboratory((flags[1],), news).begin(
-        lambda event: told.append(f"{event.change} {event.name} {event.text}")
+        lambda event: (
+            told.append(f"{event.change} {event.name} {event.text}")
+            if isinstance(event, Condition)
+            else None
+        )
     )
     eventually(lambda: len(told) == 3, "the news are heard")
     os.close(news)

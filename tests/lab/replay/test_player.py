@@ -11,6 +11,7 @@ import pytest
 from coordinator.core.events import (
     SCHEMA,
     Event,
+    LearningRateChanged,
     Level,
     Recorded,
     RoundClosed,
@@ -18,7 +19,7 @@ from coordinator.core.events import (
     RoundOutcome,
     Started,
 )
-from coordinator.core.inputs import Disconnected
+from coordinator.core.inputs import Asked, Disconnected, Wish
 from lab.replay.player import Training, play
 from lab.replay.record import ReplayError, legs, read
 from lab.simulation.arithmetic import DocumentByDocument, stand_in
@@ -49,8 +50,9 @@ class Run(Play):
         gradient = vector_to_map(given.gradient, SHAPES) if task.training else {}
         return super().answer(task, losses=to_bytes(given.losses), gradient=gradient, **changes)
 
-    def rounds(self) -> list[RoundOpened | RoundClosed]:
-        return [event for event in self.told if isinstance(event, RoundOpened | RoundClosed)]
+    def rounds(self) -> list[RoundOpened | RoundClosed | LearningRateChanged]:
+        kinds = RoundOpened | RoundClosed | LearningRateChanged
+        return [event for event in self.told if isinstance(event, kinds)]
 
     def replay(self, events: Sequence[Event] | None = None) -> list[TrainingState]:
         """The states after each step, and after each drop."""
@@ -65,7 +67,9 @@ class Run(Play):
 
 def same(one: TrainingState, other: TrainingState) -> bool:
     vectors = [(one.params, other.params), (one.m, other.m), (one.v, other.v)]
-    marks = [(s.step, s.losses, s.validation, s.next_document) for s in (one, other)]
+    marks = [
+        (s.step, s.losses, s.validation, s.next_document, s.learning_rate) for s in (one, other)
+    ]
     return marks[0] == marks[1] and all(a.tobytes() == b.tobytes() for a, b in vectors)
 
 
@@ -120,6 +124,24 @@ def test_an_exact_strategy_needs_no_record_of_its_rounds() -> None:
     run.finishes_with(A, B)
     assert run.rounds() == []
     assert same(run.replay()[-1], run.state.training)
+
+
+@pytest.mark.parametrize("strategy", [Sync(), OneEach(bound=1), FirstHalf()], ids=str)
+def test_learning_rates_are_changed_where_they_were(strategy: Strategy) -> None:
+    run = Run(strategy, steps=8, shard_size=2, held_out=0.25, eval_every=2, events=Level.ROUNDS)
+    run.joins(A, B)
+    wanted = [(1, 0.5), (3, 0.25), (5, 0.0)]
+    while run.state.closing is None:
+        if wanted and run.state.training.step >= wanted[0][0]:
+            run.do(Asked(Wish.LEARNING_RATE, "page", wanted.pop(0)[1]))
+        for peer in (B, A):
+            run.answers(peer)
+    events = [event for event in run.told if isinstance(event, LearningRateChanged)]
+    assert [event.learning_rate for event in events] == [0.5, 0.25, 0.0]
+    states = run.replay()
+    assert same(states[-1], run.state.training)
+    without = [event for event in run.rounds() if not isinstance(event, LearningRateChanged)]
+    assert not same(run.replay(without)[-1], run.state.training)
 
 
 def closed(**changes: Any) -> Any:
