@@ -82,7 +82,6 @@ class ConditionChange(StrEnum):
 class ControlVerb(StrEnum):
     """What somebody who looks on has had done to a run or to one of its workers."""
 
-    SAVE = "save"  # a checkpoint of the state as it is
     KILL = "kill"
     FREEZE = "freeze"
     THAW = "thaw"
@@ -91,6 +90,7 @@ class ControlVerb(StrEnum):
     REMOVE = "remove"
     CUT = "cut"  # its connection, which is not made again
     RESTORE = "restore"
+    SAVE = "save"  # a checkpoint of the state as it is
 
 
 class Outcome(StrEnum):
