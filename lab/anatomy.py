@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lab.sampler.show import END, explanation
-from lab.terminal import VERSION, complain, to_json, visible, warn
+from lab.sampler.show import EMPTY, END, explanation
+from lab.terminal import VERSION, complain, run, to_json, visible, warn
 from microgpt.anatomy import MOST_WORK, Anatomy, Position, dissect, work
-from microgpt.checkpoint.format import Checkpoint, CheckpointError
-from microgpt.checkpoint.newest import load_newest
+from microgpt.checkpoint.format import Checkpoint, CheckpointError, Problem
+from microgpt.checkpoint.format import load as load_file
+from microgpt.checkpoint.newest import load_newest, step_path
 from microgpt.explain import Letter
+from microgpt.sampling import generate
 from microgpt.tokenizer import Tokenizer
 
 LIKELIEST = 4  # tokens that are named
@@ -27,19 +29,52 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the anatomy. Returns the exit code: 1 with one line on stderr for what is wrong."""
     given = _parser().parse_args(arguments)
     try:
-        loaded = load_newest(Path(given.checkpoint), report=warn)
-        found = look(loaded, given.document)
+        loaded = load(Path(given.checkpoint), given.step)
+        document = invented(loaded) if given.document is None else given.document
+        found = look(loaded, document)
     except (CheckpointError, UnfitDocumentError) as error:
         return complain(str(error))
     if given.json:
-        print(to_json(plain(loaded, given.document, found)))
+        print(to_json(plain(loaded, document, found)))
     else:
-        print("\n".join(described(loaded, found, given.per_head)))
+        print("\n".join(described(loaded, document, found, given.per_head)))
     return 0
 
 
 class UnfitDocumentError(ValueError):
     """The model can make nothing of a document; the message is one sentence."""
+
+
+OVERFLOW = "the model's numbers overflow: its weights are of no use"
+
+
+def load(path: Path, step: int | None) -> Checkpoint:
+    """The checkpoint of a file, or of a run: that of a step, or the newest. Raises CheckpointError.
+
+    A step's file counts only up to the newest checkpoint: later ones were left by a run that has
+    been resumed from an older one since.
+    """
+    if step is None:
+        return load_newest(path, report=warn)
+    if not path.is_dir():
+        raise CheckpointError(f"--step is for run directories: {path} is none")
+    newest = load_newest(path, report=warn)
+    if newest.step == step:
+        return newest
+    file = step_path(path, step)
+    if step > newest.step or not file.exists():
+        raise CheckpointError(f"{path} has no checkpoint of step {step}", Problem.MISSING)
+    return load_file(file)
+
+
+def invented(loaded: Checkpoint) -> str:
+    """The first document that the model invents, as ``microgpt sample`` would print it."""
+    model, tokenizer = loaded.training.model, loaded.tokenizer
+    try:
+        samples = generate(loaded.state_dict(), model, tokenizer, loaded.rng(), num_samples=1)
+        return next(samples)
+    except (ArithmeticError, ValueError) as error:
+        raise UnfitDocumentError(OVERFLOW) from error
 
 
 def look(loaded: Checkpoint, document: str) -> Anatomy:
@@ -53,8 +88,7 @@ def look(loaded: Checkpoint, document: str) -> Anatomy:
     try:
         return dissect(loaded.state_dict(), model, loaded.tokenizer, document, affordable)
     except (ArithmeticError, ValueError) as error:
-        text = "the model's numbers overflow: its weights are of no use"
-        raise UnfitDocumentError(text) from error
+        raise UnfitDocumentError(OVERFLOW) from error
 
 
 def plain(loaded: Checkpoint, document: str, found: Anatomy) -> dict[str, Any]:
@@ -90,7 +124,7 @@ def plain(loaded: Checkpoint, document: str, found: Anatomy) -> dict[str, Any]:
 # --- for people ----------------------------------------------------------------------------------
 
 
-def described(loaded: Checkpoint, found: Anatomy, per_head: bool) -> list[str]:
+def described(loaded: Checkpoint, document: str, found: Anatomy, per_head: bool) -> list[str]:
     """The anatomy as lines for a terminal."""
     name = _namer(loaded.tokenizer)
     letters = [
@@ -102,7 +136,7 @@ def described(loaded: Checkpoint, found: Anatomy, per_head: bool) -> list[str]:
     cut = "; the document is longer than the context, and its end cut off" if found.cut else ""
     loss = f"a loss of {found.loss:.4f} nats per token over {many} positions"
     return [
-        f"step {loaded.step:,}: {loss}{cut}",
+        f"step {loaded.step:,}, {visible(document) or EMPTY}: {loss}{cut}",
         "",
         *_table(found.positions, name),
         "",
@@ -172,10 +206,19 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("checkpoint", help="a file, or a run directory such as runs/latest")
-    parser.add_argument("document", help="such as emma; a longer one than the context is cut")
+    parser.add_argument(
+        "document",
+        nargs="?",
+        help="such as emma; a longer one than the context is cut (default: one that it invents)",
+    )
+    parser.add_argument("--step", type=int, help="of the run's checkpoint (default: the newest)")
     parser.add_argument("--version", action="version", version=VERSION)
     parser.add_argument("--json", action="store_true", help="all numbers, as one JSON object")
     parser.add_argument(
         "--per-head", action="store_true", help="the attention of each head, not their mean"
     )
     return parser
+
+
+if __name__ == "__main__":
+    run(main)

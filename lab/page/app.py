@@ -15,6 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from lab.page.anatomy import Anatomist
 from lab.page.feed import Feed
 from lab.page.guard import Guard
 
@@ -53,10 +54,13 @@ def make_app(feed: Feed, hosts: frozenset[str]) -> Starlette:
         yield
         task.cancel()
 
+    anatomist = Anatomist(feed.follower.path)
     app = Starlette(
         routes=[
             Route("/", index),
             Route("/api/stream", stream),
+            Route("/api/anatomy", anatomist.anatomy),
+            Route("/api/checkpoints", anatomist.checkpoints),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],

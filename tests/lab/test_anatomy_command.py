@@ -14,7 +14,9 @@ from lab.anatomy import plain
 from microgpt.anatomy import dissect
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.checkpoint.format import load
+from microgpt.checkpoint.newest import step_path
 from microgpt.parameters import from_bytes, to_bytes
+from microgpt.sampling import generate
 from tests.processes import ROOT
 from tests.tiny import make_tiny, save_tiny
 
@@ -51,7 +53,7 @@ def test_people_see_a_row_for_each_position_and_matrix(newest: Path) -> None:
     loaded = load(newest)
     found = dissect(loaded.state_dict(), loaded.training.model, loaded.tokenizer, "bob")
     lines = done.stdout.splitlines()
-    assert lines[0] == f"step 5: a loss of {found.loss:.4f} nats per token over 4 positions"
+    assert lines[0] == f"step 5, bob: a loss of {found.loss:.4f} nats per token over 4 positions"
     rows = [line.split() for line in lines[3:7]]
     assert [row[:3] for row in rows] == [
         [read, follows, f"{position.loss:.4f}"]
@@ -82,7 +84,7 @@ def test_the_end_of_a_long_document_is_cut_off(newest: Path) -> None:
     [
         (["bob7"], 1, "error: the model knows no '7'; it knows 'abcdefghijklmnoprstuvwyz'"),
         (["bob", "alice"], 2, "anatomy.py: error: unrecognized arguments: alice"),
-        ([], 2, "anatomy.py: error: the following arguments are required: document"),
+        (["--step", "x"], 2, "anatomy.py: error: argument --step: invalid int value: 'x'"),
     ],
 )
 def test_what_is_wrong_is_one_line(
@@ -91,6 +93,29 @@ def test_what_is_wrong_is_one_line(
     done = run(newest, *arguments)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (code, line)
     assert done.stdout == ""
+
+
+def test_without_a_document_it_takes_the_first_that_the_model_invents(newest: Path) -> None:
+    loaded = load(newest)
+    params, model = loaded.state_dict(), loaded.training.model
+    [first] = generate(params, model, loaded.tokenizer, loaded.rng(), num_samples=1)
+    assert run(newest, "--json").stdout == run(newest, first, "--json").stdout
+
+
+def test_a_step_names_one_of_the_checkpoints_of_a_run(tmp_path: Path) -> None:
+    made = make_tiny()
+    checkpoint_format.save(tmp_path / "checkpoint.msgpack", made)
+    (tmp_path / "checkpoints").mkdir()
+    earlier = replace(made, step=3, losses=made.losses[:3], next_document=12)
+    for loaded in (earlier, replace(made, step=7, losses=(3.0,) * 7, next_document=28)):
+        checkpoint_format.save(step_path(tmp_path, loaded.step), loaded)
+    told = [json.loads(run(tmp_path, "bob", "--json", f"--step={step}").stdout) for step in (3, 5)]
+    assert [found["step"] for found in told] == [3, 5]
+    for step in (4, 7):  # the last one is of before the run was resumed from an older one
+        done = run(tmp_path, "bob", "--step", str(step))
+        assert done.stderr == f"error: {tmp_path} has no checkpoint of step {step}\n"
+    done = run(tmp_path / "checkpoint.msgpack", "bob", "--step", "5")
+    assert done.stderr.startswith("error: --step is for run directories: ")
 
 
 def test_a_file_that_is_no_checkpoint_is_one_line(tmp_path: Path) -> None:
