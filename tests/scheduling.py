@@ -10,6 +10,7 @@ TOGETHER = (
     "tests/system/test_serving.py",
     "tests/repository/test_imports.py",
 )
+BROWSER = "/test_browser_"  # in the name of files whose tests share a browser
 
 
 class Groups(LoadScopeScheduling):  # type: ignore[misc]  # it tells no types
@@ -18,4 +19,4 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]  # it tells no types
     def _split_scope(self, nodeid: str) -> str:
         """The name of the group of a test."""
         file = nodeid.partition("::")[0]
-        return file if file in TOGETHER else nodeid
+        return file if file in TOGETHER or BROWSER in file else nodeid

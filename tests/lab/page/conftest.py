@@ -1,0 +1,87 @@
+"""A real browser for tests of the page: Chromium of the system, driven by playwright.
+
+One browser for each process of tests, started when the first test wants it. Where there is none,
+these tests are skipped. They stand in files named ``test_browser_...``, each of which goes to one
+process (``tests/scheduling.py``).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
+DESKTOP = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A ``playwright`` browser."""
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS])
+        yield browser
+        browser.close()
+
+
+class Console:
+    """What a page complains of: errors in its console, failed requests, uncaught exceptions.
+
+    ``expected``: texts that are no fault, such as of a server that a test has killed.
+    """
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self.expected: list[str] = []
+
+    def watch(self, page: Any) -> None:
+        """Listen to a page."""
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.faults.append(f"uncaught: {error}"))
+
+    def _hear(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.faults.append(f"{message.text} ({message.location.get('url', '')})")
+
+    @property
+    def unexpected(self) -> list[str]:
+        """The faults that no test expects."""
+        return [fault for fault in self.faults if not any(text in fault for text in self.expected)]
+
+
+@pytest.fixture
+def console() -> Console:
+    """Of all pages of a test; see ``open_page``."""
+    return Console()
+
+
+@pytest.fixture
+def open_page(browser: Any, console: Console) -> Iterator[Open]:
+    """Opens ``url`` in a new window: ``open_page(url, viewport=PHONE, color_scheme="dark")``.
+
+    At the end no page may have complained in its console.
+    """
+    contexts: list[Any] = []
+
+    def open_page(url: str, **settings: Any) -> Any:
+        context = browser.new_context(**{"viewport": DESKTOP, **settings})
+        contexts.append(context)
+        page = context.new_page()
+        console.watch(page)
+        page.goto(url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert console.unexpected == []
