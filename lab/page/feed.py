@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from lab.page.board import Message
 from lab.page.follower import Follower
 
 KEPT = 2000  # messages
@@ -83,8 +82,8 @@ class Feed:
     # --- the event loop --------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Look at the files for ever."""
-        while True:
+        """Look at the files until the feed is closed."""
+        while not self._closed:
             watched = self.viewers > 0
             before = self._number
             await self.on_board(lambda: self._poll(watched))  # noqa: B023  # it is awaited here
@@ -95,7 +94,7 @@ class Feed:
                 async with asyncio.timeout(TICK if self.viewers else TICK_ALONE):
                     await self._wanted.wait()
             except TimeoutError:
-                pass
+                pass  # it is time to look
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
@@ -106,7 +105,6 @@ class Feed:
         await self.on_board(lambda: self._poll(True))
         self._closed = True
         self._wake()
-        self._reader.shutdown(wait=False)
 
     def place_of(self, last: str | None) -> int | None:
         """The place of a viewer that has had a message of this id; None if it must begin anew."""
@@ -148,6 +146,3 @@ class Feed:
             if size > MOST_AT_ONCE:
                 break
         return place + len(parts), b"".join(parts)
-
-
-__all__ = ["Feed", "Message"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import os
-import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
@@ -14,6 +15,7 @@ import uvicorn
 from lab.page.app import make_app
 from lab.page.feed import Feed
 from lab.page.follower import Follower
+from microgpt.support import signals
 from microgpt.support.cli import UserError, say
 
 MOST_CONNECTIONS = 256
@@ -68,13 +70,34 @@ async def _serve(run_dir: Path, listening: socket.socket, host: str, parent: int
         timeout_graceful_shutdown=END_SECONDS,
         h11_max_incomplete_event_size=16 * 1024,
     )
-    server = uvicorn.Server(config)
+    server, ended = _Server(config), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in signals.SIGNALS:
+        loop.add_signal_handler(number, ended.set)
+    watching = [loop.create_task(_end_when(ended, feed, server))]
     if parent:
-        asyncio.get_running_loop().create_task(_end_with(parent))
+        watching.append(loop.create_task(_end_with(parent, ended)))
     await server.serve([listening])
+    for task in watching:
+        task.cancel()
 
 
-async def _end_with(parent: int) -> None:
+class _Server(uvicorn.Server):
+    """One whose signals are ours: viewers are told the end before the server ends."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Takes none."""
+        yield
+
+
+async def _end_when(ended: asyncio.Event, feed: Feed, server: uvicorn.Server) -> None:
+    await ended.wait()
+    await feed.close()
+    server.should_exit = True
+
+
+async def _end_with(parent: int, ended: asyncio.Event) -> None:
     while os.getppid() == parent:
         await asyncio.sleep(PARENT_POLL_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
+    ended.set()

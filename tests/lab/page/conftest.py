@@ -7,11 +7,15 @@ process (``tests/scheduling.py``).
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.lab.page.serving import Served, served
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
@@ -19,6 +23,18 @@ DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 
 Open = Callable[..., Any]
+Serve = Callable[..., Served]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Serves the page of a run directory, with flags if there are any, until the test is over."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(run_dir: Path, *flags: str) -> Served:
+            return stack.enter_context(served(run_dir, *flags))
+
+        yield serve
 
 
 @pytest.fixture(scope="session")
@@ -66,10 +82,10 @@ def console() -> Console:
 
 
 @pytest.fixture
-def open_page(browser: Any, console: Console) -> Iterator[Open]:
+def open_page(browser: Any, console: Console, serve: Serve) -> Iterator[Open]:
     """Opens ``url`` in a new window: ``open_page(url, viewport=PHONE, color_scheme="dark")``.
 
-    At the end no page may have complained in its console.
+    At the end no page may have complained in its console; they are closed before their servers.
     """
     contexts: list[Any] = []
 

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.page.conftest import Open
-from tests.lab.page.serving import served
+from tests.lab.page.conftest import Open, Serve
 
 
 @pytest.mark.timeout(120)
-def test_a_page_opens(open_page: Open, tmp_path: Path) -> None:
-    with served(tmp_path) as page:
-        window = open_page(page.url)
-        assert "microGPT" in window.title()
+def test_a_page_opens(open_page: Open, serve: Serve, tmp_path: Path) -> None:
+    window = open_page(serve(tmp_path).url)
+    assert "microGPT" in window.title()
