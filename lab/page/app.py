@@ -16,6 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from lab.page.anatomy import Anatomist
+from lab.page.charts import charts
 from lab.page.feed import Feed
 from lab.page.guard import Guard
 
@@ -58,6 +59,7 @@ def make_app(feed: Feed, hosts: frozenset[str]) -> Starlette:
     app = Starlette(
         routes=[
             Route("/", index),
+            Route("/charts.js", charts),
             Route("/api/stream", stream),
             Route("/api/anatomy", anatomist.anatomy),
             Route("/api/checkpoints", anatomist.checkpoints),

@@ -28,7 +28,9 @@ def main(run_dir: Path, host: str, port: int | None, parent: int, announce: int 
     if not run_dir.is_dir():
         raise UserError(f"there is no folder {run_dir}: which run is to be shown?")
     try:
-        from lab.page import server
+        from lab.page import charts, server
+
+        charts.library()
     except ImportError as error:
         text = f"the page needs more packages: pip install '.[page]' ({error})"
         raise UserError(text) from error
