@@ -1,0 +1,1 @@
+"""What a run records, handed to programs that others look at runs with."""

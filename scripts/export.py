@@ -1,0 +1,13 @@
+"""Hand a run to other programs: ``python scripts/export.py runs/latest --tensorboard``."""
+
+from __future__ import annotations
+
+from _bootstrap import find_project
+
+find_project("click", "msgpack", "llvmlite", "requests", "rich")
+
+from lab.export.command import main
+from microgpt.support import cli
+
+if __name__ == "__main__":
+    cli.run(main, prog_name="python scripts/export.py")
