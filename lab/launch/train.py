@@ -16,11 +16,13 @@ from coordinator.net.private_socket import private_address
 from coordinator.run.directory_owner import OwnedRunDir, RunDirectoryError, find_run_dir
 from coordinator.run.options import OPTIONS, coordinator_options
 from lab.launch.condition_options import condition_options, read
+from lab.launch.page_options import events_flags, page_of, page_options
 from lab.launch.supervisor import Supervisor
 from lab.launch.surroundings import Surroundings
 from microgpt.engine import ENGINES
 from microgpt.support import cli, signals
-from microgpt.support.cli import UserError, option
+from microgpt.support.cli import UserError, option, say
+from microgpt.support.invocation import call_of
 from microgpt.support.user_class import absolute
 
 PARENT_POLL_SECONDS = 0.5
@@ -48,6 +50,7 @@ def processors() -> int:
     "--bind", default=None, show_default="a private socket",
     help="Address at which further workers may join: tcp://HOST:PORT or ipc://PATH.",
 )  # fmt: skip
+@page_options
 @condition_options
 @coordinator_options
 @click.option("--parent", type=int, default=0, hidden=True, help="Stop when this process ends.")
@@ -58,6 +61,7 @@ def main(context: click.Context, /, parent: int, **flags: Any) -> int:
     curve = ["--curve", str(flags["curve"])] if flags["curve"] else []
     started = ["--started", str(flags["workers"]), flags["engine"]]  # for the record
     conditions = read(flags)
+    events = events_flags(flags, cli.given(context))
     with ExitStack() as stack:
         with signals.held_back():  # until somebody removes what is made here
             try:
@@ -72,7 +76,13 @@ def main(context: click.Context, /, parent: int, **flags: Any) -> int:
                 directory,
                 bind=bind or stack.enter_context(private_address()),
                 private=bind is None,
-                coordinator=[*passed_on(context), "--run-dir", str(directory.path), *started],
+                coordinator=[
+                    *passed_on(context),
+                    *events,
+                    "--run-dir",
+                    str(directory.path),
+                    *started,
+                ],
                 worker=["--engine", flags["engine"], *curve, *trusted(flags)],
                 workers=flags["workers"],
                 resume=flags["resume"],
@@ -81,7 +91,13 @@ def main(context: click.Context, /, parent: int, **flags: Any) -> int:
             supervisor.listen()
             if parent:
                 threading.Thread(target=end_with, args=(parent,), daemon=True).start()
-        return supervisor.run()
+        if not flags["page"]:
+            return supervisor.run()
+        with page_of(flags, directory):
+            code = supervisor.run()
+        if not flags["quiet"]:
+            say(f"the page again: {call_of('page')} {directory.path}")
+        return code
 
 
 def end_with(parent: int) -> None:

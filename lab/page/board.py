@@ -27,6 +27,7 @@ from coordinator.core.events import (
     StrategyNumbers,
     TensorNorms,
 )
+from lab.page.metric_lines import StepLine
 from lab.page.roster import Roster
 from lab.page.series import Row, Series, columns
 from lab.page.standing import Standing
@@ -116,27 +117,25 @@ class Board:
         """So many steps were done at that time, as an event says that is not taken in."""
         self._times.note(step, time)
 
-    def add_step(self, plain: Mapping[str, Any]) -> None:
+    def add_step(self, line: StepLine) -> None:
         """A line of the metrics. One of a step that is known already changes nothing."""
-        step, before = plain["step"], self._total
+        step, before = line.step, self._total
         if step <= before.step:
             return
-        seconds = before.seconds + plain.get("seconds", 0.0)
-        row = Row(
+        seconds = before.seconds + line.seconds
+        row = self._total = Row(
             step,
-            plain["loss"],
+            line.loss,
             self._times.time_of(step, before.seconds, seconds),
             seconds,
-            before.documents + plain.get("documents", 0),
-            before.sent + plain.get("bytes_sent", 0),
-            before.received + plain.get("bytes_received", 0),
+            before.documents + line.documents,
+            before.sent + line.sent,
+            before.received + line.received,
         )
-        self._total = row
         self.series.add(row)
-        rate = plain.get("lr")
-        self.standing.add(row, _count(plain.get("shards")), rate if type(rate) is float else None)
-        if "validation_loss" in plain:
-            found = (step, plain["validation_loss"], row.time)
+        self.standing.add(row, line.shards, line.learning_rate)
+        if line.validation is not None:
+            found = (step, line.validation, row.time)
             self._validations.append(found)
             if len(self._validations) > MOST_VALIDATIONS:
                 del self._validations[1::2]
@@ -174,8 +173,12 @@ class Board:
 
     # --- messages --------------------------------------------------------------------------------
 
-    def news(self, now: float) -> list[Message]:
-        """What has changed since the last time. ``now``: seconds since 1970."""
+    def news(self, now: float, *, last: bool = False) -> list[Message]:
+        """What has changed since the last time. ``now``: seconds since 1970.
+
+        State and workers are told of now and then, at once where the phase has changed, and if
+        this is the ``last`` time.
+        """
         new, self._new = self._new, {}
         found: list[Message] = []
         marks = [*new.get("marks", []), *new.get("frequent", [])[-MOST_NEW_FREQUENT:]]
@@ -191,9 +194,11 @@ class Board:
         found += [("tensors", tensors) for tensors in new.get("tensors", [])]
         if "samples" in new:
             found.append(("samples", new["samples"][-MOST_SAMPLES:]))
-        for name, value in (("state", self._state(now)), ("workers", self._workers(now))):
-            late = now - self._told_at.get(name, 0.0) >= APART
-            if self._told.get(name) != value and late:
+        state, workers = self._state(now), self._workers(now)
+        phase = state["phase"] != self._told.get("state", {}).get("phase")
+        for name, value, at_once in (("state", state, phase), ("workers", workers, phase)):
+            due = last or at_once or now - self._told_at.get(name, 0.0) >= APART
+            if due and self._told.get(name) != value:
                 self._told[name], self._told_at[name] = value, now
                 found.append((name, value))
         return found
@@ -230,7 +235,3 @@ def plain_span(span: Span) -> list[Any]:
         span.lane.epoch, span.lane.number, span.begin, span.computing, span.end, span.outcome,
         span.kind, shard.round, shard.start, shard.count, shard.version,
     ]  # fmt: skip
-
-
-def _count(value: object) -> int:
-    return value if type(value) is int and value > 0 else 0

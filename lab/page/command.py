@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from lab.page.needs import require
 from microgpt.support import cli
 from microgpt.support.cli import UserError, say
 
@@ -27,13 +28,9 @@ def main(run_dir: Path, host: str, port: int | None, parent: int, announce: int 
     """Serve a page that shows the run in RUN_DIR, live if it is going on."""
     if not run_dir.is_dir():
         raise UserError(f"there is no folder {run_dir}: which run is to be shown?")
-    try:
-        from lab.page import charts, server
+    require("the page")
+    from lab.page import server
 
-        charts.library()
-    except ImportError as error:
-        text = f"the page needs more packages: pip install '.[page]' ({error})"
-        raise UserError(text) from error
     os.nice(NICE)
     with server.listen(host, PORT if port is None else port, exactly=port is not None) as socket:
         url = server.url_of(socket)

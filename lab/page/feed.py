@@ -48,14 +48,14 @@ class Feed:
         """Do something with the board, in the thread that reads."""
         return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
-    def _poll(self, watched: bool) -> None:
+    def _poll(self, watched: bool, last: bool = False) -> None:
         now = time.time()
         follower = self.follower
         if follower.poll(now, watched=watched):
             self._put("snapshot", self._whole(now))
-            follower.news(now)
+            follower.board.news(now)
         else:
-            for name, value in follower.news(now):
+            for name, value in follower.board.news(now, last=last):
                 self._put(name, json.dumps(value, separators=(",", ":")))
         for text in follower.complaints[self._complained :]:
             self._complain(text)
@@ -102,7 +102,7 @@ class Feed:
 
     async def close(self) -> None:
         """Tell what is still to be told; then streams end."""
-        await self.on_board(lambda: self._poll(True))
+        await self.on_board(lambda: self._poll(True, last=True))
         self._closed = True
         self._wake()
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from coordinator.core.event_json import EventError
 from coordinator.run.directory_owner import CONFIG
 from lab.event_reader import FILE as EVENTS
-from lab.page.board import Board, Message
+from lab.page.board import Board
 from lab.page.event_lines import LineReader, stamp, wanted
 from lab.page.growing import GrowingFile
 from lab.page.head import Head, read_page_head
+from lab.page.metric_lines import step_lines
 from lab.replay.run_files import METRICS
 from lab.report.ending import is_owned, read_ending
-from lab.report.reading import RunError, step_record
+from lab.report.reading import RunError
 
 RECENT = 1 << 20  # bytes of events from the end whose shards are read
 QUIET = 2.0  # seconds without news after which it is looked whether somebody still writes
@@ -53,10 +54,6 @@ class Follower:
             self._look_for_an_owner()
         anew, self.board.anew = self.board.anew, False
         return anew
-
-    def news(self, now: float) -> list[Message]:
-        """What has changed; see ``Board.news``."""
-        return self.board.news(now)
 
     def _complain(self, text: str) -> None:
         if text not in self.complaints and len(self.complaints) < 100:
@@ -143,11 +140,8 @@ class Follower:
             if not chunk.lines:
                 return grown
             grown = True
-            for line in chunk.lines.splitlines():
-                try:
-                    self.board.add_step(step_record(line, str(self._metrics.path)))
-                except RunError as error:
-                    self._complain(str(error))
+            for line in step_lines(chunk.lines, str(self._metrics.path), self._complain):
+                self.board.add_step(line)
 
     # --- how it stands ---------------------------------------------------------------------------
 

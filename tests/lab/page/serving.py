@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from tests.processes import PATIENCE, ROOT
+from tests.processes import PATIENCE, ROOT, Process
 
 Message = tuple[str, str, Any]  # id, name, data
 
@@ -22,7 +22,6 @@ Message = tuple[str, str, Any]  # id, name, data
 class Served(NamedTuple):
     """A page. ``address`` is host and port."""
 
-    process: subprocess.Popen[bytes]
     url: str
 
     @property
@@ -44,13 +43,20 @@ def served(run_dir: Path, *flags: str) -> Iterator[Served]:
         with open(reading) as pipe:
             url = pipe.readline().strip()
         assert url, process.communicate()[1].decode()
-        yield Served(process, url)
+        yield Served(url)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
             process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
+
+
+def page_of(train: Process) -> Served:
+    """The page of a run that was started with ``--page``."""
+    train.says("page: http")
+    lines = train.out.splitlines()
+    return Served(next(line for line in lines if line.startswith("page: http"))[6:])
 
 
 class Viewer:
@@ -96,6 +102,7 @@ class Viewer:
         raise AssertionError(f"the stream has ended without {name} {values}")
 
     def close(self) -> None:
+        """Hang up."""
         self._file.close()
         self._socket.close()
 

@@ -1,0 +1,51 @@
+"""The flags of a run's page, and the page as a companion of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from coordinator.run.directory_owner import OwnedRunDir
+from lab.launch.companion import Companion
+from lab.page.command import HOST, PORT
+from lab.page.needs import require
+from microgpt.support import cli
+from microgpt.support.cli import option, say
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    option(
+        "--page/--no-page", default=False, show_default=False,
+        help="Show the run in a browser, live; with --events full, unless you give another level.",
+    ),
+    option("--page-host", default=HOST, help="Address at which the page is served."),
+    option(
+        "--page-port", type=cli.Whole(0, 65535), default=None,
+        help="Port of the page, 0 for any that is free.",
+        show_default=f"{PORT}, or a free one",
+    ),
+)  # fmt: skip
+
+
+def page_options(command: F) -> F:
+    """Add the flags of the page."""
+    for add in reversed(_OPTIONS):
+        command = add(command)
+    return command
+
+
+def events_flags(flags: Mapping[str, Any], given: set[str]) -> list[str]:
+    """What the coordinator is told, so that the page has something to show. Raises UserError."""
+    if not flags["page"]:
+        return []
+    require("--page")
+    return [] if "events" in given else ["--events", "full"]
+
+
+def page_of(flags: Mapping[str, Any], directory: OwnedRunDir) -> Companion:
+    """The page of the run in the directory, not yet begun."""
+    port = flags["page_port"]
+    more = [] if port is None else ["--port", str(port)]
+    words = [str(directory.path), "--host", flags["page_host"], *more]
+    return Companion("page", "lab.page", words, directory, lambda url: say(f"page: {url}"))
