@@ -18,20 +18,20 @@ MOST_OF_A_KIND, COUNTED_OVER = 500, 10.0
 class ActionBuffer:
     """``actions`` since the last ``begin``, in the order in which they are to be performed.
 
-    ``rounds``, ``full``: whether events of rounds, or of shards and steps, too, are wanted, by the
-    ``level``.
+    ``now``: the time of that. ``rounds``, ``full``: whether events of rounds, or of shards and
+    steps, too, are wanted, by the ``level``.
     """
 
     def __init__(self, level: Level = Level.SUMMARY) -> None:
         self.full, self.rounds = level.has(Level.FULL), level.has(Level.ROUNDS)
         self.actions: list[Action] = []
-        self._now = 0.0
+        self.now = 0.0
         self._counts: Counter[type[EventBase]] = Counter()
         self._counting_since = 0.0
 
     def begin(self, now: float) -> None:
         """Start an empty list."""
-        self.actions, self._now = [], now
+        self.actions, self.now = [], now
 
     def add(self, action: Action) -> None:
         """Perform this, too."""
@@ -51,9 +51,9 @@ class ActionBuffer:
 
     def _may_tell(self, event: Event) -> bool:
         kind = type(event)
-        if self._now - self._counting_since > COUNTED_OVER:
+        if self.now - self._counting_since > COUNTED_OVER:
             counts, self._counts = self._counts, Counter()
-            self._counting_since = self._now
+            self._counting_since = self.now
             for told, number in counts.items():
                 if number > MOST_OF_A_KIND:
                     self.actions.append(LeftOut(kind_of(told), number - MOST_OF_A_KIND))

@@ -26,6 +26,7 @@ from coordinator.core.events import (
     EventBase,
     Joined,
     LearningRateChanged,
+    NumbersFailed,
     Paused,
     Recorded,
     Resumed,
@@ -188,8 +189,8 @@ _ADDED: dict[int, dict[type[EventBase], dict[str, Any]]] = {
 #: Kinds that there are since a version of the form.
 _NEW: dict[int, tuple[type[EventBase], ...]] = {
     3: (
-        WorkerPulse, TensorNorms, StrategyNumbers, Controlled, ControlRefused, Paused, Resumed,
-        LearningRateChanged,
+        WorkerPulse, TensorNorms, StrategyNumbers, NumbersFailed, Controlled, ControlRefused,
+        Paused, Resumed, LearningRateChanged,
     )
 }  # fmt: skip
 #: Whether a value of JSON can be one of a field's type; lists become tuples.

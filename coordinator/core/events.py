@@ -512,6 +512,15 @@ class StrategyNumbers(EventBase):
     histograms: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class NumbersFailed(EventBase):
+    """The strategy's own ``numbers`` raises an error or gives no numbers. Training goes on."""
+
+    warning: ClassVar[bool] = True
+    version: int
+    reason: str
+
+
 # --- doubts --------------------------------------------------------------------------------------
 
 
@@ -637,7 +646,7 @@ Event: TypeAlias = (
     | LearningRateChanged | Fault | LeftOut | Waiting | Joined | OtherPlatform
     | Status | Ready | Left | Lost | Silent | Expelled | BackedUp | Foreign | RoundOpened | Assigned
     | Answered | Failed | Dropped | RoundClosed | StepDone | Evaluated | WorkerPulse | TensorNorms
-    | StrategyNumbers | Difference | JudgeAsked
+    | StrategyNumbers | NumbersFailed | Difference | JudgeAsked
     | JudgeAnswered | Unverified | CheckpointSaved | CheckpointFailed | CheckpointRecovered
     | CheckpointSkipped | CheckpointAwaited | CheckpointGivenUp | CheckpointsVanished
     | DeletionFailed | DeletionRecovered

@@ -14,10 +14,14 @@ Peer: TypeAlias = bytes
 
 @dataclass(frozen=True)
 class Received:
-    """A well-formed message has come from ``peer``."""
+    """A well-formed message has come from ``peer``.
+
+    ``host``: the address that a Hello has come from; empty over a socket of this machine.
+    """
 
     peer: Peer
     message: Message
+    host: str = ""
 
 
 @dataclass(frozen=True)

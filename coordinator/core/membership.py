@@ -21,6 +21,7 @@ from coordinator.core.events import (
 )
 from coordinator.core.in_flight import InFlight, Work
 from coordinator.core.inputs import Peer
+from coordinator.core.tally import Tally
 from coordinator.core.work_times import Typical
 from microgpt.optim.reduction import Shard
 from microgpt.protocol import messages
@@ -43,6 +44,7 @@ class Worker:
     it has fallen back to that at ``fell_at``, with so many (``falls``). After an answer that was
     not the result it gets no trial for ``pause`` seconds, until ``rests_until``. ``replicas``: for
     which ones it has worked, with which past of theirs, and how many tasks these have done then.
+    ``tally``: what it has done, where rounds are recorded.
     """
 
     peer: Peer
@@ -66,6 +68,11 @@ class Worker:
     pause: float = 0.0
     rests_until: float = 0.0
     replicas: dict[int, tuple[int, int]] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+
+
+def unnoticed(worker: Worker) -> None:
+    """Nobody cares that it goes."""
 
 
 class Membership:
@@ -74,7 +81,8 @@ class Membership:
     ``ready`` are those of them that can be given work. ``missed`` are workers that have gone
     without a word, and not come back under the same name: the newest few, for people to see.
     ``release`` takes from a worker what it has in flight and returns the shards that are others'
-    now. ``recipe``: what replicas do, in a run with some.
+    now. ``recipe``: what replicas do, in a run with some. ``farewell`` hears of a worker that is
+    ready and goes, while it still has its work.
     """
 
     def __init__(
@@ -88,6 +96,7 @@ class Membership:
         in_flight: InFlight,
         release: Callable[[Worker], list[Shard]],
         recipe: Mapping[str, str | int | float | bool] | None = None,
+        farewell: Callable[[Worker], None] = unnoticed,
     ) -> None:
         self.workers: dict[Peer, Worker] = {}
         self.ready: dict[Peer, Worker] = {}
@@ -99,12 +108,12 @@ class Membership:
         self._out, self._run, self._epoch = out, run, epoch
         self._timeout, self._model, self._libm = float(timeout), model, libm
         self._in_flight, self._release = in_flight, release
-        self._recipe = recipe or {}
+        self._recipe, self._farewell = recipe or {}, farewell
 
     # --- coming ----------------------------------------------------------------------------------
 
-    def welcome(self, peer: Peer, hello: messages.Hello, now: float) -> bool:
-        """Somebody offers to work: take it in, begin again with it, or say why not.
+    def welcome(self, peer: Peer, hello: messages.Hello, now: float, host: str = "") -> bool:
+        """Somebody at ``host`` offers to work: take it in, begin again with it, or say why not.
 
         Returns whether it has been welcomed.
         """
@@ -115,10 +124,10 @@ class Membership:
             return False
         if peer in self.workers:  # a message is lost, in whichever direction: begin again
             self._release(self.workers[peer])
-        self._take_in(peer, hello, now)
+        self._take_in(peer, hello, now, host)
         return True
 
-    def _take_in(self, peer: Peer, hello: messages.Hello, now: float) -> None:
+    def _take_in(self, peer: Peer, hello: messages.Hello, now: float, host: str) -> None:
         worker = self.workers.get(peer)
         if worker is None:
             self.joined += 1
@@ -127,7 +136,7 @@ class Membership:
             worker = Worker(peer, self.joined, name, engine, now, self._in_flight.of(peer))
             self.workers[peer] = worker
             self.missed = [other for other in self.missed if other.name != name]
-            self._out.tell(Joined(worker.number, worker.name, worker.engine))
+            self._out.tell(Joined(worker.number, worker.name, worker.engine, host))
             if hello.libm != self._libm:
                 self._out.tell(OtherPlatform(worker.number, worker.name))
         worker.heard = worker.welcomed = now
@@ -169,6 +178,8 @@ class Membership:
         ``why`` makes the event: of its number, its name, and how many shards it had in flight.
         Once all have been dismissed it leaves because it was told to: nothing is said of it.
         """
+        if worker.ready and self._dismissed is None:
+            self._farewell(worker)
         freed = self._release(worker) if self._dismissed is None else []
         self._in_flight.forget(worker.peer)
         del self.workers[worker.peer]
@@ -211,6 +222,8 @@ class Membership:
         """There is no more work: send everybody home, and whoever comes from now on."""
         self._dismissed = reason
         for worker in self.workers.values():
+            if worker.ready:
+                self._farewell(worker)
             self._stop(worker.peer, reason)
 
     def _stop(self, peer: Peer, reason: str) -> None:

@@ -20,12 +20,12 @@ from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
 from microgpt.data.packed import PackedDocuments
 from microgpt.model import parameter_shapes
-from microgpt.numerics.vectors import vector_from_bytes, vector_to_bytes
+from microgpt.numerics.vectors import Vector, vector_from_bytes, vector_to_bytes
 from microgpt.optim.reduction import Shard
 from microgpt.parameters import Shapes
 from microgpt.protocol import messages
 from microgpt.replicas.state import Assignment, PastTask, ReplicaLog, ReplicaState
-from microgpt.replicas.work import Recipe
+from microgpt.replicas.work import RESIDUAL, Recipe
 
 EARLIER = 1 << 62  # what stands for the number of a round of an earlier epoch
 
@@ -175,6 +175,11 @@ class Replicas:
                 since = self._since[replica]
                 self._since[replica] = [g for g in since if g.assignment.clock >= state.clock]
         self._unsettled.clear()
+
+    def residuals(self) -> list[Vector]:
+        """What compressors have left out so far, in the newest snapshots of replicas."""
+        kept = [snapshot.vectors.get(RESIDUAL) for snapshot in self._snapshots.values()]
+        return [residual for residual in kept if residual is not None]
 
     def freeze(self, undone: Collection[int]) -> tuple[ReplicaLog, ...]:
         """What is known of all replicas after the last step; rounds ``undone`` are yet to count."""

@@ -60,8 +60,10 @@ class Results:
         id = RoundId(answer.round, answer.step, answer.training)
         trial = self._probation.awaited(worker.peer, id, (shard,))
         work = Work(id, shard, trial is not None)
-        if work in worker.in_flight:
-            worker.longest = max(worker.longest, now - worker.in_flight[work])
+        if (since := worker.in_flight.get(work)) is not None:
+            worker.longest = max(worker.longest, now - since)
+            if self._out.rounds:
+                worker.tally.answered(answer.count, answer.seconds, since, now)
         round = self._rounds.find(id)
         asked = round is None or round.ledger.asked(shard, worker.peer)
         if trial is not None:

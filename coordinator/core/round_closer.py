@@ -18,6 +18,7 @@ from coordinator.core.policy import Policy
 from coordinator.core.results import Results
 from coordinator.core.rounds import OpenRound
 from coordinator.core.scheduler import Scheduler
+from coordinator.core.telemetry import Telemetry
 from coordinator.core.work_times import WorkTimes
 from microgpt.strategies.base import Result, StrategyError
 from microgpt.strategies.driver import Closed, RoundDriver
@@ -45,6 +46,7 @@ class RoundCloser:
         self._judging, self._ending, self._control = judging, ending, control
         self._rounds = scheduler.rounds
         self._gathering = Gathering(driver, scheduler.rounds, judging)
+        self._telemetry = Telemetry(out, driver, scheduler.replicas)
         self._gathered: list[OpenRound] = []  # closed, and in the update of a round to be closed
 
     def close_rounds(self, now: float) -> bool:
@@ -106,8 +108,9 @@ class RoundCloser:
                 self._judging.ask(round, shard, "a number is beyond belief", applied=True)
                 return False
             return True
+        look, before = self._telemetry.look(now), self._driver.state
         try:
-            closed = self._driver.close(number, results, workers, more=more)
+            closed = self._driver.close(number, results, workers, more=more, look=look)
         except ArithmeticError as error:
             if self._set_aside_incredible(round, now):
                 return True
@@ -116,15 +119,17 @@ class RoundCloser:
         self._scheduler.close(round, now)
         if closed.to_evaluate is None and not closed.gathered:
             self._scheduler.replicas.settle()
-        after = closed.done or closed.to_evaluate
+        after, notes = closed.done or closed.to_evaluate, self._driver.take_notes()
+        self._telemetry.note(notes)
         if after is not None:
-            notes = self._driver.take_notes()
             rounds = [*self._gathered, round]
             record = self._rounds.record(rounds, after, workers, self._times.worked, notes)
         self._gathered = [*self._gathered, round] if closed.gathered else []
         if after is not None and round.id.training:
             self._control.tell_rate(before, after)
         self._tell_closed(round, workers, _outcome(round, closed))
+        if after is not None and round.id.training:
+            self._telemetry.updated(look, before, after, now)
         if closed.done is None:
             return True
         self._tell_done(round, closed.done, record)

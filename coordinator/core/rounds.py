@@ -33,6 +33,7 @@ from microgpt.protocol import messages
 from microgpt.replicas.state import Assignment
 from microgpt.strategies import driver
 from microgpt.strategies.base import LocalSteps, Losses, Note, Result, Round
+from microgpt.strategies.checks import as_floats
 from microgpt.training import TrainingState, last_rate
 
 
@@ -243,5 +244,5 @@ class Rounds:
             "shards": sum(len(each.ledger.all) for each in rounds),
         }
         if notes:
-            self._record["strategy"] = dict(notes)
+            self._record["strategy"] = {name: as_floats(note) for name, note in notes.items()}
         return self._record

@@ -53,6 +53,22 @@ class Scheduler:
         self.stragglers = Stragglers(out, times, self.rounds, self.probation, self._send)
         self._waived = False
 
+    def open_rounds(
+        self,
+        strategy: driver.RoundDriver,
+        workers: Mapping[Peer, Worker],
+        worked: float,
+        now: float,
+    ) -> None:
+        """Ask the strategy for work if there is nobody working, or somebody without work.
+
+        Raises StrategyError. See ``begin``.
+        """
+        idle = self.wanted(workers, now)
+        if not self.rounds.open or idle:
+            for opened in strategy.begin(max(1, len(workers)), max(1, idle)):
+                self.begin(opened, workers, worked)
+
     def begin(
         self, opened: driver.OpenRound, workers: Mapping[Peer, Worker], worked: float
     ) -> None:

@@ -5,7 +5,7 @@ round closes and the strategy updates the state (``round_closer``), the strategy
 their shards are assigned (``scheduler``). What workers cannot settle is judged (``judging``).
 
 The arithmetic of ``microgpt.training`` decides the bits: shards may be given twice, lost and given
-again, answered late or in any order. A handler (``_on_...``) says whether there is more to do.
+again, answered late or in any order. A handler (``_HANDLERS``) says whether there is more to do.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from coordinator.core.ending import Ending
 from coordinator.core.judging import Judging
 from coordinator.core.membership import Membership, Worker
 from coordinator.core.policy import Policy
+from coordinator.core.pulses import Pulses, no_traffic
 from coordinator.core.replicas import Replicas
 from coordinator.core.results import Results
 from coordinator.core.round_closer import RoundCloser
 from coordinator.core.round_ledger import RoundLedger
 from coordinator.core.scheduler import Scheduler
+from coordinator.core.tally import Traffic
 from coordinator.core.work_times import WorkTimes
 from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
@@ -46,6 +48,7 @@ class CoordinatorState:
 
     ``libm``: digest of what our C library computes, to compare workers' with. ``strategy`` (None:
     ``Sync``) says which rounds there are and what comes of them; ``lap``: see ``RoundDriver``.
+    ``traffic`` says how much has gone to and come from a peer, if it is there and that is known.
     ``workers`` maps peers to workers as they joined. ``times``: how long some of them were ready.
     """
 
@@ -61,6 +64,7 @@ class CoordinatorState:
         libm: str = "",
         strategy: Strategy | None = None,
         lap: Callable[[str], None] = no_lap,
+        traffic: Callable[[inputs.Peer], Traffic | None] = no_traffic,
     ) -> None:
         self.config, self.corpus, self.policy = config, corpus, policy.recording(strategy or Sync())
         self.run, self.epoch, self.times = run, epoch, WorkTimes()
@@ -70,6 +74,7 @@ class CoordinatorState:
             evaluates=lambda step: policy.evaluates(step, config.steps), lap=lap,
         )  # fmt: skip
         out = self._out = ActionBuffer(self.policy.events)
+        self._pulses = Pulses(out, traffic)
         shapes, model = parameter_shapes(config.model), config.model.to_dict()
         recipe = recipe_of(config)
         replicas = Replicas(run, epoch, recipe)
@@ -77,7 +82,7 @@ class CoordinatorState:
         scheduler = self._scheduler = Scheduler(config, corpus, policy, out, run, epoch, replicas)
         members = self._membership = Membership(
             out, run, epoch, policy.worker_timeout, model, libm, scheduler.in_flight,
-            scheduler.release, to_plain(config),
+            scheduler.release, to_plain(config), self._pulses.tell,
         )  # fmt: skip
         self.workers, self._ready = members.workers, members.ready
         ending = self._ending = Ending(out, members, self._driver, replicas)
@@ -193,7 +198,7 @@ class CoordinatorState:
         try:
             self._closer.close_rounds(now)
             while self.closing is None and not self.paused:
-                self._open_rounds()
+                self._scheduler.open_rounds(self._driver, self._ready, self.times.worked, now)
                 if self._ready:
                     self._scheduler.dispatch(self._ready, now)
                 if not self._closer.close_rounds(now):
@@ -203,17 +208,10 @@ class CoordinatorState:
         if self._ready and self.closing is None:
             self._judging.settle(now)
 
-    def _open_rounds(self) -> None:
-        """Ask the strategy for work if there is nobody working, or somebody without work."""
-        staff, idle = len(self._ready), self._scheduler.wanted(self._ready, self._clock.now)
-        if not self._scheduler.rounds.open or idle:
-            for opened in self._driver.begin(max(1, staff), max(1, idle)):
-                self._scheduler.begin(opened, self._ready, self.times.worked)
-
     def _on_received(self, event: inputs.Received) -> bool:
         message, worker, now = event.message, self.workers.get(event.peer), self._clock.now
         if isinstance(message, messages.Hello):
-            return self._membership.welcome(event.peer, message, now)
+            return self._membership.welcome(event.peer, message, now, event.host)
         if worker is None:
             if not isinstance(message, messages.Goodbye):
                 self._membership.reregister(event.peer)
@@ -264,6 +262,8 @@ class CoordinatorState:
     def _on_tick(self, event: inputs.Tick) -> bool:
         stragglers, now = self._scheduler.stragglers, self._clock.now
         self._membership.remove_silent(now)
+        if self.closing is None:
+            self._pulses.tick(self._ready.values(), now)
         if self.closing is None and not self.paused:
             stragglers.back_up(self._ready, now)
             stragglers.demote_late(self._ready, now)

@@ -10,12 +10,13 @@ we are busy with something else. What is found by looking is then only who goes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container, Iterator
 from typing import Any
 
 from coordinator.core.inputs import Peer
+from coordinator.core.tally import Traffic
 from coordinator.net import packet_filter
+from coordinator.net.connection import Connection as Connection
 from coordinator.net.silent_connections import SilentConnections
 from microgpt.support import tcp
 
@@ -41,39 +42,6 @@ LIFE_BYTES = 128  # a second that signs of life may take
 UNREAD = "it sends more than can be read"
 FLOOD = "it sends too many messages"
 Cut = tuple[int, str]  # a descriptor and why
-
-
-@dataclass(slots=True)
-class Connection:
-    """``read``: bytes of it that we have read. ``seen``: those that had come when last looked at.
-
-    ``said``: messages since nobody had anything to say, ``small`` ones among them. ``heard``: one
-    has come since ``seen``.
-    ``known``: it is or was a member's, ``proven`` one whose answers are accepted. ``cut``: it has
-    been broken off.
-    ``queued`` and ``arrived``: bytes that we have sent, and that have reached the other side.
-    ``first``: the sequence number of its first byte, None if the system keeps no limit for it.
-    ``window``: bytes that it may have brought until this is moved on. ``dropped``: packets of it
-    that the system had not taken in when a message last came. ``garbled``: something came that is
-    no message, and nothing else is looked at: to answer all would take time from others.
-    """
-
-    address: Any
-    peer: Peer | None = None
-    read: int = 0
-    seen: int | None = None
-    said: int = 0
-    small: int = 0
-    heard: bool = False
-    known: bool = False
-    proven: bool = False
-    cut: bool = False
-    queued: int = 0
-    arrived: int = 0
-    first: int | None = None
-    window: int = 0
-    dropped: int = 0
-    garbled: bool = False
 
 
 class Connections:
@@ -142,11 +110,12 @@ class Connections:
             return None
         before, connection.peer = connection.peer, peer
         connection.known = connection.proven = connection.garbled = False
+        connection.sent = connection.received = 0
         del self.by_peer[before]
         self.by_peer[peer] = descriptor
         return before
 
-    def heard(self, descriptor: int, peer: Peer, sizes: Iterable[int]) -> str:
+    def heard(self, descriptor: int, peer: Peer, sizes: Collection[int]) -> str:
         """A message of frames of these sizes has come. Returns why to cut it off, or nothing."""
         connection = self.open.get(descriptor)
         if connection is None:
@@ -159,6 +128,7 @@ class Connections:
             return ""
         size = tcp.frame_bytes(sizes, encrypted=self._encrypted)
         connection.read += size
+        connection.received += sum(sizes)
         connection.small += size < SMALL
         connection.heard = True
         if not connection.said:
@@ -179,6 +149,15 @@ class Connections:
         """What came over it is no message."""
         if descriptor in self.open:
             self.open[descriptor].garbled = True
+
+    def traffic(self, peer: Peer) -> Traffic | None:
+        """What has gone over a peer's connection; None if it has none."""
+        descriptor = self.by_peer.get(peer)
+        return None if descriptor is None else self.open[descriptor].traffic
+
+    def host(self, descriptor: int) -> str:
+        """The address at the other end of a connection; see ``Connection.host``."""
+        return self.open[descriptor].host if descriptor in self.open else ""
 
     def is_garbled(self, descriptor: int) -> bool:
         """Whether nothing that comes over it is looked at any more."""

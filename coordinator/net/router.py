@@ -10,6 +10,7 @@ from pathlib import Path
 import zmq
 
 from coordinator.core.inputs import Disconnected, Input, Misbehaved, Peer, Received
+from coordinator.core.tally import Traffic
 from coordinator.net.allocator import few_arenas, give_back
 from coordinator.net.bound_socket import BoundSocket, source
 from coordinator.net.connections import Connections
@@ -172,6 +173,10 @@ class Transport:
         if self._connections.has_unlimited:
             self._look_at = min(self._look_at, time.monotonic() + LOOK_SECONDS)
 
+    def traffic(self, peer: Peer) -> Traffic | None:
+        """Bytes of messages to and from a peer; None if it has no connection."""
+        return self._connections.traffic(peer)
+
     def connected(self, peers: Collection[Peer]) -> bool:
         """Whether any of these has a connection."""
         return any(peer in peers for peer in self._connections.by_peer)
@@ -228,7 +233,8 @@ class Transport:
             self._ignored.add(peer)
             yield Misbehaved(peer, str(error))
         else:
-            yield Received(peer, message)
+            hello = isinstance(message, messages.Hello)
+            yield Received(peer, message, self._connections.host(descriptor) if hello else "")
 
     def send(self, peer: Peer, data: bytes) -> None:
         """Queue a message; a peer that is gone is told nothing, one that does not read is cut off.
@@ -250,6 +256,7 @@ class Transport:
         if descriptor is None:
             return
         connections = self._connections.open
+        connections[descriptor].sent += len(data)
         if not self._outgoing.sent(descriptor, connections[descriptor], data):
             self._abort(descriptor)
         for late in self._outgoing.holders(connections):

@@ -102,7 +102,7 @@ def conduct(
     libm = libm_sha256()
     state = CoordinatorState(
         config, run.corpus, run.state, policy, run=run.id, epoch=epoch, libm=libm,
-        strategy=strategy, lap=transport.clock.lap,
+        strategy=strategy, lap=transport.clock.lap, traffic=transport.traffic,
     )  # fmt: skip
     console = make_console(config.steps, run.state.step, settings.quiet)
     checkpoint_server = CheckpointServer(CheckpointIndex(path, run.id, epoch), transport)

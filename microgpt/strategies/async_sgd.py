@@ -18,12 +18,13 @@ Each of the run's replicas computes one batch at a time. Timing decides: the bit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from microgpt.strategies.base import Promise, Result, Round, View
 from microgpt.strategies.single import free_replicas, rounds_of
+from microgpt.strategies.spread import drift
 from microgpt.strategies.update import combined, descended, mean_loss, num_documents
 from microgpt.training import TrainingState
 
@@ -59,9 +60,9 @@ class Async:
     def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
         """The optimizer's step along the replica's gradient, unless it is too stale."""
         staleness = view.state.step - round.version
+        view.note("staleness", staleness)
         if staleness > self.bound:
             return None
-        view.note("staleness", float(staleness))
         made = combined(view, round, results)
         gradient = made.vector
         if self.damping == "dc" and view.sent is not None:
@@ -69,3 +70,7 @@ class Async:
             gradient = gradient + self.compensation * gradient * gradient * way
         damping = 1 / max(1, staleness) if self.damping == "inverse" else 1.0
         return descended(view, gradient, mean_loss(results), made.slots, damping=damping)
+
+    def numbers(self, view: View, round: Round, results: Sequence[Result]) -> Mapping[str, float]:
+        """How far the weights have gone while the gradient was computed."""
+        return drift(view)

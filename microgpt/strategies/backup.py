@@ -16,11 +16,12 @@ Which parts come first is up to timing: the bits are replayable. With ``b`` = 0 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from microgpt.strategies.base import Promise, Result, Round, View
+from microgpt.strategies.spread import gradient_spread
 from microgpt.strategies.update import combined, descended, mean_loss
 from microgpt.training import TrainingState
 
@@ -55,7 +56,11 @@ class Backup:
         """The optimizer's step along the mean gradient of N parts: of more, the first in order."""
         first = results[: len(round.replicas) - self.b]
         taken = {result.replica for result in first}
-        view.note("late", tuple(float(each) for each in round.replicas if each not in taken))
+        view.note("late", tuple(each for each in round.replicas if each not in taken))
         made = combined(view, round, first)
         view.lap("tree sum")
         return descended(view, made.vector, mean_loss(first), made.slots)
+
+    def numbers(self, view: View, round: Round, results: Sequence[Result]) -> Mapping[str, float]:
+        """How far the gradients of those who were in time are apart."""
+        return gradient_spread(round, results)

@@ -18,7 +18,7 @@ from microgpt.optim.reduction import Shard, sum_of_shards
 from microgpt.strategies.promises import Promise as Promise
 from microgpt.training import TrainingState
 
-#: What a strategy tells of an update: a number, or several.
+#: What a strategy tells of an update: a number, or several. What is typed as an int is counted.
 Note: TypeAlias = float | tuple[float, ...]
 
 
@@ -140,6 +140,10 @@ def no_note(name: str, value: Note) -> None:
     """Nobody wants to know."""
 
 
+def no_vector(vector: Vector) -> None:
+    """Nobody looks on."""
+
+
 @dataclass(frozen=True)
 class View:
     """What a strategy may know when it is asked.
@@ -149,7 +153,9 @@ class View:
     ``idle`` the ones among them that have nothing to do. ``sent``, in ``update``: (num_params,)
     the weights that the round was computed with. Who measures where time goes hears by ``lap``
     that a part of an update is done (``"tree sum"``); ``note`` takes numbers for people, such as
-    how stale a gradient was, by a name of one word. ``gathered``, in ``update``: the rounds that
+    how stale a gradient was, by a name of one word: of an int (or a tuple of some) people see how
+    often each value was met, of a float the newest. ``along`` takes the vector along which the
+    optimizer goes, for who looks at its norm. ``gathered``, in ``update``: the rounds that
     are merged with this one, with their results, in the order in which they were closed.
     """
 
@@ -165,6 +171,7 @@ class View:
     gathered: tuple[tuple[Round, Sequence[Result]], ...] = field(
         default=(), repr=False, compare=False
     )
+    along: Callable[[Vector], None] = field(default=no_vector, repr=False, compare=False)
 
     @property
     def replicas(self) -> int:
@@ -184,6 +191,10 @@ class Strategy(Protocol):
     A strategy with the attributes ``quorum`` and ``grace`` makes one update of several rounds: of
     all that are answered ``grace`` seconds after ``quorum`` of them were, of which one has begun
     after the update before; or at once when none is missing. See ``View.gathered``.
+
+    A strategy with a method ``numbers(view, round, results)`` is asked now and then, right after
+    an update and with the same arguments, for a mapping of names of one word to numbers, which
+    people see: what costs something to find, such as how far replicas are apart.
     """
 
     @property

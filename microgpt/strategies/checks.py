@@ -19,13 +19,14 @@ LARGEST_WEIGHT = 1e100
 
 
 def note_of(name: object, value: object) -> tuple[str, Note]:
-    """What a strategy tells of an update, as a record can have it. Raises TypeError."""
+    """What a strategy tells of an update, in Python's own numbers. Raises TypeError."""
     if not isinstance(name, str) or not name.isidentifier():
         raise TypeError(f"a note has a name of one word, not {name!r:.60}")
     numbers = value if isinstance(value, tuple) else (value,)
     if not all(isinstance(number, int | float | np.integer) for number in numbers):
         raise TypeError(f"note {name!r:.60} is no number, nor a tuple of some: {value!r:.60}")
-    told = tuple(map(float, numbers))
+    told = tuple(n if isinstance(n, float) else int(n) for n in numbers)
+    as_floats(told)
     return name, told if isinstance(value, tuple) else told[0]
 
 
@@ -40,6 +41,11 @@ def check_replicas(name: str, open: Iterable[Round], rounds: Iterable[Round]) ->
                 why = "is in an open round already" if replica in busy else "cannot be"
                 raise StrategyError(f"{name}: replica {replica} {why}")
             busy.add(replica)
+
+
+def as_floats(note: Note) -> Note:
+    """The same in floats, as records have it. Raises OverflowError for what is too large."""
+    return tuple(map(float, note)) if isinstance(note, tuple) else float(note)
 
 
 def _check_kept(name: str, after: TrainingState) -> None:

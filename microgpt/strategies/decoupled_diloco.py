@@ -22,7 +22,7 @@ Timing decides: the bits are replayable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,6 +30,7 @@ from microgpt.model import parameter_shapes
 from microgpt.strategies.base import LocalSteps, Promise, Result, Round, View
 from microgpt.strategies.merge import radial, weighted_mean
 from microgpt.strategies.single import free_replicas, local_documents, rounds_of
+from microgpt.strategies.spread import consensus_distance
 from microgpt.strategies.update import combined, descended, mean_loss, num_documents
 from microgpt.training import TrainingState
 
@@ -68,11 +69,15 @@ class DecoupledDiLoCo:
         all_ = [*view.gathered, (round, results)]
         ways = [combined(view, each, given).vector for each, given in all_]
         weights = [max(1, given[0].tokens) ** 2 / self.steps for _, given in all_]
-        view.note("learners", float(len(all_)))
-        view.note("staleness", tuple(float(view.state.step - each.version) for each, _ in all_))
+        view.note("learners", len(all_))
+        view.note("staleness", tuple(view.state.step - each.version for each, _ in all_))
         if self.merge == "radial":
             merged = radial(ways, weights, parameter_shapes(view.config.model))
         else:
             merged = weighted_mean(ways, weights)
         loss = mean_loss([result for _, given in all_ for result in given])
         return descended(view, merged, loss, {}, usual=self.outer, constant=True)
+
+    def numbers(self, view: View, round: Round, results: Sequence[Result]) -> Mapping[str, float]:
+        """How far apart the ways of the learners are that were merged."""
+        return consensus_distance([*view.gathered, (round, results)])

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TypeVar
 
 import numpy as np
 
 from microgpt.config import TrainingConfig
 from microgpt.numerics.vectors import Vector
 from microgpt.replicas.state import Assignment
+from microgpt.strategies.asking import Look, ask, called, look_closer
 from microgpt.strategies.base import (
     LocalSteps,
     Losses,
@@ -31,10 +31,7 @@ from microgpt.strategies.base import (
 from microgpt.strategies.checks import check_replicas, check_update, note_of
 from microgpt.strategies.opened import Closed as Closed
 from microgpt.strategies.opened import OpenRound as OpenRound
-from microgpt.support.user_class import OwnCodeError, line_in
 from microgpt.training import TrainingState, Validation, validation_loss
-
-T = TypeVar("T")
 
 
 def never(step: int) -> bool:
@@ -89,7 +86,7 @@ class RoundDriver:
         if self.complete or self._gathered:
             return []
         view = self._view(workers, idle)
-        rounds = self._ask("open", lambda: list(self.strategy.open(view)))
+        rounds = ask(self.strategy, "open", lambda: list(self.strategy.open(view)))
         if not rounds:
             if not self.open:
                 raise StrategyError(f"{self._name} opens no round although none is open")
@@ -120,7 +117,7 @@ class RoundDriver:
         Raises StrategyError.
         """
         view = replace(self._view(1, 1), open=())
-        rounds = self._ask("open", lambda: list(self.strategy.open(view)))
+        rounds = ask(self.strategy, "open", lambda: list(self.strategy.open(view)))
         return any(isinstance(round.task, LocalSteps) for round in rounds)
 
     @property
@@ -162,19 +159,26 @@ class RoundDriver:
         round = self.open[number].round
         if isinstance(round.task, Losses):
             return sum(result.shard.count for result in results) == round.count
-        return bool(self._ask("enough", lambda: self.strategy.enough(round, results)))
+        return bool(ask(self.strategy, "enough", lambda: self.strategy.enough(round, results)))
 
     def close(
-        self, number: int, results: Sequence[Result], workers: int = 1, *, more: bool = False
+        self,
+        number: int,
+        results: Sequence[Result],
+        workers: int = 1,
+        *,
+        more: bool = False,
+        look: Look | None = None,
     ) -> Closed:
         """Take the results of a round, in the order of shards.
 
         With ``more``, another round is closed next, and one update is made of the results of both.
+        ``look``: takes in what is seen of the update.
         Raises ArithmeticError if a number is not finite after it (the state stays as it was, and
         the round open), StrategyError if the strategy gives no state.
         """
         round = self.open[number].round
-        after = None if more else self._after(number, results, workers)
+        after = None if more else self._after(number, results, workers, look)
         self._take_back(self.open.pop(number), results)
         if isinstance(round.task, Losses):
             assert after is not None  # noqa: S101  # see _after
@@ -199,18 +203,21 @@ class RoundDriver:
             return True
         return False
 
-    def _after(self, number: int, results: Sequence[Result], workers: int) -> TrainingState | None:
+    def _after(
+        self, number: int, results: Sequence[Result], workers: int, look: Look | None = None
+    ) -> TrainingState | None:
         """The state that the results of a round lead to, or None if they are dropped."""
-        round = self.open[number].round
+        round, strategy = self.open[number].round, self.strategy
         if isinstance(round.task, Losses):
             return self._evaluated(results)
         self._notes = {}
         view = self._view(workers, 0, self.open[number].params, self._take_note)
-        if self._gathered:
-            view = replace(view, gathered=tuple(self._gathered.values()))
+        if self._gathered or look:
+            along = look.take if look else view.along
+            view = replace(view, gathered=tuple(self._gathered.values()), along=along)
         with np.errstate(over="ignore", invalid="ignore"):
             self._lap("rest")
-            after = self._ask("update", lambda: self.strategy.update(view, round, results))
+            after = ask(strategy, "update", lambda: strategy.update(view, round, results))
             self._lap("update")
         if after is None:
             return None
@@ -218,7 +225,11 @@ class RoundDriver:
             rate, used = view.state.learning_rate, self._consumed(round)
             if (after.learning_rate, after.next_document) != (rate, used):
                 after = replace(after, learning_rate=rate, next_document=used)
-        return check_update(self._name, self.state, after)
+        check_update(self._name, self.state, after)
+        if look is not None:
+            with np.errstate(all="ignore"):
+                look_closer(look, strategy, view, round, results)
+        return after
 
     def _take_note(self, name: str, value: Note) -> None:
         name, value = note_of(name, value)
@@ -277,16 +288,4 @@ class RoundDriver:
 
     @property
     def _name(self) -> str:
-        return f"strategy {type(self.strategy).__name__}"
-
-    def _ask(self, method: str, call: Callable[[], T]) -> T:
-        """The strategy's answer. What a user's own code raises becomes one sentence."""
-        try:
-            return call()
-        except (StrategyError, FloatingPointError):
-            raise
-        except OwnCodeError as error:  # of an aggregation rule, an optimizer or a compressor
-            raise StrategyError(str(error)) from error
-        except (Exception, SystemExit) as error:
-            text = f"{type(error).__name__}: {error}{line_in(self.strategy, method, error)}"
-            raise StrategyError(f"{self._name}: {method} raises {text}") from error
+        return called(self.strategy)

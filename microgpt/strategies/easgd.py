@@ -17,12 +17,13 @@ without another message. Timing decides: the bits are replayable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from microgpt.strategies.base import LocalSteps, Promise, Result, Round, View
 from microgpt.strategies.single import free_replicas, local_documents, rounds_of
+from microgpt.strategies.spread import length
 from microgpt.strategies.update import combined, descended, mean_loss, num_documents
 from microgpt.training import TrainingState
 
@@ -55,7 +56,15 @@ class EASGD:
 
     def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
         """The global weights come to the replica by as much as it came to them."""
-        view.note("staleness", float(view.state.step - round.version))
+        view.note("staleness", view.state.step - round.version)
         made = combined(view, round, results)
         loss = mean_loss(results)
         return descended(view, made.vector, loss, made.slots, usual=self.outer, constant=True)
+
+    def numbers(self, view: View, round: Round, results: Sequence[Result]) -> Mapping[str, float]:
+        """How far the replica was from the weights that it was given, before both were pulled.
+
+        That is the norm of what it has answered over alpha.
+        """
+        way = length(results[0].vector)
+        return {"consensus_distance": way / (self.beta / view.replicas)}

@@ -14,11 +14,12 @@ with its replica. The bits are exact: the replicas' vectors are averaged in thei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from microgpt.strategies.base import LocalSteps, Promise, Result, Round, View
+from microgpt.strategies.spread import consensus_distance
 from microgpt.strategies.update import combined, descended, mean_loss, num_documents
 from microgpt.training import TrainingState
 
@@ -54,3 +55,7 @@ class LocalSGD:
         made = combined(view, round, results)
         loss = mean_loss(results)
         return descended(view, made.vector, loss, made.slots, usual=self.outer, constant=True)
+
+    def numbers(self, view: View, round: Round, results: Sequence[Result]) -> Mapping[str, float]:
+        """How far the replicas were apart before they were averaged."""
+        return consensus_distance([(round, results)])

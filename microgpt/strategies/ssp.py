@@ -14,7 +14,7 @@ worker's replica goes on where it was with another worker. Timing decides: the b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +23,7 @@ import numpy as np
 from microgpt.numerics.vectors import Vector
 from microgpt.strategies.base import Promise, Result, Round, View
 from microgpt.strategies.single import free_replicas, rounds_of
+from microgpt.strategies.spread import drift
 from microgpt.strategies.update import combined, descended, mean_loss, num_documents
 from microgpt.training import TrainingState
 
@@ -56,11 +57,15 @@ class SSP:
         """The optimizer's step along the replica's gradient; its clock goes on."""
         clocks = _clocks(view).copy()
         clocks[round.replicas[0]] += 1.0
-        view.note("staleness", float(view.state.step - round.version))
+        view.note("staleness", view.state.step - round.version)
         view.note("clock_spread", max(clocks.tolist()) - min(clocks.tolist()))
         made = combined(view, round, results)
         slots = {**made.slots, CLOCKS: clocks}
         return descended(view, made.vector, mean_loss(results), slots)
+
+    def numbers(self, view: View, round: Round, results: Sequence[Result]) -> Mapping[str, float]:
+        """How far the weights have gone while the gradient was computed."""
+        return drift(view)
 
 
 def _clocks(view: View) -> Vector:

@@ -9,11 +9,12 @@ process: the same for any number of workers, whoever was lost and whoever answer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from microgpt.strategies.base import Promise, Result, Round, View
+from microgpt.strategies.spread import gradient_spread
 from microgpt.strategies.update import combined, descended, mean_loss, replicas_if_needed
 from microgpt.training import TrainingState
 
@@ -40,3 +41,7 @@ class Sync:
         made = combined(view, round, results)
         view.lap("tree sum")
         return descended(view, made.vector, mean_loss(results), made.slots)
+
+    def numbers(self, view: View, round: Round, results: Sequence[Result]) -> Mapping[str, float]:
+        """How far the replicas' gradients are apart, if they are told apart."""
+        return gradient_spread(round, results)

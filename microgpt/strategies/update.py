@@ -75,8 +75,11 @@ def combined(view: View, round: Round, results: Sequence[Result]) -> Combined:
         with blamed("aggregation rule", rule, "combine"):
             made = rule.combine(vectors, kept)
             _require_vector(made.vector, len(vectors[0]))
-            rejected = [results[place].replica for place in made.rejected]
-        view.note("rejected", tuple(float(replica or 0) for replica in rejected))
+            rejected = tuple(results[place].replica or 0 for place in made.rejected)
+        view.note("rejected", rejected)
+        if rejected:
+            taken = (each.replica or 0 for each in results)
+            view.note("selected", tuple(each for each in taken if each not in rejected))
         return Combined(made.vector, {AGGREGATE + name: x for name, x in made.slots.items()})
     voted = _vote(compressor, vectors)
     if voted is not None:
@@ -102,6 +105,7 @@ def descended(
     run unless it is ``constant``, and is multiplied by ``damping``. ``slots`` are kept besides.
     """
     config, state = view.config, view.state
+    view.along(vector)
     spec = config.distribution.outer_optimizer or usual
     if spec == "adam" and not constant:
         if slots:
