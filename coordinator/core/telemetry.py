@@ -124,16 +124,16 @@ def _in_order(counter: Counter[str]) -> dict[str, int]:
 def tensor_norms(vector: Vector, shapes: Shapes) -> tuple[float, ...]:
     """The Euclidean norm of each matrix in a vector that holds them one after the other.
 
-    Where a number is too large to be squared, all are taken as shares of the largest; a norm
-    beyond binary64 is its largest number.
+    Where a number is too large to be squared, those of a matrix are taken as shares of its largest;
+    a norm beyond binary64 is its largest number.
     """
     sizes = [rows * columns for rows, columns in shapes.values()]
     starts = np.cumsum([0, *sizes[:-1]])
     with np.errstate(all="ignore"):
         norms = np.sqrt(np.add.reduceat(vector * vector, starts))
         if not np.isfinite(norms).all():
-            largest = float(np.abs(vector).max())
-            shares = vector / largest
+            largest = np.maximum.reduceat(np.abs(vector), starts)
+            shares = vector / np.repeat(np.where(largest == 0.0, 1.0, largest), sizes)
             norms = largest * np.sqrt(np.add.reduceat(shares * shares, starts))
             norms = np.nan_to_num(norms)
     return tuple(norms.tolist())

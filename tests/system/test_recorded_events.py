@@ -15,6 +15,7 @@ from coordinator.core.events import (
     Evaluated,
     EventBase,
     Finished,
+    Joined,
     Level,
     Outcome,
     Purpose,
@@ -23,6 +24,8 @@ from coordinator.core.events import (
     RoundOutcome,
     Started,
     StepDone,
+    TensorNorms,
+    WorkerPulse,
 )
 from tests.conftest import Reference
 from tests.processes import ENDLESS, TINY, Lab, eventually
@@ -98,6 +101,29 @@ def test_the_level_is_a_variable_too(lab: Lab) -> None:
     wrong = lab.train(*flags(lab, "--events", "everything"))
     assert wrong.wait() == 2
     assert "'everything' is not one of 'summary', 'rounds', 'full'" in wrong.err
+
+
+def test_workers_and_updates_are_told_of_where_rounds_are_recorded(
+    lab: Lab, reference: Reference
+) -> None:
+    bind = ("--bind", "tcp://127.0.0.1:*")
+    train = lab.train(*flags(lab, "--events", "rounds", *bind))
+    assert train.wait() == 0, train.err
+    run = lab.run_dir()
+    ends_alike(run, reference(STEPS, 12))
+    assert {event.host for event in run.events(Joined)} == {"127.0.0.1"}
+    last = {event.worker: event for event in run.events(WorkerPulse)}.values()
+    assert sum(event.documents for event in last) >= STEPS * 12
+    for way in ("bytes_sent", "bytes_received"):
+        counted = [getattr(event, way) for event in last]
+        together = sum(record[way] for record in run.metrics)
+        assert 0 < sum(counted) <= together
+        assert sum(counted) == together or len(counted) < len(run.events(Joined))
+    for event in last:
+        assert 0.0 < event.computing <= event.waited
+    norms = run.events(TensorNorms)
+    assert (norms[0].version, norms[-1].version) == (1, STEPS)
+    assert min(norms[-1].gradient + norms[-1].update) > 0.0
 
 
 def test_nothing_is_lost_by_a_signal_and_a_killed_epoch_is_followed_by_another(lab: Lab) -> None:

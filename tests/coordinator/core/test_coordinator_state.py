@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -30,13 +30,16 @@ from coordinator.core.inputs import (
     Input,
     Judged,
     Misbehaved,
+    Peer,
     Received,
     Saved,
     StopRequested,
     Tick,
 )
 from coordinator.core.membership import HELLO_SECONDS
+from coordinator.core.pulses import no_traffic
 from coordinator.core.state import CoordinatorState, Policy
+from coordinator.core.tally import Traffic
 from coordinator.core.work_times import WorkTimes
 from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
@@ -77,6 +80,7 @@ class Play:
         batch_size: int = 4,
         held_out: float = 0.0,
         strategy: Strategy | None = None,
+        traffic: Callable[[Peer], Traffic | None] = no_traffic,
         **policy: Any,
     ) -> None:
         self.config = TrainingConfig(
@@ -87,7 +91,7 @@ class Play:
         begin = initial_state(self.config, self.corpus)
         self.state = CoordinatorState(
             self.config, self.corpus, begin, Policy(**policy),
-            run=RUN, epoch=EPOCH, strategy=strategy,
+            run=RUN, epoch=EPOCH, strategy=strategy, traffic=traffic,
         )  # fmt: skip
         self.begin()
 

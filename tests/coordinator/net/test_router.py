@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 import zmq
@@ -13,7 +15,7 @@ import zmq
 from coordinator.core.inputs import Disconnected, Input, Misbehaved, Peer, Received
 from coordinator.net.router import Transport
 from lab.faults import hostile, zmtp
-from microgpt.protocol.messages import Goodbye, encode
+from microgpt.protocol.messages import Goodbye, Hello, encode
 from tests.processes import eventually
 
 LAST = Goodbye("run", "epoch")
@@ -139,3 +141,37 @@ def test_who_has_the_descriptor_of_one_that_spoke_and_went_is_heard(transport: T
         peer.sendall(WORD)
         assert speaker(transport) == second.peer
     assert heard(transport, Disconnected) == [Disconnected(second.peer)]
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:*", "ipc://{}/socket"])
+def test_what_goes_over_each_connection_is_counted_and_where_it_comes_from_is_told(
+    tmp_path: Path, address: str
+) -> None:
+    hello = encode(Hello("", "", "anna", "stub", ""))
+    transport = Transport(address.format(tmp_path), 1 << 20)
+    with zmq.Context() as context:
+        assert transport.traffic(b"somebody") is None
+        sockets = [context.socket(zmq.DEALER) for _ in range(2)]
+        for number, socket in enumerate(sockets):
+            socket.connect(transport.endpoint)
+            for _ in range(number + 1):
+                socket.send(hello)
+            socket.send(encode(LAST))
+        given = [each for each in heard(transport, Received, 5) if isinstance(each, Received)]
+        hosts = {(type(each.message).__name__, each.host) for each in given}
+        host = "127.0.0.1" if address.startswith("tcp") else ""
+        assert hosts == {("Hello", host), ("Goodbye", "")}
+        counts = Counter(each.peer for each in given)
+        data = [b"x" * 100, b"y" * 100_000]
+        for peer, number in counts.items():
+            for each in data[: number - 1]:
+                transport.send(peer, each)
+            sent, received = sum(map(len, data[: number - 1])), len(encode(LAST))
+            assert transport.traffic(peer) == (sent, (number - 1) * len(hello) + received)
+        assert sorted(counts.values()) == [2, 3]
+        assert transport.bytes_sent == 100 + 100_100
+        for socket in sockets:
+            socket.close(linger=0)
+        heard(transport, Disconnected, 2)
+        assert [transport.traffic(peer) for peer in counts] == [None, None]
+    transport.close()

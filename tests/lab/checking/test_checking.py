@@ -59,6 +59,7 @@ def test_those_of_users_do(spec: str) -> None:
         ("Looks", "exact", "has other bits than in the quiet run"),
         ("Sleeps", "learns", "the loss falls from 3."),
         ("Raises", "deterministic", "open raises AttributeError: 'View' object has no attribute"),
+        ("Stammers", "exact", "numbers raises ZeroDivisionError: float division by zero (line "),
         (
             "Longer",
             "any finite vector makes a payload that is read, of at most size() bytes",

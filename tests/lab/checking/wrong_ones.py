@@ -71,6 +71,14 @@ class Raises(Sync):
 
 
 @dataclass(frozen=True)
+class Stammers(Sync):
+    """Has a mistake in what it says of itself."""
+
+    def numbers(self, view: View, round: Round, results: Sequence[Result]) -> dict[str, float]:
+        return {"share": 1.0 / view.state.step}
+
+
+@dataclass(frozen=True)
 class Longer(F32):
     """Says that its payloads are shorter than they are."""
 
