@@ -28,6 +28,7 @@ from microgpt.support.cli import MAX_SECONDS, Number, UserError, option, say
 from microgpt.support.step_clock import NO_CLOCK, WORKER, StepClock
 from worker.client import Client
 from worker.curve import Keys, load_keys
+from worker.levers import NO_LEVERS, Levers, NoLevers
 from worker.state import UNHEARD_SECONDS, WorkerState
 
 MAX_NAME = 200
@@ -64,6 +65,7 @@ DEFAULT_CONNECT = "tcp://127.0.0.1:5555"
     help="A compressor or optimizer of a run's own that may be run. May be given several times.",
 )
 @click.option("--slowness", type=Number(1.0), default=1.0, hidden=True, help="Factor on time.")
+@click.option("--levers", type=int, default=None, hidden=True, help="Descriptor: see levers.py.")
 @click.option("--lie", type=(click.Choice(KINDS), int), default=None, hidden=True)
 @option("--step-times", type=click.Path(path_type=Path), default=None, hidden=True)
 def main(
@@ -77,6 +79,7 @@ def main(
     announce: int | None,
     trust: tuple[str, ...],
     slowness: float,
+    levers: int | None,
     lie: tuple[str, int] | None,
     step_times: Path | None,
 ) -> int:
@@ -104,6 +107,7 @@ def main(
         trusted=trust,
         slowness=slowness,
         lie=Liar(*lie) if lie else None,
+        levers=open_levers(levers),
     )
     if not quiet:
         say(f"{name} offers itself to {connect} ({engine} engine)")
@@ -117,6 +121,14 @@ def main(
     if leave.outcome == "left":
         return 128 + stopped_by if stopped_by else cli.INTERRUPTED
     return 0
+
+
+def open_levers(descriptor: int | None) -> NoLevers:
+    """What whoever has started us may change. Raises UserError."""
+    try:
+        return NO_LEVERS if descriptor is None else Levers(descriptor)
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(f"--levers {descriptor} is no memory to be shared: {error}") from error
 
 
 def tell_parent(announce: int | None) -> None:

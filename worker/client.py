@@ -24,7 +24,9 @@ from microgpt.support import signals
 from microgpt.support.cli import UserError, printable, say
 from microgpt.support.step_clock import NO_CLOCK, NoClock
 from worker.curve import Keys
+from worker.dealer import make_socket
 from worker.executor import Executor, describe
+from worker.levers import NO_LEVERS, NoLevers
 from worker.state import (
     Action,
     Compute,
@@ -50,10 +52,7 @@ NEWS = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
-CONNECTION_TIMEOUT_MS = 2000  # a connection without a sign of life is made anew
 MAX_UNREAD = messages.MAX_MESSAGE_BYTES + (1 << 20)  # bytes
-RECONNECT_MS = 50
-RECONNECT_MAX_MS = 200  # a restarted coordinator should not wait for its workers
 
 
 class Client:
@@ -79,6 +78,7 @@ class Client:
         trusted: Collection[str] = (),
         slowness: float = 1.0,
         lie: Lie | None = None,
+        levers: NoLevers = NO_LEVERS,
     ) -> None:
         try:
             check_address(connect)
@@ -89,19 +89,9 @@ class Client:
         self._patience = patience
         self._alone_since: float | None = None
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.IMMEDIATE, 1)  # queue nothing for a coordinator not there
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, CONNECTION_TIMEOUT_MS // 4)
-        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, CONNECTION_TIMEOUT_MS)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, messages.MAX_MESSAGE_BYTES)
-        self._socket.setsockopt(zmq.RCVHWM, 0)  # and a limit of our own, see ReceiveLimit
+        self._socket = make_socket(self._context, keys)
         self._limit = ReceiveLimit(MAX_UNREAD, encrypted=keys is not None)
-        self._keys = keys
-        if keys is not None:
-            keys.apply(self._socket)
+        self._keys, self._levers, self._cut = keys, levers, False
         self._monitor = self._socket.get_monitor_socket(NEWS)
         try:
             self._socket.connect(connect)
@@ -117,7 +107,7 @@ class Client:
         self._last_word: zmq.MessageTracker | None = None
         self._executor = Executor(
             state.engine, self._post, self._break, clock=clock, trusted=trusted,
-            slowness=slowness, lie=lie,
+            slowness=slowness, lie=lie, levers=levers,
         )  # fmt: skip
         self._clock, self._tick_at = clock, 0.0
 
@@ -144,6 +134,8 @@ class Client:
                 if len(ready) > (self._socket in ready):
                     self._take_in_news()
                 self._limit.look()
+                if self._levers.cut != self._cut:
+                    self._change_link()
                 if self._signal or time.monotonic() >= self._tick_at:
                     self._tick()
             return self._leave, self._signal
@@ -202,6 +194,12 @@ class Client:
 
     def _handle(self, event: Event) -> None:
         self._perform(self._state.handle(event, time.monotonic()))
+
+    def _change_link(self) -> None:
+        """Cut the connection, and make none until it is to be there again."""
+        self._cut = not self._cut
+        change = self._socket.disconnect if self._cut else self._socket.connect
+        change(self._address)
 
     def _leave_if_alone(self) -> None:
         if not self._patience or self._alone_since is None or self._leave is not None:

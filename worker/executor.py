@@ -18,8 +18,10 @@ from microgpt.replicas.work import Lie, ReplicaStateError
 from microgpt.support.stages import Talk
 from microgpt.support.step_clock import NO_CLOCK, NoClock
 from microgpt.support.user_class import OwnCodeError
+from worker.levers import NO_LEVERS, NoLevers
 from worker.state import Compute, Computed, Configure, Configured, Event, Job, Reported
 
+LOOK_SECONDS = 0.05  # between two looks at whether we are still to be slow
 AT_ONCE_SECONDS = 0.05  # nobody is kept waiting for longer by what is done at once
 
 Report: TypeAlias = Callable[[str], None]
@@ -85,8 +87,8 @@ class Executor:
     ``done`` is called from the background with every event of its own; ``broken`` with the text of
     an error that is not the coordinator's or the data's to answer for. ``clock``, the caller's,
     hears which step is begun, and what is done in the caller's thread. ``slowness``: how many times
-    as long as it takes a job is to take, as on a slower machine; ``lie``: see
-    ``microgpt.replicas.work``.
+    as long as it takes a job is to take, as on a slower machine; ``levers`` have one more factor,
+    which changes. ``lie``: see ``microgpt.replicas.work``.
     """
 
     def __init__(
@@ -99,13 +101,16 @@ class Executor:
         trusted: Collection[str] = (),
         slowness: float = 1.0,
         lie: Lie | None = None,
+        levers: NoLevers = NO_LEVERS,
     ) -> None:
+        self._levers = levers
         self._done, self._broken, self._at_once = done, broken, at_once
         self._clock, self._slowness = clock, slowness
         self._calculator = Calculator(engine, lambda text: done(Reported(text)), trusted, lie)
         self._orders: queue.SimpleQueue[Configure | Compute] = queue.SimpleQueue()
         self._in_background = 0  # orders that have not come back
-        self._paces: dict[bool, float] = {}  # seconds for a document, in training or not
+        #: Seconds that a document takes on this machine, in training or not.
+        self._paces: dict[bool, float] = {}
         # A daemon: leaving does not wait for a document that takes seconds.
         threading.Thread(target=self._work, name="compute", daemon=True).start()
 
@@ -129,7 +134,8 @@ class Executor:
 
     def _is_short(self, job: Job) -> bool:
         pace = self._paces.get(job.task.training)
-        known = pace is not None and pace * job.task.count <= self._at_once
+        slow = self._slowness * self._levers.slowness
+        known = pace is not None and slow * pace * job.task.count <= self._at_once
         return known and not self._in_background
 
     @property
@@ -143,14 +149,24 @@ class Executor:
             answer: Message | None = self._calculator.compute(order.job, clock)
         except ReplicaStateError:
             answer = None
-        if self._slowness > 1.0:
-            time.sleep((self._slowness - 1.0) * (time.perf_counter() - began))
+        took, task = time.perf_counter() - began, order.job.task
+        self._paces[task.training] = took / task.count
+        slow = self._slowness * self._levers.slowness
+        if slow > 1.0:
+            slow = self._dawdle(began, took)
             if isinstance(answer, ShardResult):
-                answer = replace(answer, seconds=self._slowness * answer.seconds)
+                answer = replace(answer, seconds=slow * answer.seconds)
         clock.lap("encode")
-        task = order.job.task
-        self._paces[task.training] = (time.perf_counter() - began) / task.count
         return Computed(order.job, answer)
+
+    def _dawdle(self, began: float, took: float) -> float:
+        """Wait until a job that took so long has taken as long as it is to; how many times that."""
+        while True:
+            slow = self._slowness * self._levers.slowness
+            left = began + slow * took - time.perf_counter()
+            if left <= 0.0:
+                return slow
+            time.sleep(min(left, LOOK_SECONDS))
 
     def _work(self) -> None:
         try:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO, TypeAlias
 
+from lab.launch.channel import Asked, Gone
 from microgpt.support import signals
 
 
@@ -39,7 +40,7 @@ class AtWork:
 
 
 #: A child in the queue has ended; None wakes whoever waits.
-News: TypeAlias = AtWork | Child | None
+News: TypeAlias = AtWork | Child | Asked | Gone | None
 
 
 def start(

@@ -18,7 +18,10 @@ from typing import BinaryIO
 
 from coordinator.run.directory_owner import OwnedRunDir, holds_checkpoints
 from lab.launch import children
+from lab.launch.channel import Asked, Channel, Gone
 from lab.launch.children import AtWork, Child, News
+from lab.launch.control import Control
+from lab.launch.logs import WorkerLogs
 from lab.launch.restarts import Restarts
 from lab.launch.surroundings import Surroundings
 from microgpt.checkpoint.newest import NEWEST
@@ -39,6 +42,7 @@ class Supervisor:
     """One run on this machine. ``coordinator`` and ``worker`` are their command line flags.
 
     ``private``: nobody else can bind to the address ``bind``. ``surroundings``: what workers meet.
+    ``control``: None unless somebody may do something to the run while it goes on.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class Supervisor:
     ) -> None:
         self._directory = directory
         self._bind, self._resume = bind, resume
-        self._logs = directory.path / "logs"
+        self._logs = WorkerLogs(directory)
         self._saved_before = _saved(directory.path)
         # Nobody else can be at our private socket, so that workers may start before the
         # coordinator. At an address of the user's somebody may: they wait until it is taken.
@@ -67,8 +71,16 @@ class Supervisor:
         self._children: dict[int, Child] = {}
         self._restarts = {number: Restarts() for number in range(workers + 1)}
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self.control: Control | None = None
+        if surroundings.controlled:
+            parts = surroundings, self._children, self._due, self._restarts
+            self.control = Control(*parts)
         self._signal = 0  # the first that wants us to end
         self._exit_code: int | None = None
+
+    def channel(self) -> Channel:
+        """A way for a process to ask for what ``control`` does. To be closed after the run."""
+        return Channel(self._news)
 
     def listen(self) -> None:
         """From here on signals end the run and not just this process."""
@@ -87,6 +99,8 @@ class Supervisor:
                     self._on_work(news)
                 elif self._signal:
                     self._exit_code = 128 + self._signal
+                elif isinstance(news, Asked | Gone):
+                    self._on_wish(news)
                 elif news is not None:
                     self._on_end(news)
             return self._exit_code
@@ -121,7 +135,12 @@ class Supervisor:
         code = child.process.returncode
         self._children.pop(child.number, None)
         self._kills.pop(child.number, None)
-        if (pause := self._surroundings.seconds_to_return(child.number)) is not None:
+        pause = self._surroundings.seconds_to_return(child.number)
+        if pause is None and self.control is not None:
+            pause = self.control.seconds_to_return(child.number)
+        if self.control is not None and self.control.has_left(child.number):
+            self._say(f"{child.name} has left")
+        elif pause is not None:
             self._due[child.number] = time.monotonic() + pause
         elif child.number == 0 and code >= 0:
             self._exit_code = code
@@ -133,8 +152,18 @@ class Supervisor:
             self._say(f"{child.name} has left")
             self._stop_without_workers(INTERRUPTED)
         else:
-            self._say(f"{child.name} cannot work: {self._last_words(child.number)}")
+            self._say(f"{child.name} cannot work: {self._logs.last_words(child.number)}")
             self._stop_without_workers(1)
+
+    def _on_wish(self, news: Asked | Gone) -> None:
+        if self.control is None:
+            return
+        if isinstance(news, Asked):
+            self.control.take(news)
+            return
+        if self.control.undo():
+            self._say("the page has ended: what stood still goes on")
+        self._stop_without_workers(INTERRUPTED)
 
     def _on_killed(self, child: Child, how: str) -> None:
         if child.number == 0:
@@ -149,7 +178,7 @@ class Supervisor:
         text = f"{child.name} was killed {restarts.deaths} times soon after its start ({how})"
         if child.number == 0:
             raise UserError(f"{text}; it is given up")
-        self._say(f"{text}; it is given up: {self._last_words(child.number)}")
+        self._say(f"{text}; it is given up: {self._logs.last_words(child.number)}")
         self._stop_without_workers(1)
 
     def _stop_without_workers(self, code: int) -> None:
@@ -185,6 +214,8 @@ class Supervisor:
         lock, around = self._directory.descriptor, self._surroundings
         flags = [*self._coordinator, "--bind", self._bind, *more, "--lock", str(lock)]
         flags += around.coordinator_flags()
+        if self.control is not None:
+            self.control.coordinator_starts()
         self._start(0, "coordinator", flags, None, lock, *around.descriptors)
 
     def _start_worker(self, number: int) -> None:
@@ -193,20 +224,10 @@ class Supervisor:
         flags = [*self._worker, "--connect", address, "--name", name]
         flags += self._surroundings.worker_flags(number)
         self._surroundings.starts(number, name)
-        with self._open_log(number) as log:
-            self._start(number, "worker", flags, log)
-
-    def _open_log(self, number: int) -> BinaryIO:
-        """The worker's log; its folder is made anew if somebody has deleted it."""
-        path = self._logs / f"worker-{number}.log"
-        try:
-            for made in (self._logs, path):
-                self._directory.will_make(made)
-            self._logs.mkdir(parents=True, exist_ok=True)
-            return open(path, "ab")
-        except OSError as error:
-            self._say(f"warning: worker-{number} has no log: {path}: {error.strerror}")
-            return open(os.devnull, "ab")
+        with self._logs.open(number) as log:
+            self._start(
+                number, "worker", flags, log, *self._surroundings.worker_descriptors(number)
+            )
 
     def _start(
         self, number: int, module: str, flags: list[str], log: BinaryIO | None, *passed: int
@@ -217,17 +238,11 @@ class Supervisor:
 
         self._children[number] = children.start(number, command, log, passed, self._news)
 
-    def _last_words(self, number: int) -> str:
-        log = self._logs / f"worker-{number}.log"
-        with contextlib.suppress(OSError):
-            lines = log.read_text(errors="replace").strip().splitlines()
-            if lines:
-                return lines[-1].removeprefix("error: ")
-        return f"see {log}"
-
     def _end_all(self) -> None:
         """Ask everybody to leave, wait for the coordinator to save, and end the others."""
         began = time.monotonic()
+        if self.control is not None:
+            self.control.thaw_all()
         everybody = [child for _, child in sorted(self._children.items())]
         children.ask_to_leave(everybody)
         coordinator = [child for child in everybody if child.number == 0]

@@ -16,15 +16,21 @@ from coordinator.core.events import ConditionChange
 from coordinator.run.laboratory import line_of
 from lab.conditions import Conditions, Failures, Link
 from lab.faults.proxy import Proxy
+from lab.launch.levers import SharedLevers
 from microgpt.support.cli import UserError
 
 ANY_PORT = "tcp://127.0.0.1:0"
 
 
 class Surroundings:
-    """Of a run with the seed ``seed``, which decides all that is drawn. Close it after the run."""
+    """Of a run with the seed ``seed``, which decides all that is drawn. Close it after the run.
 
-    def __init__(self, conditions: Conditions, seed: int) -> None:
+    ``control``: somebody who looks on may slow workers down and cut their links, by ``levers``.
+    """
+
+    def __init__(self, conditions: Conditions, seed: int, *, control: bool = False) -> None:
+        self.controlled = control
+        self._levers: dict[int, SharedLevers] = {}
         self._conditions, self._seed = conditions, seed
         self._proxies: dict[int, Proxy] = {}
         self._failures: dict[int, Random] = {}
@@ -63,12 +69,23 @@ class Surroundings:
     def coordinator_flags(self) -> list[str]:
         """What the coordinator puts on record; it must also get ``descriptors``."""
         told = [word for text in self._conditions.texts for word in ("--condition", text)]
-        return [*told, "--news", str(self._reading)] if told else []
+        return [*told, "--news", str(self._reading)] if told or self.controlled else []
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """What the coordinator reads from."""
-        return (self._reading,) if self._conditions.texts else ()
+        return (self._reading,) if self._conditions.texts or self.controlled else ()
+
+    def levers(self, number: int) -> SharedLevers:
+        """Those of worker ``number``, where there is control."""
+        if number not in self._levers:
+            self._levers[number] = SharedLevers(f"worker-{number}")
+            self._close.callback(self._levers[number].close)
+        return self._levers[number]
+
+    def worker_descriptors(self, number: int) -> tuple[int, ...]:
+        """What worker ``number`` must get."""
+        return (self.levers(number).descriptor,) if self.controlled else ()
 
     def worker_flags(self, number: int) -> list[str]:
         """What worker ``number`` is started with."""
@@ -78,6 +95,8 @@ class Surroundings:
             flags += ["--slowness", repr(meets.machine.slowness)]
         if meets.lie:
             flags += ["--lie", meets.lie, str(self._draw("lie", number).getrandbits(32))]
+        if self.controlled:
+            flags += ["--levers", str(self.levers(number).descriptor)]
         return flags
 
     def address(self, number: int, coordinator: str) -> str:
@@ -124,7 +143,11 @@ class Surroundings:
         if failures is not None:
             text = f"--fail mtbf={failures.mtbf:g}s,mttr={failures.mttr:g}s"
             with contextlib.suppress(OSError):  # full, as no coordinator reads: it is only news
-                os.write(self._writing, line_of(change, name, text))
+                self.tell(line_of(change, name, text))
+
+    def tell(self, line: bytes) -> None:
+        """Send the coordinator a line of news. Raises OSError if it has not read earlier ones."""
+        os.write(self._writing, line)
 
     def _draw(self, what: str, number: int) -> Random:
         return Random(f"{self._seed} {what} {number}")

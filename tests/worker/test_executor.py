@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import queue
+import time
+from contextlib import closing
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
+from lab.launch.levers import SharedLevers
 from microgpt.data.packed import PackedDocuments
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.parameters import num_params, split_bytes
 from microgpt.protocol.messages import ShardResult, Task
 from microgpt.support.step_clock import NoClock
 from worker.executor import Executor
+from worker.levers import NO_LEVERS, Levers, NoLevers
 from worker.state import Compute, Computed, Configure, Configured, Event, Job
 
 MODEL = GPTConfig(3, n_embd=2, n_head=1, block_size=2)
@@ -44,10 +49,11 @@ class Listening(NoClock):
 class Background:
     """An executor with its engine made, and what it has told from the background."""
 
-    def __init__(self, at_once: float) -> None:
+    def __init__(self, at_once: float, levers: NoLevers = NO_LEVERS) -> None:
         self.events: queue.SimpleQueue[Event | str] = queue.SimpleQueue()
         self.clock = Listening()
-        self.executor = Executor("scalar", self.events.put, self.events.put, at_once, self.clock)
+        heard = self.events.put
+        self.executor = Executor("scalar", heard, heard, at_once, self.clock, levers=levers)
         assert self.executor.run(Configure(MODEL.to_dict())) is None
         assert isinstance(self.told(), Configured)
 
@@ -90,6 +96,47 @@ def test_the_clock_hears_of_what_is_done_in_the_callers_thread() -> None:
     background.told()
     background.executor.run(work(training=False))
     assert background.clock.heard[-5:] == ["rest", 1, "decode", "engine", "encode"]
+
+
+def test_a_lever_slows_it_down_while_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(SharedLevers("worker-1")) as levers:
+        background = Background(1e9, Levers(levers.descriptor))
+        slept: list[float] = []
+        clock = [100.0]
+
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            clock[0] += seconds
+            if len(slept) == 2:
+                levers.set_slowness(1.0)
+
+        def perf_counter() -> float:
+            clock[0] += 0.25
+            return clock[0]
+
+        background.executor.run(work())
+        background.told()
+        own = SimpleNamespace(sleep=sleep, perf_counter=perf_counter)
+        monkeypatch.setattr("worker.executor.time", own)
+        assert background.executor.run(work()) is not None
+        assert slept == []
+        levers.set_slowness(4.0)
+        assert background.executor.run(work()) is not None
+        assert slept == [0.05, 0.05], "it stops to be slow at once"
+
+
+def test_a_slow_worker_says_how_long_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(SharedLevers("worker-1")) as levers:
+        background = Background(1e9, Levers(levers.descriptor))
+        background.executor.run(work())
+        background.told()
+        levers.set_slowness(5.0)
+        began = time.perf_counter()
+        done = background.executor.run(work(documents=8))
+        took = time.perf_counter() - began
+        assert isinstance(done, Computed)
+        assert isinstance(done.answer, ShardResult)
+        assert done.answer.seconds <= took <= 1.5 * done.answer.seconds + 0.05
 
 
 def test_evaluations_have_a_pace_of_their_own() -> None:
