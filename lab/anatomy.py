@@ -101,6 +101,7 @@ def plain(loaded: Checkpoint, document: str, found: Anatomy) -> dict[str, Any]:
         "step": loaded.step,
         "document": document,
         "cut": found.cut,
+        "model": loaded.training.model.to_dict(),
         "vocabulary": [*loaded.tokenizer.chars, None],
         "loss": found.loss,
         "parts": found.parts,

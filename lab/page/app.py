@@ -61,6 +61,7 @@ def make_app(feed: Feed, hosts: frozenset[str]) -> Starlette:
             Route("/", index),
             Route("/charts.js", charts),
             Route("/api/stream", stream),
+            Route("/anatomy", anatomist.page),
             Route("/api/anatomy", anatomist.anatomy),
             Route("/api/checkpoints", anatomist.checkpoints),
             Mount("/static", StaticFiles(directory=STATIC)),
