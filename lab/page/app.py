@@ -19,6 +19,8 @@ from lab.page.anatomy import Anatomist
 from lab.page.charts import charts
 from lab.page.feed import Feed
 from lab.page.guard import Guard
+from lab.page.past import Past
+from lab.page.prometheus import metrics
 
 STATIC = Path(__file__).parent / "static"
 MOST_VIEWERS = 64
@@ -55,13 +57,17 @@ def make_app(feed: Feed, hosts: frozenset[str]) -> Starlette:
         yield
         task.cancel()
 
+    past = Past(feed)
     anatomist = Anatomist(feed.follower.path)
     app = Starlette(
         routes=[
             Route("/", index),
             Route("/charts.js", charts),
+            Route("/metrics", metrics),
             Route("/api/stream", stream),
             Route("/anatomy", anatomist.page),
+            Route("/api/spans", past.spans),
+            Route("/api/round/{epoch}/{round}", past.round),
             Route("/api/anatomy", anatomist.anatomy),
             Route("/api/checkpoints", anatomist.checkpoints),
             Mount("/static", StaticFiles(directory=STATIC)),

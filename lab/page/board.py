@@ -171,6 +171,11 @@ class Board:
         if len(new) > 2 * MOST_SPANS:  # nobody asks
             del new[:MOST_SPANS]
 
+    @property
+    def last_validation(self) -> float | None:
+        """The newest loss of the held-out documents."""
+        return self._validations[-1][1] if self._validations else None
+
     # --- messages --------------------------------------------------------------------------------
 
     def news(self, now: float, *, last: bool = False) -> list[Message]:

@@ -88,20 +88,27 @@ def stamp(line: bytes) -> tuple[int, float] | None:
 
 
 class LineReader:
-    """Reads lines, in the order of their file. ``schema`` is that of the epoch."""
+    """Reads lines, in the order of their file.
 
-    def __init__(self) -> None:
-        self._schema = SCHEMA
-        self.begun = False
+    ``schema``: the form of the first ones, if they are not the first of the file.
+    """
+
+    def __init__(self, schema: int | None = None) -> None:
+        self.schema = schema
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is known how the lines are to be read."""
+        return self.schema is not None
 
     def read(self, line: bytes) -> Recorded:
         """The event of a line. Raises EventError, also for a first line that begins no epoch."""
-        if self.begun and (known := shard_event(line)) is not None:
+        if self.schema is not None and (known := shard_event(line)) is not None:
             return known
-        recorded = from_json(line, self._schema)
+        recorded = from_json(line, self.schema or SCHEMA)
         if isinstance(recorded.event, Started):
-            self._schema, self.begun = recorded.event.schema, True
-        elif not self.begun:
+            self.schema = recorded.event.schema
+        elif self.schema is None:
             raise EventError("it does not begin with the version of its form")
         return recorded
 

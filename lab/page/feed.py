@@ -79,6 +79,11 @@ class Feed:
             self._snapshot = self._number, framed
         return self._snapshot
 
+    async def catch_up(self) -> None:
+        """Read all that has been written down so far."""
+        await self.on_board(lambda: self._poll(True))
+        self._wake()
+
     # --- the event loop --------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -119,7 +124,7 @@ class Feed:
         self.viewers += 1
         try:
             if self.viewers == 1:
-                await self.on_board(lambda: self._poll(True))  # nobody has looked for a while
+                await self.catch_up()  # nobody has looked for a while
             self._wanted.set()
             place = self.place_of(last)
             while not self._closed or place != self._number:

@@ -6,21 +6,25 @@ passed over but for the last ones. What cannot be read is one sentence on the pa
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from coordinator.core.event_json import EventError
+from coordinator.core.events import Started
 from coordinator.run.directory_owner import CONFIG
 from lab.event_reader import FILE as EVENTS
 from lab.page.board import Board
-from lab.page.event_lines import LineReader, stamp, wanted
-from lab.page.growing import GrowingFile
+from lab.page.event_lines import LineReader, begins, stamp, wanted
+from lab.page.growing import Chunk, GrowingFile
 from lab.page.head import Head, read_page_head
 from lab.page.metric_lines import step_lines
+from lab.page.record_search import Epoch
 from lab.replay.run_files import METRICS
 from lab.report.ending import is_owned, read_ending
 from lab.report.reading import RunError
 
 RECENT = 1 << 20  # bytes of events from the end whose shards are read
+STARTED = begins(Started)
 QUIET = 2.0  # seconds without news after which it is looked whether somebody still writes
 
 
@@ -32,11 +36,12 @@ class Follower:
         self._control = control
         self.board = Board()
         self.complaints: list[str] = []  # for the log: each is said once
-        self._head: Head | None = None
+        self.head: Head | None = None
         self._head_stamp: tuple[int, int] | None = None
         self._events = GrowingFile(path / EVENTS)
         self._metrics = GrowingFile(path / METRICS)
         self._reader = LineReader()
+        self.epochs: list[Epoch] = []
         self._grown_at = 0.0
 
     def poll(self, now: float, *, watched: bool = True) -> bool:
@@ -76,7 +81,7 @@ class Follower:
         except RunError as error:
             self._complain(str(error))
             return
-        self._head = head
+        self.head = head
         self.board.begin(head.run, head.parameters, head.compressed)
 
     # --- events.jsonl ----------------------------------------------------------------------------
@@ -94,29 +99,30 @@ class Follower:
             if not chunk.lines:
                 return grown
             grown = True
-            self._take_lines(chunk.lines, chunk.left)
+            self._take_lines(chunk)
 
     def _begin_anew(self) -> None:
-        head, board = self._head, Board()
+        head, board = self.head, Board()
         if head is not None:
             board.begin(head.run, head.parameters, head.compressed)
         board.anew = True
-        self.board, self._reader = board, LineReader()
+        self.board, self._reader, self.epochs = board, LineReader(), []
         self._metrics = GrowingFile(self._metrics.path)
 
-    def _take_lines(self, lines: bytes, left: int) -> None:
-        """``left`` bytes of the file follow."""
-        recent = max(RECENT - left, 0)
-        place = max(len(lines) - recent, 0)
+    def _take_lines(self, chunk: Chunk) -> None:
+        """Of the last ones in the file those of shards, too."""
+        lines, place = chunk.lines, max(len(chunk.lines) - max(RECENT - chunk.left, 0), 0)
         if place:
             place = lines.find(b"\n", place - 1) + 1 or len(lines)
-        for part, with_shards in ((lines[:place], False), (lines[place:], True)):
+        for part, shards in ((lines[:place], False), (lines[place:], True)):
             if part:
-                self._take(part, with_shards)
+                self._take(part, shards)
+        self._note_epochs(chunk)
 
     def _take(self, lines: bytes, shards: bool) -> None:
         split = lines.split(b"\n")
         split.pop()
+        self.board.roster.partial |= not shards
         for line in wanted(split, shards=shards):
             try:
                 self.board.take(self._reader.read(line))
@@ -124,6 +130,19 @@ class Follower:
                 self._complain(f"{self._events.path}: {error}")
         if (last := stamp(split[-1])) is not None:
             self.board.note_time(*last)
+
+    def _note_epochs(self, chunk: Chunk) -> None:
+        """Where epochs begin, for whoever looks for a place in the file."""
+        at = chunk.lines.find(STARTED)
+        while at >= 0:
+            if at == 0 or chunk.lines[at - 1 : at] == b"\n":
+                line = chunk.lines[at : chunk.lines.find(b"\n", at)]
+                reader = LineReader()
+                with contextlib.suppress(EventError):
+                    reader.read(line)
+                if reader.schema is not None:
+                    self.epochs.append(Epoch(chunk.place + at, reader.schema))
+            at = chunk.lines.find(STARTED, at + 1)
 
     # --- metrics.jsonl ---------------------------------------------------------------------------
 

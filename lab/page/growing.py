@@ -21,11 +21,13 @@ REMEMBERED = 96  # bytes before the place that must still be there
 class Chunk(NamedTuple):
     """``lines``: whole lines, one after the other. ``anew``: it begins with the file's first.
 
-    ``left``: bytes of the file that are still to be read, a half line included.
+    ``place``: where they begin. ``left``: bytes of the file that are still to be read, a half line
+    included.
     """
 
     lines: bytes
     anew: bool
+    place: int
     left: int
 
 
@@ -47,7 +49,7 @@ class GrowingFile:
         try:
             file = open_file(self.path)
         except FileNotFoundError:
-            return Chunk(b"", self._forget(), 0)
+            return Chunk(b"", self._forget(), 0, 0)
         with file:
             status = os.fstat(file.fileno())
             identity = status.st_dev, status.st_ino
@@ -58,7 +60,8 @@ class GrowingFile:
             size = min(max(most, MOST_LINE), status.st_size - leave - self.place)
             found = os.pread(file.fileno(), max(size, 0), self.place)
             lines = self._whole(found)
-            return Chunk(lines, anew, max(status.st_size - self.place, 0))
+            left = max(status.st_size - self.place, 0)
+            return Chunk(lines, anew, self.place - len(lines), left)
 
     def _is_same(self, descriptor: int) -> bool:
         before = os.pread(descriptor, len(self._last), self.place - len(self._last))

@@ -11,13 +11,19 @@ from microgpt.config import TrainingConfig
 from microgpt.model import parameter_shapes
 from microgpt.parameters import num_params
 
+VOTES = "sign"  # a compressor whose replicas may vote
+
 
 class Head(NamedTuple):
-    """``run``: the message's object. ``compressed``: results shrink on the wire."""
+    """``run``: the message's object. ``compressed``: results shrink on the wire.
+
+    ``summed``: what shards give is added up, and not put together in another way.
+    """
 
     run: dict[str, Any]
     parameters: int
     compressed: bool
+    summed: bool
 
 
 def read_page_head(path: Path, *, control: bool) -> Head:
@@ -26,9 +32,11 @@ def read_page_head(path: Path, *, control: bool) -> Head:
     try:
         training = TrainingConfig.from_dict(read_config(path / CONFIG)["training"])
         parameters = num_params(parameter_shapes(training.model))
-        compressed = bool(training.distribution.compress)
+        given = training.distribution
+        compressed = bool(given.compress)
+        summed = given.aggregate == "mean" and not given.compress.startswith(VOTES)
     except (KeyError, TypeError, ValueError):
-        parameters, compressed = 0, False
+        parameters, compressed, summed = 0, False, False
     run = {
         "id": record.run,
         "name": record.name,
@@ -40,4 +48,4 @@ def read_page_head(path: Path, *, control: bool) -> Head:
         "control": control,
         "parameters": parameters,
     }
-    return Head(run, parameters, compressed)
+    return Head(run, parameters, compressed, summed)

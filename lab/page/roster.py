@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from coordinator.core.events import (
     Event,
     Expelled,
+    Finished,
     Gone,
     Joined,
     Left,
@@ -92,6 +93,7 @@ class Roster:
         self._members: dict[int, Member] = {}
         self._gone: deque[Member] = deque(maxlen=MOST_GONE)
         self._epoch = 0
+        self.partial = False  # not all shards were seen, so that they cannot be counted
 
     def take(self, time: float, event: Event) -> None:
         """An event, of whatever kind."""
@@ -108,6 +110,9 @@ class Roster:
         elif isinstance(event, WorkerPulse):
             if member := self._members.get(event.worker):
                 member.beat(time, event)
+        elif isinstance(event, Finished):
+            for member in self._members.values():
+                member.state = "left"
         elif isinstance(event, Gone) and (member := self._members.pop(event.worker, None)):
             member.state = GONE.get(type(event), "lost")
             self._gone.append(member)
@@ -131,10 +136,15 @@ class Roster:
     def table(self, now: float) -> list[dict[str, Any]]:
         """A row for each worker: those that are there by number, then those that are gone."""
         members = [*self.there[:MOST_THERE], *reversed(self._gone)]
-        return [_row(member, now) for member in members]
+        return [_row(member, now, self.counted(member)) for member in members]
+
+    def counted(self, member: Member) -> int | None:
+        """How many documents a worker has answered, if that is known."""
+        known = member.totals is not None and (member.pulse is not None or not self.partial)
+        return member.totals.documents if known and member.totals else None
 
 
-def _row(member: Member, now: float) -> dict[str, Any]:
+def _row(member: Member, now: float, documents: int | None) -> dict[str, Any]:
     pulse, totals, there = member.pulse, member.totals, member.state == "ready"
     row: dict[str, Any] = {
         "epoch": member.lane.epoch,
@@ -144,7 +154,7 @@ def _row(member: Member, now: float) -> dict[str, Any]:
         "host": member.host or None,
         "state": "computing" if there and pulse and pulse.in_flight else member.state,
         "documents_per_second": None,
-        "documents": totals.documents if totals else None,
+        "documents": documents,
         "in_flight": pulse.in_flight if pulse and there else None,
         "silent_for": pulse.silent if pulse and there else None,
         "round_trip": member.round_trip,

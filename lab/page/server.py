@@ -31,7 +31,8 @@ def listen(host: str, port: int, *, exactly: bool) -> socket.socket:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             return socket.create_server((host, tried), family=family, backlog=BACKLOG)
         except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+            number = getattr(error, "errno", 0) or 0
+            reason = os.strerror(number) if number > 0 else getattr(error, "strerror", str(error))
     raise UserError(f"cannot listen at {host}, port {port}: {reason}")
 
 

@@ -12,6 +12,9 @@ from lab.report.ending import WORDS
 OVER = 5.0  # seconds that a rate looks back
 APART = 0.1  # seconds between the rows that are remembered
 OVER_STEPS = 64  # of bytes per step and of the compression ratio
+PHASES = (
+    "waiting", "running", "paused", "finished", "stopped", "failed", "killed", "unknown",
+)  # fmt: skip
 OVER_PHASES = frozenset(["finished", "stopped", "failed", "killed", "unknown"])
 
 

@@ -70,11 +70,14 @@ class Mark(NamedTuple):
 
 
 class Tracker:
-    """Makes spans and marks of events. ``names``: name and engine of each worker so far."""
+    """Makes spans and marks of events. ``names``: name and engine of each worker so far.
 
-    def __init__(self) -> None:
+    ``epoch``: the number of the epoch in which the events begin; 0: with the first ``started``.
+    """
+
+    def __init__(self, epoch: int = 0) -> None:
         self.names: dict[Lane, tuple[str, str]] = {}
-        self._epoch = 0
+        self._epoch = epoch
         self._open: dict[tuple[int, int, int, bool], tuple[float, Assigned]] = {}
         self._last: dict[int, float] = {}  # when each worker's last answer came
         self._time = 0.0  # of the event before
