@@ -12,10 +12,11 @@ from typing import Protocol
 
 import click
 
+from lab.export.needs import AUTO, PROJECT, require
 from lab.export.reader import RecordReader
 from lab.export.rows import Row
 from lab.export.tensorboard import TensorBoard
-from lab.export.trackers import TRACKERS, Tracker
+from lab.export.trackers import Tracker
 from lab.report.ending import is_owned
 from lab.report.reading import RunError, RunRecord, Scalar, read_head
 from lab.report.samples import read_samples
@@ -46,39 +47,44 @@ class Writer(Protocol):
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
-    "--tensorboard", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-    is_flag=False, flag_value=Path(),
+    "--tensorboard", metavar="[DIR]", is_flag=False, flag_value=AUTO,
     help="Write files for TensorBoard into DIR/NAME-OF-THE-RUN, or without DIR into "
     f"RUN/{FOLDER}: tensorboard --logdir DIR.",
 )  # fmt: skip
-@click.option("--trackio", metavar="PROJECT", help="Log to this project of trackio.")
-@click.option("--wandb", metavar="PROJECT", help="Log to this project of wandb.")
+@click.option(
+    "--trackio", metavar="[PROJECT]", is_flag=False, flag_value=PROJECT,
+    help=f"Log to a project of trackio, {PROJECT} if none is named.",
+)  # fmt: skip
+@click.option(
+    "--wandb", metavar="[PROJECT]", is_flag=False, flag_value=PROJECT,
+    help="Log to a project of wandb, likewise.",
+)  # fmt: skip
 @click.option("--follow", is_flag=True, help="Go on until the run is over.")
+@click.option("--announce", type=int, default=None, hidden=True, help="Descriptor: we have begun.")
 @click.option("--parent", type=int, default=0, hidden=True, help="Who trains, and tells the end.")
 def main(
     run: Path,
-    tensorboard: Path | None,
-    trackio: str | None,
-    wandb: str | None,
     follow: bool,
+    announce: int | None,
     parent: int,
+    **targets: str | None,
 ) -> None:
     """Hand the record of RUN to other programs: losses, rates, norms, samples, settings.
 
     Norms of gradients and the strategy's numbers are there if it was trained with --events rounds
     or full.
     """
-    if tensorboard is None and not (trackio or wandb):
-        raise UserError("say where to: --tensorboard [DIR], --trackio PROJECT or --wandb PROJECT")
+    chosen = {name: where for name, where in targets.items() if where}
+    if not chosen:
+        raise UserError("say where to: --tensorboard [DIR], --trackio [PROJECT], --wandb [PROJECT]")
+    for name in chosen:
+        require(name)
     stop = Stop(child=bool(parent))
     head = find_head(run, stop if follow else None)
     os.nice(NICE)
-    writers: list[Writer] = []
-    if tensorboard is not None:
-        writers.append(TensorBoard(folder_of(head, tensorboard), settings_of(head)))
-    for library, project in zip(TRACKERS, (trackio, wandb), strict=True):
-        if project:
-            writers.append(Tracker(library, project, head.name, settings_of(head)))
+    writers = [writer_of(name, where, head) for name, where in chosen.items()]
+    if announce is not None:
+        os.close(announce)
     try:
         last = export(head, writers, stop if follow else None)
     except OSError as error:
@@ -94,6 +100,7 @@ class Stop(threading.Event):
 
     def __init__(self, child: bool) -> None:
         super().__init__()
+        self.child = child
         for number in signals.SIGNALS:
             signal.signal(number, self._on_signal)
         if child:
@@ -115,9 +122,12 @@ def find_head(run: Path, stop: Stop | None) -> RunRecord:
                 raise UserError(str(error)) from error
 
 
-def folder_of(head: RunRecord, chosen: Path) -> Path:
-    """Where the files for TensorBoard go."""
-    return head.path / FOLDER if chosen == Path() else chosen / head.name
+def writer_of(name: str, where: str, head: RunRecord) -> Writer:
+    """Who writes to a target, ``where`` in it. Raises UserError."""
+    if name != "tensorboard":
+        return Tracker(name, where, head.name, settings_of(head))
+    folder = head.path / FOLDER if where == AUTO else Path(where) / head.name
+    return TensorBoard(folder, settings_of(head))
 
 
 def settings_of(head: RunRecord) -> dict[str, Scalar]:
@@ -154,7 +164,8 @@ def _rows(
     reader: RecordReader, path: Path, writers: list[Writer], stop: Stop | None
 ) -> Iterator[Row]:
     while stop is not None and not stop.is_set():
-        over = reader.finished or not is_owned(path)  # asked before what is read for the last time
+        # Asked before what is read for the last time. Who trains tells us the end.
+        over = (reader.finished and not stop.child) or not is_owned(path)
         yield from reader.poll()
         for writer in writers:
             writer.flush()

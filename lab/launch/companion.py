@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Callable
@@ -26,7 +27,7 @@ class Companion:
     """A process that runs ``module`` with ``flags``. Use it in a ``with`` statement.
 
     It is called ``name``, which is also that of its file in ``logs``. ``told`` gets the line that
-    it announces itself with, if it does.
+    it announces itself with, if it does. ``seconds``: for it to end, once the run is over.
     """
 
     def __init__(
@@ -36,8 +37,9 @@ class Companion:
         flags: list[str],
         directory: OwnedRunDir,
         told: Callable[[str], None] = lambda line: None,
+        seconds: float = END_SECONDS,
     ) -> None:
-        self.name = name
+        self.name, self._seconds = name, seconds
         self._module, self._flags, self._told = module, flags, told
         self._directory = directory
         self._log = directory.path / "logs" / f"{name}.log"
@@ -79,12 +81,20 @@ class Companion:
         self._ends = True
         if self._process is None or self._watcher is None:
             return
+        if not self._watcher.is_alive():
+            return  # it has been told of
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         self._watcher.join(END_SECONDS)
+        if self._watcher.is_alive() and self._seconds > END_SECONDS:
+            self._say(f"waiting for the {self.name} to end")
+            self._watcher.join(self._seconds - END_SECONDS)
         if self._watcher.is_alive():
             self._process.kill()
             self._watcher.join()
+            self._say(f"warning: the {self.name} did not end in time, and was killed")
+        elif self._process.returncode not in (0, -signal.SIGTERM, 128 + signal.SIGTERM):
+            self._say(f"warning: the {self.name} has failed: {self._last_words()}")
 
     def _watch(self, process: subprocess.Popen[bytes], reading: int) -> None:
         with open(reading, "rb") as pipe:

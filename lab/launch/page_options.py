@@ -35,12 +35,16 @@ def page_options(command: F) -> F:
     return command
 
 
-def events_flags(flags: Mapping[str, Any], given: set[str]) -> list[str]:
-    """What the coordinator is told, so that the page has something to show. Raises UserError."""
-    if not flags["page"]:
+def events_flags(flags: Mapping[str, Any], given: set[str], exported: bool) -> list[str]:
+    """What the coordinator is told, so that page and exports have something to show.
+
+    Raises UserError.
+    """
+    if flags["page"]:
+        require("--page")
+    if "events" in given or not (flags["page"] or exported):
         return []
-    require("--page")
-    return [] if "events" in given else ["--events", "full"]
+    return ["--events", "full" if flags["page"] else "rounds"]
 
 
 def page_of(flags: Mapping[str, Any], directory: OwnedRunDir) -> Companion:

@@ -16,6 +16,7 @@ from coordinator.net.private_socket import private_address
 from coordinator.run.directory_owner import OwnedRunDir, RunDirectoryError, find_run_dir
 from coordinator.run.options import OPTIONS, coordinator_options
 from lab.launch.condition_options import condition_options, read
+from lab.launch.export_options import export_of, export_options, exports
 from lab.launch.page_options import events_flags, page_of, page_options
 from lab.launch.supervisor import Supervisor
 from lab.launch.surroundings import Surroundings
@@ -51,6 +52,7 @@ def processors() -> int:
     help="Address at which further workers may join: tcp://HOST:PORT or ipc://PATH.",
 )  # fmt: skip
 @page_options
+@export_options
 @condition_options
 @coordinator_options
 @click.option("--parent", type=int, default=0, hidden=True, help="Stop when this process ends.")
@@ -61,7 +63,8 @@ def main(context: click.Context, /, parent: int, **flags: Any) -> int:
     curve = ["--curve", str(flags["curve"])] if flags["curve"] else []
     started = ["--started", str(flags["workers"]), flags["engine"]]  # for the record
     conditions = read(flags)
-    events = events_flags(flags, cli.given(context))
+    exported = exports(flags)
+    events = events_flags(flags, cli.given(context), bool(exported))
     with ExitStack() as stack:
         with signals.held_back():  # until somebody removes what is made here
             try:
@@ -91,11 +94,13 @@ def main(context: click.Context, /, parent: int, **flags: Any) -> int:
             supervisor.listen()
             if parent:
                 threading.Thread(target=end_with, args=(parent,), daemon=True).start()
-        if not flags["page"]:
-            return supervisor.run()
-        with page_of(flags, directory):
+        with ExitStack() as companions:
+            if flags["page"]:
+                companions.enter_context(page_of(flags, directory))
+            if exported:
+                companions.enter_context(export_of(exported, directory))
             code = supervisor.run()
-        if not flags["quiet"]:
+        if flags["page"] and not flags["quiet"]:
             say(f"the page again: {call_of('page')} {directory.path}")
         return code
 

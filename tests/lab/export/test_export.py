@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from tensorboardX.proto.event_pb2 import SessionLog
 
-from coordinator.core.event_json import to_json
-from coordinator.core.events import Recorded, TensorNorms
+from coordinator.core.events import TensorNorms
+from lab.event_reader import read_events
 from lab.report.reading import read_run
 from lab.report.samples import read_samples
 from tests.lab.export.event_files import EventFile
@@ -26,16 +26,12 @@ RECORDING = Path(__file__).parent / "recording.py"
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that has held-out documents, too, and norms at its third step."""
+    """The folder of a run that has held-out documents, too."""
     lab = Lab(tmp_path_factory.mktemp("record"))
     held_out = ("--validation-fraction", "0.2", "--eval-every", "3")
     assert lab.train(*FLAGS, "--data", str(lab.data), *held_out).wait() == 0
     lab.close()
-    path = lab.place / "runs/it"
-    norms = Recorded(1.5, STEPS, TensorNorms(3, ("wte", "wpe"), (), (0.5, 0.25)))
-    with (path / "events.jsonl").open("a") as events:
-        events.write(to_json(norms) + "\n")
-    return path
+    return lab.place / "runs/it"
 
 
 def with_recorder(lab: Lab) -> None:
@@ -62,7 +58,10 @@ def test_tensorboard_gets_every_number_of_the_record(lab: Lab, record: Path) -> 
     assert found.scalars["loss"] == close(zip(steps.numbers, steps.losses, strict=True))
     assert found.scalars["validation_loss"] == close(steps.validations)
     assert [int(value) for _, value in found.scalars["bytes_received"]] == steps.received
-    assert found.scalars["update_norm/wpe"] == [(3, 0.25)]
+    told = [r.event for r in read_events(record) if isinstance(r.event, TensorNorms)]
+    expected = [(norms.version, norms.update[norms.tensors.index("wpe")]) for norms in told]
+    assert expected
+    assert found.scalars["update_norm/wpe"] == close(expected)
     [(_, settings)] = found.texts["settings/text_summary"]
     assert "| n\\_embd | 2 |" in settings.splitlines()
     assert found.texts["samples/text_summary"] == [
@@ -112,12 +111,12 @@ def test_a_run_is_followed_until_it_is_over(lab: Lab) -> None:
     training = lab.train(*FLAGS, "--data", str(lab.data))
     run = lab.run_dir()
     run.reaches(1)
-    follower = lab.script("export", str(run.path), "--trackio", "names", "--follow")
+    follower = lab.script("export", str(run.path), "--trackio", "--follow")
     assert training.wait() == 0
     assert follower.wait() == 0
     logged = [step for kind, step, values in calls(lab)[1:-1] if "loss" in values]
     assert logged == [*range(1, STEPS + 1)]
-    assert calls(lab)[-1] == ["finish"]
+    assert (calls(lab)[0][1], calls(lab)[-1]) == ("microgpt", ["finish"])
 
 
 def test_who_follows_hands_over_what_is_there_when_it_is_to_end(lab: Lab) -> None:
@@ -139,8 +138,8 @@ def test_who_follows_hands_over_what_is_there_when_it_is_to_end(lab: Lab) -> Non
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        ((), "error: say where to: --tensorboard [DIR], --trackio PROJECT or --wandb PROJECT"),
-        (("--wandb", "names"), "error: --wandb needs wandb: pip install wandb (No module named"),
+        ((), "error: say where to: --tensorboard [DIR], --trackio [PROJECT], --wandb [PROJECT]"),
+        (("--wandb", "names"), "error: --wandb needs wandb: pip install wandb"),
     ],
 )
 def test_what_is_wrong_is_one_line(lab: Lab, flags: tuple[str, ...], line: str) -> None:
@@ -150,6 +149,14 @@ def test_what_is_wrong_is_one_line(lab: Lab, flags: tuple[str, ...], line: str) 
     process = lab.script("export", str(path), *flags)
     assert process.wait() == 1
     assert process.err.startswith(line)
+    assert process.err.count("\n") == 1
+
+
+def test_a_library_that_fails_is_one_line(lab: Lab, record: Path) -> None:
+    with_recorder(lab)
+    process = lab.script("export", str(record), "--trackio", CALLS=str(lab.place / "no/such"))
+    assert process.wait() == 1
+    assert process.err.startswith("error: trackio has failed: [Errno 2] No such file")
     assert process.err.count("\n") == 1
 
 
