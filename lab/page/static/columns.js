@@ -1,7 +1,7 @@
 // The steps of a run as columns of numbers, thinned so that an hour takes no more than a minute.
 
 const NAMES = ["step", "loss", "time", "seconds", "documents", "sent", "received"];
-const MOST = 8000; // points; then every other one goes
+const MOST = 10_000; // points; then every other one goes
 
 /** Points of a run by step. All but step, loss and time are sums since the start. */
 export class Columns {

@@ -19,7 +19,7 @@ export const GROUPS = {
 const KINDS = {
   joined: "workers", ready: "workers", left: "workers",
   lost: "faults", silent: "faults", expelled: "faults", fault: "faults", failed: "faults",
-  difference: "faults", condition: "faults", other_platform: "faults", unverified: "faults",
+  difference: "faults", other_platform: "faults", unverified: "faults",
   backed_up: "stragglers", dropped: "dropped",
   controlled: "control", paused: "control", resumed: "control", learning_rate_changed: "control",
 };

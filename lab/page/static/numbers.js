@@ -3,7 +3,7 @@
 import { byId, el, keyed, say } from "./dom.js";
 import { byName, cut, integer, percent, short } from "./format.js";
 import { redraw, sparkline } from "./sparkline.js";
-import { missing } from "./tensors.js";
+import { explain, missing } from "./tensors.js";
 
 const MOST_BARS = 24;
 
@@ -19,12 +19,12 @@ export class Numbers {
   }
 
   draw() {
-    const { numbers, numberHistory, run, roundsRecorded } = this.store;
+    const { numbers, numberHistory } = this.store;
     const values = numbers ? Object.entries(numbers.numbers) : [];
     const histograms = numbers ? Object.entries(numbers.histograms) : [];
     this.none.hidden = values.length + histograms.length > 0;
     this.table.hidden = !values.length;
-    if (!this.none.hidden) this.none.replaceChildren(...this.why(run, roundsRecorded));
+    if (!this.none.hidden) explain(this.none, this.why());
     say(byId("numbers-step"), numbers ? `· step ${integer(numbers.step)}` : "");
     keyed(this.body, values, {
       key: ([name]) => name,
@@ -38,9 +38,10 @@ export class Numbers {
     keyed(this.bars, histograms, { key: ([name]) => name, make: histogram, update: fill });
   }
 
-  why(run, recorded) {
-    if (!recorded) return missing(false, "numbers of the strategy");
-    return [document.createTextNode(`${run ? `The strategy ${run.strategy}` : "The strategy"} has told no numbers of its own.`)];
+  why() {
+    const { run, roundsRecorded } = this.store;
+    if (!run || !roundsRecorded) return missing(this.store, "numbers of the strategy");
+    return [document.createTextNode(`The strategy ${run.strategy} has told no numbers of its own.`)];
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { byId, el, table } from "./dom.js";
 import { duration, integer } from "./format.js";
+import { drawSchedule } from "./schedule.js";
 import { drawTree, inWords } from "./tree.js";
 
 const OUTCOMES = {
@@ -41,13 +42,15 @@ function show(found, start) {
   const head = el("p", {}, `${integer(found.documents)} ${kind} with weights of version ${integer(found.version)}; ${outcome}.`);
   const places = byPlace(found.shards);
   const parts = [head];
-  if (found.tree === null || found.tree === undefined) parts.push(el("p", { class: "missing" }, "No sum was formed of it."));
-  else {
-    const title = `sum of ${integer(found.documents)} documents`;
-    parts.push(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "How the sum was formed" },
-      drawTree(found.tree, (place) => leafOf(places[place]), title)));
-    parts.push(el("p", { class: "weak small" }, `Formed as ${inWords(found.tree)}: the same order whoever computes, so the same bits.`));
+  const whole = found.tree ?? (places.length > 1 ? [...places.keys()] : 0);
+  const summed = found.tree !== null && found.tree !== undefined;
+  const title = summed ? `sum of ${integer(found.documents)} documents` : found.evaluation ? "mean loss" : "joined by the strategy";
+  parts.push(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "How the results were joined" },
+    drawTree(whole, (place) => leafOf(places[place]), title)));
+  if (summed) {
+    parts.push(el("p", { class: "weak small" }, `Formed as ${inWords(whole)}: in the same order whoever computes, so that the bits are the same.`));
   }
+  parts.push(el("h3", {}, "When"), drawSchedule(found.shards, start));
   parts.push(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Shards" }, shards(found, places, start)));
   return parts;
 }

@@ -17,18 +17,18 @@ export class Lanes {
     this.byName = new Map();
   }
 
-  /** @param {number} epoch @param {number} worker @param {string} name */
+  /**
+   * A worker's name may come after its first spans, which then lie in a lane of a makeshift name.
+   * @param {number} epoch @param {number} worker @param {string} name
+   * @returns {?[number, number]} spans of the one lane belong to the other
+   */
   learn(epoch, worker, name) {
     const key = `${epoch} ${worker}`;
     const known = this.byWorker.get(key);
-    if (known !== undefined && this.names[known] === name) return;
+    if (known !== undefined && this.names[known] === name) return null;
     const there = this.byName.get(name);
-    if (known !== undefined && there === undefined) {
-      this.byName.delete(this.names[known]);
-      this.byName.set(name, known);
-      this.names[known] = name;
-    } else if (there !== undefined) this.byWorker.set(key, there);
-    else this.byWorker.set(key, this.add(name));
+    this.byWorker.set(key, there ?? this.add(name));
+    return known === undefined ? null : [known, this.byWorker.get(key)];
   }
 
   add(name) {
@@ -42,8 +42,8 @@ export class Lanes {
     const key = `${epoch} ${worker}`;
     let lane = this.byWorker.get(key);
     if (lane === undefined) {
-      this.learn(epoch, worker, `worker ${worker}`);
-      lane = this.byWorker.get(key);
+      lane = this.add(`worker ${worker}${epoch > 1 ? `, epoch ${epoch}` : ""}`);
+      this.byWorker.set(key, lane);
     }
     return lane;
   }
@@ -69,7 +69,7 @@ export class Spans {
   clear() {
     this.first = 0;
     this.length = 0;
-    this.longest = 0; // seconds that any span took: how far back to look for what reaches in
+    this.complete = false; // whether these are all that there ever were
   }
 
   /** @param {readonly any[][]} rows as the server sends them */
@@ -77,8 +77,10 @@ export class Spans {
     for (const row of rows) {
       const [epoch, worker, begin, computing, end, outcome, kind, round, start, count, version] = row;
       const at = (this.first + this.length) % this.room;
-      if (this.length === this.room) this.first = (this.first + 1) % this.room;
-      else this.length += 1;
+      if (this.length === this.room) {
+        this.first = (this.first + 1) % this.room;
+        this.complete = false;
+      } else this.length += 1;
       this.epoch[at] = epoch;
       this.lane[at] = this.lanes.of(epoch, worker);
       this.begin[at] = begin;
@@ -90,7 +92,14 @@ export class Spans {
       this.start[at] = start;
       this.count[at] = count;
       this.version[at] = version;
-      if (end - begin > this.longest) this.longest = end - begin;
+    }
+  }
+
+  /** @param {number} from @param {number} to the lane in which the spans of the first belong */
+  move(from, to) {
+    for (let place = 0; place < this.length; place += 1) {
+      const at = this.at(place);
+      if (this.lane[at] === from) this.lane[at] = to;
     }
   }
 

@@ -4,6 +4,7 @@ import { Columns } from "./columns.js";
 import { groupOf } from "./marks.js";
 import { Lanes, Spans } from "./spans.js";
 
+const SNAPSHOT_SPANS = 2000; // that a snapshot has at most
 const MOST_MARKS = 1000;
 const MOST_SAMPLES = 12;
 const MOST_VALIDATIONS = 4000;
@@ -108,6 +109,7 @@ export class Store {
     this.steps.add(data.steps);
     this.addValidations(data.validations || []);
     this.spans.add(data.spans || []);
+    this.spans.complete = this.spans.length < SNAPSHOT_SPANS;
     this.addMarks(data.marks || []);
     this.addSamples(data.samples || []);
     if (data.tensors) this.addTensors(data.tensors);
@@ -117,7 +119,10 @@ export class Store {
 
   setWorkers(workers) {
     this.workers = workers;
-    for (const { epoch, worker, name } of workers) this.lanes.learn(epoch, worker, name);
+    for (const { epoch, worker, name } of workers) {
+      const moved = this.lanes.learn(epoch, worker, name);
+      if (moved) for (const spans of [this.spans, this.older]) spans.move(...moved);
+    }
   }
 
   addValidations(list) {

@@ -20,11 +20,11 @@ export class Tensors {
   }
 
   draw() {
-    const { tensors, norms, roundsRecorded } = this.store;
+    const { tensors, norms } = this.store;
     this.table.hidden = !tensors;
     this.none.hidden = Boolean(tensors);
     if (!tensors) {
-      this.none.replaceChildren(...missing(roundsRecorded, "norms of tensors"));
+      explain(this.none, missing(this.store, "norms of tensors"));
       return;
     }
     say(byId("tensors-step"), `· step ${integer(tensors.step)}`);
@@ -48,12 +48,21 @@ export class Tensors {
   }
 }
 
-/** @param {boolean} recorded @param {string} what @returns {Node[]} why there is nothing, and what helps */
-export function missing(recorded, what) {
-  if (recorded) return [document.createTextNode(`None yet: the record has no ${what} so far.`)];
-  return [
-    document.createTextNode(`Recorded with --events summary: no ${what}. `),
-    el("code", {}, "--events rounds"), document.createTextNode(" or "), el("code", {}, "--events full"),
-    document.createTextNode(" records them."),
-  ];
+/**
+ * Why something is not there, and what helps.
+ * @param {import("./store.js").Store} store @param {string} what @param {readonly string[]} levels that have it
+ * @returns {Node[]}
+ */
+export function missing(store, what, levels = ["rounds", "full"]) {
+  const say = (text) => document.createTextNode(text);
+  if (!store.run) return [say("Nothing is recorded yet.")];
+  const events = store.run.settings?.events;
+  if (levels.includes(events) || (store.roundsRecorded && levels.length > 1)) return [say(`The record has no ${what} so far.`)];
+  const flags = levels.flatMap((level, at) => [say(at ? " or " : ""), el("code", {}, `--events ${level}`)]);
+  return [say(`Recorded with --events ${events || "summary"}: no ${what}. `), ...flags, say(` record${levels.length > 1 ? "" : "s"} ${levels.length > 1 ? "them" : "it"}.`)];
+}
+
+/** Shows why, if it is not shown already. @param {Element} place @param {Node[]} why */
+export function explain(place, why) {
+  if (place.textContent !== why.map((part) => part.textContent).join("")) place.replaceChildren(...why);
 }

@@ -3,7 +3,7 @@
 import { attribute, byId, colour, el, say, table, tableBehind } from "./dom.js";
 import { duration, integer, moment, percent } from "./format.js";
 import { Older } from "./older.js";
-import { missing } from "./tensors.js";
+import { explain, missing } from "./tensors.js";
 import { AXIS, draw, hatchTile, palette, rows, scale } from "./timeline_draw.js";
 import { listen } from "./timeline_input.js";
 import { nearest, neighbour, summary, under, words } from "./timeline_pick.js";
@@ -81,7 +81,8 @@ export class Timeline {
     const lanes = new Set();
     for (let place = 0; place < spans.length; place += 1) lanes.add(spans.lane[spans.at(place)]);
     const each = (spans.newest - spans.oldest) / (spans.length / lanes.size);
-    this.length = Math.min(20, Math.max(0.1, each * SHARDS));
+    const whole = this.over ? this.store.now - this.store.start : Infinity;
+    this.length = Math.min(20, Math.max(0.1, each * SHARDS), Math.max(SHORTEST, whole));
   }
 
   /** @returns {number[]} in the order in which they are drawn */
@@ -136,12 +137,11 @@ export class Timeline {
   tell({ mode }) {
     const { store } = this;
     const [begin, end] = this.window;
-    const recorded = store.roundsRecorded || store.spans.length;
     this.none.hidden = store.spans.length > 0;
     if (!this.none.hidden) {
-      const why = recorded ? [document.createTextNode("No shard has been answered yet, or the record has no shards: "),
-        el("code", {}, "--events full"), document.createTextNode(" records them.")] : missing(false, "timeline");
-      if (this.none.textContent !== why.map((part) => part.textContent).join("")) this.none.replaceChildren(...why);
+      explain(this.none, missing(store, "timeline", ["full"]));
+      say(this.seen, "");
+      return;
     }
     const from = (time) => moment(Math.max(0, time - store.start), end - begin);
     const how = mode === "shares" ? " · height is the share of time; zoom in for single shards" : "";
@@ -160,7 +160,7 @@ export class Timeline {
     const { spans, run } = this.store;
     const [begin, end] = this.window;
     const following = this.end === null && !this.over;
-    if (run && begin < spans.oldest && this.source() === spans && !following) this.older.ask(begin, end);
+    if (run && !spans.complete && begin < spans.oldest && this.source() === spans && !following) this.older.ask(begin, end);
   }
 
   // --- moving ------------------------------------------------------------------------------------

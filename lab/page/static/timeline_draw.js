@@ -50,6 +50,7 @@ export function draw(ctx, frame, what) {
   ctx.clearRect(0, 0, width, height);
   const place = rows(frame);
   tracks(ctx, frame, place, what);
+  if (!what.spans.length) return { spans: 0, mode: "bars" };
   ctx.save();
   ctx.beginPath();
   ctx.rect(gutter, 0, width - gutter, height);

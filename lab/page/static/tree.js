@@ -49,7 +49,7 @@ export function inWords(tree) {
 }
 
 /**
- * @param {Tree} tree
+ * @param {Tree} tree of any shape: a strategy that forms no sum joins all its parts at once
  * @param {(place: number) => ?{name: string, worker: number, start: number, count: number, seconds: ?number}} shardAt
  * @param {string} title of the whole sum
  * @returns {SVGElement}

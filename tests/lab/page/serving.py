@@ -20,9 +20,10 @@ Message = tuple[str, str, Any]  # id, name, data
 
 
 class Served(NamedTuple):
-    """A page. ``address`` is host and port."""
+    """A page. ``address`` is host and port; ``pid``: of its process, where we have started it."""
 
     url: str
+    pid: int = 0
 
     @property
     def address(self) -> tuple[str, int]:
@@ -43,7 +44,7 @@ def served(run_dir: Path, *flags: str) -> Iterator[Served]:
         with open(reading) as pipe:
             url = pipe.readline().strip()
         assert url, process.communicate()[1].decode()
-        yield Served(url)
+        yield Served(url, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -1,0 +1,120 @@
+"""``bench.py page-drawing``: how fast the page draws, and whether its memory grows, in Chromium.
+
+The page is the real one, served from a folder without a run; its messages are made up in the
+browser, so that neither a coordinator nor the network is measured.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from microgpt.support import cli
+from microgpt.support.cli import UserError, say
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+GOAL_MS = 50.0
+TICKS_A_SECOND = 10
+LANES = (2, 4, 64)
+SCRIPT = (Path(__file__).parent / "page_drawing.js").read_text
+
+
+@click.command("page-drawing")
+@click.option("--points", type=cli.Whole(2), default=10_000, help="Steps on the charts.")
+@click.option("--bars", type=cli.Whole(2), default=20_000, help="Shards on the timeline.")
+@click.option("--repeats", type=cli.Whole(3), default=15, help="Drawings of each kind.")
+@click.option("--seconds", type=cli.Whole(0), default=3600, help="Of a run that is replayed.")
+def page_drawing(points: int, bars: int, repeats: int, seconds: int) -> None:
+    """Time the page's drawing in a headless Chromium; replay a long run and watch its memory.
+
+    A drawing is measured from the call until the browser has painted the frame.
+    """
+    with opened_page() as (page, session):
+        page.evaluate(f"() => {{ {SCRIPT()} }}")
+        say(f"{points:,} points on a chart, {bars:,} shards on the timeline; goal {GOAL_MS:g} ms")
+        for name in ("loss", "rate", "bytes"):
+            _say(f"chart {name}", page.evaluate(f"bench.chart('{name}', {points}, {repeats})"))
+        for lanes in LANES:
+            found = page.evaluate(f"bench.timeline({bars}, {lanes}, {repeats})")
+            _say(f"timeline of {lanes} workers, {found['mode']}", found)
+        if seconds:
+            _replay(page, session, seconds)
+
+
+def _say(name: str, found: dict[str, Any]) -> None:
+    say(
+        f"{name:<32} call {found['call']:5.1f} ms, painted {found['painted']:5.1f} ms "
+        f"(worst {found['worst']:.1f})"
+    )
+
+
+def _replay(page: Any, session: Any, seconds: int) -> None:
+    """Messages of so many seconds, as fast as they are taken; the heap after each sixth."""
+    say(f"heap while {seconds:,} s of 700 steps/s and 1,400 shards/s are replayed:")
+    parts, heaps = 6, [_heap(session)]
+    for _ in range(parts):
+        page.evaluate(f"bench.replay({seconds * TICKS_A_SECOND // parts})")
+        heaps.append(_heap(session))
+    say("  " + " ".join(f"{heap / 1e6:.1f}" for heap in heaps) + " MB")
+
+
+def _heap(session: Any) -> float:
+    session.send("HeapProfiler.collectGarbage")
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return float(next(m["value"] for m in metrics if m["name"] == "JSHeapUsedSize"))
+
+
+@contextmanager
+def opened_page() -> Iterator[tuple[Any, Any]]:
+    """The page of a folder without a run, in a browser, and the browser's debugging session.
+
+    Raises UserError if there is no browser, or no playwright to drive it.
+    """
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        raise UserError(f"there is no browser ({', '.join(BROWSERS)}): apt-get install chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        raise UserError(f"this needs playwright: pip install '.[dev]' ({error})") from error
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _served(folder) as url,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(url)
+        page.locator("#phase[data-phase=waiting]").wait_for()
+        session = page.context.new_cdp_session(page)
+        session.send("Performance.enable")
+        yield page, session
+        browser.close()
+
+
+@contextmanager
+def _served(folder: str) -> Iterator[str]:
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "lab.page", folder, "--port", "0", "--announce", str(writing)]
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(command, pass_fds=[writing], cwd=root)  # noqa: S603 - our own
+    os.close(writing)
+    try:
+        with open(reading) as pipe:
+            url = pipe.readline().strip()
+        if not url:
+            raise UserError("the page's server has not started")
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
