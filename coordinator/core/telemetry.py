@@ -24,7 +24,7 @@ from microgpt.strategies.spread import length, root_mean_square
 from microgpt.training import TrainingState
 
 NORMS_SECONDS, NUMBERS_SECONDS = 1.0, 0.5  # at least, from one event to the next
-SMALL = 100_000  # weights; of a larger model, which takes longer to look at, it is so much seldomer
+SMALL = 20_000  # weights; of a larger model, which takes longer to look at, it is so much seldomer
 MOST_LABELS, OTHERS = 64, "others"  # of a histogram
 
 
