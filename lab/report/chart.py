@@ -32,12 +32,16 @@ class Curve(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """What is drawn; ``x`` and ``y`` say what the axes are, with their units."""
+    """What is drawn; ``x`` and ``y`` say what the axes are, with their units.
+
+    ``whole``: however high a curve goes, else those of a loss that explodes are cut off.
+    """
 
     title: str
     x: str
     y: str
     curves: Sequence[Curve]
+    whole: bool = False
 
 
 def running_mean(values: Sequence[float], window: int) -> list[float]:
@@ -86,14 +90,14 @@ def text_of(number: float) -> str:
 class _Scale:
     """From numbers to places in the drawing. What lies above ``high`` is drawn at the edge."""
 
-    def __init__(self, curves: Sequence[Curve]) -> None:
+    def __init__(self, curves: Sequence[Curve], *, whole: bool) -> None:
         points = [point for curve in curves for point in curve.points]
         xs, ys = [x for x, _ in points], [y for _, y in points]
         self.left, self.right = min(0.0, *xs, 0.0), max(xs)
         self.low = min(ys)
         # A run whose loss explodes must not flatten all the others.
         starts = [curve.points[0][1] for curve in curves if curve.points]
-        self.high = min(max(ys), max(1.5 * max(starts), self.low))
+        self.high = max(ys) if whole else min(max(ys), max(1.5 * max(starts), self.low))
         if self.high <= self.low:
             margin = max(0.5, abs(self.low) / 4)
             self.low, self.high = self.low - margin, self.low + margin
@@ -103,7 +107,8 @@ class _Scale:
         return LEFT + (WIDTH - LEFT - RIGHT) * share
 
     def y(self, y: float) -> float:
-        share = min((y - self.low) / (self.high - self.low), 1.0)
+        # Halves: the difference of two numbers may be beyond all numbers.
+        share = min((y / 2 - self.low / 2) / (self.high / 2 - self.low / 2), 1.0)
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
 
 
@@ -114,7 +119,7 @@ def draw(chart: Chart, style: str = "") -> str:
     ]
     if not curves:
         return ""
-    scale = _Scale(curves)
+    scale = _Scale(curves, whole=chart.whole)
     label = f"{chart.title}: {in_words(chart)}"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {HEIGHT}" '
@@ -186,11 +191,16 @@ def _text(x: float, y: float, anchor: str, kind: str, text: str) -> str:
 def in_words(chart: Chart) -> str:
     """What the curves show, in a sentence."""
     told = [
-        f"{curve.name} from {curve.points[0][1]:.4f} to {curve.points[-1][1]:.4f}"
+        f"{curve.name} from {_said(curve.points[0][1])} to {_said(curve.points[-1][1])}"
         for curve in chart.curves
         if curve.points and not curve.faint
     ]
     return f"{chart.y}: {', '.join(told)}"
+
+
+def _said(number: float) -> str:
+    """With four places behind the point, if that says something."""
+    return f"{number:.4g}" if 0.0 < abs(number) < 1e-3 else f"{number:.4f}"
 
 
 def table(chart: Chart) -> str:
@@ -216,4 +226,4 @@ def table(chart: Chart) -> str:
 def _value(points: Sequence[Point], x: float) -> str:
     at = bisect_right([place for place, _ in points], x * (1 + 1e-12))
     ended = at == len(points) and x > points[-1][0] * (1 + 1e-9)
-    return "-" if at == 0 or ended else f"{points[at - 1][1]:.4f}"
+    return "-" if at == 0 or ended else _said(points[at - 1][1])

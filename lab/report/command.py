@@ -18,6 +18,7 @@ from lab.report.reading import RunRecord
 from lab.report.samples import read_samples
 from lab.report.timeline import SECONDS, read_timeline
 from lab.report.trace import write_trace
+from lab.report.updates import read_updates
 from microgpt.checkpoint.format import CheckpointError
 from microgpt.support import cli
 from microgpt.support.atomic import write_atomically
@@ -65,7 +66,8 @@ def main(
     if output:
         known = records(found)
         timelines = [read_timeline(run.path, after, seconds) for run in known]
-        write(output, page(found, timelines, [read_samples(run) for run in known]))
+        updates = [read_updates(run.path) for run in known]
+        write(output, page(found, timelines, [read_samples(run) for run in known], updates))
     if svg:
         drawn = chart.draw(loss, COLOURS + DRAWING + "svg{background:var(--ground)}")
         write(svg, drawn + "\n")

@@ -6,16 +6,18 @@ Whatever a run says about itself is a stranger's text and escaped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from itertools import accumulate
 
 from lab.report import chart, drawing
 from lab.report.chart import Chart, Curve
 from lab.report.compare import losses_at, outcome_rows, partings, records, setting_rows
-from lab.report.palette import COLOURS, DRAWING, hue
+from lab.report.html import folded, key, scroll, table, text
+from lab.report.palette import COLOURS, DRAWING
 from lab.report.runs import Listed, number
 from lab.report.samples import Samples
 from lab.report.timeline import Timeline, summaries, told_at
+from lab.report.update_section import curves_in_figures, update_section
+from lab.report.updates import Updates
 from microgpt.support.cli import printable
 
 STYLE = (
@@ -46,8 +48,13 @@ STYLE = (
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def page(found: Sequence[Listed], timelines: Sequence[Timeline], samples: Sequence[Samples]) -> str:
-    """The whole file. ``timelines`` and ``samples`` belong to the runs in their order."""
+def page(
+    found: Sequence[Listed],
+    timelines: Sequence[Timeline],
+    samples: Sequence[Samples],
+    updates: Sequence[Updates],
+) -> str:
+    """The whole file. All but ``found`` belong to the runs that can be read, in their order."""
     names = ", ".join(text(run.name) for run in records(found))
     parts = [
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
@@ -61,6 +68,7 @@ def page(found: Sequence[Listed], timelines: Sequence[Timeline], samples: Sequen
         "</div>",
         *_curves(found),
         *_losses(found),
+        *update_section(records(found), updates),
         *_timelines(found, timelines),
         *_happened(found, timelines),
         *_settings(found),
@@ -69,15 +77,6 @@ def page(found: Sequence[Listed], timelines: Sequence[Timeline], samples: Sequen
         "</main></body></html>\n",
     ]
     return "\n".join(parts)
-
-
-def text(stranger: str) -> str:
-    """A stranger's text on one line, for HTML."""
-    return escape(printable(stranger))
-
-
-def _key(at: int) -> str:
-    return f'<span class="key k{hue(at)}" aria-hidden="true"></span>'
 
 
 def _card(at: int, listed: Listed) -> str:
@@ -92,7 +91,7 @@ def _card(at: int, listed: Listed) -> str:
     conditions = "".join(f"<br><code>{text(flag)}</code>" for flag in run.conditions)
     reason = f": {text(run.ending.reason)}" if run.ending.reason else ""
     return (
-        f'<section class="card"><h2>{_key(at)}{text(run.name)}</h2>'
+        f'<section class="card"><h2>{key(at)}{text(run.name)}</h2>'
         f"<p>{text(run.strategy)} ({text(run.promise)})<br>"
         f"{steps.last:,} of {run.total:,} steps; {run.ending.how}{reason}<br>"
         f"{', '.join(losses)}{conditions}</p></section>"
@@ -137,15 +136,10 @@ def charts(found: Sequence[Listed]) -> list[Chart]:
 
 
 def _curves(found: Sequence[Listed]) -> Iterator[str]:
-    drawn = [(each, chart.draw(each)) for each in charts(found)]
-    if any(svg for _, svg in drawn):
-        yield '<h2>Curves</h2><div class="charts">'
-        for each, svg in drawn:
-            if svg:
-                what = f'{each.title} <span class="weak">({each.y})</span>'
-                yield f"<figure><figcaption>{what}</figcaption>{svg}"
-                yield f"{_folded('Numbers', chart.table(each))}</figure>"
-        yield "</div>"
+    drawn = [*curves_in_figures(charts(found))]
+    if drawn:
+        yield "<h2>Curves</h2>"
+        yield from drawn
 
 
 def _losses(found: Sequence[Listed]) -> Iterator[str]:
@@ -160,7 +154,7 @@ def _losses(found: Sequence[Listed]) -> Iterator[str]:
             [f"{row['step']:,}", *(number(x, ".4f") for kind in kinds for x in row[kind])]
             for row in told
         ]
-        yield f"<h2>Losses at equal steps</h2>{_table(head, rows)}"
+        yield f"<h2>Losses at equal steps</h2>{table(head, rows)}"
 
 
 # --- timelines -----------------------------------------------------------------------------------
@@ -174,7 +168,7 @@ def _timelines(found: Sequence[Listed], timelines: Sequence[Timeline]) -> Iterat
         "dotted frame is a backup, a trial, or an answer that was not used.</p>"
     )
     for at, (run, timeline) in enumerate(zip(records(found), timelines, strict=True)):
-        yield f"<h3>{_key(at)}{text(run.name)}</h3>"
+        yield f"<h3>{key(at)}{text(run.name)}</h3>"
         if timeline.problem:
             yield f"<p>{text(timeline.problem)}</p>"
         svg = drawing.draw(timeline)
@@ -183,7 +177,7 @@ def _timelines(found: Sequence[Listed], timelines: Sequence[Timeline]) -> Iterat
             yield "</p>"
             continue
         yield f'<p class="weak">{drawing.in_words(timeline)}</p>'
-        yield _scroll(svg, f"Timeline of {run.name}")
+        yield scroll(svg, f"Timeline of {run.name}")
         yield _workers(timeline)
 
 
@@ -201,7 +195,7 @@ def _workers(timeline: Timeline) -> str:
         ]
         for each in summaries(timeline)
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _happened(found: Sequence[Listed], timelines: Sequence[Timeline]) -> Iterator[str]:
@@ -210,8 +204,8 @@ def _happened(found: Sequence[Listed], timelines: Sequence[Timeline]) -> Iterato
         rows = [[f"{told_at(timeline, mark.time):.3f} s", mark.text] for mark in timeline.marks]
         if timeline.more:
             rows.append(["", f"and {timeline.more:,} more"])
-        name = f"{_key(at)}{text(run.name)}: {len(timeline.marks) + timeline.more:,} events"
-        yield f"<details><summary>{name}</summary>{_table(['after', 'what'], rows, 'text')}"
+        name = f"{key(at)}{text(run.name)}: {len(timeline.marks) + timeline.more:,} events"
+        yield f"<details><summary>{name}</summary>{table(['after', 'what'], rows, 'text')}"
         yield "</details>"
 
 
@@ -226,14 +220,14 @@ def _settings(found: Sequence[Listed]) -> Iterator[str]:
     equal = [[name, *values] for differs, name, values in rows if not differs]
     outcome = [[name, *values] for name, values in outcome_rows(found)]
     yield "<h2>Settings and outcome</h2>"
-    yield _table(head, [*other, *outcome], marked=len(other))
-    yield _folded(f"{len(equal)} settings that are equal", _table(head, equal))
+    yield table(head, [*other, *outcome], marked=len(other))
+    yield folded(f"{len(equal)} settings that are equal", table(head, equal))
 
 
 def _samples(found: Sequence[Listed], samples: Sequence[Samples]) -> Iterator[str]:
     yield '<h2>Samples</h2><div class="cards">'
     for at, (run, each) in enumerate(zip(records(found), samples, strict=True)):
-        yield f'<section class="card"><h3>{_key(at)}{text(run.name)}</h3>'
+        yield f'<section class="card"><h3>{key(at)}{text(run.name)}</h3>'
         if each.remark:
             yield f'<p class="weak">{text(each.remark)}</p>'
         for step, invented in each.invented:
@@ -249,32 +243,9 @@ def _states(found: Sequence[Listed]) -> Iterator[str]:
         newest = listed.newest
         state = [f"{newest.step:,}", newest.sha256] if newest else ["-", "-"]
         rows.append([run.name, run.run, *state])
-    yield _table(["run", "id", "step", "state_sha256"], rows)
+    yield table(["run", "id", "step", "state_sha256"], rows)
     for listed in found:
         for fault in listed.states.faults if listed.states else ():
             yield f"<p>{text(listed.path.name)}: passed over: {text(fault)}</p>"
     for told, listed in zip(partings(found), found[1:], strict=True):
         yield f"<p>{text(found[0].path.name)} and {text(listed.path.name)}: {told['text']}.</p>"
-
-
-def _folded(summary: str, inner: str) -> str:
-    return f"<details><summary>{text(summary)}</summary>{inner}</details>" if inner else ""
-
-
-def _scroll(inner: str, label: str) -> str:
-    name = f'role="region" aria-label="{text(label)}"'
-    return f'<div class="scroll" tabindex="0" {name}>{inner}</div>'
-
-
-def _table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "", marked: int = 0
-) -> str:
-    """A table in which a stranger's texts may stand. The first ``marked`` rows are coloured."""
-    cells = "".join(f'<th scope="col">{text(cell)}</th>' for cell in head)
-    body = []
-    for at, (first, *others) in enumerate(rows):
-        row = f'<th scope="row">{text(first)}</th>'
-        row += "".join(f"<td>{text(cell)}</td>" for cell in others)
-        body.append(f'<tr class="other">{row}</tr>' if at < marked else f"<tr>{row}</tr>")
-    whole = f'<table class="{kind}"><thead><tr>{cells}</tr></thead>'
-    return _scroll(f"{whole}<tbody>{''.join(body)}</tbody></table>", f"Table: {head[-1]}")
