@@ -16,7 +16,7 @@ from coordinator.core.actions import Action
 from coordinator.core.events import Level, NumbersFailed, StrategyNumbers, TensorNorms
 from coordinator.core.inputs import Input, Received, Saved, Tick
 from coordinator.core.replicas import Replicas
-from coordinator.core.telemetry import MOST_LABELS, OTHERS, Telemetry, tensor_norms
+from coordinator.core.telemetry import MOST_LABELS, OTHERS, SMALL, Telemetry, tensor_norms
 from microgpt.model import parameter_shapes
 from microgpt.numerics.vectors import Vector, vector_from_bytes
 from microgpt.parameters import Shapes
@@ -116,7 +116,7 @@ def test_norms_are_told_once_a_second_and_after_the_last_update() -> None:
 
 def test_of_a_large_model_they_are_told_more_seldom() -> None:
     config = settings(100, BATCH)
-    state = replace(initial_state(config, CORPUS), params=np.zeros(200_000))
+    state = replace(initial_state(config, CORPUS), params=np.zeros(2 * SMALL))
     out = ActionBuffer(Level.ROUNDS)
     driver = RoundDriver(Sync(), config, state)
     telemetry = Telemetry(out, driver, Replicas("", "", recipe_of(config)))
