@@ -12,8 +12,8 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType, TracebackType
 from typing import BinaryIO
 
 from coordinator.run.directory_owner import OwnedRunDir
@@ -28,6 +28,7 @@ class Companion:
 
     It is called ``name``, which is also that of its file in ``logs``. ``told`` gets the line that
     it announces itself with, if it does. ``seconds``: for it to end, once the run is over.
+    ``passed``: descriptors that it gets; ``variables``: of its environment, beside ours.
     """
 
     def __init__(
@@ -38,7 +39,10 @@ class Companion:
         directory: OwnedRunDir,
         told: Callable[[str], None] = lambda line: None,
         seconds: float = END_SECONDS,
+        passed: Iterable[int] = (),
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        self._passed, self._variables = passed, variables
         self.name, self._seconds = name, seconds
         self._module, self._flags, self._told = module, flags, told
         self._directory = directory
@@ -57,7 +61,8 @@ class Companion:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    pass_fds=(writing,),
+                    pass_fds=(writing, *self._passed),
+                    env={**os.environ, **self._variables},
                     process_group=0,  # Ctrl-C is for the run, whose end it shall see
                 )
         except OSError as error:

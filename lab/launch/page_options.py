@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from coordinator.run.directory_owner import OwnedRunDir
 from lab.launch.companion import Companion
+from lab.launch.control_options import check_control, control_options, given_to_page
+from lab.launch.supervisor import Supervisor
 from lab.page.command import HOST, PORT
 from lab.page.needs import require
 from microgpt.support import cli
@@ -30,6 +33,7 @@ _OPTIONS = (
 
 def page_options(command: F) -> F:
     """Add the flags of the page."""
+    command = control_options(command)
     for add in reversed(_OPTIONS):
         command = add(command)
     return command
@@ -40,6 +44,7 @@ def events_flags(flags: Mapping[str, Any], given: set[str], exported: bool) -> l
 
     Raises UserError.
     """
+    check_control(flags)
     if flags["page"]:
         require("--page")
     if "events" in given or not (flags["page"] or exported):
@@ -47,9 +52,18 @@ def events_flags(flags: Mapping[str, Any], given: set[str], exported: bool) -> l
     return ["--events", "full" if flags["page"] else "rounds"]
 
 
-def page_of(flags: Mapping[str, Any], directory: OwnedRunDir) -> Companion:
-    """The page of the run in the directory, not yet begun."""
+@contextmanager
+def page_of(
+    flags: Mapping[str, Any], directory: OwnedRunDir, supervisor: Supervisor
+) -> Iterator[None]:
+    """The page of the run in the directory, as long as the run goes on."""
     port = flags["page_port"]
     more = [] if port is None else ["--port", str(port)]
-    words = [str(directory.path), "--host", flags["page_host"], *more]
-    return Companion("page", "lab.page", words, directory, lambda url: say(f"page: {url}"))
+    with given_to_page(flags, supervisor) as given:
+        words = [str(directory.path), "--host", flags["page_host"], *more, *given.flags]
+        with Companion(
+            "page", "lab.page", words, directory, lambda url: say(f"page: {url}"),
+            passed=given.passed, variables=given.variables,
+        ):  # fmt: skip
+            given.begin()
+            yield

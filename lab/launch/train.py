@@ -73,7 +73,9 @@ def main(context: click.Context, /, parent: int, **flags: Any) -> int:
                 )
             except RunDirectoryError as error:
                 raise UserError(str(error)) from error
-            surroundings = stack.enter_context(Surroundings(conditions, flags["seed"]))
+            surroundings = stack.enter_context(
+                Surroundings(conditions, flags["seed"], control=flags["control"])
+            )
             bind = surroundings.bind(flags["bind"])
             supervisor = Supervisor(
                 directory,
@@ -96,7 +98,7 @@ def main(context: click.Context, /, parent: int, **flags: Any) -> int:
                 threading.Thread(target=end_with, args=(parent,), daemon=True).start()
         with ExitStack() as companions:
             if flags["page"]:
-                companions.enter_context(page_of(flags, directory))
+                companions.enter_context(page_of(flags, directory, supervisor))
             if exported:
                 companions.enter_context(export_of(exported, directory))
             code = supervisor.run()

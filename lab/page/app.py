@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from lab.page.anatomy import Anatomist
 from lab.page.charts import charts
+from lab.page.control import Control
 from lab.page.feed import Feed
 from lab.page.guard import Guard
 from lab.page.past import Past
@@ -29,7 +30,10 @@ SEND_SECONDS = 30.0  # a viewer that takes nothing for so long is left
 
 
 async def index(request: Request) -> Response:
-    """The page."""
+    """The page; to who comes with a token, the page without it in the address."""
+    control: Control | None = request.app.state.control
+    if control is not None and (response := control.enter(request)):
+        return response
     return FileResponse(STATIC / "index.html")
 
 
@@ -48,8 +52,11 @@ async def stream(request: Request) -> Response:
     )
 
 
-def make_app(feed: Feed, hosts: frozenset[str]) -> Starlette:
-    """The application. ``hosts``: names by which it may be called, beside loopback ones."""
+def make_app(feed: Feed, hosts: frozenset[str], control: Control | None = None) -> Starlette:
+    """The application. ``hosts``: names by which it may be called, beside loopback ones.
+
+    ``control``: None where nothing can be done to the run.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -70,10 +77,11 @@ def make_app(feed: Feed, hosts: frozenset[str]) -> Starlette:
             Route("/api/round/{epoch}/{round}", past.round),
             Route("/api/anatomy", anatomist.anatomy),
             Route("/api/checkpoints", anatomist.checkpoints),
+            *(control.routes() if control else ()),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],
         lifespan=lifespan,
     )
-    app.state.feed = feed
+    app.state.feed, app.state.control = feed, control
     return app

@@ -12,6 +12,7 @@ from microgpt.support import cli
 from microgpt.support.cli import UserError, say
 
 HOST, PORT = "127.0.0.1", 8080
+TOKEN = "MICROGPT_PAGE_TOKEN"  # noqa: S105  # the name of a variable
 NICE = 10  # training comes first
 
 
@@ -24,16 +25,28 @@ NICE = 10  # training comes first
 )  # fmt: skip
 @click.option("--parent", type=int, default=0, hidden=True, help="End when this process ends.")
 @click.option("--announce", type=int, default=None, hidden=True, help="Descriptor: we serve.")
-def main(run_dir: Path, host: str, port: int | None, parent: int, announce: int | None) -> None:
+@click.option("--control", type=int, default=None, hidden=True, help="Descriptor: the launcher.")
+@click.option("--token", envvar=TOKEN, default="", hidden=True, help="Needed to control the run.")
+def main(
+    run_dir: Path,
+    host: str,
+    port: int | None,
+    parent: int,
+    announce: int | None,
+    control: int | None,
+    token: str,
+) -> None:
     """Serve a page that shows the run in RUN_DIR, live if it is going on."""
     if not run_dir.is_dir():
         raise UserError(f"there is no folder {run_dir}: which run is to be shown?")
     require("the page")
     from lab.page import server
+    from lab.page.control import make_control
 
     os.nice(NICE)
     with server.listen(host, PORT if port is None else port, exactly=port is not None) as socket:
-        url = server.url_of(socket)
+        controlled = make_control(control, token, alone=server.is_loopback(socket))
+        url = server.url_of(socket) + (f"?token={token}" if controlled and token else "")
         if announce is None:
             say(f"showing {run_dir} at {url} (Ctrl-C ends it)")
             if not server.is_loopback(socket):
@@ -41,4 +54,4 @@ def main(run_dir: Path, host: str, port: int | None, parent: int, announce: int 
         else:
             with open(announce, "w") as pipe:
                 print(url, file=pipe)
-        server.serve(run_dir, socket, host, parent)
+        server.serve(run_dir, socket, host, parent, controlled)

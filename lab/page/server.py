@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from lab.page.app import make_app
+from lab.page.control import Control
 from lab.page.feed import Feed
 from lab.page.follower import Follower
 from microgpt.support import signals
@@ -49,15 +50,22 @@ def is_loopback(listening: socket.socket) -> bool:
     return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
 
 
-def serve(run_dir: Path, listening: socket.socket, host: str, parent: int) -> None:
+def serve(
+    run_dir: Path, listening: socket.socket, host: str, parent: int, control: Control | None
+) -> None:
     """Serve until a signal comes, or the process ``parent`` ends if it is not 0."""
-    asyncio.run(_serve(run_dir, listening, host, parent))
+    asyncio.run(_serve(run_dir, listening, host, parent, control))
 
 
-async def _serve(run_dir: Path, listening: socket.socket, host: str, parent: int) -> None:
-    feed = Feed(Follower(run_dir), lambda text: say(f"warning: {text}", error=True))
+async def _serve(
+    run_dir: Path, listening: socket.socket, host: str, parent: int, control: Control | None
+) -> None:
+    feed = Feed(
+        Follower(run_dir, control=control is not None),
+        lambda text: say(f"warning: {text}", error=True),
+    )
     config = uvicorn.Config(
-        make_app(feed, frozenset([host.lower()])),
+        make_app(feed, frozenset([host.lower()]), control),
         http="h11",
         ws="none",
         lifespan="on",
