@@ -7,10 +7,12 @@ without them, have the shards at most.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from coordinator.core.events import (
+    Controlled,
+    ControlVerb,
     Event,
     Expelled,
     Finished,
@@ -30,6 +32,25 @@ MOST_THERE = 256  # of a table
 OVER = 5.0  # seconds that a rate looks back
 APART = 0.4  # seconds between the totals that are remembered
 GONE = {Left: "left", Lost: "lost", Silent: "silent", Expelled: "expelled"}
+
+
+@dataclass
+class Levers:
+    """What has been done to a worker of this machine, by its name, and still holds."""
+
+    frozen: bool = False
+    cut: bool = False
+    slowness: float = 1.0
+
+    def take(self, event: Controlled) -> None:
+        """Something has been done to it."""
+        verb = event.verb
+        if verb in (ControlVerb.FREEZE, ControlVerb.THAW, ControlVerb.KILL):
+            self.frozen = verb is ControlVerb.FREEZE
+        elif verb in (ControlVerb.CUT, ControlVerb.RESTORE):
+            self.cut = verb is ControlVerb.CUT
+        elif verb is ControlVerb.SLOW:
+            self.slowness = event.factor
 
 
 class Totals(NamedTuple):
@@ -93,6 +114,7 @@ class Roster:
         self._members: dict[int, Member] = {}
         self._gone: deque[Member] = deque(maxlen=MOST_GONE)
         self._epoch = 0
+        self._levers: dict[str, Levers] = {}
         self.partial = False  # not all shards were seen, so that they cannot be counted
 
     def take(self, time: float, event: Event) -> None:
@@ -101,6 +123,7 @@ class Roster:
             self._epoch += 1
             self._members.clear()
             self._gone.clear()
+            self._levers.clear()  # what holds is told anew
         elif isinstance(event, Joined):
             lane = Lane(self._epoch, event.worker)
             self._members[event.worker] = Member(lane, event.name, event.engine, event.host)
@@ -113,6 +136,9 @@ class Roster:
         elif isinstance(event, Finished):
             for member in self._members.values():
                 member.state = "left"
+        elif isinstance(event, Controlled) and event.name:
+            if len(self._levers) < MOST_THERE or event.name in self._levers:
+                self._levers.setdefault(event.name, Levers()).take(event)
         elif isinstance(event, Gone) and (member := self._members.pop(event.worker, None)):
             member.state = GONE.get(type(event), "lost")
             self._gone.append(member)
@@ -136,7 +162,10 @@ class Roster:
     def table(self, now: float) -> list[dict[str, Any]]:
         """A row for each worker: those that are there by number, then those that are gone."""
         members = [*self.there[:MOST_THERE], *reversed(self._gone)]
-        return [_row(member, now, self.counted(member)) for member in members]
+        rows = [_row(member, now, self.counted(member)) for member in members]
+        for row in rows:
+            row |= asdict(self._levers.get(row["name"], Levers()))
+        return rows
 
     def counted(self, member: Member) -> int | None:
         """How many documents a worker has answered, if that is known."""

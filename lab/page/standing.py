@@ -32,6 +32,7 @@ class Standing:
         self._phase, self._reason = "waiting", ""
         self._paused = False
         self._learning_rate: float | None = None
+        self._left: float | None = None  # seconds, as long as work was given out
         self._past: deque[tuple[float, int, int]] = deque()  # time, steps, documents: of late
         self._last: deque[tuple[Row, int]] = deque(maxlen=OVER_STEPS)  # and how many shards
 
@@ -77,6 +78,8 @@ class Standing:
         phase = self.phase(ready)
         documents, steps = self._rates(now, phase in OVER_PHASES)
         left = max(self.steps - self.step, 0)
+        if phase != "paused":
+            self._left = left / steps if steps and phase == "running" else None
         sent, received, ratio = self._bytes()
         return {
             "phase": phase,
@@ -85,7 +88,7 @@ class Standing:
             "steps": self.steps,
             "documents_per_second": documents,
             "steps_per_second": steps,
-            "seconds_left": left / steps if steps and phase == "running" else None,
+            "seconds_left": self._left,
             "checkpoint": self.checkpoint[0] if self.checkpoint else None,
             "state_sha256": self.checkpoint[1] if self.checkpoint else None,
             "time": self.time,

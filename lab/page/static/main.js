@@ -98,7 +98,11 @@ function begin() {
   const control = Boolean(store.run?.control);
   byId("control").hidden = !control;
   if (control && !begin.control) {
-    begin.control = import("./control.js").then(({ start }) => start(store)).catch(() => {
+    begin.control = import("./control.js").then(({ Control }) => {
+      const buttons = new Control(store);
+      parts.push(new Part("", ["run", "state", "workers"], () => buttons.draw()));
+      touch(["workers"]);
+    }).catch(() => {
       byId("control").hidden = true;
     });
   }
