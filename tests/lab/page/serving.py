@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -32,13 +32,16 @@ class Served(NamedTuple):
 
 
 @contextlib.contextmanager
-def served(run_dir: Path, *flags: str) -> Iterator[Served]:
-    """The page of a run, at a free port; gone afterwards."""
+def served(
+    run_dir: Path, *flags: str, passed: Sequence[int] = (), **variables: str
+) -> Iterator[Served]:
+    """The page of a run, at a free port; gone afterwards. It gets descriptors and variables."""
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "lab.page", str(run_dir), "--announce", str(writing)]
     process = subprocess.Popen(
-        [*command, "--port", "0", *flags], cwd=ROOT, pass_fds=[writing], stderr=subprocess.PIPE
-    )
+        [*command, "--port", "0", *flags], cwd=ROOT, pass_fds=[writing, *passed],
+        stderr=subprocess.PIPE, env={**os.environ, **variables},
+    )  # fmt: skip
     os.close(writing)
     try:
         with open(reading) as pipe:
