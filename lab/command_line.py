@@ -38,6 +38,7 @@ PROGRAMS = {
     "compare": Program("lab.report.compare", "Put runs side by side; where do they part?"),
     "report": Program("lab.report.command", "Write a page about runs that can be kept."),
     "page": Program("lab.page.command", "Show a run in a browser, live or afterwards."),
+    "top": Program("lab.top.command", "Show a run on a terminal, live or afterwards."),
     "export": Program("lab.export.command", "Hand a run to TensorBoard, trackio or wandb."),
     "replay": Program("lab.replay.command", "Compute a run anew from its record; same bits?"),
     "simulate": Program("lab.simulation.command", "Thousands of fault schedules in a simulator."),

@@ -152,6 +152,10 @@ class Tmux:
         self._do("send-keys", "-l", f"clear; {shlex.join([*clean, *command])}")
         self._do("send-keys", "Enter")
 
+    def type(self, keys: str) -> None:
+        """Type letters, and nothing more."""
+        self._do("send-keys", "-l", keys)
+
     def resize(self, columns: int, lines: int) -> None:
         """Take another size."""
         self._do("resize-window", "-x", str(columns), "-y", str(lines))

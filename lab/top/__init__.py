@@ -1,0 +1,1 @@
+"""A run on a terminal, whoever has started it: its workers and a small timeline."""

@@ -1,0 +1,13 @@
+"""Show a run on a terminal: ``python scripts/top.py runs/latest``."""
+
+from __future__ import annotations
+
+from _bootstrap import find_project
+
+find_project("click", "msgpack", "llvmlite", "requests", "rich")
+
+from lab.top.command import main
+from microgpt.support import cli
+
+if __name__ == "__main__":
+    cli.run(main, prog_name="python scripts/top.py")
