@@ -115,8 +115,7 @@ def quits(descriptor: int | None, seconds: float) -> bool:
     ready, _, _ = select.select([descriptor], [], [], seconds)
     if not ready:
         return False
-    typed = os.read(descriptor, 64)
-    return not typed or b"q" in typed or b"\x03" in typed
+    return os.read(descriptor, 1) in (b"", b"q", b"\x03")  # what is typed after it is the shell's
 
 
 def blocks() -> bool:

@@ -75,10 +75,18 @@ def test_a_terminal_shows_a_run_as_it_goes_until_q(lab: Lab, tmux: Tmux) -> None
     tmux.resize(60, 12)
     eventually(lambda: fits(tmux, 60), "one view, as wide as the terminal")
     tmux.type("q")
-    tmux.run("stty", "-a")  # typed before it has ended, or after
+    eventually(lambda: not is_there(tmux), "it has ended")
+    tmux.run("stty", "-a")
     eventually(lambda: any(" icanon" in line for line in tmux.screen), "keys are lines again")
     run.send(signal.SIGTERM)
     run.wait()
+
+
+def is_there(tmux: Tmux) -> bool:
+    try:
+        return tmux.find(str(ROOT / "scripts/top.py")) > 0
+    except AssertionError:
+        return False
 
 
 def fits(tmux: Tmux, columns: int) -> bool:
