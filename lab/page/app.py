@@ -22,6 +22,7 @@ from lab.page.feed import Feed
 from lab.page.guard import Guard
 from lab.page.past import Past
 from lab.page.prometheus import metrics
+from lab.page.sampler import sample
 
 STATIC = Path(__file__).parent / "static"
 MOST_VIEWERS = 64
@@ -60,9 +61,10 @@ def make_app(feed: Feed, hosts: frozenset[str], control: Control | None = None) 
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        task = asyncio.create_task(feed.run())
+        tasks = [asyncio.create_task(work(feed)) for work in (Feed.run, sample)]
         yield
-        task.cancel()
+        for task in tasks:
+            task.cancel()
 
     past = Past(feed)
     anatomist = Anatomist(feed.follower.path)

@@ -58,7 +58,6 @@ class Board:
         self.series = Series()
         self.rounds_recorded = False
         self.anew = False  # what viewers have does not hold any more: they need a snapshot
-        self.problem = ""
         self._tracker = Tracker()
         self._times = StepTimes()
         self._total = Row(0, 0.0, None, 0.0, 0, 0, 0)
@@ -223,7 +222,6 @@ class Board:
             "tensors": self._tensors,
             "numbers": self._numbers,
             "rounds_recorded": self.rounds_recorded,
-            "problem": self.problem,
         }
 
     def _state(self, now: float) -> dict[str, Any]:

@@ -8,12 +8,14 @@ takes no memory but its connection's. One thread reads the run's files, and make
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from lab.page.follower import Follower
@@ -39,8 +41,8 @@ class Feed:
         self._number = 0  # of the last message
         self._snapshot: tuple[int, bytes] | None = None
         self._changed = asyncio.Event()
-        self._wanted = asyncio.Event()  # somebody has begun to watch
-        self._closed = False
+        self._first_viewer = asyncio.Event()  # renewed each time
+        self.closed = False
 
     # --- the thread that reads -------------------------------------------------------------------
 
@@ -88,18 +90,19 @@ class Feed:
 
     async def run(self) -> None:
         """Look at the files until the feed is closed."""
-        while not self._closed:
+        while not self.closed:
             watched = self.viewers > 0
             before = self._number
-            await self.on_board(lambda: self._poll(watched))  # noqa: B023  # it is awaited here
+            await self.on_board(partial(self._poll, watched))
             if self._number != before:
                 self._wake()
-            self._wanted.clear()
-            try:
-                async with asyncio.timeout(TICK if self.viewers else TICK_ALONE):
-                    await self._wanted.wait()
-            except TimeoutError:
-                pass  # it is time to look
+            await self.pause(TICK if self.viewers else TICK_ALONE)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long, or until the first viewer comes."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._first_viewer.wait()
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
@@ -108,7 +111,7 @@ class Feed:
     async def close(self) -> None:
         """Tell what is still to be told; then streams end."""
         await self.on_board(lambda: self._poll(True, last=True))
-        self._closed = True
+        self.closed = True
         self._wake()
 
     def place_of(self, last: str | None) -> int | None:
@@ -124,10 +127,11 @@ class Feed:
         self.viewers += 1
         try:
             if self.viewers == 1:
+                came, self._first_viewer = self._first_viewer, asyncio.Event()
+                came.set()
                 await self.catch_up()  # nobody has looked for a while
-            self._wanted.set()
             place = self.place_of(last)
-            while not self._closed or place != self._number:
+            while not self.closed or place != self._number:
                 if place is None or place < self._number - len(self._kept):
                     place, framed = await self.on_board(self._make_snapshot)
                     yield framed

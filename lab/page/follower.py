@@ -63,7 +63,7 @@ class Follower:
     def _complain(self, text: str) -> None:
         if text not in self.complaints and len(self.complaints) < 100:
             self.complaints.append(text)
-        self.board.problem = text
+        self.board.standing.problem = text
 
     # --- config.json -----------------------------------------------------------------------------
 

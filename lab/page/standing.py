@@ -27,6 +27,8 @@ class Standing:
         self.parameters = 0
         self.compressed = False
         self.checkpoint: tuple[int, str] | None = None
+        self.problem = ""  # with the record
+        self.samples_remark = ""  # why there are no samples
         self.ended = ""  # killed or unknown: as the folder looks, and not the events
         self.time: float | None = None  # of the newest event
         self._phase, self._reason = "waiting", ""
@@ -96,6 +98,8 @@ class Standing:
             "bytes_received_per_step": received,
             "compression_ratio": ratio,
             "learning_rate": self._learning_rate,
+            "problem": self.problem,
+            "samples_remark": self.samples_remark,
         }
 
     def _rates(self, now: float, over: bool) -> tuple[float | None, float | None]:

@@ -14,14 +14,16 @@ export class Samples {
   }
 
   draw() {
-    const { samples } = this.store;
+    const { samples, state } = this.store;
+    const remark = (state && state.samples_remark) || "";
     const chosen = spread(samples, COLUMNS);
-    const key = JSON.stringify(chosen);
+    const key = JSON.stringify([chosen, remark]);
     if (key === this.drawn) return;
     this.drawn = key;
     const place = byId("samples");
     if (!chosen.length) {
       place.replaceChildren(
+        remark ? el("p", { class: "missing" }, `None: ${remark}.`) :
         el("p", { class: "missing" }, "Nothing yet: what the model invents is drawn from checkpoints. ",
           el("code", {}, "--checkpoint-every 100"), " saves more of them."),
       );

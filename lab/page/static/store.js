@@ -71,7 +71,8 @@ export class Store {
         return ["steps"];
       case "state":
         this.state = data;
-        return ["state"];
+        this.problem = data.problem || "";
+        return ["state", "samples"];
       case "workers":
         this.setWorkers(data);
         return ["workers"];
@@ -91,9 +92,6 @@ export class Store {
       case "numbers":
         this.addNumbers(data);
         return ["numbers"];
-      case "note":
-        this.problem = data.text || "";
-        return ["state"];
       default:
         return [];
     }
@@ -103,7 +101,7 @@ export class Store {
     this.reset();
     this.run = data.run && Object.keys(data.run).length ? data.run : null; // null: nothing is known yet
     this.roundsRecorded = data.rounds_recorded;
-    this.problem = data.problem || "";
+    this.problem = data.state.problem || "";
     this.state = data.state;
     this.setWorkers(data.workers || []);
     this.steps.add(data.steps);
