@@ -9,6 +9,8 @@ TOGETHER = (
     "tests/system/test_docker.py",
     "tests/system/test_serving.py",
     "tests/repository/test_imports.py",
+    "tests/lab/page/test_hostile_viewers.py",
+    "tests/lab/page/test_past.py",
 )
 BROWSER = "/test_browser_"  # in the name of files whose tests share a browser
 

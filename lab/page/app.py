@@ -18,14 +18,13 @@ from starlette.staticfiles import StaticFiles
 from lab.page.anatomy import Anatomist
 from lab.page.charts import charts
 from lab.page.control import Control
-from lab.page.feed import Feed
+from lab.page.feed import MOST_VIEWERS, Feed
 from lab.page.guard import Guard
 from lab.page.past import Past
 from lab.page.prometheus import metrics
 from lab.page.sampler import sample
 
 STATIC = Path(__file__).parent / "static"
-MOST_VIEWERS = 64
 PING_SECONDS = 10
 SEND_SECONDS = 30.0  # a viewer that takes nothing for so long is left
 

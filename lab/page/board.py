@@ -64,7 +64,7 @@ class Board:
         self._spans: deque[Span] = deque(maxlen=MOST_SPANS)
         self._marks: deque[dict[str, Any]] = deque(maxlen=MOST_MARKS)
         self._frequent: deque[dict[str, Any]] = deque(maxlen=MOST_FREQUENT)
-        self._validations: list[tuple[int, float, float | None]] = []
+        self._validations: list[list[float | None]] = []  # step, loss, time
         self._samples: deque[dict[str, Any]] = deque(maxlen=MOST_SAMPLES)
         self._tensors: dict[str, Any] | None = None
         self._numbers: dict[str, Any] | None = None
@@ -134,7 +134,7 @@ class Board:
         self.series.add(row)
         self.standing.add(row, line.shards, line.learning_rate)
         if line.validation is not None:
-            found = (step, line.validation, row.time)
+            found = [step, line.validation, row.time]
             self._validations.append(found)
             if len(self._validations) > MOST_VALIDATIONS:
                 del self._validations[1::2]

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from lab.page.follower import Follower
 
+MOST_VIEWERS = 64
 KEPT = 2000  # messages
 MOST_AT_ONCE = 1 << 20  # bytes that a viewer is sent in one piece, about
 TICK = 0.1  # seconds between two looks at the files while somebody watches
@@ -124,6 +125,8 @@ class Feed:
 
     async def stream(self, last: str | None) -> AsyncIterator[bytes]:
         """What a viewer is sent, for ever: what it has missed since the message ``last``."""
+        if self.viewers >= MOST_VIEWERS:
+            return
         self.viewers += 1
         try:
             if self.viewers == 1:

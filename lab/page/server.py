@@ -13,13 +13,13 @@ from pathlib import Path
 import uvicorn
 
 from lab.page.app import make_app
+from lab.page.connection import Connection
 from lab.page.control import Control
 from lab.page.feed import Feed
 from lab.page.follower import Follower
 from microgpt.support import signals
 from microgpt.support.cli import UserError, say
 
-MOST_CONNECTIONS = 256
 BACKLOG = 64
 PARENT_POLL_SECONDS = 0.5
 END_SECONDS = 1  # for streams to end
@@ -66,7 +66,7 @@ async def _serve(
     )
     config = uvicorn.Config(
         make_app(feed, frozenset([host.lower()]), control),
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -74,7 +74,6 @@ async def _serve(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=END_SECONDS,
         h11_max_incomplete_event_size=16 * 1024,

@@ -111,7 +111,9 @@ class Standing:
             took = last.seconds
             return (last.documents / took, last.step / took) if took > 0 else (None, None)
         (began, first_step, first_document), (ended, step, document) = self._past[0], self._past[-1]
-        passed = max((ended if now - ended < 1.0 else now) - began, 1e-9)
+        usual = (ended - began) / max(step - first_step, 1)  # of a step
+        late = now - ended > max(1.0, 2 * usual)
+        passed = max((now if late else ended) - began, 1e-9)
         return (document - first_document) / passed, (step - first_step) / passed
 
     def _bytes(self) -> tuple[float | None, float | None, float | None]:
