@@ -121,7 +121,8 @@ def test_workers_are_told_by_their_pulses() -> None:
         "epoch": 1, "worker": 1, "name": "ada", "engine": "tape", "host": "10.0.0.7",
         "state": "computing", "documents_per_second": 64.0, "documents": 164, "in_flight": 1,
         "silent_for": 0.1, "round_trip": 0.002, "bytes_sent": 100, "bytes_received": 200,
-        "computing": 0.5, "wire": 0.25, "waiting": 0.25,
+        "computing": 0.5, "wire": 0.25, "waiting": 0.25, "frozen": False, "slowness": 1.0,
+        "cut": False,
     }  # fmt: skip
 
 
