@@ -68,7 +68,7 @@ class Seen:
             for name, data in news:
                 self._view.take(name, data)
         self._view.run = self._follower.board.run
-        self._view.problem = self._follower.board.problem
+        self._view.problem = self._follower.board.standing.problem
         self._view.rounds_recorded = self._follower.board.rounds_recorded
         return self._view
 
