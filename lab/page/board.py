@@ -222,6 +222,7 @@ class Board:
             "tensors": self._tensors,
             "numbers": self._numbers,
             "rounds_recorded": self.rounds_recorded,
+            "problem": self.standing.problem,
         }
 
     def _state(self, now: float) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class View:
                 self.strips.add(span)
 
     def _begin(self, data: Mapping[str, Any]) -> None:
-        self.run, self.problem = data["run"], data["state"]["problem"]
+        self.run, self.problem = data["run"], data["problem"]
         self.rounds_recorded = data["rounds_recorded"]
         self.marks.clear()
         self.losses.clear()
