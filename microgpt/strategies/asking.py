@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import TypeVar
 
 import numpy as np
@@ -72,7 +71,7 @@ def _blame(strategy: Strategy, method: str, error: BaseException) -> str:
 
 
 def _checked(numbers: object) -> dict[str, float]:
-    """Names with finite numbers, the first ``MOST_NUMBERS``. Raises TypeError for anything else."""
+    """Names with numbers, the first ``MOST_NUMBERS``. Raises TypeError for anything else."""
     if not isinstance(numbers, Mapping):
         raise TypeError(f"it gives no names with numbers, but {numbers!r:.60}")
     found: dict[str, float] = {}
@@ -81,6 +80,5 @@ def _checked(numbers: object) -> dict[str, float]:
             raise TypeError(f"a number has a name of one word, not {name!r:.60}")
         if not isinstance(number, int | float | np.integer):
             raise TypeError(f"{name} is no number: {number!r:.60}")
-        if isfinite(number):  # distances of what is about to overflow are not
-            found[name] = float(number)
+        found[name] = float(number)
     return found
