@@ -7,10 +7,12 @@ one, and its last words may arrive twice: ZeroMQ does not do that, but nothing h
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Any, Protocol
 
+from coordinator.core.tally import Traffic
 from lab.conditions import DOWN, UP, Link
 from lab.simulation.clock import Clock
 from microgpt.protocol.messages import Message, decode, encode
@@ -49,6 +51,18 @@ class Network:
         self.codec = False
         self.sent = 0
         self.bytes = {UP: 0, DOWN: 0}  # of messages that were packed
+        self._of_peers = Counter[tuple[bytes, str]]()  # the same of each worker's
+
+    def pack(self, peer: bytes, way: str, message: Message) -> Message:
+        """What comes out of a message that is really packed."""
+        packed = encode(message)
+        self.bytes[way] += len(packed)
+        self._of_peers[peer, way] += len(packed)
+        return decode(packed)
+
+    def traffic(self, peer: bytes) -> Traffic:
+        """What a worker was sent and has sent, of what was packed."""
+        return Traffic(self._of_peers[peer, DOWN], self._of_peers[peer, UP])
 
     def watch(self, connection: Connection, way: str) -> None:
         """Nothing gets through this way from now on: its receiver may give the connection up."""
@@ -79,9 +93,7 @@ class Connection:
             return
         network.sent += 1
         if network.codec:
-            packed = encode(message)
-            network.bytes[way] += len(packed)
-            message = decode(packed)
+            message = network.pack(self.peer, way, message)
         arrival = max(self._arrival[way], self._arrives(way, message))
         self._arrival[way] = arrival
         clock.after(arrival - clock.now, self._arrive, way, message)

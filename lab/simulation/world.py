@@ -174,6 +174,7 @@ class World:
                 run=run,
                 epoch=f"epoch{self.epochs}",
                 strategy=reference_run.strategy,
+                traffic=self.network.traffic,
             ),
         )
 

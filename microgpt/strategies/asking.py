@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 
 from microgpt.numerics.vectors import Vector
-from microgpt.strategies.base import Result, Round, Strategy, StrategyError, View
+from microgpt.strategies.base import (
+    Result,
+    Round,
+    Strategy,
+    StrategyError,
+    View,
+    no_lap,
+    no_note,
+    no_vector,
+)
 from microgpt.support.user_class import OwnCodeError, line_in
 
 T = TypeVar("T")
@@ -55,14 +64,44 @@ def ask(strategy: Strategy, method: str, call: Callable[[], T]) -> T:
 def look_closer(
     look: Look, strategy: Strategy, view: View, round: Round, results: Sequence[Result]
 ) -> None:
-    """Ask for the numbers that a strategy has after an update, if it has any. Raises nothing."""
+    """Ask for the numbers that a strategy has after an update, if it has any. Raises nothing.
+
+    It can change nothing of the run: neither is it heard by the view, nor can it write into what it
+    is shown.
+    """
     own = getattr(strategy, "numbers", None)
     if not callable(own):
         return
     try:
-        look.numbers = _checked(own(view, round, results))
+        look.numbers = _checked(own(_sealed(view), round, _all_sealed(results)))
     except (Exception, SystemExit) as error:
         look.problem = _blame(strategy, "numbers", error)
+
+
+def _sealed(view: View) -> View:
+    state = view.state
+    params, m, v = map(_read_only, (state.params, state.m, state.v))
+    slots = {name: _read_only(slot) for name, slot in state.slots.items()}
+    return replace(
+        view,
+        state=replace(state, params=params, m=m, v=v, slots=slots),
+        sent=None if view.sent is None else _read_only(view.sent),
+        gathered=tuple((round, _all_sealed(results)) for round, results in view.gathered),
+        lap=no_lap, note=no_note, along=no_vector,
+    )  # fmt: skip
+
+
+def _all_sealed(results: Sequence[Result]) -> list[Result]:
+    return [
+        replace(each, losses=_read_only(each.losses), vector=_read_only(each.vector))
+        for each in results
+    ]
+
+
+def _read_only(vector: Vector) -> Vector:
+    sealed = vector.view()
+    sealed.flags.writeable = False
+    return sealed
 
 
 def _blame(strategy: Strategy, method: str, error: BaseException) -> str:

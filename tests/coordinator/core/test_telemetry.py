@@ -352,6 +352,47 @@ def test_numbers_that_are_none_are_one_line_and_the_run_goes_on(gives: Any, says
     assert play.events(StrategyNumbers) == []
 
 
+@dataclass(frozen=True)
+class Meddles(Sync):
+    """Tries to have an influence where it is only asked for numbers."""
+
+    how: str = ""
+
+    def numbers(self, view: View, round: Round, results: Sequence[Result]) -> Mapping[str, float]:
+        if not view.state.step:
+            return {}
+        vectors = {
+            "weights": view.state.params, "moment": view.state.m, "gradient": results[0].vector,
+            "losses": results[0].losses, "slot": view.state.slots["outer.velocity"],
+        }  # fmt: skip
+        assert view.sent is not None
+        view.note("heard", 1.0)
+        view.along(vectors["weights"])
+        if self.how:
+            vectors.get(self.how, view.sent)[0] = 7.0
+        return {}
+
+
+@pytest.mark.parametrize("how", ["", "weights", "moment", "gradient", "losses", "slot", "sent"])
+def test_who_is_asked_for_numbers_can_change_nothing(how: str) -> None:
+    momentum = "momentum:learning_rate=0.5"
+    play, quiet = (
+        begin(strategy, [A, B], steps=6, replicas=2, outer_optimizer=momentum)
+        for strategy in (Meddles(how), Sync())
+    )
+    for each in (play, quiet):
+        while each.state.closing is None:
+            passes(each, 0.5)
+            each.answers(A)
+            each.answers(B)
+    assert play.state.training.params.tobytes() == quiet.state.training.params.tobytes()
+    assert play.notes == quiet.notes
+    assert play.events(TensorNorms) == quiet.events(TensorNorms)
+    failed = [event.reason for event in play.events(NumbersFailed)]
+    says = "strategy Meddles: numbers raises ValueError: assignment destination is read-only (line"
+    assert [reason.startswith(says) for reason in failed] == ([True] if how else [])
+
+
 def test_nobody_is_asked_for_numbers_in_a_summary() -> None:
     play = played(KeyError("mine"), Level.SUMMARY)
     assert play.state.training.step == 6

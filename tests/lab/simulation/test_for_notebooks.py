@@ -57,6 +57,12 @@ def test_time_and_bytes_are_those_of_the_virtual_network() -> None:
     assert near.seconds < 0.1
     assert 4 * 0.4 < far.seconds < 4 * 0.6 + 1.0  # there and back, each step
     assert near.losses == far.losses
+    pulses = {event["worker"]: event for event in far.events if event["kind"] == "worker_pulse"}
+    assert len(pulses) == 2
+    for name, together in (
+        ("bytes_sent", far.bytes_sent), ("bytes_received", far.bytes_received),
+    ):  # fmt: skip
+        assert 0.9 * together < sum(pulse[name] for pulse in pulses.values()) <= together
     few = simulate(2, replicas=2, compress="topk:0.05")
     whole = simulate(2, replicas=2, aggregate="median")
     assert few.bytes_received < 0.5 * whole.bytes_received
