@@ -1,7 +1,4 @@
-"""The coordinator's shell: socket, clock, signals and files around the pure state.
-
-Polls, decodes, hands inputs to ``CoordinatorState`` and performs its actions. Decides nothing.
-"""
+"""The coordinator's shell: sockets, clock, signals, files around the state. It decides nothing."""
 
 from __future__ import annotations
 
@@ -123,6 +120,8 @@ class EventLoop:
             self._handle(event)
             self._clock.lap("rest")
         self._clock.lap("receive")
+        if self._state.look_ahead.due:
+            self._handle(inputs.Idle())
         while not self._reported.empty():
             self._hear(self._reported.get())
         self._checkpoint_server.hand_out(time.monotonic())

@@ -19,6 +19,7 @@ from microgpt.protocol import messages
 HELLO_SECONDS = 0.5  # between two offers
 UNHEARD_SECONDS = 2.0  # without an answer, after which people are told; and after ten times that
 HEARTBEATS_PER_TIMEOUT = 4
+MOST_AHEAD = 4  # tasks without their weights: the coordinator tells one, and some may come late
 
 Recipe: TypeAlias = Mapping[str, str | int | float | bool]
 
@@ -160,6 +161,7 @@ class WorkerState:
         self._attempt = 0  # how often we have begun again
         self._queue: deque[Job] = deque()
         self._weights: messages.Weights | None = None
+        self._ahead: deque[messages.Task] = deque(maxlen=MOST_AHEAD)  # their weights come later
         self._replicas: dict[int, messages.ReplicaState] = {}  # for the next task of each
         self._newest_round = -1  # of all tasks in this epoch
         self._pause = HELLO_SECONDS  # between two signs of life
@@ -197,11 +199,13 @@ class WorkerState:
         elif (message.run, message.epoch) != (self.run, self.epoch):
             return  # a message of an earlier epoch of the coordinator
         elif isinstance(message, messages.Weights):
-            self._weights = message
+            self._on_weights(message)
         elif isinstance(message, messages.ReplicaState):
             self._replicas[message.replica] = message
         elif isinstance(message, messages.Task):
             self._on_task(message)
+        elif isinstance(message, messages.TaskAhead):
+            self._on_task_ahead(message)
         elif isinstance(message, messages.Stop):
             self._leave("done", message.reason)
 
@@ -217,12 +221,29 @@ class WorkerState:
         self._pause = message.seconds / HEARTBEATS_PER_TIMEOUT
         self._queue.clear()
         self._weights = None
+        self._ahead.clear()
         self._replicas.clear()
         if (message.model, message.recipe) != (self.model, self.recipe):
             self.model, self.recipe, self.ready = message.model, message.recipe, False
             self._actions.append(Configure(message.model, message.recipe))
         elif self.ready:
             self._send(messages.Heartbeat(self.run, self.epoch, ready=True))
+
+    def _on_weights(self, message: messages.Weights) -> None:
+        """New weights: tasks that were told ahead of them can be begun.
+
+        Older weights come late, over an older connection.
+        """
+        self._weights = message
+        while self._ahead and self._ahead[0].step <= message.step:
+            task = self._ahead.popleft()
+            if task.step == message.step:
+                self._on_task(task)
+
+    def _on_task_ahead(self, task: messages.TaskAhead) -> None:
+        if self._weights is not None and self._weights.step < task.step:
+            where = task.run, task.epoch, task.step, task.start, task.count
+            self._ahead.append(messages.Task(*where, task.tokens, task.lengths, round=task.round))
 
     def _on_task(self, task: messages.Task) -> None:
         if self._weights is None or self._weights.step != task.step:

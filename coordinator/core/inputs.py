@@ -45,6 +45,11 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class Idle:
+    """There is nothing to take in at the moment: what comes next can be prepared."""
+
+
+@dataclass(frozen=True)
 class Saved:
     """The checkpoint of ``step`` is on disk; or, with ``error``, could not be put there."""
 
@@ -91,5 +96,14 @@ class Asked:
 
 
 Input: TypeAlias = (
-    Received | Misbehaved | Disconnected | Tick | Saved | StopRequested | Broken | Judged | Asked
+    Received
+    | Misbehaved
+    | Disconnected
+    | Tick
+    | Idle
+    | Saved
+    | StopRequested
+    | Broken
+    | Judged
+    | Asked
 )

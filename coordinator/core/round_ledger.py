@@ -2,8 +2,7 @@
 
 Usually the first result for a shard counts. Where two differ in a bit, or a result contradicts a
 worker that says that a document cannot be computed, the shard is *contested*: what it comes to on
-this host counts. Only where that cannot be had do workers vote: what two of them say alike, and
-most of those asked say, counts.
+this host counts. Only where that cannot be had do workers vote: what two and most of them say.
 """
 
 from __future__ import annotations
@@ -96,8 +95,12 @@ class RoundLedger:
 
     def take_also(self, shard: Shard, peer: Peer, now: float) -> None:
         """Hand a shard to a worker, whether it is queued or not."""
-        self.untouched = False
+        self.note_told(shard, peer)
         self._in_flight.begin(peer, Work(self.round, shard), now)
+
+    def note_told(self, shard: Shard, peer: Peer) -> None:
+        """The worker knows what the shard is, and may answer; that does not take it out."""
+        self.untouched = False
         self._asked.add((shard, peer))
 
     def release(self, peer: Peer) -> list[Shard]:
@@ -176,10 +179,7 @@ class RoundLedger:
                 self._decide(shard)
 
     def strike_out(self, peer: Peer) -> None:
-        """Nothing counts of what the worker has said, and it has nothing in flight here.
-
-        Even if its last answer was entered by halves.
-        """
+        """Nothing counts of what it has said, even by halves, and it has nothing in flight here."""
         for shard in self.all:
             self._end(peer, shard)
             self.failures.get(shard, {}).pop(peer, None)

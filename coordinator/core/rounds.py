@@ -111,6 +111,21 @@ class Rounds:
 
     def begin(self, opened: driver.OpenRound, staff: Collection[Worker], now: float) -> None:
         """Begin a round, with these workers there."""
+        self._add(self.prepared(opened, staff), now)
+
+    def begin_prepared(self, round: OpenRound, opened: driver.OpenRound, now: float) -> None:
+        """Begin a round that was prepared before its weights existed."""
+        round.opened = opened
+        round.order.ready(opened.params)
+        self._add(round, now)
+
+    def _add(self, round: OpenRound, now: float) -> None:
+        round.began = now
+        self.open[round.id.number] = round
+        self._next_number = round.id.number + 1
+
+    def prepared(self, opened: driver.OpenRound, staff: Collection[Worker]) -> OpenRound:
+        """A round cut for these workers, which is not begun."""
         round = opened.round
         documents = self._held_out
         if not isinstance(round.task, Losses):
@@ -125,8 +140,7 @@ class Rounds:
             self._run, self._epoch, ledger.round, documents, opened.params,
             self._shapes, packed, assignments,
         )  # fmt: skip
-        self.open[opened.number] = OpenRound(opened, documents, now, len(staff), ledger, order)
-        self._next_number = opened.number + 1
+        return OpenRound(opened, documents, 0.0, len(staff), ledger, order)
 
     def cut_anew(self, staff: Collection[Worker]) -> None:
         """Cut the rounds that nobody has begun for those who are here now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from coordinator.core.action_buffer import ActionBuffer
+from coordinator.core.ahead import Ahead
 from coordinator.core.events import Assigned, Purpose, RoundOpened, Unverified
 from coordinator.core.in_flight import InFlight
 from coordinator.core.inputs import Peer
@@ -52,6 +53,11 @@ class Scheduler:
         self.probation = Probation(self.in_flight)
         self.stragglers = Stragglers(out, times, self.rounds, self.probation, self._send)
         self._waived = False
+        self._ahead = Ahead(out, self.rounds)
+
+    def prepare(self, opened: driver.OpenRound, workers: Mapping[Peer, Worker]) -> None:
+        """Cut a round for these workers whose weights come later, and tell them of it."""
+        self._ahead.prepare(opened, self.staff(workers).values())
 
     def open_rounds(
         self,
@@ -73,7 +79,8 @@ class Scheduler:
         self, opened: driver.OpenRound, workers: Mapping[Peer, Worker], worked: float
     ) -> None:
         """A round is opened, with these workers there, after ``worked`` seconds of work."""
-        self.rounds.begin(opened, self.staff(workers).values(), worked)
+        if not self._ahead.begin(opened, worked):
+            self.rounds.begin(opened, self.staff(workers).values(), worked)
         self.replicas.opened(self.rounds.open[opened.number].order, opened.round.first)
         if self._out.rounds:
             self._out.tell(_told(opened))
@@ -108,6 +115,9 @@ class Scheduler:
 
     def _hand_out(self, round: OpenRound, staff: Mapping[Peer, Worker], now: float) -> None:
         ledger = round.ledger
+        for worker in [*staff.values()] if self._ahead.told and ledger.queue else ():
+            if not worker.in_flight and (shard := self._ahead.take(worker, round, now)) is not None:
+                self._send_told(worker, round, shard)
         for worker in staff.values() if ledger.queue else ():
             if not worker.in_flight:
                 suits = self._suits(worker, round, staff, now)
@@ -177,6 +187,17 @@ class Scheduler:
             self._out.send(worker.peer, round.order.weights())
             worker.weights_step = round.id.step
         self._out.send(worker.peer, round.order.task(shard))
+        self._tell_assigned(worker, round, shard, purpose)
+
+    def _send_told(self, worker: Worker, round: OpenRound, shard: Shard) -> None:
+        """The weights, with which the worker begins the shard that it was told ahead of them."""
+        self._out.send(worker.peer, round.order.weights())
+        worker.weights_step = round.id.step
+        self._tell_assigned(worker, round, shard, Purpose.WORK)
+
+    def _tell_assigned(
+        self, worker: Worker, round: OpenRound, shard: Shard, purpose: Purpose
+    ) -> None:
         if self._out.full:
             where = round.id.shard_fields(shard)
             self._out.tell(Assigned(*where, worker.number, worker.name, purpose))
@@ -185,6 +206,7 @@ class Scheduler:
         """The worker has nothing in flight any more; gives back the shards that others must do."""
         self.probation.forget(worker.peer)
         self.replicas.forget(worker.peer)
+        self._ahead.forget(worker.peer)
         freed = [
             shard
             for round in self.rounds.open.values()

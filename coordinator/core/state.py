@@ -20,6 +20,7 @@ from coordinator.core.clock import Clock
 from coordinator.core.control import Control
 from coordinator.core.ending import Ending
 from coordinator.core.judging import Judging
+from coordinator.core.look_ahead import LookAhead
 from coordinator.core.membership import Membership, Worker
 from coordinator.core.policy import Policy
 from coordinator.core.pulses import Pulses, no_traffic
@@ -76,8 +77,7 @@ class CoordinatorState:
         out = self._out = ActionBuffer(self.policy.events)
         self._pulses = Pulses(out, traffic)
         shapes, model = parameter_shapes(config.model), config.model.to_dict()
-        recipe = recipe_of(config)
-        replicas = Replicas(run, epoch, recipe)
+        replicas = Replicas(run, epoch, recipe := recipe_of(config))
         replicas.restore(training.replicas, config, corpus)
         scheduler = self._scheduler = Scheduler(config, corpus, policy, out, run, epoch, replicas)
         members = self._membership = Membership(
@@ -87,6 +87,7 @@ class CoordinatorState:
         self.workers, self._ready = members.workers, members.ready
         ending = self._ending = Ending(out, members, self._driver, replicas)
         control = self._control = Control(out, self._driver, ending)
+        self.look_ahead = LookAhead(self._driver, scheduler, members, ending, control)
         judging = self._judging = Judging(out, members, scheduler, ending, shapes, recipe)
         results = self._results = Results(out, members, scheduler, judging, ending, shapes, recipe)
         self._closer = RoundCloser(
@@ -290,6 +291,7 @@ _HANDLERS: dict[type[Any], Callable[[CoordinatorState, Any], bool]] = {
     inputs.Misbehaved: CoordinatorState._on_misbehaved,
     inputs.Disconnected: CoordinatorState._on_disconnected,
     inputs.Tick: CoordinatorState._on_tick,
+    inputs.Idle: lambda state, event: state.look_ahead.take(event),
     inputs.Saved: CoordinatorState._on_end,
     inputs.StopRequested: CoordinatorState._on_end,
     inputs.Broken: CoordinatorState._on_end,

@@ -60,6 +60,16 @@ class WorkOrder:
             self._weights = messages.Weights(self._run, self._epoch, self.round.step, packed)
         return self._weights
 
+    def ready(self, params: Vector) -> None:
+        """These are the weights of a round that was prepared before they existed."""
+        self.params = params
+
+    def task_ahead(self, shard: Shard) -> messages.TaskAhead:
+        """What is to be computed of a shard once the weights are there."""
+        where = self._run, self._epoch, self.round.step, shard.start, shard.count
+        documents = self._documents.to_bytes(shard.start, shard.start + shard.count)
+        return messages.TaskAhead(*where, *documents, round=self.round.number)
+
     @property
     def packed(self) -> messages.Weights | None:
         """The message with the weights, if it has been made."""

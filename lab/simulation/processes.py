@@ -30,6 +30,7 @@ from worker.state import WorkerState
 
 COORDINATOR_TICK = 0.2  # seconds; coarser than in production, to be quick
 WORKER_TICK = 0.25
+IDLE = 0.001  # seconds from a message of workers to a moment in which there is none
 MAX_QUEUED = 8  # jobs at a worker
 
 
@@ -83,6 +84,7 @@ class VirtualCoordinator(Process):
         self.state = state
         self.connections: dict[bytes, Connection] = {}
         self.fuse: int | None = None
+        self._is_idle = False  # or will be in a moment
         self._writer, self._saves = Writer(self.clock, world.disk, self._saved), SaveDeferral()
         self._perform(state.start, self.time)
         self.clock.after(COORDINATOR_TICK * world.rng.random(), self._tick)
@@ -160,9 +162,16 @@ class VirtualCoordinator(Process):
                 self._act(action)
         except KilledError:
             self.kill()
+        if self.state.look_ahead.due and not self._is_idle:
+            self._is_idle = True
+            self.clock.after(IDLE, self.deliver, self._idle)
         closing = self.state.closing is not None
         if self.alive and (save := self._saves.due(idle=self._writer.idle, closing=closing)):
             self._submit(save)
+
+    def _idle(self) -> None:
+        self._is_idle = False
+        self._handle(inputs.Idle())
 
     def _submit(self, save: actions.Save) -> None:
         self.world.events.write()

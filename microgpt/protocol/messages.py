@@ -62,6 +62,7 @@ __all__ = [
     "Stop",
     "Stored",
     "Task",
+    "TaskAhead",
     "VersionMismatchError",
     "Weights",
     "Welcome",
@@ -69,7 +70,7 @@ __all__ = [
     "encode",
 ]  # fmt: skip
 
-PROTOCOL = 6
+PROTOCOL = 7
 #: Largest message that is read at all; the transport enforces it too.
 MAX_MESSAGE_BYTES = 256 << 20
 MAX_MATRICES = 100_000  # entries of a map of parameters
@@ -227,6 +228,18 @@ class Task(Message):
 
 
 @dataclass(frozen=True)
+class TaskAhead(Message):
+    """A ``Task`` whose weights, those after ``step`` updates, come later: it is begun with them."""
+
+    step: int
+    start: int
+    count: int
+    tokens: bytes
+    lengths: bytes
+    round: int = field(kw_only=True)
+
+
+@dataclass(frozen=True)
 class ReplicaState(Message):
     """Replica ``replica`` as it was after ``clock`` tasks: its next task goes on from there.
 
@@ -336,7 +349,7 @@ KINDS: dict[str, type[Message]] = {
     kind.__name__.lower(): kind
     for kind in (
         Hello, Heartbeat, Status, ShardResult, Failure, Goodbye,
-        Welcome, Reregister, Weights, Task, Refuse, Stop,
+        Welcome, Reregister, Weights, Task, TaskAhead, Refuse, Stop,
         ReplicaResult, ReplicaState, ReplicaTask,
         ListCheckpoints, FetchCheckpoint, CheckpointList, CheckpointPart, NoCheckpoint,
     )

@@ -188,6 +188,11 @@ class Strategy(Protocol):
     ``enough`` is asked once all documents of a round are answered; of a strategy with the class
     attribute ``early = True``, after every result. What comes for a closed round is dropped.
 
+    A strategy that opens one round at a time, and knows the next one before this one's results, may
+    say so by a method ``following(round) -> Round | None``, beside ``open`` in the same class: the
+    round that ``open`` will give once an update has been made of ``round``. Its documents go out to
+    workers before its weights exist. Should ``open`` give another one, some work is done in vain.
+
     A strategy with the attributes ``quorum`` and ``grace`` makes one update of several rounds: of
     all that are answered ``grace`` seconds after ``quorum`` of them were, of which one has begun
     after the update before; or at once when none is missing. See ``View.gathered``.

@@ -14,7 +14,6 @@ import numpy as np
 
 from microgpt.config import TrainingConfig
 from microgpt.numerics.vectors import Vector
-from microgpt.replicas.state import Assignment
 from microgpt.strategies.asking import Look, ask, called, look_closer
 from microgpt.strategies.base import (
     LocalSteps,
@@ -29,8 +28,10 @@ from microgpt.strategies.base import (
     no_note,
 )
 from microgpt.strategies.checks import check_replicas, check_update, note_of
+from microgpt.strategies.foresight import following, foretold
 from microgpt.strategies.opened import Closed as Closed
 from microgpt.strategies.opened import OpenRound as OpenRound
+from microgpt.strategies.replica_clocks import ReplicaClocks
 from microgpt.training import TrainingState, Validation, validation_loss
 
 
@@ -68,7 +69,9 @@ class RoundDriver:
         self._evaluating: tuple[int, ...] = ()  # the numbers of the rounds that have led to it
         self._gathered: dict[int, tuple[Round, Sequence[Result]]] = {}  # closed, and in no update
         self._numbers = 0
-        self._clocks = {log.replica: log.clock for log in state.replicas}
+        self._clocks = ReplicaClocks(state.replicas, config.steps)
+        self._following = following(strategy)
+        self._foreseen: OpenRound | None = None  # the round that comes next, as far as is known
         self._notes: dict[str, Note] = {}
 
     @property
@@ -99,6 +102,26 @@ class RoundDriver:
         ends = [round.first + round.count for round in rounds]
         self._next_document = max(self._next_document, *ends)
         return opened
+
+    def foresee(self) -> OpenRound | None:
+        """The round that ``begin`` will give once the open one is applied; None if none is known.
+
+        With its number, and the weights of now in the place of its own. If ``begin`` gives another
+        round after all, that has another number. Raises StrategyError.
+        """
+        follows = self._following
+        if follows is None or len(self.open) != 1 or self._unevaluated is not None:
+            return None
+        (opened,) = self.open.values()
+        round, after = opened.round, opened.round.version + 1
+        due = self._held_out > 0 and self._evaluates(after)
+        if isinstance(round.task, Losses) or after >= self.config.steps or due:
+            return None
+        told = foretold(self.strategy, follows, round)
+        if told is not None:
+            self._foreseen = OpenRound(self._numbers, told, opened.params)
+            self._numbers += 1
+        return self._foreseen
 
     @property
     def undone(self) -> Collection[int]:
@@ -179,7 +202,7 @@ class RoundDriver:
         """
         round = self.open[number].round
         after = None if more else self._after(number, results, workers, look)
-        self._take_back(self.open.pop(number), results)
+        self._clocks.take_back(self.open.pop(number), results)
         if isinstance(round.task, Losses):
             assert after is not None  # noqa: S101  # see _after
             self.state, self._unevaluated = after, None
@@ -250,30 +273,15 @@ class RoundDriver:
         return self.state.next_document + round.count
 
     def _add(self, round: Round, params: Vector) -> OpenRound:
-        opened = OpenRound(self._numbers, round, params, self._assign(round))
-        self._numbers += 1
+        foreseen, self._foreseen = self._foreseen, None
+        number = self._numbers
+        if foreseen is not None and foreseen.round == round:
+            number = foreseen.number
+        else:
+            self._numbers += 1
+        opened = OpenRound(number, round, params, self._clocks.assign(round))
         self.open[opened.number] = opened
         return opened
-
-    def _take_back(self, opened: OpenRound, results: Sequence[Result]) -> None:
-        """A replica that was too late for a round has not done its task: it is as it was before."""
-        done = {result.replica for result in results}
-        for assignment in opened.assignments:
-            if assignment.replica not in done:
-                self._clocks[assignment.replica] = assignment.clock
-
-    def _assign(self, round: Round) -> tuple[Assignment, ...]:
-        """The next task of each replica of the round."""
-        task, assignments = round.task, []
-        for replica in round.replicas:
-            clock = self._clocks.get(replica, 0)
-            self._clocks[replica] = clock + 1
-            steps, elastic, updates = 0, 0.0, 1
-            if isinstance(task, LocalSteps):
-                steps, elastic, updates = task.steps, task.elastic, self.config.steps
-            where = replica, clock, round.version
-            assignments.append(Assignment(*where, steps, elastic, updates))
-        return tuple(assignments)
 
     def _view(
         self,

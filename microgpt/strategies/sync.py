@@ -32,6 +32,12 @@ class Sync:
         where = view.state.step, view.next_document, view.config.batch_size
         return (Round(*where, replicas=replicas_if_needed(view)),)
 
+    def following(self, round: Round) -> Round | None:
+        """The batch after this one, which is known before its weights are."""
+        if round.replicas:
+            return None
+        return Round(round.version + 1, round.first + round.count, round.count)
+
     def enough(self, round: Round, results: Sequence[Result]) -> bool:
         """Every document has been answered."""
         return sum(result.shard.count for result in results) == round.count

@@ -324,3 +324,53 @@ def test_a_worker_calls_itself_by_its_own_name() -> None:
     state.start(0.0)
     notes = [a.text for a in state.handle(Received(WELCOME), 0.1) if isinstance(a, Note)]
     assert notes == ["worker-7 is welcome in run run"]
+
+
+def ahead(step: int, start: int = 0) -> messages.TaskAhead:
+    return messages.TaskAhead(RUN, EPOCH, step, start, 1, *DOCUMENTS.to_bytes(), round=2)
+
+
+def jobs(actions: list[Action]) -> list[tuple[messages.Task, Any]]:
+    return [(a.job.task, a.job.weights) for a in actions if isinstance(a, Compute)]
+
+
+def test_a_task_that_is_told_ahead_is_begun_with_its_weights() -> None:
+    play = Play()
+    first = play.hears(WELCOME, weights(0), task(0))
+    assert play.hears(ahead(1)) == []
+    assert play.computed(first) == [Send(answer(task(0)))]
+    assert jobs(play.hears(weights(1))) == [(task(1), weights(1).weights)]
+    assert play.hears(weights(2)) == [], "it is begun once"
+
+
+def test_weights_that_come_late_over_an_older_connection_take_no_task_away() -> None:
+    play = Play()
+    play.hears(WELCOME, weights(2), ahead(3))
+    assert play.hears(weights(1), weights(2)) == []
+    assert jobs(play.hears(weights(3))) == [(task(3), weights(3).weights)]
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        [weights(2)],
+        [replace(WELCOME, epoch="next"), replace(weights(0), epoch="next")],
+        [ahead(2), ahead(2, 1), ahead(2, 2), ahead(2, 3)],
+    ],
+    ids=["newer weights", "another epoch", "more than are kept"],
+)
+def test_a_task_that_was_told_ahead_may_come_to_nothing(meanwhile: list[Any]) -> None:
+    play = Play()
+    play.hears(WELCOME, weights(0), ahead(1))
+    play.hears(*meanwhile)
+    later = replace(weights(1), epoch=play.worker.epoch)
+    assert jobs(play.hears(later)) == []
+
+
+def test_what_is_told_ahead_of_nothing_is_left_out() -> None:
+    """It is late, and was told over an older connection."""
+    play = Play()
+    play.hears(WELCOME)
+    assert play.hears(ahead(1), weights(1)) == []
+    assert play.hears(ahead(1), ahead(0)) == []
+    assert jobs(play.hears(weights(1))) == []

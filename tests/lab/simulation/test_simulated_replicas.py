@@ -25,6 +25,7 @@ from microgpt.strategies.diloco import DiLoCo
 from microgpt.strategies.driver import RoundDriver
 from microgpt.strategies.local_sgd import LocalSGD
 from microgpt.strategies.registry import STRATEGIES, load_strategy, name_of
+from microgpt.strategies.replica_clocks import ReplicaClocks
 from microgpt.strategies.sync import Sync
 from tests.marks import soak
 
@@ -146,7 +147,7 @@ def forget_the_snapshots(self: Replicas, logs: Any, *arguments: Any) -> None:
 
 def begin_all_clocks_anew(self: RoundDriver, *arguments: Any, **more: Any) -> None:
     BEGIN(self, *arguments, **more)
-    self._clocks.clear()
+    self._clocks = ReplicaClocks((), self.config.steps)
 
 
 def save_what_is_open(self: Replicas, undone: Collection[int]) -> Any:

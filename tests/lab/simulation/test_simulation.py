@@ -18,6 +18,7 @@ import pytest
 import coordinator.core.state
 import worker.state
 from coordinator.core import inputs
+from coordinator.core.ahead import Ahead
 from coordinator.core.contribution import Contribution
 from coordinator.core.events import Purpose
 from coordinator.core.in_flight import RoundId, Work
@@ -186,6 +187,14 @@ def help_once(self: Stragglers, workers: Any, now: float) -> None:
         BACK_UP(self, workers, now)
 
 
+def begin_at_once(self: WorkerState, message: messages.TaskAhead) -> None:
+    if self._weights is not None:
+        where = message.run, message.epoch, message.step, message.start, message.count
+        task = messages.Task(*where, message.tokens, message.lengths, round=message.round)
+        self._queue.append(worker.state.Job(task, self._weights.weights))
+        self._compute_next()
+
+
 def believe_what_workers_say(
     self: Judging, round: Any, shard: Shard, reason: str, **more: Any
 ) -> None:
@@ -214,7 +223,7 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
         CoordinatorState, "_advance_time", take_every_standstill_for_silence, [91, 166],
     ),
     "who has missed the welcome of a new epoch stays deaf": (
-        COORDINATOR_HANDLERS, inputs.Received, ignore_who_missed_the_welcome, [1382],
+        COORDINATOR_HANDLERS, inputs.Received, ignore_who_missed_the_welcome, [4724],
     ),
     "a new connection goes unnoticed": (
         WORKER_HANDLERS, worker.state.Connected, do_nothing, [10750],
@@ -237,6 +246,12 @@ MUTANTS: dict[str, tuple[Any, Any, Any, list[int]]] = {
     ),
     "a late answer to an evaluation counts in the step after it": (
         Rounds, "find", take_any_round_of_the_step, [35, 96],
+    ),
+    "a task that is told ahead is computed with the weights before": (
+        WorkerState, "_on_task_ahead", begin_at_once, [0, 9],
+    ),
+    "who begins again is thought to know what it was told": (
+        Ahead, "forget", do_nothing, [607, 1427],
     ),
     "different answers are not compared": (
         Contribution, "same_bits", lambda one, other: True, [201, 473],

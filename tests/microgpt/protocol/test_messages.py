@@ -35,6 +35,7 @@ from microgpt.protocol.messages import (
     Stop,
     Stored,
     Task,
+    TaskAhead,
     VersionMismatchError,
     Weights,
     Welcome,
@@ -65,6 +66,7 @@ EXAMPLES: list[Message] = [
     Reregister("run", "epoch"),
     Weights("run", "epoch", 7, {"wte": bytes(80)}),
     Task("run", "epoch", 7, 4, 2, *DOCUMENTS.to_bytes(), round=3),
+    TaskAhead("run", "epoch", 8, 4, 2, *DOCUMENTS.to_bytes(), round=4),
     ReplicaTask(
         "run",
         "epoch",
