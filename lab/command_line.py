@@ -32,6 +32,7 @@ PROGRAMS = {
     "compare-strategies": Program(
         "lab.comparing", "All strategies at equal documents and equal bytes."
     ),
+    "experiment": Program("lab.experiments.command", "Run the cases of a file; table and report."),
     "coordinator": Program("coordinator.__main__", "Train with the workers that connect."),
     "worker": Program("worker.__main__", "Compute gradients for a coordinator."),
     "runs": Program("lab.report.runs", "List the runs of a folder, and how they ended."),

@@ -22,19 +22,23 @@ Point = tuple[float, float]
 class Curve(NamedTuple):
     """``points`` in the order of their x. ``number``: that of the run, for its colour.
 
-    ``faint``: it is drawn behind the others, and left out of words, tables and legends.
+    ``faint``: it is drawn behind the others, and left out of words, tables and legends. ``band``:
+    around each point, from where to where it is spread, or nothing.
     """
 
     name: str
     number: int
     points: Sequence[Point]
     faint: bool = False
+    band: Sequence[tuple[float, float]] = ()
 
 
 class Chart(NamedTuple):
     """What is drawn; ``x`` and ``y`` say what the axes are, with their units.
 
-    ``whole``: however high a curve goes, else those of a loss that explodes are cut off.
+    ``whole``: however high a curve goes, else those of a loss that explodes are cut off. ``log``:
+    the x axis is logarithmic; what is not positive is left out. ``top``: where the y axis ends at
+    the latest; what lies above is drawn at the edge.
     """
 
     title: str
@@ -42,6 +46,8 @@ class Chart(NamedTuple):
     y: str
     curves: Sequence[Curve]
     whole: bool = False
+    log: bool = False
+    top: float | None = None
 
 
 def running_mean(values: Sequence[float], window: int) -> list[float]:
@@ -87,23 +93,38 @@ def text_of(number: float) -> str:
     return f"{number:.6g}"
 
 
+def decades(low: float, high: float) -> list[float]:
+    """Powers of ten from ``low`` to ``high``; with 2 and 5 times of them where there are few."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    factors = (1, 2, 5) if high < 100 * low else (1,)
+    found = [factor * 10.0**power for power in range(first, last + 1) for factor in factors]
+    return [number for number in found if low * 0.999 <= number <= high * 1.001]
+
+
 class _Scale:
     """From numbers to places in the drawing. What lies above ``high`` is drawn at the edge."""
 
-    def __init__(self, curves: Sequence[Curve], *, whole: bool) -> None:
+    def __init__(self, curves: Sequence[Curve], chart: Chart) -> None:
         points = [point for curve in curves for point in curve.points]
         xs, ys = [x for x, _ in points], [y for _, y in points]
-        self.left, self.right = min(0.0, *xs, 0.0), max(xs)
+        self.log = chart.log
+        self.left, self.right = min(xs) if chart.log else min(0.0, *xs, 0.0), max(xs)
+        ys += [edge for curve in curves for edges in curve.band for edge in edges]
         self.low = min(ys)
         # A run whose loss explodes must not flatten all the others.
         starts = [curve.points[0][1] for curve in curves if curve.points]
-        self.high = max(ys) if whole else min(max(ys), max(1.5 * max(starts), self.low))
+        self.high = max(ys) if chart.whole else min(max(ys), max(1.5 * max(starts), self.low))
+        if chart.top is not None and chart.top > self.low:
+            self.high = min(self.high, chart.top)
         if self.high <= self.low:
             margin = max(0.5, abs(self.low) / 4)
             self.low, self.high = self.low - margin, self.low + margin
 
     def x(self, x: float) -> float:
-        share = (x - self.left) / ((self.right - self.left) or 1.0)
+        if self.log:
+            share = math.log(x / self.left) / (math.log(self.right / self.left) or 1.0)
+        else:
+            share = (x - self.left) / ((self.right - self.left) or 1.0)
         return LEFT + (WIDTH - LEFT - RIGHT) * share
 
     def y(self, y: float) -> float:
@@ -114,24 +135,41 @@ class _Scale:
 
 def draw(chart: Chart, style: str = "") -> str:
     """The SVG; empty if no curve has a point. ``style``: a sheet for one that stands alone."""
-    curves = [
-        curve._replace(points=thinned(curve.points)) for curve in chart.curves if curve.points
-    ]
+    curves = [_thinner(_positive(curve) if chart.log else curve) for curve in chart.curves]
+    curves = [curve for curve in curves if curve.points]
     if not curves:
         return ""
-    scale = _Scale(curves, whole=chart.whole)
+    scale = _Scale(curves, chart)
     label = f"{chart.title}: {in_words(chart)}"
+    front = [curve for curve in curves if not curve.faint]
+    behind = [curve for curve in curves if curve.faint]
+    points = len(front) > 1 and all(len(curve.points) == 1 for curve in curves)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'width="{WIDTH}" height="{HEIGHT}" aria-label="{escape(label)}">',
         f"<style>{style}</style>" if style else "",
         *_axes(chart, scale),
-        *(_line(curve, scale, _before(curve, curves)) for curve in curves if curve.faint),
-        *(_line(curve, scale, _before(curve, curves)) for curve in curves if not curve.faint),
+        *(_band(curve, scale) for curve in curves if curve.band),
+        *(_line(curve, scale, _before(curve, curves), points) for curve in behind + front),
     ]
-    if style:
-        parts += _legend(curves)
+    if style and not points:
+        parts += _legend(front)
     return "".join([*parts, "</svg>"])
+
+
+def _positive(curve: Curve) -> Curve:
+    """Without points that a logarithmic axis has no place for."""
+    kept = [at for at, (x, _) in enumerate(curve.points) if x > 0]
+    band = [curve.band[at] for at in kept] if curve.band else ()
+    return curve._replace(points=[curve.points[at] for at in kept], band=band)
+
+
+def _thinner(curve: Curve) -> Curve:
+    """With no more points than can be seen, and the band likewise."""
+    xs = [x for x, _ in curve.points]
+    sides = (zip(xs, side, strict=True) for side in zip(*curve.band, strict=True))
+    edges = [[y for _, y in thinned([*side])] for side in sides]
+    return curve._replace(points=thinned(curve.points), band=[*zip(*edges, strict=True)])
 
 
 def _axes(chart: Chart, scale: _Scale) -> list[str]:
@@ -140,7 +178,8 @@ def _axes(chart: Chart, scale: _Scale) -> list[str]:
         y = scale.y(number)
         parts.append(f'<path class="grid" d="M{LEFT},{y:.1f}H{WIDTH - RIGHT}"/>')
         parts.append(_text(LEFT - 7, y + 4, "end", "tick", text_of(number)))
-    for number in ticks(scale.left, scale.right):
+    marks = decades if scale.log else ticks
+    for number in marks(scale.left, scale.right):
         parts.append(_text(scale.x(number), bottom + 18, "middle", "tick", text_of(number)))
     parts.append(f'<path class="axis" d="M{LEFT},{bottom}H{WIDTH - RIGHT}"/>')
     middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
@@ -154,15 +193,29 @@ def _before(curve: Curve, curves: Sequence[Curve]) -> int:
     return sum(other.number < curve.number for other in same)
 
 
-def _line(curve: Curve, scale: _Scale, before: int) -> str:
-    """``before``: so many equal ones are drawn already, and must be seen through the gaps."""
+def _band(curve: Curve, scale: _Scale) -> str:
+    """What is between the edges of the spread, pale."""
+    xs = [scale.x(x) for x, _ in curve.points]
+    lower = [f"{x:.1f},{scale.y(low):.1f}" for x, (low, _) in zip(xs, curve.band, strict=True)]
+    upper = [f"{x:.1f},{scale.y(high):.1f}" for x, (_, high) in zip(xs, curve.band, strict=True)]
+    if len(xs) == 1:  # a line up and down
+        return f'<path class="line l{hue(curve.number)}" d="M{lower[0]}L{upper[0]}"/>'
+    return f'<polygon class="band f{hue(curve.number)}" points="{" ".join(lower + upper[::-1])}"/>'
+
+
+def _line(curve: Curve, scale: _Scale, before: int, named: bool) -> str:
+    """``before``: so many equal ones are drawn already, and must be seen through the gaps.
+
+    ``named``: a single point has its name beside it.
+    """
     colour, again = hue(curve.number), " again" if curve.number >= len(HUES) else ""
     again += " faint" if curve.faint else ""
     places = [f"{scale.x(x):.1f},{scale.y(y):.1f}" for x, y in curve.points]
     name = f"<title>{escape(curve.name)}</title>"
     if len(places) == 1:  # a line of one point cannot be seen
         x, y = places[0].split(",")
-        return f'<circle class="f{colour}" cx="{x}" cy="{y}" r="3">{name}</circle>'
+        dot = f'<circle class="f{colour}" cx="{x}" cy="{y}" r="3">{name}</circle>'
+        return dot + (_beside(curve, float(x), float(y)) if named else "")
     dashes = f' stroke-dasharray="{DASH} {DASH * before}" stroke-dashoffset="{DASH * -before}"'
     kind = f'class="line l{colour}{again}"{dashes if before else ""}'
     line = f'<polyline {kind} points="{" ".join(places)}">{name}</polyline>'
@@ -172,13 +225,22 @@ def _line(curve: Curve, scale: _Scale, before: int) -> str:
     return line
 
 
+def _beside(curve: Curve, x: float, y: float) -> str:
+    """The name of a point, where the drawing has room for it."""
+    right, low = x > LEFT + (WIDTH - LEFT - RIGHT) * 0.6, y > HEIGHT - BOTTOM - 20
+    below = curve.number % 2 == 1 and not low  # neighbours are less in each other's way
+    place = max(y + 14 if below else y - 5, TOP + 6.0)
+    return _text(x - 7 if right else x + 7, place, "end" if right else "start", "tick", curve.name)
+
+
 def _legend(curves: Sequence[Curve]) -> list[str]:
     parts = []
-    for at, curve in enumerate(curve for curve in curves if not curve.faint):
+    for at, curve in enumerate(curves):
         y, colour = TOP + 12 + 17 * at, hue(curve.number)
         name = curve.name if len(curve.name) <= 40 else f"{curve.name[:39]}…"
         x = WIDTH - RIGHT - 12
-        parts.append(f'<path class="line l{colour}" d="M{x - 8},{y - 4}h20"/>')
+        again = " again" if curve.number >= len(HUES) else ""
+        parts.append(f'<path class="line l{colour}{again}" d="M{x - 8},{y - 4}h20"/>')
         parts.append(_text(x - 14, y, "end", "tick", name))
     return parts
 

@@ -11,41 +11,13 @@ from itertools import accumulate
 from lab.report import chart, drawing
 from lab.report.chart import Chart, Curve
 from lab.report.compare import losses_at, outcome_rows, partings, records, setting_rows
-from lab.report.html import folded, key, scroll, table, text
-from lab.report.palette import COLOURS, DRAWING
+from lab.report.html import POLICY, STYLE, folded, key, scroll, table, text
 from lab.report.runs import Listed, number
 from lab.report.samples import Samples
 from lab.report.timeline import Timeline, summaries, told_at
 from lab.report.update_section import curves_in_figures, update_section
 from lab.report.updates import Updates
 from microgpt.support.cli import printable
-
-STYLE = (
-    COLOURS
-    + DRAWING
-    + "*{box-sizing:border-box}body{margin:0;background:var(--ground);color:var(--text);"
-    "font:16px/1.5 system-ui,sans-serif}main{max-width:1180px;margin:auto;padding:24px 16px 64px}"
-    "h1{font-size:1.6rem;margin:0 0 4px}h2{font-size:1.2rem;margin:40px 0 8px}"
-    "h3{font-size:1rem;margin:20px 0 4px}p{margin:4px 0 12px}.weak{color:var(--weak)}"
-    ".cards,.charts{display:grid;gap:16px;grid-template-columns:"
-    "repeat(auto-fit,minmax(min(100%,240px),1fr))}"
-    ".charts{grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr))}"
-    ".card{background:var(--card);border-radius:10px;padding:12px 16px;min-width:0;"
-    "overflow-wrap:anywhere}"
-    ".card h2,.card h3{margin:0;font-size:1rem}.card p{margin:0}figure{margin:0;min-width:0}"
-    "figcaption{font-weight:600}.key{display:inline-block;width:1.6em;height:.45em;"
-    "border-radius:2px;margin-right:.5em;vertical-align:middle}"
-    ".scroll{overflow-x:auto}.scroll svg{width:100%;min-width:820px}table{border-collapse:collapse;"
-    "font-variant-numeric:tabular-nums;font-size:.9rem}td,th{padding:3px 12px 3px 0;"
-    "text-align:right;vertical-align:top;white-space:nowrap}"
-    "th:first-child{text-align:left;font-weight:normal}"
-    "thead th{font-weight:600;border-bottom:1px solid var(--rule)}"
-    ".text td,.text th{text-align:left;white-space:normal}tr.other{background:var(--mark)}"
-    "summary{cursor:pointer;color:var(--weak)}code{overflow-wrap:anywhere}"
-    "@media print{details{display:none}}"
-    + "".join(f".k{n}{{background:var(--c{n})}}" for n in range(6))
-)
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def page(

@@ -38,7 +38,7 @@ DRAWING = (
     "svg{font:13px system-ui,sans-serif;fill:var(--text);max-width:100%;height:auto}"
     ".axis{stroke:var(--weak);fill:none}.grid{stroke:var(--rule);fill:none}"
     ".tick,.unit{fill:var(--weak)}.line{fill:none;stroke-width:1.8;stroke-linejoin:round}"
-    ".faint{stroke-width:1;stroke-opacity:.3}.again{stroke-dasharray:6 3}"
+    ".band{fill-opacity:.16}.faint{stroke-width:1;stroke-opacity:.3}.again{stroke-dasharray:6 3}"
     ".flight{fill-opacity:.28}.none{fill:var(--none)}"
     ".dropped{fill:none;stroke:var(--text);stroke-width:1;stroke-dasharray:2 1.5}"
     ".happened{stroke:var(--text);stroke-width:1.5}" + _CYCLE

@@ -39,7 +39,10 @@ class Plan:
 
     ``byzantine``: workers from this place on, ``num_byzantine`` of them, do ``lie``; None: none do.
 
-    ``eval_every`` 0: nothing is held out.
+    ``eval_every`` 0: nothing is held out. A piece of work takes ``call_seconds`` for each call of
+    the engine and ``document_seconds`` for each document, give or take up to a share of ``noise``.
+    ``hesitation``: by what the time is multiplied that processes take to connect and to get ready.
+    ``worker_timeout``: seconds of silence after which a worker is given up.
     """
 
     seed: int
@@ -61,6 +64,10 @@ class Plan:
     save_evaluated: bool
     lie: str
     num_byzantine: int
+    call_seconds: float = 0.0
+    noise: float = 0.5
+    hesitation: float = 1.0
+    worker_timeout: float = 1.5
 
 
 def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:

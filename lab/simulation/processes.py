@@ -233,7 +233,11 @@ class VirtualWorker(Process):
             self.clock.after(WORKER_TICK, self._tick)
 
     def _reconnect(self) -> None:
-        self.clock.after(self.world.rng.uniform(0.02, 0.3), self.deliver, self._connect)
+        self.clock.after(self._takes(0.02, 0.3), self.deliver, self._connect)
+
+    def _takes(self, least: float, most: float) -> float:
+        """So many seconds, until it is connected or ready."""
+        return self.world.rng.uniform(least, most) * self.world.plan.hesitation
 
     def _connect(self) -> None:
         coordinator, host = self.world.coordinator, self.slot.host
@@ -301,7 +305,7 @@ class VirtualWorker(Process):
                 seconds = self.slot.seconds_for(action.job)
                 self.clock.after(seconds, self.deliver, self._computed, action.job, seconds)
             elif isinstance(action, worker_state.Configure):
-                seconds = self.world.rng.uniform(0.0, 0.3)
+                seconds = self._takes(0.0, 0.3)
                 made = worker_state.Configured(action.model, action.recipe)
                 self.clock.after(seconds, self.deliver, self._handle, made)
             elif isinstance(action, worker_state.Leave):

@@ -99,9 +99,11 @@ class Slot:
 
     def seconds_for(self, job: Job) -> float:
         """How long a job takes here."""
-        pace = self.world.plan.document_seconds * self.machine.slowness
-        pace *= self.world.rng.uniform(0.5, 1.5)
-        return min(job.task.count * pace, SLOWEST)
+        plan = self.world.plan
+        calls = max(1, getattr(job.task, "steps", 0))  # local steps of a replica
+        seconds = job.task.count * plan.document_seconds + calls * plan.call_seconds
+        seconds *= self.machine.slowness * self.world.rng.uniform(1 - plan.noise, 1 + plan.noise)
+        return min(seconds, SLOWEST)
 
 
 class World:
@@ -155,7 +157,7 @@ class World:
         policy = Policy(
             plan.shard_size,
             plan.checkpoint_every,
-            1.5,
+            plan.worker_timeout,
             plan.verify_fraction,
             max(1, plan.eval_every),
             plan.save_evaluated,

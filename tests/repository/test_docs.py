@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 TEST = re.compile(r"(test_\w+)\.py(?:::(test_\w+))?|(?<=`)::(test_\w+)")
 FILE = re.compile(r"`((?:microgpt|coordinator|worker|lab|scripts|tests|docs|golden)/[\w./-]*)`")

@@ -1,0 +1,84 @@
+"""One run of an experiment with real processes: ``microgpt train``, and what it has recorded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from coordinator.core.event_json import EventError
+from coordinator.core.events import Outcome, Recorded
+from lab.event_reader import EventReader
+from lab.experiments.checks import LETTERS, prepare
+from lab.experiments.expansion import Trial
+from lab.experiments.measurement import DONE, FAILED, Measurement, measured
+from lab.experiments.settings import CONDITIONS
+from lab.replay.run_files import METRICS
+from lab.report.ending import WORDS, read_ending
+from lab.report.reading import RunError, read_steps
+from microgpt.checkpoint.container import CheckpointError
+from microgpt.checkpoint.newest import load_newest
+from microgpt.cluster import KEPT, PROGRAM, flags_of
+from microgpt.support.environment import PREFIX
+from microgpt.support.isolation import isolated
+
+RUN = "run"
+#: As events are written; there are many others.
+KINDS = tuple(
+    f'{{"kind": "{kind}"'.encode() for kind in ("started", "ready", "round_opened", "round_closed")
+)
+
+
+def command(trial: Trial, place: Path, folder: Path) -> list[str]:
+    """What starts a run in ``place``; the user's own files are in ``folder``."""
+    settings = trial.case.settings
+    config = prepare(settings, trial.seed, LETTERS, folder).config
+    conditions = [
+        word for name in CONDITIONS for text in settings[name] for word in (f"--{name}", text)
+    ]
+    return isolated(
+        PROGRAM, "train", *flags_of(config), *conditions, "--data", settings["data"],
+        "--engine", settings["engine"], "--eval-every", str(settings["eval_every"]),
+        "--workers", str(settings["workers"]), "--run-dir", str(place / RUN),
+        "--verify-fraction", str(settings["verify_fraction"]), "--events", "rounds",
+        "--parent", str(os.getpid()), "--quiet",
+    )  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    """Without the variables that are settings: all of them come from the file."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(PREFIX) or k in KEPT}
+
+
+def collect(place: Path, said: str, wall: float) -> Measurement:
+    """What a run has left that is over. ``said``: its last words, if it could not begin."""
+    run = place / RUN
+    ending = read_ending(run)
+    done = ending.how == WORDS[Outcome.DONE]
+    outcome = DONE if done else FAILED
+    reason = "" if done else ending.reason or said or "the run has ended without a word"
+    try:
+        steps = read_steps(run / METRICS)
+        validations = dict(steps.validations)
+        records: list[dict[str, Any]] = [
+            {"step": step, "loss": loss, "documents": documents}
+            | ({"validation_loss": validations[step]} if step in validations else {})
+            for step, loss, documents in zip(
+                steps.numbers, steps.losses, steps.documents, strict=True
+            )
+        ]
+        moved = [*zip(accumulate(steps.sent), accumulate(steps.received), strict=True)]
+        state = load_newest(run).state_sha256 if done else ""
+        return measured(
+            records, moved, _events(run),
+            outcome=outcome, reason=reason, wall=wall, state_sha256=state,
+        )  # fmt: skip
+    except (RunError, EventError, CheckpointError, OSError) as error:
+        return Measurement(FAILED, reason or str(error), wall)
+
+
+def _events(run: Path) -> Iterator[Recorded]:
+    wanted = EventReader(run).one_by_one(lambda line: line.startswith(KINDS))
+    return (recorded for _, recorded in wanted)

@@ -1,0 +1,136 @@
+"""What an experiment is to measure and to draw, as its file says it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab.experiments.reading import Source, Table, items, unknown
+from lab.experiments.settings import boolean, number, text, text_of
+
+LOSSES = (2.2, 2.1)
+#: What a curve may be drawn over, and which losses may be drawn.
+OVER = ("steps", "seconds", "bytes", "documents")
+LOSS_KINDS = ("validation", "loss")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """``losses``: validation losses to be reached. ``time``: whether seconds are measured.
+
+    ``within``: an axis; what is said of the table compares rows that have the same label there.
+    """
+
+    losses: tuple[float, ...] = LOSSES
+    time: bool = True
+    within: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The numbers of a row of the table, by their names."""
+        timed = ("steps/s", "total seconds") if self.time else ()
+        to_reach = ("steps", "seconds", "bytes") if self.time else ("steps", "bytes")
+        reached = (f"{what} to {loss:g}" for loss in self.losses for what in to_reach)
+        return (
+            "validation",
+            *timed,
+            "bytes per step",
+            "bytes up per step",
+            "total bytes",
+            *reached,
+        )
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawing: curves of ``y``, a kind of loss, over ``x``; or rows of the table as points, with
+    two of its columns or axes.
+
+    ``where``: the axes and the labels of the rows that are drawn; ``split``: an axis, for a drawing
+    of its own for each of its labels. ``log``: whether the x axis is logarithmic. ``top``: where
+    the y axis ends.
+    """
+
+    x: str
+    y: str
+    title: str = ""
+    where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    split: str = ""
+    log: bool = False
+    top: float | None = None
+
+    @property
+    def curves(self) -> bool:
+        """Whether these are curves, and not rows as points."""
+        return self.x in OVER and self.y in LOSS_KINDS
+
+
+def read_measure(table: Table, usual: Measure) -> Measure:
+    """The table ``[measure]``; what it does not say is as ``usual``. Raises ExperimentError."""
+    losses = table.raw("losses", list(usual.losses))
+    time = table.take("time", boolean, usual.time)
+    within = table.take("within", text, usual.within)
+    table.close()
+    path = (*table.path, "losses")
+    found = items(table.source, path, losses, number(0.0)) if losses != [] else []
+    return Measure(tuple(sorted(set(found), reverse=True)), time, within)
+
+
+def read_plots(
+    source: Source, given: Any, labels: Mapping[str, Sequence[str]], measure: Measure
+) -> tuple[Plot, ...]:
+    """All ``[[plot]]``; if there are none, the usual ones. ``labels``: those of each axis.
+
+    Raises ExperimentError.
+    """
+    if not isinstance(given, list):
+        raise source.error(("plot",), "write [[plot]] with two brackets: there may be several")
+    found = [
+        _plot(Table(source, ("plot", at), each), labels, measure) for at, each in enumerate(given)
+    ]
+    timed = [Plot("seconds", "validation")] if measure.time else []
+    return tuple(found or [*timed, Plot("bytes", "validation"), Plot("steps", "validation")])
+
+
+def _plot(table: Table, labels: Mapping[str, Sequence[str]], measure: Measure) -> Plot:
+    x, y = table.take("x", text, "steps"), table.take("y", text, "validation")
+    title = table.take("title", text, "")
+    split = table.take("split", text, "")
+    log = table.take("log", boolean, False)
+    top = table.take("top", number())
+    where = table.raw("where", {})
+    table.close()
+    Table(table.source, (*table.path, "where"), where)
+    if split and split not in labels:
+        raise table.error(("split",), unknown("axis", split, labels))
+    wanted: dict[str, tuple[str, ...]] = {}
+    for axis, value in where.items():
+        if axis not in labels:
+            raise table.error(("where", axis), unknown("axis", axis, labels))
+        wanted[axis] = tuple(map(text_of, value if isinstance(value, list) else [value]))
+        for label in wanted[axis]:
+            if label not in labels[axis]:
+                raise table.error(("where", axis), unknown("label", label, labels[axis]))
+    plot = Plot(x, y, title, wanted, split, log, top)
+    if x == "seconds" and not measure.time:
+        raise table.error(("x",), "seconds are not measured: [measure] says time = false")
+    if not plot.curves:
+        columns = measure.columns
+        if x not in (*labels, *columns):
+            raise table.error(("x",), unknown("column", x, [*OVER, *labels, *columns]))
+        if y not in columns:
+            raise table.error(("y",), unknown("column", y, [*LOSS_KINDS, *columns]))
+        for label in labels.get(x, ()):
+            if not is_number(label):
+                raise table.error(("x",), f"the axis {x} has {label!r}, which is no number")
+    return plot
+
+
+def is_number(label: str) -> bool:
+    """Whether a label is a place on an axis of numbers."""
+    try:
+        float(label)
+    except ValueError:
+        return False
+    return True
