@@ -99,8 +99,7 @@ class Slot:
 
     def seconds_for(self, job: Job) -> float:
         """How long a job takes here."""
-        plan = self.world.plan
-        calls = max(1, getattr(job.task, "steps", 0))  # local steps of a replica
+        plan, calls = self.world.plan, max(1, getattr(job.task, "steps", 0))  # local steps
         seconds = job.task.count * plan.document_seconds + calls * plan.call_seconds
         seconds *= self.machine.slowness * self.world.rng.uniform(1 - plan.noise, 1 + plan.noise)
         return min(seconds, SLOWEST)
