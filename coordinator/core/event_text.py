@@ -106,13 +106,13 @@ def _controlled(event: Controlled) -> str:
         ControlVerb.CUT: f"the connection of {event.name} is cut",
         ControlVerb.RESTORE: f"{event.name} may connect again",
     }
-    return f"{what[event.verb]}, as {event.by} wants it"
+    return f"{what[event.verb]}, as the {event.by} wants it"
 
 
 def _rate_changed(event: LearningRateChanged) -> str:
     return (
         f"learning rate {event.learning_rate:g} instead of {event.before:g} from step "
-        f"{event.version + 1} on, as {event.by} wants it"
+        f"{event.version + 1} on, as the {event.by} wants it"
     )
 
 
@@ -209,9 +209,9 @@ _SENTENCES: dict[type[EventBase], Callable[[Any], str]] = {
     Finished: lambda e: e.reason,
     Condition: _condition,
     Controlled: _controlled,
-    ControlRefused: lambda e: f"{e.by} has asked for {e.verb}: {e.reason}",
-    Paused: lambda e: f"paused after step {e.version}, as {e.by} wants it",
-    Resumed: lambda e: f"going on after a pause of {e.seconds:.1f} s, as {e.by} wants it",
+    ControlRefused: lambda e: f"the {e.by} has asked for {e.verb}: {e.reason}",
+    Paused: lambda e: f"paused after step {e.version}, as the {e.by} wants it",
+    Resumed: lambda e: f"going on after a pause of {e.seconds:.1f} s, as the {e.by} wants it",
     LearningRateChanged: _rate_changed,
     Fault: lambda e: e.reason,
     LeftOut: lambda e: f"lines left out: {e.number} of kind {e.left_out}",

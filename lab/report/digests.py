@@ -10,10 +10,14 @@ from lab.report.reading import RunRecord, Steps
 
 
 class State(NamedTuple):
-    """``sha256``: of all that decides the future after ``step`` updates."""
+    """``sha256``: of all that decides the future after ``step`` updates.
+
+    ``learning_rate``: the one that it was changed to while the run went on, or None.
+    """
 
     step: int
     sha256: str
+    learning_rate: float | None = None
 
 
 class Digests:
@@ -21,7 +25,7 @@ class Digests:
 
     def __init__(self, run: RunRecord) -> None:
         self._checkpoints = Checkpoints(run.path, run.run)
-        self._known: dict[int, str | None] = {}
+        self._known: dict[int, State | None] = {}
 
     @property
     def steps(self) -> list[int]:
@@ -35,16 +39,21 @@ class Digests:
 
     def of(self, step: int) -> str | None:
         """That of the state after a step; None if there is no good checkpoint of it."""
+        state = self._state(step)
+        return state.sha256 if state else None
+
+    def _state(self, step: int) -> State | None:
         if step not in self._known:
             good = (loaded for _, loaded in self._checkpoints.of(step))
-            self._known[step] = next((loaded.state_sha256 for loaded in good), None)
+            told = (State(step, each.state_sha256, each.learning_rate) for each in good)
+            self._known[step] = next(told, None)
         return self._known[step]
 
     def newest(self) -> State | None:
         """That of the newest good checkpoint."""
         for step in reversed(self.steps):
-            if digest := self.of(step):
-                return State(step, digest)
+            if state := self._state(step):
+                return state
         return None
 
 

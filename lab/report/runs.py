@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import click
 
 from coordinator.run.directory_owner import CONFIG
 from lab.report import table
-from lab.report.digests import Digests
+from lab.report.digests import Digests, State
 from lab.report.reading import RunError, RunRecord, differing, read_run, setting_text
 from microgpt.support.cli import UserError, printable, say
 
@@ -22,6 +23,7 @@ HEADER = (
 )  # fmt: skip
 LEFT = (0, 1, 6, 7, 8, 9)
 DIGITS = 12  # of a digest
+CHANGED_RATE = "learning_rate changed to"  # a setting of a run whose viewer has done that
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,9 +58,17 @@ class Listed:
     """A run, or why it cannot be read. ``states`` is None then."""
 
     def __init__(self, path: Path, run: RunRecord | None, problem: str = "") -> None:
-        self.path, self.run, self.problem = path, run, problem
+        self.path, self.problem = path, problem
         self.states = Digests(run) if run else None
         self.newest = self.states.newest() if self.states else None
+        self.run = with_changes(run, self.newest) if run else None
+
+
+def with_changes(run: RunRecord, newest: State | None) -> RunRecord:
+    """The run, with what was changed of its settings while it went on."""
+    if newest is None or newest.learning_rate is None:
+        return run
+    return replace(run, settings={**run.settings, CHANGED_RATE: newest.learning_rate})
 
 
 def read(path: Path) -> Listed:

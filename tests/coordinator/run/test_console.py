@@ -166,7 +166,7 @@ def test_in_a_pause_the_remaining_time_stands_still(
         clock[0] += 1.0
         console.refresh(workers)
     shown = visible(capsys.readouterr().out)
-    assert "paused after step 4, as page wants it" in shown
+    assert "paused after step 4, as the page wants it" in shown
     assert "paused: 30 s" in shown
     assert set(re.findall(r"ETA ([\d:]+)", shown)) == {"0:06:36"}
     console.tell(Resumed("page", 4, 30.0))

@@ -210,7 +210,7 @@ def test_the_rate_of_local_steps_is_refused_in_one_line(lab: Lab) -> None:
     assert run.wait() == 0
     (refused,) = lab.run_dir().events(ControlRefused)
     assert refused.reason.startswith("the learning rate of local steps cannot be changed")
-    assert run.err.count("warning: page has asked for learning_rate: the learning rate of") == 1
+    assert run.err.count("warning: the page has asked for learning_rate: the learning rate of") == 1
 
 
 @pytest.mark.soak

@@ -100,6 +100,25 @@ def test_settings_that_differ_are_marked(tmp_path: Path) -> None:
     assert ["bytes", "sent/step", "1,000", "1,000"] in [line.split() for line in lines]
 
 
+def test_a_learning_rate_that_was_changed_is_a_setting_that_differs(
+    tmp_path: Path, reference: Reference
+) -> None:
+    paths = [make_run(tmp_path / name) for name in ("a", "b")]
+    checkpoint = replace(reference(4, 2), run=RUN)
+    add_checkpoints(paths[0], [checkpoint])
+    add_checkpoints(paths[1], [replace(checkpoint, learning_rate=0.05)])
+    found = compared(*paths)
+    assert found["differing"] == ["learning_rate changed to"]
+    assert [run["settings"].get("learning_rate changed to") for run in found["runs"]] == [
+        None,
+        0.05,
+    ]
+    lines = CliRunner().invoke(main, [*map(str, paths)]).output.splitlines()
+    assert any(
+        line.split() == ["*", "learning_rate", "changed", "to", "-", "0.05"] for line in lines
+    )
+
+
 def test_what_is_no_run_and_one_alone_are_refused(tmp_path: Path) -> None:
     path = make_run(tmp_path / "a")
     for arguments, text in (
