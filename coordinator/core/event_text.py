@@ -24,6 +24,7 @@ from coordinator.core.events import (
     ControlVerb,
     DeletionFailed,
     DeletionRecovered,
+    DetailEnded,
     Difference,
     Dropped,
     Evaluated,
@@ -215,6 +216,10 @@ _SENTENCES: dict[type[EventBase], Callable[[Any], str]] = {
     LearningRateChanged: _rate_changed,
     Fault: lambda e: e.reason,
     LeftOut: lambda e: f"lines left out: {e.number} of kind {e.left_out}",
+    DetailEnded: lambda e: (
+        f"the record has come to {e.limit} bytes (--events-limit): "
+        f"it goes on as with --events {e.level}"
+    ),
     Waiting: lambda e: f"waiting for workers at step {e.version + 1}",
     Joined: lambda e: f"{e.name} has joined ({e.engine} engine)",
     OtherPlatform: _other_platform,

@@ -268,6 +268,15 @@ class LeftOut(EventBase):
 
 
 @dataclass(frozen=True, slots=True)
+class DetailEnded(EventBase):
+    """The record has come to ``limit`` bytes: from here on only ``level`` is recorded."""
+
+    warning: ClassVar[bool] = True
+    limit: int
+    level: Level
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting(EventBase):
     """Nobody is there to work on the step after ``version``."""
 
@@ -643,7 +652,7 @@ class DeletionRecovered(EventBase):
 
 Event: TypeAlias = (
     Started | Closing | Finished | Condition | Controlled | ControlRefused | Paused | Resumed
-    | LearningRateChanged | Fault | LeftOut | Waiting | Joined | OtherPlatform
+    | LearningRateChanged | Fault | LeftOut | DetailEnded | Waiting | Joined | OtherPlatform
     | Status | Ready | Left | Lost | Silent | Expelled | BackedUp | Foreign | RoundOpened | Assigned
     | Answered | Failed | Dropped | RoundClosed | StepDone | Evaluated | WorkerPulse | TensorNorms
     | StrategyNumbers | NumbersFailed | Difference | JudgeAsked

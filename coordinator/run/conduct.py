@@ -20,6 +20,7 @@ from coordinator.event_loop import EventLoop
 from coordinator.net.router import MESSAGE_OVERHEAD, Transport
 from coordinator.run.config import Settings
 from coordinator.run.directory_owner import OwnedRunDir, link_latest
+from coordinator.run.event_log import Limit
 from coordinator.run.laboratory import Laboratory
 from coordinator.run.make_console import make_console
 from coordinator.run.pace import summary
@@ -73,7 +74,9 @@ def conduct(
     parameters = num_params(parameter_shapes(config.model))
     strategy = load_strategy(config.strategy, config.strategy_options)
     described = describe(run, settings, path, started, laboratory, strategy.promise)
-    record = RunDirectory(directory, described, run.state.step)
+    least = Policy().recording(strategy).events  # what the run needs to be replayed
+    limit = Limit(settings.events_limit, least)
+    record = RunDirectory(directory, described, run.state.step, limit)
     remove_leftovers(path)
     link_latest(path)
     record.endpoint(transport.endpoint)

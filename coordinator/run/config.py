@@ -62,6 +62,7 @@ class Settings:
     curve: Path | None
     insecure: bool
     events: str
+    events_limit: int
     quiet: bool
     bind: str
 

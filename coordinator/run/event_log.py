@@ -10,9 +10,10 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from pathlib import Path
+from typing import NamedTuple
 
 from coordinator.core.event_json import kind_of, to_json
-from coordinator.core.events import EventBase, LeftOut, Recorded
+from coordinator.core.events import DetailEnded, EventBase, LeftOut, Level, Recorded
 from coordinator.run import line_file
 from coordinator.run.line_file import LineFile, encoded
 
@@ -22,14 +23,24 @@ MOST_WAITING = 100_000  # events that a hanging disk does not take; others are c
 CLOSE_SECONDS = 10.0  # for the disk to take the last ones
 
 
+class Limit(NamedTuple):
+    """So many ``bytes`` a record may have before no more than ``level`` is added to it."""
+
+    bytes: int
+    level: Level
+
+
 class EventLog:
     """The events of a run, appended to ``path``. All but the writing itself is one thread's.
 
     Raises OSError if the file cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limit: Limit | None = None) -> None:
         cut_half_line(path)
+        self._limit = limit
+        self._size = path.stat().st_size if path.exists() else 0
+        self._reduced: Level | None = None  # what is recorded since the limit was reached
         self._said: deque[tuple[str, bool]] = deque()
         self._file = LineFile(path, lambda text, warning: self._said.append((text, warning)))
         self._events: deque[Recorded] = deque()
@@ -43,6 +54,15 @@ class EventLog:
 
     def add(self, recorded: Recorded) -> None:
         """Write it down soon. Takes no time to speak of, whatever the disk does."""
+        if self._reduced is not None and not self._reduced.has(recorded.event.recorded_at):
+            return
+        self._add(recorded)
+        limit = self._limit
+        if limit is not None and self._reduced is None and self._size >= limit.bytes:
+            self._reduced = limit.level
+            self._add(recorded._replace(event=DetailEnded(limit.bytes, limit.level)))
+
+    def _add(self, recorded: Recorded) -> None:
         if self._left_out and len(self._events) < MOST_WAITING // 2:
             for event_type, number in self._left_out.items():
                 told = LeftOut(kind_of(event_type), number)
@@ -89,7 +109,9 @@ class EventLog:
                 self._encode(MOST_WAITING)
                 lines, self._lines = self._lines, []
             if lines:
-                self._file.write(encoded("\n".join(lines)) + b"\n")
+                data = encoded("\n".join(lines)) + b"\n"
+                self._file.write(data)
+                self._size += len(data)
 
 
 def cut_half_line(path: Path) -> None:

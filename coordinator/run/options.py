@@ -16,7 +16,7 @@ import click
 from coordinator.core.level import Level
 from microgpt.config import BOUNDS, TrainingConfig
 from microgpt.distribution import MAX_REPLICAS, SHARD_BY
-from microgpt.support.cli import MAX_SECONDS, Number, Whole, option
+from microgpt.support.cli import MAX_SECONDS, Bytes, Number, Whole, option
 from microgpt.support.invocation import call_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -182,6 +182,10 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option(
         "--events", type=click.Choice([level.value for level in Level]), default="summary",
         help="What events.jsonl tells: of the run and its workers, of rounds, or of each shard.",
+    ),
+    option(
+        "--events-limit", type=Bytes(), default="1GiB",
+        help="Size of events.jsonl from which on only --events summary is added to it.",
     ),
     option("--quiet", is_flag=True, help="No line per step."),
 )  # fmt: skip

@@ -18,7 +18,7 @@ from typing import Any
 
 from coordinator.core.events import Recorded
 from coordinator.run.directory_owner import CONFIG, OwnedRunDir, cannot_write
-from coordinator.run.event_log import AT_ONCE, EventLog
+from coordinator.run.event_log import AT_ONCE, EventLog, Limit
 from coordinator.run.line_file import LineFile, encoded
 from microgpt.numerics.platform_fingerprint import libm_sha256
 from microgpt.support.cli import say
@@ -53,11 +53,17 @@ class RunDirectory:
     """Opens the files of a run directory for appending, and creates what is missing.
 
     ``keep_steps`` is the step that the run goes on from: later lines of the metrics are cut off,
-    because those steps will be done again. A run that comes back goes on also if the disk is too
-    full to note its settings once more. Raises RunDirError.
+    because those steps will be done again. ``limit``: to the record of events. A run that comes
+    back goes on also if the disk is too full to note its settings once more. Raises RunDirError.
     """
 
-    def __init__(self, directory: OwnedRunDir, config: Mapping[str, Any], keep_steps: int) -> None:
+    def __init__(
+        self,
+        directory: OwnedRunDir,
+        config: Mapping[str, Any],
+        keep_steps: int,
+        limit: Limit | None = None,
+    ) -> None:
         self._directory, self._path = directory, directory.path
         metrics, events = (self._path / name for name in ("metrics.jsonl", "events.jsonl"))
         checkpoints = self._path / "checkpoints"
@@ -67,7 +73,7 @@ class RunDirectory:
             checkpoints.mkdir(exist_ok=True)
             self._note(CONFIG, json.dumps(config, indent=2, ensure_ascii=False))
             cut_metrics(metrics, keep_steps)
-            self._metrics, self._events = LineFile(metrics), EventLog(events)
+            self._metrics, self._events = LineFile(metrics), EventLog(events, limit)
         except OSError as error:
             raise cannot_write(self._path, error) from error
 

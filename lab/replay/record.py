@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from coordinator.core.event_json import kind_of
 from coordinator.core.events import (
+    DetailEnded,
     Evaluated,
     LearningRateChanged,
     LeftOut,
@@ -58,6 +59,7 @@ class Epoch:
     acts: list[Act] = field(default_factory=list)
     evaluated: set[int] = field(default_factory=set)
     rates: dict[int, float] = field(default_factory=dict)
+    partial: bool = False  # its rounds are recorded up to some moment only
 
     @property
     def start(self) -> Place:
@@ -67,7 +69,7 @@ class Epoch:
     @property
     def has_rounds(self) -> bool:
         """Whether its rounds are recorded."""
-        return self.begun.level.has(Level.ROUNDS)
+        return self.begun.level.has(Level.ROUNDS) and not self.partial
 
     def places(self) -> Iterator[Place]:
         """How far the run was after each round, as it is recorded."""
@@ -117,6 +119,9 @@ def read(events: Iterable[tuple[int, Recorded]]) -> list[Epoch]:
             epochs[-1].evaluated.add(event.version)
         elif isinstance(event, LearningRateChanged):
             epochs[-1].rates[event.version] = event.learning_rate
+        elif isinstance(event, DetailEnded) and not event.level.has(Level.ROUNDS):
+            epochs[-1].acts.clear()  # all of them or none
+            epochs[-1].partial = True
         elif isinstance(event, LeftOut) and event.left_out in _NEEDED:
             raise ReplayError(
                 f"line {line}: {event.number} events of rounds were left out of the record, as the "

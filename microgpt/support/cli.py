@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import Any, ClassVar, NoReturn, TextIO, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -102,6 +103,24 @@ class Number(click.ParamType[float]):
         if math.isinf(self._most):
             return f"a finite number of at least {least}"
         return f"a number from {least} to {'below ' * self._open}{most}"
+
+
+class Bytes(click.ParamType[int]):
+    """A number of bytes, at least one: ``500MB``, ``1GiB``, or without a unit."""
+
+    name = "size"
+    UNITS: ClassVar[dict[str, int]] = {
+        "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20,
+        "GIB": 2**30,
+    }  # fmt: skip
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; fails with what a valid one is."""
+        found = re.fullmatch(r"(\d{1,15})\s?([a-zA-Z]*)", str(value), re.ASCII)
+        size = int(found[1]) * self.UNITS.get(found[2].upper(), 0) if found else 0
+        if not 1 <= size <= MAX_COUNT:
+            self.fail(f"{_shown(value)} is no size, such as 500MB or 1GiB", param, ctx)
+        return size
 
 
 def _shown(value: object) -> str:

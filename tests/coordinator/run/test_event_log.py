@@ -11,16 +11,19 @@ import pytest
 from coordinator.core.event_json import EventError, to_json
 from coordinator.core.events import (
     SCHEMA,
+    DetailEnded,
     EventBase,
     Joined,
     Level,
     Lost,
     Recorded,
+    RoundOpened,
     Started,
+    StepDone,
     Waiting,
 )
 from coordinator.run import event_log
-from coordinator.run.event_log import EventLog
+from coordinator.run.event_log import EventLog, Limit
 from lab.event_reader import EventReader, read_events
 
 BEGUN = Recorded(0.5, 0, Started(SCHEMA, "run", "epoch", 0, 5, Level.FULL))
@@ -179,3 +182,33 @@ def test_what_was_added_is_in_the_file_when_flush_returns(tmp_path: Path) -> Non
         log.flush()  # while the thread writes, too
         assert len((tmp_path / "events.jsonl").read_bytes().splitlines()) == number
     log.close()
+
+
+def added(path: Path, limit: Limit, number: int) -> list[Recorded]:
+    """What is recorded of so many pairs of events, of which the second is a shard's."""
+    log = EventLog(path / "events.jsonl", limit)
+    log.add(BEGUN)
+    for each in range(number):
+        log.add(joined(each))
+        log.add(Recorded(2.0, each, RoundOpened(each, each, False, 0, 32)))
+        log.add(Recorded(2.0, each, StepDone(each, 2.5, 0.1, 2)))
+        log.flush()
+    log.close()
+    return read_events(path)
+
+
+@pytest.mark.parametrize("level", [Level.SUMMARY, Level.ROUNDS])
+def test_past_its_limit_a_record_goes_on_with_less_and_says_so(
+    tmp_path: Path, level: Level
+) -> None:
+    found = added(tmp_path, Limit(5000, level), 100)
+    (place,) = [at for at, each in enumerate(found) if isinstance(each.event, DetailEnded)]
+    assert found[place].event == DetailEnded(5000, level)
+    kinds = {type(each.event) for each in found[place + 1 :]}
+    assert kinds == ({Joined, RoundOpened} if level is Level.ROUNDS else {Joined})
+    assert sum(isinstance(each.event, Joined) for each in found) == 100
+    before = sum(len(to_json(each)) + 1 for each in found[:place])
+    assert 5000 <= before < 5500
+    # The next epoch begins behind the limit.
+    again = added(tmp_path, Limit(5000, level), 2)[len(found) :]
+    assert [type(each.event) for each in again][:3] == [Started, DetailEnded, Joined]
