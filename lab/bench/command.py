@@ -8,6 +8,7 @@ from lab.bench.checkpoints import checkpoints
 from lab.bench.coordination import coordination
 from lab.bench.engine import engine
 from lab.bench.events import events
+from lab.bench.page import page
 from lab.bench.page_drawing import page_drawing
 from lab.bench.whole import whole
 
@@ -21,5 +22,6 @@ main.add_command(checkpoints)
 main.add_command(coordination)
 main.add_command(engine)
 main.add_command(events)
+main.add_command(page)
 main.add_command(page_drawing)
 main.add_command(whole)

@@ -26,6 +26,7 @@ from lab.bench.progress import follow, steps_done
         ("coordination", "coordination: 0 % (run 1 of 4, trivial (one position, width 1), "),
         ("engine", "engine: 0 % (tape, width 16, batch 1)"),
         ("events", "events: 0 % (run 1 of 20, none)"),
+        ("page", "page: 0 % (turn 1 of 6, no page)"),
         ("whole", "whole: 0 % (preparing width 16)"),
     ],
 )
@@ -46,6 +47,21 @@ def test_the_bench_of_events_compares_runs_with_and_without_them(lab: Lab) -> No
     assert [*rows] == ["none", "none again", "summary", "full"]
     size = {kind: int(cells[-2].replace(",", "")) for kind, cells in rows.items()}
     assert size["none"] == size["none again"] == 0 < size["summary"] < size["full"]
+
+
+@pytest.mark.soak
+def test_the_bench_of_the_page_compares_runs_with_and_without_it(lab: Lab) -> None:
+    bench = lab.script(
+        "bench", "page", "--seconds", "0.3", "--repeats", "1", "--steps", "200", "--workers", "1"
+    )
+    assert bench.wait(240) == 0, bench.err
+    *rows, delay, opened = bench.out.splitlines()
+    assert [row.partition("  ")[0] for row in rows] == [
+        "no page", "page", "page and viewer", "no page again",
+    ]  # fmt: skip
+    assert all(re.search(r" \d+ steps/s +\d+\.\d % ", row) for row in rows)
+    assert re.match(r"from an event to its viewer: \d+ ms", delay)
+    assert opened.startswith("a run of 200 steps")
 
 
 WRITER = """
