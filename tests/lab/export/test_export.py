@@ -105,6 +105,7 @@ def test_trackers_are_called_by_what_they_have_in_common(
     assert last == ["finish"]
 
 
+@pytest.mark.soak
 def test_a_run_is_followed_until_it_is_over(lab: Lab) -> None:
     lab.slow_down(0.002)
     with_recorder(lab)

@@ -15,6 +15,7 @@ from microgpt.checkpoint.format import Checkpoint
 from microgpt.checkpoint.newest import step_path
 from microgpt.parameters import from_bytes, to_bytes
 from tests.lab.page.conftest import PHONE, Console, Open, Serve
+from tests.marks import soak
 from tests.tiny import make_tiny
 
 pytestmark = pytest.mark.timeout(120)
@@ -134,7 +135,7 @@ def test_without_a_document_it_shows_one_that_the_model_invents(open_page: Open,
     shows_position(window, anatomy(document), 0, [])
 
 
-@pytest.mark.parametrize("look", [{}, {"color_scheme": "dark", "viewport": PHONE}])
+@pytest.mark.parametrize("look", [soak({}), {"color_scheme": "dark", "viewport": PHONE}])
 def test_it_is_for_everybody(open_page: Open, url: str, look: dict[str, Any]) -> None:
     """No fault that axe finds, nothing wider than a phone, tables behind what is drawn."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
