@@ -24,12 +24,12 @@ class TensorBoard:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         try:
             from tensorboardX import summary
-            from tensorboardX.proto import event_pb2
+            from tensorboardX.proto import event_pb2, summary_pb2
             from tensorboardX.record_writer import RecordWriter
         except ImportError as error:
             text = f"--tensorboard needs tensorboardX: pip install tensorboardX ({error})"
             raise UserError(text) from error
-        self._summary, self._events = summary, event_pb2
+        self._summary, self._events, self._pb = summary, event_pb2, summary_pb2
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.microgpt"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -53,8 +53,10 @@ class TensorBoard:
     def write(self, row: Row) -> None:
         """Add what is known of a step. Raises OSError."""
         self._now = row.time if row.time is not None else self._now
+        summary = self._pb.Summary()
         for name, value in row.values.items():
-            self._put(step=row.step, summary=self._summary.scalar(name, value))
+            summary.value.add(tag=name, simple_value=value)
+        self._put(step=row.step, summary=summary)
 
     def write_samples(self, step: int, documents: Sequence[str]) -> None:
         """Add what the model invents after a step. Raises OSError."""
