@@ -80,16 +80,21 @@ def main(
     for name in chosen:
         require(name)
     stop = Stop(child=bool(parent))
-    head = find_head(run, stop if follow else None)
+    if announce is not None:
+        os.close(announce)  # from here on we see to it that all is handed over
+    try:
+        head = find_head(run, stop if follow else None)
+    except UserError:
+        if stop.child:
+            return  # who trains has not come so far, and says why
+        raise
     os.nice(NICE)
     writers = [writer_of(name, where, head) for name, where in chosen.items()]
-    if announce is not None:
-        os.close(announce)
     try:
         last = export(head, writers, stop if follow else None)
     except OSError as error:
         raise UserError(f"{error.filename or 'the export'}: {error.strerror}") from error
-    say(f"{last:,} steps of {head.name} are exported")
+    say(f"{head.name} is exported up to step {last:,}")
 
 
 class Stop(threading.Event):
@@ -115,11 +120,13 @@ class Stop(threading.Event):
 def find_head(run: Path, stop: Stop | None) -> RunRecord:
     """What the run says of itself, as soon as it does if we follow it. Raises UserError."""
     while True:
+        last = stop is None or stop.is_set() or not is_owned(run)  # asked before we look
         try:
             return read_head(run)
         except RunError as error:
-            if stop is None or not is_owned(run) or stop.wait(LOOK_SECONDS):
+            if last or stop is None:
                 raise UserError(str(error)) from error
+            stop.wait(LOOK_SECONDS)
 
 
 def writer_of(name: str, where: str, head: RunRecord) -> Writer:

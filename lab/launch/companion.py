@@ -49,6 +49,7 @@ class Companion:
         self._log = directory.path / "logs" / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._ends = False
+        self._begun = threading.Event()
         self._watcher: threading.Thread | None = None
 
     def __enter__(self) -> Companion:
@@ -88,6 +89,8 @@ class Companion:
             return
         if not self._watcher.is_alive():
             return  # it has been told of
+        if self._seconds > END_SECONDS:  # who has something to do at the end must be there for it
+            self._begun.wait(self._seconds)
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         self._watcher.join(END_SECONDS)
@@ -104,6 +107,7 @@ class Companion:
     def _watch(self, process: subprocess.Popen[bytes], reading: int) -> None:
         with open(reading, "rb") as pipe:
             line = pipe.readline()
+        self._begun.set()
         if line.endswith(b"\n"):
             self._told(line[:-1].decode(errors="replace"))
         process.wait()

@@ -85,3 +85,11 @@ def test_a_library_that_is_not_there_is_one_line_before_anything_begins(lab: Lab
     assert run.wait() == 1
     assert run.err == "error: --wandb needs wandb: pip install wandb\n"
     assert not lab.run_dir().path.exists()
+
+
+def test_a_run_that_cannot_begin_is_one_line_all_the_same(lab: Lab) -> None:
+    run = lab.train(*FLAGS, "--data", "none", "--tensorboard")
+    assert run.wait() == 1
+    assert run.err.startswith("error: there is no file 'none': ")
+    assert run.err.removesuffix(WAITING).count("\n") == 1
+    assert not lab.run_dir().path.exists()
