@@ -35,6 +35,7 @@ from worker.state import Job
 
 CHECKPOINT_EVERY = 100  # steps, as in real runs
 WORKER_TIMEOUT = 10.0  # seconds, likewise
+MOST_QUEUED = 10**6  # what is done again may be much
 HESITATION = 1e-6  # all workers are there when training begins
 PATIENCE = 1e7  # seconds of virtual time for a run
 KEPT = (Started, Ready, RoundOpened, RoundClosed)
@@ -84,7 +85,7 @@ def _plan(config: TrainingConfig, workers: int, settings: Any, simulation: Simul
         verify_fraction=settings["verify_fraction"], faults=(), heals_at=0.0, stale=0.0, twice=0.0,
         detects=True, codec=True, byzantine=None, eval_every=settings["eval_every"],
         save_evaluated=False, lie=WRONG_BIT, num_byzantine=0, hesitation=HESITATION,
-        worker_timeout=WORKER_TIMEOUT,
+        worker_timeout=WORKER_TIMEOUT, most_queued=MOST_QUEUED,
     )  # fmt: skip
 
 

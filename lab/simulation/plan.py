@@ -42,7 +42,8 @@ class Plan:
     ``eval_every`` 0: nothing is held out. A piece of work takes ``call_seconds`` for each call of
     the engine and ``document_seconds`` for each document, give or take up to a share of ``noise``.
     ``hesitation``: by what the time is multiplied that processes take to connect and to get ready.
-    ``worker_timeout``: seconds of silence after which a worker is given up.
+    ``worker_timeout``: seconds of silence after which a worker is given up. ``most_queued``: jobs
+    that may wait at a worker; what replicas have to do again is more, the longer a run is.
     """
 
     seed: int
@@ -68,6 +69,7 @@ class Plan:
     noise: float = 0.5
     hesitation: float = 1.0
     worker_timeout: float = 1.5
+    most_queued: int = 8
 
 
 def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:

@@ -31,7 +31,6 @@ from worker.state import WorkerState
 COORDINATOR_TICK = 0.2  # seconds; coarser than in production, to be quick
 WORKER_TICK = 0.25
 IDLE = 0.001  # seconds from a message of workers to a moment in which there is none
-MAX_QUEUED = 8  # jobs at a worker
 
 
 class KilledError(Exception):
@@ -228,7 +227,7 @@ class VirtualWorker(Process):
         if self.alive:
             if not self.frozen:
                 self._handle(worker_state.Tick())
-                if len(self.state._queue) > MAX_QUEUED:
+                if len(self.state._queue) > self.world.plan.most_queued:
                     self.world.broken(f"{self.name} has {len(self.state._queue)} jobs waiting")
             self.clock.after(WORKER_TICK, self._tick)
 
