@@ -53,7 +53,9 @@ def _ends(rows: Sequence[Row], without: str) -> Iterator[str]:
         alike = [row for row in ordered[1:] if not differ(best, row, "validation")]
         if alike:
             sentence += f", which cannot be told from {names(alike, without)}"
-        yield f"{sentence}; the highest has {worst.case.short(without)} ({last})."
+        if worst not in alike:
+            sentence += f"; the highest has {worst.case.short(without)} ({last})"
+        yield f"{sentence}."
     failed = [row for row in rows if len(row.done) < len(row.runs)]
     if failed:
         yield f"runs have failed of {names(failed, without)}."

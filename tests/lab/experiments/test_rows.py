@@ -106,6 +106,11 @@ def test_sentences_are_made_of_the_table() -> None:
         "twin; last by slow (55.0 ± 7.1 s, 6.6 times)."
     )
     assert "validation loss 2: not reached with every seed by slow; bad." in told
+    twins = verdict([FAST, twin], MEASURE)
+    assert twins[0] == (
+        "the lowest validation loss at the end has twin (1.945 ± 0.021), which cannot be told from "
+        "fast."
+    )
     alone = verdict([SLOW], MEASURE)
     assert "validation loss 2: no case has reached it with every seed." in alone
 
