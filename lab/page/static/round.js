@@ -47,10 +47,10 @@ function show(found, start) {
   const title = summed ? `sum of ${integer(found.documents)} documents` : found.evaluation ? "mean loss" : "joined by the strategy";
   parts.push(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "How the results were joined" },
     drawTree(whole, (place) => leafOf(places[place]), title)));
-  if (summed) {
+  if (Array.isArray(whole) && summed) {
     parts.push(el("p", { class: "weak small" }, `Formed as ${inWords(whole)}: in the same order whoever computes, so that the bits are the same.`));
   }
-  parts.push(el("h3", {}, "When"), drawSchedule(found.shards, start));
+  parts.push(el("h3", {}, "When"), drawSchedule(found.shards, start, byId("round").clientWidth - 40));
   parts.push(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Shards" }, shards(found, places, start)));
   return parts;
 }

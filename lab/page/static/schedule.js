@@ -3,27 +3,29 @@
 import { svg } from "./dom.js";
 import { cut, duration, moment } from "./format.js";
 
-const WIDTH = 720;
-const LEFT = 130;
+const WIDEST = 860;
+const LEFT = 110;
 const ROW = 20;
 const MOST = 40; // rows; the table below has all
 const HUES = 6;
 
-/** @param {any[]} shards as the server tells them @param {number} start of the run @returns {SVGElement} */
-export function drawSchedule(shards, start) {
+/** @param {any[]} shards as the server tells them @param {number} start of the run @param {number} room in pixels
+ * @returns {SVGElement} */
+export function drawSchedule(shards, start, room) {
+  const width = Math.max(240, Math.min(room, WIDEST));
   const shown = shards.slice(0, MOST);
   const begin = Math.min(...shown.map((shard) => shard.begin));
   const end = Math.max(...shown.map((shard) => shard.end ?? shard.begin));
   const length = end - begin || 1e-6;
-  const x = (time) => LEFT + ((time - begin) / length) * (WIDTH - LEFT - 8);
+  const x = (time) => LEFT + ((time - begin) / length) * (width - LEFT - 8);
   const height = 18 + shown.length * ROW;
   const drawing = svg("svg", {
-    class: "schedule", viewBox: `0 0 ${WIDTH} ${height}`, role: "img",
+    class: "schedule", width, height, viewBox: `0 0 ${width} ${height}`, role: "img",
     "aria-label": `The round took ${duration(length)}; the table below has the times of each shard.`,
   });
   drawing.append(
     svg("text", { x: LEFT, y: 11, class: "weak-text" }, moment(Math.max(0, begin - start), length)),
-    svg("text", { x: WIDTH - 8, y: 11, class: "weak-text end" }, `+ ${duration(length)}`),
+    svg("text", { x: width - 8, y: 11, class: "weak-text end" }, `+ ${duration(length)}`),
   );
   shown.forEach((shard, at) => drawing.append(...row(shard, 18 + at * ROW, x)));
   return drawing;

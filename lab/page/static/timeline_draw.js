@@ -6,6 +6,7 @@ import { GROUPS } from "./marks.js";
 
 export const AXIS = 24; // pixels at the top, for the times
 const GAP = 6; // between lanes
+const TALLEST = 76;
 const THIN = 2; // pixels; thinner bars become shares
 const SLIM = 0.46; // of the height of a lane: what is on its way
 const HUES = 6;
@@ -19,8 +20,8 @@ const OPEN = OUTCOMES.indexOf("open");
 
 /** @param {Frame} frame @returns {{top: (row: number) => number, height: number}} */
 export function rows({ height, lanes }) {
-  const each = (height - AXIS) / Math.max(2, lanes.length);
-  return { top: (row) => AXIS + row * each + GAP / 2, height: Math.max(6, each - GAP) };
+  const each = Math.min((height - AXIS) / Math.max(1, lanes.length), TALLEST + GAP);
+  return { top: (row) => AXIS + row * each + GAP / 2, height: Math.max(6, Math.min(each - GAP, TALLEST)) };
 }
 
 /** @param {Frame} frame @returns {(time: number) => number} */

@@ -44,7 +44,9 @@ export class Workers {
     const gone = this.store.workers.length - there; // each time that one went
     this.none.hidden = rows.length > 0;
     this.table.hidden = !rows.length;
-    say(byId("workers-count"), rows.length ? `· ${integer(there)} here${gone ? `, gone ${integer(gone)} times` : ""}` : "");
+    const names = new Set(this.store.workers.map(({ name }) => name)).size;
+    const count = there ? `${integer(there)} here${gone ? `, gone ${integer(gone)} times` : ""}` : `${integer(names)} took part`;
+    say(byId("workers-count"), rows.length ? `· ${count}` : "");
     attribute(this.table, "data-control", this.store.run?.control ? "yes" : null);
     keyed(this.body, rows, { key: ({ epoch, worker }) => `${epoch}-${worker}`, make: row, update: fill });
   }
