@@ -19,9 +19,9 @@ export const GROUPS = {
 const KINDS = {
   joined: "workers", ready: "workers", left: "workers",
   lost: "faults", silent: "faults", expelled: "faults", fault: "faults", failed: "faults",
-  difference: "faults", other_platform: "faults", unverified: "faults",
+  difference: "faults", numbers_failed: "faults", other_platform: "faults", unverified: "faults",
   backed_up: "stragglers", dropped: "dropped",
-  controlled: "control", paused: "control", resumed: "control", learning_rate_changed: "control",
+  controlled: "control", control_refused: "control", paused: "control", resumed: "control", learning_rate_changed: "control",
 };
 const SHOWN = 200; // of the list
 
