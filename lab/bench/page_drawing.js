@@ -2,7 +2,7 @@
 
 const QUIET = 4; // frames without a stroke: nothing more comes
 const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));
-let stroked = 0; // when a canvas was last drawn on
+let stroked = 0; // when a canvas was last drawn on, in ms
 for (const name of ["stroke", "fillText"]) {
   const original = CanvasRenderingContext2D.prototype[name];
   CanvasRenderingContext2D.prototype[name] = function draw(...values) {
@@ -11,33 +11,13 @@ for (const name of ["stroke", "fillText"]) {
   };
 }
 
-/** Until nothing more is drawn: the library may put its part off to a later frame. */
+/** Until nothing more is drawn: the library puts its part off to a later frame. */
 async function quiet() {
-  let painted = performance.now();
   for (let still = 0; still < QUIET; still += 1) {
     const before = stroked;
     await frame();
-    if (stroked !== before) {
-      painted = performance.now();
-      still = -1;
-    }
+    if (stroked !== before) still = -1;
   }
-  return painted;
-}
-
-async function timed(draw, repeats) {
-  const all = [];
-  for (let at = 0; at <= repeats; at += 1) {
-    await quiet();
-    const begun = performance.now();
-    draw(at);
-    const called = performance.now();
-    await frame();
-    const painted = Math.max(performance.now(), await quiet());
-    if (at) all.push({ call: called - begun, work: Math.max(called, stroked) - begun, painted: painted - begun }); // the first is a warm-up
-  }
-  const middle = (name) => all.map((one) => one[name]).sort((a, b) => a - b)[repeats >> 1];
-  return { call: middle("call"), painted: middle("work"), worst: Math.max(...all.map((one) => one.work)) };
 }
 
 function steps(first, many) {
@@ -74,25 +54,40 @@ function begin(points, bars, lanes) {
 
 globalThis.bench = {
   next: 1,
-  async chart(name, points, repeats) {
+  prepareChart(name, points) {
     begin(points, 8, 2);
     const draw = { loss: "drawLoss", rate: "drawRate", bytes: "drawBytes" }[name];
-    return timed((at) => {
+    this.one = (at) => {
       for (const column of ["loss", "documents", "sent"]) { // the library does not draw the same again
-        page.store.steps[column] = page.store.steps[column].map((n) => n * (1 + at / 1000));
+        page.store.steps[column] = page.store.steps[column].map((n) => n * (1 + (at + 1) / 1000));
       }
       page.charts[draw]();
-    }, repeats);
+    };
   },
 
-  async timeline(bars, lanes, repeats) {
+  prepareTimeline(bars, lanes) {
     begin(2, bars, lanes);
     const { timeline } = page;
     timeline.show(page.store.spans.oldest - 0.01, page.store.spans.newest);
-    const found = await timed(() => timeline.draw(), repeats);
+    timeline.draw();
     const { mode, spans: seen } = timeline.canvas.dataset;
     if (Number(seen) !== bars) throw new Error(`${seen} of ${bars} shards are seen`);
-    return { ...found, mode: mode === "bars" ? "bar by bar" : "as shares" };
+    this.one = () => timeline.draw();
+    return mode === "bars" ? "bar by bar" : "as shares";
+  },
+
+  async draw(repeats) {
+    const all = [];
+    for (let at = 0; at < repeats; at += 1) {
+      await quiet();
+      const begun = performance.now();
+      this.one(at);
+      const called = performance.now();
+      await quiet();
+      all.push(Math.max(called, stroked) - begun);
+    }
+    all.sort((a, b) => a - b);
+    return { drawn: all[repeats >> 1], worst: all[repeats - 1] };
   },
 
   async replay(ticks) {

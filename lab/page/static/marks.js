@@ -23,6 +23,7 @@ const KINDS = {
   backed_up: "stragglers", dropped: "dropped",
   controlled: "control", control_refused: "control", paused: "control", resumed: "control", learning_rate_changed: "control",
 };
+const FREQUENT = ["dropped", "checkpoints"]; // listed only where they are drawn, too
 const SHOWN = 200; // of the list
 
 /** @param {{kind: string}} mark @returns {string} name of its group */
@@ -72,8 +73,8 @@ export class Marks {
   list() {
     const { store } = this;
     const list = byId("happened");
-    const frequent = this.hidden.has("dropped") ? "dropped" : "";
-    const marks = store.marks.filter(({ group }) => group !== frequent).slice(-SHOWN).reverse();
+    const left = FREQUENT.filter((group) => this.hidden.has(group));
+    const marks = store.marks.filter(({ group }) => !left.includes(group)).slice(-SHOWN).reverse();
     const { start } = store;
     const seen = new Map();
     const items = marks.map((mark) => {
