@@ -27,6 +27,7 @@ from coordinator.core.events import (
     StrategyNumbers,
     TensorNorms,
 )
+from lab.page.courses import Courses
 from lab.page.metric_lines import StepLine
 from lab.page.roster import Roster
 from lab.page.series import Row, Series, columns
@@ -66,8 +67,7 @@ class Board:
         self._frequent: deque[dict[str, Any]] = deque(maxlen=MOST_FREQUENT)
         self._validations: list[list[float | None]] = []  # step, loss, time
         self._samples: deque[dict[str, Any]] = deque(maxlen=MOST_SAMPLES)
-        self._tensors: dict[str, Any] | None = None
-        self._numbers: dict[str, Any] | None = None
+        self._courses = Courses()
         self._new: dict[str, list[Any]] = {}
         self._told: dict[str, Any] = {}  # the last message of state, and of workers
         self._told_at: dict[str, float] = {}
@@ -91,17 +91,9 @@ class Board:
         if isinstance(event, Started):
             self.rounds_recorded = event.level is not Level.SUMMARY
         elif isinstance(event, TensorNorms):
-            self._tensors = {
-                "step": event.version, "names": [*event.tensors],
-                "gradient": [*event.gradient] or None, "update": [*event.update],
-            }  # fmt: skip
-            self._new["tensors"] = [self._tensors]
+            self._new["tensors"] = [self._courses.take_norms(event)]
         elif isinstance(event, StrategyNumbers):
-            histograms = {name: dict(counts) for name, counts in event.histograms.items()}
-            self._numbers = {
-                "step": event.version, "numbers": dict(event.numbers), "histograms": histograms,
-            }  # fmt: skip
-            self._new.setdefault("numbers", []).append(self._numbers)
+            self._new.setdefault("numbers", []).append(self._courses.take_numbers(event))
         for thing in self._tracker.take(recorded):
             if isinstance(thing, Span):
                 self._spans.append(thing)
@@ -219,8 +211,7 @@ class Board:
             "spans": [plain_span(span) for span in self._spans],
             "marks": marks[-MOST_MARKS:],
             "samples": [*self._samples],
-            "tensors": self._tensors,
-            "numbers": self._numbers,
+            **self._courses.snapshot(),
             "rounds_recorded": self.rounds_recorded,
             "problem": self.standing.problem,
         }

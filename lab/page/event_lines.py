@@ -39,9 +39,15 @@ def begins(event_type: type) -> bytes:
 #: Passed over: the metrics have the steps, and rounds are looked for when somebody asks.
 UNREAD = tuple(begins(kind) for kind in (RoundOpened, RoundClosed, StepDone, Evaluated))
 #: What only the newest of counts, of each worker if it is about one.
-NEWEST = tuple(begins(kind) for kind in (WorkerPulse, TensorNorms, StrategyNumbers))
+NEWEST = (begins(WorkerPulse),)
+#: At most two a second: all are read, for their course.
+SELDOM = tuple(begins(kind) for kind in (TensorNorms, StrategyNumbers))
 #: Kinds that there are many of.
-MANY = tuple(begins(kind) for kind in EVENTS if kind.recorded_at is not Level.SUMMARY)
+MANY = tuple(
+    begins(kind)
+    for kind in EVENTS
+    if kind.recorded_at is not Level.SUMMARY and kind not in (TensorNorms, StrategyNumbers)
+)
 
 _NUMBER = rb"(\d{1,18})"
 _SECONDS = rb"(\d{1,12}\.\d{1,20}|\d(?:\.\d{1,20})?e-\d\d)"
@@ -116,7 +122,7 @@ class LineReader:
 def wanted(lines: list[bytes], *, shards: bool) -> Iterator[bytes]:
     """Those that are to be read, of whole lines; with ``shards`` those of shards, too.
 
-    Without them of pulses and the like only the newest are: nobody sees the others.
+    Without them of a worker's pulses only the newest is: nobody sees the others.
     """
     if shards:
         for line in lines:
@@ -140,6 +146,6 @@ _WORKER = re.compile(rb'"worker": (\d{1,18}),')
 
 
 def _about(line: bytes) -> bytes:
-    """The kind, and the worker if there is one."""
-    worker = _WORKER.search(line, 0, 160) if line.startswith(NEWEST[0]) else None
-    return line[:24] + (worker[0] if worker else b"")
+    """The worker."""
+    worker = _WORKER.search(line, 0, 160)
+    return worker[0] if worker else b""

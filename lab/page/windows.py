@@ -8,13 +8,13 @@ from typing import Any
 
 from coordinator.core.event_json import EventError
 from lab.page.board import plain_span
-from lab.page.event_lines import NEWEST, UNREAD, LineReader
+from lab.page.event_lines import NEWEST, SELDOM, UNREAD, LineReader
 from lab.page.record_search import LOOK, Epoch, Record, opened, time_of
 from lab.report.spans import Span, Tracker
 
 MOST_SPANS = 20_000
 MOST_READ = 1 << 26  # bytes
-UNUSED = (*UNREAD, *NEWEST)
+UNUSED = (*UNREAD, *NEWEST, *SELDOM)
 
 
 def spans_between(

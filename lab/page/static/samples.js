@@ -24,8 +24,10 @@ export class Samples {
     if (!chosen.length) {
       place.replaceChildren(
         remark ? el("p", { class: "missing" }, `None: ${remark}.`) :
-        el("p", { class: "missing" }, "Nothing yet: what the model invents is drawn from checkpoints. ",
-          el("code", {}, "--checkpoint-every 100"), " saves more of them."),
+        remark
+          ? el("p", { class: "missing" }, `No samples: ${remark}.`)
+          : el("p", { class: "missing" }, "Nothing yet: what the model invents is drawn from checkpoints. ",
+              el("code", {}, "--checkpoint-every 100"), " saves more of them."),
       );
       return;
     }

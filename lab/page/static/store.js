@@ -8,9 +8,10 @@ const SNAPSHOT_SPANS = 2000; // that a snapshot has at most
 const MOST_MARKS = 1000;
 const MOST_SAMPLES = 12;
 const MOST_VALIDATIONS = 4000;
-const HISTORY = 120; // of norms and of the strategy's numbers
+const HISTORY = 400; // values of a norm, or of a number of the strategy
+const MOST_NAMES = 1000;
 
-/** The newest values of a name: [step, value] pairs. */
+/** How values of names went over the whole run: [step, value] pairs, thinned when there are many. */
 class History {
   constructor() {
     this.of = new Map();
@@ -19,12 +20,12 @@ class History {
   /** @param {string} name @param {number} step @param {?number} value */
   add(name, step, value) {
     if (!this.of.has(name)) {
-      if (this.of.size >= 1000) return;
+      if (this.of.size >= MOST_NAMES) return;
       this.of.set(name, []);
     }
     const list = this.of.get(name);
     list.push([step, value]);
-    if (list.length > HISTORY) list.shift();
+    if (list.length > HISTORY) this.of.set(name, list.filter((_, at) => at % 2 === 0));
   }
 }
 
@@ -110,6 +111,8 @@ export class Store {
     this.spans.complete = this.spans.length < SNAPSHOT_SPANS;
     this.addMarks(data.marks || []);
     this.addSamples(data.samples || []);
+    for (const tensors of data.earlier?.tensors || []) this.addTensors(tensors);
+    for (const numbers of data.earlier?.numbers || []) this.addNumbers(numbers);
     if (data.tensors) this.addTensors(data.tensors);
     if (data.numbers) this.addNumbers(data.numbers);
     return ["run", "state", "steps", "workers", "spans", "marks", "samples", "tensors", "numbers"];
