@@ -34,5 +34,9 @@ def test_histograms_count_from_the_start() -> None:
 
 
 def test_of_a_run_that_tells_none_there_are_none() -> None:
-    nothing = {"tensors": None, "numbers": None, "earlier": {"tensors": [], "numbers": []}}
+    nothing: dict[str, object] = {
+        "tensors": None,
+        "numbers": None,
+        "earlier": {"tensors": [], "numbers": []},
+    }
     assert Courses().snapshot() == nothing
