@@ -52,6 +52,7 @@ export function draw(ctx, frame, what) {
   const place = rows(frame);
   tracks(ctx, frame, place, what);
   if (!what.spans.length) return { spans: 0, mode: "bars" };
+  axis(ctx, frame, ticks(frame, what.start), what);
   ctx.save();
   ctx.beginPath();
   ctx.rect(gutter, 0, width - gutter, height);
@@ -63,7 +64,6 @@ export function draw(ctx, frame, what) {
   else shares(ctx, frame, place, what, seen);
   marks(ctx, frame, what);
   ctx.restore();
-  axis(ctx, frame, what);
   return { spans: seen.length, mode };
 }
 
@@ -242,29 +242,33 @@ function marks(ctx, frame, { marks: list, colours }) {
   ctx.globalAlpha = 1;
 }
 
-function axis(ctx, frame, { start, colours }) {
-  const { begin, end, width, gutter, height } = frame;
+/** @returns {{at: number, text: string}[]} where the times of the axis stand, in pixels */
+function ticks(frame, start) {
+  const { begin, end, width, gutter } = frame;
   const x = scale(frame);
   const step = niceStep((end - begin) / Math.max(2, Math.floor((width - gutter) / 110)));
   const digits = Math.max(0, Math.min(6, -Math.floor(Math.log10(step) + 1e-9)));
+  const found = [];
+  for (let n = Math.ceil((begin - start) / step); n * step <= end - start; n += 1) {
+    found.push({ at: Math.round(x(start + n * step)) + 0.5, text: `${(n * step).toFixed(digits)} s` });
+  }
+  return found;
+}
+
+function axis(ctx, { width, gutter, height }, found, { colours }) {
   ctx.font = "12px system-ui, sans-serif";
   ctx.textBaseline = "middle";
   ctx.textAlign = "center";
   ctx.lineWidth = 1;
-  for (let n = Math.ceil((begin - start) / step); n * step <= end - start; n += 1) {
-    const at = Math.round(x(start + n * step)) + 0.5;
-    const text = `${(n * step).toFixed(digits)} s`;
-    ctx.strokeStyle = colours.rule;
-    ctx.globalAlpha = 0.5;
+  ctx.strokeStyle = colours.rule;
+  ctx.fillStyle = colours.weak;
+  for (const { at, text } of found) {
     ctx.beginPath();
     ctx.moveTo(at, AXIS - 5);
     ctx.lineTo(at, height);
     ctx.stroke();
-    ctx.globalAlpha = 1;
     const half = ctx.measureText(text).width / 2;
-    if (at - half < gutter || at + half > width) continue;
-    ctx.fillStyle = colours.weak;
-    ctx.fillText(text, at, 9);
+    if (at - half >= gutter && at + half <= width) ctx.fillText(text, at, 9);
   }
 }
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from microgpt.optim.reduction import Shard, sum_of_shards
 from tests.lab.page.conftest import DESKTOP, PHONE, Console, Open, Serve
 from tests.processes import PATIENCE, TINY, Lab
 
@@ -93,12 +94,19 @@ def test_the_timeline_has_a_bar_for_each_shard(
         own = [line for line in answered if line["name"] == name]
         assert rows[name] == [str(len(own)), str(sum(line["count"] for line in own))]
     # A bar has the colour of its round in the palette, where the timeline says that it is.
-    window.locator("#timeline canvas").focus()
-    window.keyboard.press("ArrowRight")
+    _choose(window)
     colour, expected, x, y, number = window.evaluate(_PIXEL)
     assert colour == expected
     window.locator("#timeline canvas").click(position={"x": x, "y": y})
     window.get_by_role("dialog", name=f"Round {number}").locator("svg.tree").wait_for(timeout=MS)
+
+
+def _choose(window: Any) -> None:
+    """By keys, a shard of a training round."""
+    window.locator("#timeline canvas").focus()
+    window.keyboard.press("ArrowRight")
+    while window.evaluate("page.timeline.selected.kind") == "evaluation":
+        window.keyboard.press("ArrowLeft")
 
 
 _PIXEL = """() => {
@@ -121,10 +129,7 @@ def test_enter_on_a_shard_shows_the_tree_of_its_round(
     open_page: Open, serve: Serve, finished: Path
 ) -> None:
     window = _shown(open_page(serve(finished).url))
-    window.locator("#timeline canvas").focus()
-    window.keyboard.press("ArrowRight")
-    while window.evaluate("page.timeline.selected.kind") == "evaluation":
-        window.keyboard.press("ArrowLeft")
+    _choose(window)
     chosen = window.evaluate("page.timeline.selected")
     window.keyboard.press("Enter")
     dialog = window.get_by_role("dialog", name=re.compile("^Round "))
@@ -138,7 +143,10 @@ def test_enter_on_a_shard_shows_the_tree_of_its_round(
     ]
     leaves = dialog.locator("svg.tree g[data-place]").all()
     assert [leaf.locator(".name").text_content() for leaf in leaves] == [e["name"] for e in told]
-    assert "(1 + 2)" in dialog.locator("svg.tree").get_attribute("aria-label")
+    shards = [(Shard(e["start"], e["count"]), str(at)) for at, e in enumerate(told, start=1)]
+    tree = sum_of_shards(shards, lambda left, right: f"({left} + {right})")
+    told_of = dialog.locator("svg.tree").get_attribute("aria-label")
+    assert told_of == f"sum of 32 documents: {tree}"
     assert _grave(window) == []
     window.keyboard.press("Escape")
     dialog.wait_for(state="hidden", timeout=MS)
