@@ -54,7 +54,7 @@ class Control:
     def __init__(self, launcher: Launcher, page_token: str = "") -> None:
         self._launcher, self._page_token = launcher, page_token
         self._word = secrets.token_urlsafe(24)
-        self._second, self._done = 0, 0  # how many requests in this second
+        self._throttle = Throttle(MOST_PER_SECOND)
 
     def routes(self) -> list[Route]:
         """Those of ``/api/control``."""
@@ -120,7 +120,7 @@ class Control:
         """A request: done, or refused in one sentence."""
         if refusal := self._refusal(request):
             return refusal
-        if not self._has_time():
+        if not self._throttle.allows(time.monotonic()):
             return _error("too much is asked for at once", 429)
         try:
             async with asyncio.timeout(BODY_SECONDS):
@@ -141,12 +141,19 @@ class Control:
         done, text = await self._launcher.ask(told)
         return JSONResponse({"text": text}) if done else _error(text, 409)
 
-    def _has_time(self) -> bool:
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._done = second, 0
-        self._done += 1
-        return self._done <= MOST_PER_SECOND
+
+class Throttle:
+    """Lets through ``most`` requests in each second."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._second, self._number = most, -1, 0
+
+    def allows(self, now: float) -> bool:
+        """Whether one more is let through at a time of any steady clock, in seconds."""
+        if int(now) != self._second:
+            self._second, self._number = int(now), 0
+        self._number += 1
+        return self._number <= self._most
 
 
 async def _body(request: Request) -> bytes | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from coordinator.core.events import (
+    BackedUp,
     Controlled,
     ControlRefused,
     ControlVerb,
@@ -23,11 +25,11 @@ from microgpt.optim.adam import AdamConfig
 from microgpt.protocol import messages
 from microgpt.strategies import serial
 from microgpt.strategies.async_sgd import Async
-from microgpt.strategies.base import Strategy
+from microgpt.strategies.base import Result, Round, Strategy, View
 from microgpt.strategies.diloco import DiLoCo
 from microgpt.strategies.easgd import EASGD
 from microgpt.strategies.sync import Sync
-from microgpt.training import from_checkpoint, initial_state
+from microgpt.training import TrainingState, from_checkpoint, initial_state
 from tests.coordinator.core.cluster import RUN, Cluster
 
 A, B, C = b"A", b"B", b"C"
@@ -83,6 +85,21 @@ def test_what_a_worker_had_that_dies_in_a_pause_is_given_out_after_it() -> None:
     assert run.ends().params.tobytes() == run.quiet()[-1].params.tobytes()
 
 
+def test_nobody_is_helped_in_a_pause() -> None:
+    run = cluster(worker_timeout=100.0)
+    run.joins(A, B)
+    run.runs_until(2)
+    run.do(PAUSE)
+    run.answers(A)
+    given = tasks(run, A)
+    for _ in range(60):
+        run.do(Tick(), 0.1)
+    assert (tasks(run, A), run.events(BackedUp)) == (given, [])
+    run.do(RESUME)
+    run.do(Tick(), 0.1)
+    assert tasks(run, A) > given, "B has had its shard for so long"
+
+
 def test_time_in_a_pause_is_not_work_and_silence_is_judged_as_ever() -> None:
     run = cluster(worker_timeout=1.0)
     run.joins(A, B)
@@ -106,13 +123,13 @@ def test_a_paused_run_can_be_stopped_and_its_state_is_saved() -> None:
     run.do(PAUSE)
     run.do(StopRequested())
     assert run.saved[-1].step == run.state.training.step
-    run.do(Saved(run.state.training.step))
-    assert run.finish is not None
-    assert run.finish.outcome == "stopped"
     told = len(run.told)
     for asked in (RESUME, SAVE, rate(0.5)):
         run.do(asked)
     assert len(run.told) == told, "it is too late for that"
+    run.do(Saved(run.state.training.step))
+    assert run.finish is not None
+    assert run.finish.outcome == "stopped"
 
 
 def test_a_checkpoint_is_saved_when_it_is_asked_for() -> None:
@@ -183,6 +200,23 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_rate_that_holds() -> None:
     again.joins(B)
     assert again.ends().params.tobytes() == run.ends().params.tobytes()
     assert again.events(LearningRateChanged) == []
+
+
+class Forgetful(Sync):
+    """Makes states of its own, which have only what it knows of."""
+
+    def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
+        after = super().update(view, round, results)
+        return None if after is None else replace(after, learning_rate=None)
+
+
+def test_a_strategy_of_a_users_own_need_not_know_of_it() -> None:
+    run, other = cluster(Forgetful(), steps=6), cluster(steps=6)
+    for each in (run, other):
+        each.joins(A)
+        each.do(rate(0.5))
+    assert run.ends().params.tobytes() == other.ends().params.tobytes()
+    assert [state.learning_rate for state in run.states] == [0.5] * 6
 
 
 @pytest.mark.parametrize("strategy", [DiLoCo(), EASGD()])
