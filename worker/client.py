@@ -36,6 +36,7 @@ from worker.state import (
     Event,
     Leave,
     Note,
+    Prepare,
     Received,
     Send,
     StopRequested,
@@ -252,6 +253,8 @@ class Client:
                 done = self._run(action)
                 if done is not None:
                     waiting.extend(self._state.handle(done, time.monotonic()))
+            elif isinstance(action, Prepare):
+                self._executor.prepare(action)
             elif isinstance(action, Note):
                 if not self._quiet:
                     say(printable(action.text))

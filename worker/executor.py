@@ -19,7 +19,7 @@ from microgpt.support.stages import Talk
 from microgpt.support.step_clock import NO_CLOCK, NoClock
 from microgpt.support.user_class import OwnCodeError
 from worker.levers import NO_LEVERS, NoLevers
-from worker.state import Compute, Computed, Configure, Configured, Event, Job, Reported
+from worker.state import Compute, Computed, Configure, Configured, Event, Job, Prepare, Reported
 
 LOOK_SECONDS = 0.05  # between two looks at whether we are still to be slow
 AT_ONCE_SECONDS = 0.05  # nobody is kept waiting for longer by what is done at once
@@ -64,6 +64,11 @@ class Calculator:
             if isinstance(engine, WarmsUp):
                 engine.warm_up()
         self._answerer = Answerer(engine, parameter_shapes(config), recipe, self._lie)
+
+    def prepare(self, order: Prepare) -> None:
+        """Look into a task that will be computed soon."""
+        if self._answerer is not None:
+            self._answerer.prepare(order.task)
 
     def compute(self, job: Job, clock: NoClock = NO_CLOCK) -> Message:
         """The ShardResult of a job, or the Failure if a document has no finite gradient.
@@ -127,6 +132,11 @@ class Executor:
         self._in_background += 1
         self._orders.put(order)
         return None
+
+    def prepare(self, order: Prepare) -> None:
+        """Do what can be done of a task without its weights, unless something is under way."""
+        if not self._in_background:
+            self._calculator.prepare(order)
 
     def taken_in(self, event: Event) -> None:
         """The caller has heard of an event from the background."""

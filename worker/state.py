@@ -112,6 +112,13 @@ class Configure:
 
 
 @dataclass(frozen=True)
+class Prepare:
+    """A task will be computed once its weights come: do what can be done without them."""
+
+    task: messages.Task
+
+
+@dataclass(frozen=True)
 class Compute:
     """Compute a job off the I/O thread and report it as ``Computed``."""
 
@@ -133,7 +140,7 @@ class Leave:
     reason: str
 
 
-Action: TypeAlias = Send | Configure | Compute | Note | Leave
+Action: TypeAlias = Send | Configure | Prepare | Compute | Note | Leave
 
 
 class WorkerState:
@@ -243,7 +250,9 @@ class WorkerState:
     def _on_task_ahead(self, task: messages.TaskAhead) -> None:
         if self._weights is not None and self._weights.step < task.step:
             where = task.run, task.epoch, task.step, task.start, task.count
-            self._ahead.append(messages.Task(*where, task.tokens, task.lengths, round=task.round))
+            told = messages.Task(*where, task.tokens, task.lengths, round=task.round)
+            self._ahead.append(told)
+            self._actions.append(Prepare(told))
 
     def _on_task(self, task: messages.Task) -> None:
         if self._weights is None or self._weights.step != task.step:

@@ -7,6 +7,7 @@ has none, and this is it.
 
 from __future__ import annotations
 
+import math
 import time
 
 from microgpt.support import tcp
@@ -31,6 +32,7 @@ class ReceiveLimit:
     def connected(self, descriptor: int) -> None:
         """There is a new connection."""
         self._descriptor, self._read, self._seen, self._waiting = descriptor, 0, 0, 0
+        self._look_at = 0.0
 
     def heard(self, size: int) -> None:
         """A part of a message, of so many bytes, has been read. Raises TooMuchError."""
@@ -55,7 +57,8 @@ class ReceiveLimit:
             return
         self._look_at = now + LOOK_SECONDS
         count = tcp.taken_in(self._descriptor)
-        if count is None:
+        if count is None:  # not by the system, for this kind of connection
+            self._look_at = math.inf
             return
         self._seen, self._read = count, min(self._read, count)
         if count - self._read > self._limit:

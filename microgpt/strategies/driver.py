@@ -242,13 +242,13 @@ class RoundDriver:
             self._lap("rest")
             after = ask(strategy, "update", lambda: strategy.update(view, round, results))
             self._lap("update")
-        if after is None:
-            return None
-        if isinstance(after, TrainingState):
-            rate, used = view.state.learning_rate, self._consumed(round)
-            if (after.learning_rate, after.next_document) != (rate, used):
-                after = replace(after, learning_rate=rate, next_document=used)
-        check_update(self._name, self.state, after)
+            if after is None:
+                return None
+            if isinstance(after, TrainingState):
+                rate, used = view.state.learning_rate, self._consumed(round)
+                if (after.learning_rate, after.next_document) != (rate, used):
+                    after = replace(after, learning_rate=rate, next_document=used)
+            check_update(self._name, self.state, after)
         if look is not None:
             with np.errstate(all="ignore"):
                 look_closer(look, strategy, view, round, results)

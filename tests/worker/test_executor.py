@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from contextlib import closing
+from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
 
@@ -12,13 +13,14 @@ import pytest
 
 from lab.launch.levers import SharedLevers
 from microgpt.data.packed import PackedDocuments
+from microgpt.engine import answering
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.parameters import num_params, split_bytes
 from microgpt.protocol.messages import ShardResult, Task
 from microgpt.support.step_clock import NoClock
 from worker.executor import Executor
 from worker.levers import NO_LEVERS, Levers, NoLevers
-from worker.state import Compute, Computed, Configure, Configured, Event, Job
+from worker.state import Compute, Computed, Configure, Configured, Event, Job, Prepare
 
 MODEL = GPTConfig(3, n_embd=2, n_head=1, block_size=2)
 SHAPES = parameter_shapes(MODEL)
@@ -181,3 +183,32 @@ def test_what_is_wrong_with_the_work_is_told(known: bool) -> None:
     else:
         background.executor.run(wrong)
         assert "missing or unknown parameters" in str(background.told())
+
+
+def test_what_is_prepared_is_not_decoded_again_and_has_the_same_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    background = Background(at_once=1e9)
+    decoded: list[Task] = []
+    background.executor.run(work())
+    background.told()
+    told, plain = work(), work()
+    real = answering.documents_of
+
+    def documents_of(task: Task) -> PackedDocuments:
+        decoded.append(task)
+        return real(task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(answering, "documents_of", documents_of)
+        background.executor.prepare(Prepare(told.job.task))
+        answers = [background.executor.run(order) for order in (told, plain)]
+    assert [task is told.job.task for task in decoded] == [True, False]
+    first, second = (a.answer for a in answers if isinstance(a, Computed))
+    assert isinstance(first, ShardResult)
+    assert isinstance(second, ShardResult)
+    assert first.gradient == second.gradient
+    broken = replace(told.job.task, lengths=bytes(4))
+    background.executor.prepare(Prepare(broken))  # says nothing: computing will
+    with pytest.raises(ValueError, match="do not add up"):
+        background.executor.run(Compute(replace(told.job, task=broken)))

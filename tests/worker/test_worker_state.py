@@ -20,6 +20,7 @@ from worker.state import (
     Event,
     Leave,
     Note,
+    Prepare,
     Received,
     Reported,
     Send,
@@ -337,7 +338,7 @@ def jobs(actions: list[Action]) -> list[tuple[messages.Task, Any]]:
 def test_a_task_that_is_told_ahead_is_begun_with_its_weights() -> None:
     play = Play()
     first = play.hears(WELCOME, weights(0), task(0))
-    assert play.hears(ahead(1)) == []
+    assert play.hears(ahead(1)) == [Prepare(task(1))]
     assert play.computed(first) == [Send(answer(task(0)))]
     assert jobs(play.hears(weights(1))) == [(task(1), weights(1).weights)]
     assert play.hears(weights(2)) == [], "it is begun once"

@@ -270,6 +270,20 @@ def test_bytes_and_messages_that_a_client_takes(monkeypatch: pytest.MonkeyPatch)
         limit.heard(10)
 
 
+def test_where_the_system_counts_nothing_it_is_asked_once_for_each_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("microgpt.protocol.receive_limit.LOOK_SECONDS", 0.0)
+    asked: list[int] = []
+    monkeypatch.setattr(tcp, "taken_in", asked.append)
+    limit = ReceiveLimit(1000, encrypted=False)
+    for descriptor in (3, 4):
+        limit.connected(descriptor)
+        limit.look()
+        limit.look()
+    assert asked == [3, 4]
+
+
 @pytest.mark.parametrize("endless", [True, False], ids=["without an end", "small ones"])
 def test_a_worker_leaves_a_coordinator_that_floods(lab: Lab, endless: bool) -> None:
     part = zmtp.frame(bytes(1 << 16), zmtp.MORE) if endless else BEAT * 1000
