@@ -1,6 +1,8 @@
-"""A file of the product has at most 300 lines, or says in its first lines why it has more."""
+"""A file of the product is short, or says why it is not; no two test files have the same name."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import pytest
 
@@ -44,3 +46,9 @@ def test_no_file_is_long_without_a_reason() -> None:
 def test_a_length_is_judged(text: str, wrong: str) -> None:
     assert complaint(text).startswith(wrong)
     assert bool(complaint(text)) == bool(wrong)
+
+
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """Their folders are no packages: two of one name could not be tried together."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, times in names.items() if times > 1] == []

@@ -11,7 +11,7 @@ import pytest
 from microgpt.checkpoint.format import load
 from tests.conftest import Reference
 from tests.lab.export.event_files import EventFile
-from tests.lab.export.test_export import calls, with_recorder
+from tests.lab.export.test_exporting import calls, with_recorder
 from tests.processes import TINY, Lab, Process, eventually, session_members
 
 STEPS = 8
