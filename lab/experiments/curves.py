@@ -52,7 +52,7 @@ def _chart(rows: Sequence[Row], plot: Plot, label: str, measure: Measure) -> Cha
         x = f"{plot.x}, in megabytes"
     if "bytes" in plot.y:
         y = f"{y}, in megabytes"
-    return Chart(title, x, y, curves, log=plot.log, top=plot.top)
+    return Chart(title, x, y, curves, not plot.curves, plot.log, plot.top)
 
 
 def _curve(row: Row, number: int, plot: Plot) -> Curve:

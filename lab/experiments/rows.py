@@ -93,7 +93,7 @@ def _numbers(run: Measurement, measure: Measure) -> dict[str, float]:
         found |= {"total bytes": moved, "bytes per step": moved / many, "total seconds": seconds}
         found["bytes up per step"] = run.received[-1] / many
         if seconds > 0:
-            found["steps/s"] = many / seconds
+            found |= {"steps/s": many / seconds, "documents/s": run.documents[-1] / seconds}
     for loss in measure.losses:
         step = run.reached(loss)
         if step is not None:

@@ -29,7 +29,7 @@ class Measure:
     @property
     def columns(self) -> tuple[str, ...]:
         """The numbers of a row of the table, by their names."""
-        timed = ("steps/s", "total seconds") if self.time else ()
+        timed = ("steps/s", "documents/s", "total seconds") if self.time else ()
         to_reach = ("steps", "seconds", "bytes") if self.time else ("steps", "bytes")
         reached = (f"{what} to {loss:g}" for loss in self.losses for what in to_reach)
         return (

@@ -71,6 +71,7 @@ def test_each_number_is_mean_and_sample_standard_deviation_over_the_seeds() -> N
     assert float(fast["seconds to 2.2 sd"]) == statistics.stdev([10.0, 5.0, 10.0])
     assert float(fast["bytes to 2 mean"]) == 30_000.0
     assert float(slow["steps/s mean"]) == statistics.fmean([1 / 2.0, 1 / 2.5])
+    assert float(slow["documents/s mean"]) == statistics.fmean([8 / 2.0, 8 / 2.5])
     # Of the two seeds one reaches 2.2 and the other at its end, neither reaches 2.0.
     assert (slow["seconds to 2.2 n"], slow["seconds to 2 n"]) == ("2", "0")
     assert slow["seconds to 2 mean"] == ""
@@ -82,11 +83,11 @@ def test_for_people_a_column_has_one_unit_and_what_not_all_have_is_counted() -> 
     some = row("some", run(2.1), run(2.3))
     lines = as_markdown([FAST, some, BAD], MEASURE).splitlines()
     assert lines[0] == (
-        "| way | runs | validation | steps/s | bytes per step | bytes up per step | steps to 2.2 | "
-        "seconds to 2.2 | bytes to 2.2 | steps to 2 | seconds to 2 | bytes to 2 |"
+        "| way | runs | validation | steps/s | documents/s | bytes per step | bytes up per step | "
+        "steps to 2.2 | seconds to 2.2 | bytes to 2.2 | steps to 2 | seconds to 2 | bytes to 2 |"
     )
     assert lines[2] == (
-        "| fast | 3 done | 1.950 ± 0.050 | 2.00 ± 0.00 | 1.00 ± 0.00 kB | 250 ± 0 B | "
+        "| fast | 3 done | 1.950 ± 0.050 | 2.00 ± 0.00 | 16.0 ± 0.0 | 1.00 ± 0.00 kB | 250 ± 0 B | "
         "16.7 ± 5.8 | 8.33 ± 2.89 s | 16.7 ± 5.8 kB | 30.0 ± 0.0 | 15.0 ± 0.0 s | 30.0 ± 0.0 kB |"
     )
     assert lines[3].endswith("| 1 of 2 | 1 of 2 | 1 of 2 | - | - | - |")
