@@ -58,7 +58,8 @@ export class Chart {
       toolbar_location: null, outline_line_color: null, title: null,
       background_fill_color: null, border_fill_color: null, output_backend: "canvas",
     });
-    this.xAxis = model("LinearAxis", { ticker: model("BasicTicker", { desired_num_ticks: 7 }) });
+    const ticks = this.frame.clientWidth < 480 ? 3 : 7;
+    this.xAxis = model("LinearAxis", { ticker: model("BasicTicker", { desired_num_ticks: ticks }) });
     this.yAxis = model("LinearAxis", { ticker: model("BasicTicker", { desired_num_ticks: 5 }), axis_label: this.how.y });
     this.xAxis.formatter = model("NumeralTickFormatter", { format: "0,0.[00]" });
     this.yAxis.formatter = model("NumeralTickFormatter", { format: "0,0.[00]" });

@@ -58,7 +58,9 @@ export function duration(n) {
  * @returns {string} with as many digits as that makes sense of: 12.345 s */
 export function moment(n, length) {
   const digits = Math.max(0, Math.min(6, 2 - Math.floor(Math.log10(Math.max(length, 1e-6)))));
-  return n >= 60 && length >= 1 ? duration(n) : `${n.toFixed(digits)} s`;
+  if (n < 60) return `${n.toFixed(digits)} s`;
+  if (length >= 600) return duration(n);
+  return `${Math.floor(n / 60)} min ${(n % 60).toFixed(digits)} s`;
 }
 
 /** @param {?number} share from 0 to 1 @returns {string} 71 % */

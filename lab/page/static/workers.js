@@ -32,7 +32,9 @@ export class Workers {
     const names = new Set(here.map(({ name }) => name));
     const gone = new Map();
     for (const worker of all) {
-      if (GONE.includes(worker.state) && !names.has(worker.name)) gone.set(worker.name, worker);
+      const known = gone.get(worker.name);
+      const newer = !known || worker.epoch - known.epoch || worker.worker - known.worker;
+      if (GONE.includes(worker.state) && !names.has(worker.name) && newer > 0) gone.set(worker.name, worker);
     }
     const rows = [...here, ...[...gone.values()].slice(-MOST_GONE)];
     return rows.sort((a, b) => byName(a.name, b.name) || a.epoch - b.epoch || a.worker - b.worker);
