@@ -25,6 +25,7 @@ from tests.system.test_system_workers import ends_alike
 
 pytestmark = pytest.mark.timeout(110)
 ROOMS = ("microgpt", "coordinator", "worker", "lab")
+HELD = (".py", ".txt", ".json", ".html", ".css", ".js", ".svg")
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
 
 
@@ -116,9 +117,7 @@ def test_the_wheel_holds_every_room_and_its_data(installed: Installation) -> Non
     with zipfile.ZipFile(installed.wheel) as wheel:
         held = {name for name in wheel.namelist() if ".dist-info/" not in name}
     files = [path for room in ROOMS for path in (ROOT / room).rglob("*") if path.is_file()]
-    wanted = {
-        str(path.relative_to(ROOT)) for path in files if path.suffix in (".py", ".txt", ".json")
-    }
+    wanted = {str(path.relative_to(ROOT)) for path in files if path.suffix in HELD}
     assert held == wanted
 
 

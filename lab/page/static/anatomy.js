@@ -83,7 +83,11 @@ async function begin() {
     tell(error.message, true);
   }
   const step = asked.get("step") ?? "";
-  if ([...checkpoint.options].some((option) => option.value === step)) checkpoint.value = step;
+  if (/^\d+$/.test(step)) {
+    if (![...checkpoint.options].some((option) => option.value === step))
+      checkpoint.append(el("option", { value: step }, `step ${integer(Number(step))}`));
+    checkpoint.value = step;
+  }
   await show(Math.max(0, Number.parseInt(asked.get("position") ?? "0", 10) || 0));
   attribute(document.body, "data-ready", "");
 }

@@ -36,10 +36,16 @@ export class Samples {
         el("div", { class: at === chosen.length - 1 ? "sample newest" : "sample" },
           el("h3", {}, `step ${integer(sample.step)}`),
           el("ul", {}, ...sample.texts.slice(0, ROWS).map((text) =>
-            el("li", {}, text === "" ? el("span", { class: "weak" }, "(empty)") : text)))),
+            el("li", {}, text === "" ? el("span", { class: "weak" }, "(empty)") : toAnatomy(sample.step, text))))),
       ),
     );
   }
+}
+
+/** A document, with the way to how the model came to it. */
+function toAnatomy(step, text) {
+  const query = new URLSearchParams({ step, document: text });
+  return el("a", { href: `/anatomy?${query}`, title: "its anatomy" }, text);
 }
 
 /** The first, the last, and some in between. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +127,22 @@ def test_another_checkpoint_and_another_document(
     window.wait_for_selector("#summary:has-text('ida')")
     shows_position(window, anatomy("ida"), 0, [])
     assert window.inner_text("#status").strip() == ""
+
+
+def test_a_sample_on_the_page_leads_to_its_anatomy(
+    open_page: Open, url: str, tmp_path: Path
+) -> None:
+    made = made_at(5)
+    record = {"run": made.run, "training": made.training.to_dict()}
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    window = open_page(url.removesuffix("anatomy"))
+    link = window.locator("#samples .sample:nth-child(2) a").first  # of step 5, after that of 3
+    document = link.inner_text()
+    link.click()
+    window.wait_for_selector("body[data-ready]")
+    assert window.input_value("#checkpoint") == "5"
+    assert window.input_value("#document") == document
+    shows_position(window, anatomy(document), 0, [])
 
 
 def test_without_a_document_it_shows_one_that_the_model_invents(open_page: Open, url: str) -> None:
