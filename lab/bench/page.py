@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -49,50 +50,70 @@ def page(workers: int, seconds: float, repeats: int, steps: int) -> None:
     require("bench page")
     with tempfile.TemporaryDirectory(prefix="microgpt-bench-") as name:
         folder = Path(name)
-        windows, delays = by_turns(folder, workers, seconds, repeats)
-        show(rates(folder / "run", windows), delays)
+        turns = by_turns(folder, workers, seconds, repeats)
+        show(rates(folder / "run", turns.windows), turns)
         first_views(folder / "long", steps)
 
 
-def show(found: dict[str, list[float]], delays: list[float]) -> None:
+@dataclass
+class Turns:
+    """What was measured: ``windows`` of time of each kind, how old in seconds was what a viewer was
+    told, and seconds of a processor that the page took in each window in which there was one.
+    """
+
+    windows: dict[str, list[tuple[float, float]]]
+    delays: list[float] = field(default_factory=list)
+    busy: dict[str, list[float]] = field(default_factory=lambda: {ALONE: [], VIEWED: []})
+
+
+def show(found: dict[str, list[float]], turns: Turns) -> None:
     """The table."""
     base = statistics.median(found[NONE] + found[AGAIN])
     for kind in KINDS:
         middle = statistics.median(found[kind])
         each = " ".join(f"{rate:,.0f}" for rate in found[kind])
         say(f"{kind:16} {middle:7,.0f} steps/s {100 * middle / base:6.1f} %   ({each})")
-    if delays:
-        delays.sort()
+    for kind, busy in turns.busy.items():
+        lasted = sum(ended - begun for begun, ended in turns.windows[kind])
+        say(f"{kind:16} takes {100 * sum(busy) / lasted:.1f} % of one processor")
+    if delays := sorted(turns.delays):
         middle, most = 1e3 * statistics.median(delays), 1e3 * delays[int(0.95 * len(delays))]
         say(f"from an event to its viewer: {middle:.0f} ms, 95 % within {most:.0f} ms")
 
 
-def by_turns(
-    folder: Path, workers: int, seconds: float, repeats: int
-) -> tuple[dict[str, list[tuple[float, float]]], list[float]]:
-    """When which kind was measured, and how old what a viewer was told was, in seconds."""
+def by_turns(folder: Path, workers: int, seconds: float, repeats: int) -> Turns:
+    """Measure each kind several times."""
     run_dir, bind = folder / "run", f"ipc://{folder}/socket"
     flags = ["--data", "embedded", "--quiet", "--events", "full", "--checkpoint-every", "1000"]
     flags += ["--keep-last", "2", "--steps", str(ENDLESS), "--bind", bind]
     commands = [isolated("coordinator", *flags, "--run-dir", str(run_dir))]
     commands += [isolated("worker", "--connect", bind)] * workers
-    windows: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
-    delays: list[float] = []
+    turns = Turns({kind: [] for kind in KINDS})
     steps = Steps("page", len(KINDS) * repeats)
     with running(folder, *commands):
         for turn, place in product(range(repeats), range(len(KINDS))):
             kind = KINDS[(place + turn) % len(KINDS)]
             with steps.next(f"turn {turn + 1} of {repeats}, {kind}"):
                 await_steps(run_dir)
-                with beside(run_dir, kind) as viewer:
+                with beside(run_dir, kind) as (page, viewer):
                     time.sleep(SETTLE_SECONDS)
-                    begun = time.time()
+                    begun, busy = time.time(), processor_of(page)
                     time.sleep(seconds)
-                    windows[kind].append((begun, time.time()))
+                    turns.windows[kind].append((begun, time.time()))
+                    if page:
+                        turns.busy[kind].append(processor_of(page) - busy)
                     if viewer is not None:
                         viewer.terminate()
-                        delays += json.loads(viewer.communicate()[0])
-    return windows, delays
+                        turns.delays += json.loads(viewer.communicate()[0])
+    return turns
+
+
+def processor_of(pid: int) -> float:
+    """Seconds of processors that a process has taken; 0 for none."""
+    if not pid:
+        return 0.0
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def await_steps(run_dir: Path) -> None:
@@ -107,17 +128,19 @@ def await_steps(run_dir: Path) -> None:
 
 
 @contextlib.contextmanager
-def beside(run_dir: Path, kind: str) -> Iterator[subprocess.Popen[bytes] | None]:
-    """A page, and a viewer that has had its first message, if the kind has them."""
+def beside(run_dir: Path, kind: str) -> Iterator[tuple[int, subprocess.Popen[bytes] | None]]:
+    """A page and a viewer that has had its first message, as the kind has them: the number of the
+    page's process, and the viewer's process.
+    """
     with contextlib.ExitStack() as stack:
-        viewer = None
+        page, viewer = 0, None
         if kind in (ALONE, VIEWED):
-            url = stack.enter_context(paged(run_dir))
+            page, url = stack.enter_context(paged(run_dir))
             if kind == VIEWED:
                 viewer = stack.enter_context(started(isolated("lab.bench.page", url)))
                 assert viewer.stderr is not None  # noqa: S101  # it is a pipe
                 viewer.stderr.readline()
-        yield viewer
+        yield page, viewer
 
 
 @contextlib.contextmanager
@@ -133,8 +156,8 @@ def started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextlib.contextmanager
-def paged(run_dir: Path) -> Iterator[str]:
-    """The address of a page of the run, that is up."""
+def paged(run_dir: Path) -> Iterator[tuple[int, str]]:
+    """A page of the run that is up: the number of its process, and its address."""
     reading, writing = os.pipe()
     flags = [str(run_dir), "--port", "0", "--announce", str(writing)]
     process = subprocess.Popen(isolated("lab.page", *flags), pass_fds=[writing])  # noqa: S603  # ours
@@ -144,7 +167,7 @@ def paged(run_dir: Path) -> Iterator[str]:
             url = pipe.readline().strip()
         if not url:
             raise click.ClickException("the page does not begin")
-        yield url
+        yield process.pid, url
     finally:
         process.terminate()
         process.wait()
@@ -169,7 +192,7 @@ def first_views(run_dir: Path, steps: int) -> None:
     write_long_record(run_dir, steps)
     size = sum(path.stat().st_size for path in run_dir.iterdir()) / 1e6
     began = time.monotonic()
-    with paged(run_dir) as url:
+    with paged(run_dir) as (_, url):
         up = time.monotonic()
         connection, answer = ask(url)
         message(answer)

@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 from coordinator.core.event_json import kind_of
 from coordinator.core.event_text import describe
 from coordinator.core.events import (
+    Answered,
+    Assigned,
     CheckpointSaved,
     Closing,
     Dropped,
@@ -43,6 +45,7 @@ MOST_NEW_FREQUENT = 4  # of those, in one message
 MOST_VALIDATIONS = 2000
 MOST_SAMPLES = 12
 APART = 0.5  # seconds between two messages of state, and of workers
+MANY = (Answered, Assigned)
 FREQUENT = (CheckpointSaved, Dropped, Failed)
 UNMARKED = (Ready, Status, Evaluated, Closing)  # seen elsewhere
 
@@ -86,6 +89,18 @@ class Board:
         """An event, in the order of the record."""
         time, step, event = recorded
         self._times.note(step, time)
+        for thing in self._tracker.take(recorded):
+            if isinstance(thing, Span):
+                self._spans.append(thing)
+                self.roster.add(thing)
+                self._note("spans", thing)
+        if isinstance(event, MANY):  # of which there may be thousands a second
+            self.standing.step, self.standing.time = step, time
+        else:
+            self._take_news(time, step, event)
+
+    def _take_news(self, time: float, step: int, event: Event) -> None:
+        """An event that says more than that a shard was given out or answered."""
         self.standing.take(time, step, event, kind_of(event))
         self.roster.take(time, event)
         if isinstance(event, Started):
@@ -94,11 +109,6 @@ class Board:
             self._new["tensors"] = [self._courses.take_norms(event)]
         elif isinstance(event, StrategyNumbers):
             self._new.setdefault("numbers", []).append(self._courses.take_numbers(event))
-        for thing in self._tracker.take(recorded):
-            if isinstance(thing, Span):
-                self._spans.append(thing)
-                self.roster.add(thing)
-                self._note("spans", thing)
         if isinstance(event, FREQUENT) or (
             event.recorded_at is Level.SUMMARY and not isinstance(event, UNMARKED)
         ):

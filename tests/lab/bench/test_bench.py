@@ -55,11 +55,11 @@ def test_the_bench_of_the_page_compares_runs_with_and_without_it(lab: Lab) -> No
         "bench", "page", "--seconds", "0.3", "--repeats", "1", "--steps", "200", "--workers", "1"
     )
     assert bench.wait(240) == 0, bench.err
-    *rows, delay, opened = bench.out.splitlines()
+    *rows, _, _, delay, opened = bench.out.splitlines()
     assert [row.partition("  ")[0] for row in rows] == [
         "no page", "page", "page and viewer", "no page again",
     ]  # fmt: skip
-    assert all(re.search(r" \d+ steps/s +\d+\.\d % ", row) for row in rows)
+    assert all(re.search(r" [\d,]+ steps/s +\d+\.\d % ", row) for row in rows)
     assert re.match(r"from an event to its viewer: \d+ ms", delay)
     assert opened.startswith("a run of 200 steps")
 
