@@ -1,4 +1,4 @@
-# One image for every part: coordinator, worker, sampling. docs/docker.md tells how to use it.
+# One image for every part: coordinator, worker, page, sampling. docs/docker.md tells how to use it.
 # Builds with BuildKit and with the classic builder.
 ARG BASE_IMAGE=python:3.12-slim
 # Where packages are installed before they are copied; must have the same Python.
@@ -17,7 +17,7 @@ RUN python scripts/runtime_requirements.py > runtime.lock \
  && python -m venv --without-pip /opt/venv \
  && python -m pip --python /opt/venv/bin/python install --quiet --no-cache-dir \
       --disable-pip-version-check --root-user-action=ignore --no-compile \
-      --only-binary :all: --require-hashes -r runtime.lock \
+      --only-binary :all: --require-hashes --no-deps -r runtime.lock \
  && find /opt/venv/lib -type d \( -name tests -o -name test \) -path '*/site-packages/*' \
       -prune -exec rm -rf {} + \
  && /opt/venv/bin/python -m compileall -q -j 0 /opt/venv/lib

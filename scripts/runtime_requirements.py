@@ -1,7 +1,8 @@
 """Print what the program itself needs of ``requirements.lock``, with hashes, without the tools.
 
-The container image installs this; ``make setup`` installs all of the lock. The lock says of each
-package who asked for it ("via"), so what the dependencies in ``pyproject.toml`` lead to is known.
+Its page is part of it. The container image installs this and looks for nothing further; ``make
+setup`` installs all of the lock. The lock says of each package who asked for it ("via"), so what
+the dependencies in ``pyproject.toml`` lead to is known.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+EXTRAS = ("page",)  # of the project, that belong to the program
+#: Of these nothing is imported, so that what they need in turn is not needed: bokeh's JavaScript is
+#: all that the page takes of it.
+ALONE = frozenset(["bokeh"])
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -54,13 +59,17 @@ def _comments(block: list[str]) -> Iterator[str]:
 
 def runtime(project: str, lock: str) -> list[Entry]:
     """Those entries that the project's dependencies need. Raises ValueError if one is missing."""
-    wanted = {normal(text) for text in tomllib.loads(project)["project"]["dependencies"]}
+    known = tomllib.loads(project)["project"]
+    extras = [
+        text for name in EXTRAS for text in known.get("optional-dependencies", {}).get(name, ())
+    ]
+    wanted = {normal(text) for text in (*known["dependencies"], *extras)}
     locked = list(entries(lock))
     missing = wanted - {entry.name for entry in locked}
     if missing:
         raise ValueError(f"not in the lock: {', '.join(sorted(missing))}; run 'make lock'")
     while True:
-        needed = [e for e in locked if e.name in wanted or e.wanted_by & wanted]
+        needed = [e for e in locked if e.name in wanted or e.wanted_by & (wanted - ALONE)]
         names = {entry.name for entry in needed}  # a package may have an entry per Python version
         if names == wanted:
             return needed

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,8 @@ CONFIG = "config.json"
 #: What a run writes beside its checkpoints.
 RECORDS = (CONFIG, "metrics.jsonl", "events.jsonl", "endpoint")
 TRIES = 20  # to lock a directory that others remove meanwhile
+#: Whoever shows runs looks now and then whether a directory is locked, which locks it for a moment.
+LOOKS, LOOK_SECONDS = 5, 0.01
 
 
 class RunDirectoryError(Exception):
@@ -96,13 +99,16 @@ class OwnedRunDir:
 
 
 def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # a file system without locks
-    return True
+    for _ in range(LOOKS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOOK_SECONDS)
+        except OSError:
+            return True  # a file system without locks
+        else:
+            return True
+    return False
 
 
 def _is(descriptor: int, path: Path) -> bool:

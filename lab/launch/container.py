@@ -1,4 +1,4 @@
-"""What a container runs: ``coordinator``, ``worker``, ``sample``, ``keys`` or ``healthcheck``.
+"""What a container runs: ``coordinator``, ``worker``, ``page``, ``sample``, ``keys``, ``healthcheck``.
 
 Started as root, it takes the identity of the user whose folder ``runs`` is mounted, without any
 privilege, before anything else. Then it puts the compiled code of the image where it may be
@@ -25,8 +25,9 @@ OWNER = Path("/etc/microgpt/owner")  # a file of the clone: tells whose it is
 KERNELS = Path("/opt/kernels")  # compiled when the image was built
 KEYS = "/keys"
 WRITTEN = (KEYS, "/cache")  # volumes that only we write to
-PORT = 5555
-PROGRAMS = ("coordinator", "worker", "sample", "keys", "healthcheck")
+PORT, PAGE_PORT = 5555, 8080
+PAGE_LINGERS = "5"  # seconds after the run
+PROGRAMS = ("coordinator", "worker", "page", "sample", "keys", "healthcheck")
 
 
 def main(arguments: list[str]) -> int:
@@ -49,6 +50,8 @@ def main(arguments: list[str]) -> int:
         return sample(rest)
     if role == "keys":
         return make_keys()
+    if role == "page":
+        return show_page(rest)
     copy_kernels()
     complete = role == "coordinator" and not rest and is_complete()
     sys.argv = [role, *rest]
@@ -207,6 +210,19 @@ def sample(arguments: list[str]) -> int:
         run(draw)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
+
+
+def show_page(arguments: list[str]) -> int:
+    """Serve the page of the run until that is over and nobody watches."""
+    print(f"the page's address: docker compose port page {PAGE_PORT}", flush=True)
+    quiet = os.open(os.devnull, os.O_WRONLY)  # for an address that is none outside of the container
+    flags = ["--host", "0.0.0.0", "--port", str(PAGE_PORT), "--linger", PAGE_LINGERS]  # noqa: S104  # Docker decides who reaches it
+    sys.argv = ["page", str(run_directory()), *flags, "--announce", str(quiet), *arguments]
+    try:
+        runpy.run_module("lab.page", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
 
 
 def newest_checkpoint() -> Path | None:

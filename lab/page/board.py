@@ -78,7 +78,7 @@ class Board:
     def begin(self, run: Mapping[str, Any], parameters: int, compressed: bool) -> None:
         """What ran; see ``run`` in ``docs/page.md``."""
         if run != self.run:
-            self.anew = bool(self.run)
+            self.anew = True  # no other message tells it
             self.run = dict(run)
         self.standing.steps = self.standing.steps or int(run.get("steps", 0))
         self.standing.parameters, self.standing.compressed = parameters, compressed

@@ -23,6 +23,10 @@ NICE = 10  # training comes first
     "--port", type=cli.Whole(0, 65535), default=None,
     help=f"Port to listen at, 0 for any that is free.  [default: {PORT}, or a free one]",
 )  # fmt: skip
+@click.option(
+    "--linger", type=cli.Number(0.0), default=None,
+    help="End so many seconds after the run, once nobody watches; RUN_DIR may still be missing.",
+)  # fmt: skip
 @click.option("--parent", type=int, default=0, hidden=True, help="End when this process ends.")
 @click.option("--announce", type=int, default=None, hidden=True, help="Descriptor: we serve.")
 @click.option("--control", type=int, default=None, hidden=True, help="Descriptor: the launcher.")
@@ -31,17 +35,19 @@ def main(
     run_dir: Path,
     host: str,
     port: int | None,
+    linger: float | None,
     parent: int,
     announce: int | None,
     control: int | None,
     token: str,
 ) -> None:
     """Serve a page that shows the run in RUN_DIR, live if it is going on."""
-    if not run_dir.is_dir():
+    if linger is None and not run_dir.is_dir():
         raise UserError(f"there is no folder {run_dir}: which run is to be shown?")
     require("the page")
     from lab.page import server
     from lab.page.control import make_control
+    from lab.page.until import Until
 
     os.nice(NICE)
     with server.listen(host, PORT if port is None else port, exactly=port is not None) as socket:
@@ -54,4 +60,4 @@ def main(
         else:
             with open(announce, "w") as pipe:
                 print(url, file=pipe)
-        server.serve(run_dir, socket, host, parent, controlled)
+        server.serve(run_dir, socket, host, Until(parent, linger), controlled)

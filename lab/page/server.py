@@ -17,11 +17,11 @@ from lab.page.connection import Connection
 from lab.page.control import Control
 from lab.page.feed import Feed
 from lab.page.follower import Follower
+from lab.page.until import Until, wait
 from microgpt.support import signals
 from microgpt.support.cli import UserError, say
 
 BACKLOG = 64
-PARENT_POLL_SECONDS = 0.5
 END_SECONDS = 1  # for streams to end
 
 
@@ -51,14 +51,14 @@ def is_loopback(listening: socket.socket) -> bool:
 
 
 def serve(
-    run_dir: Path, listening: socket.socket, host: str, parent: int, control: Control | None
+    run_dir: Path, listening: socket.socket, host: str, until: Until, control: Control | None
 ) -> None:
-    """Serve until a signal comes, or the process ``parent`` ends if it is not 0."""
-    asyncio.run(_serve(run_dir, listening, host, parent, control))
+    """Serve until a signal comes, or as long as is told."""
+    asyncio.run(_serve(run_dir, listening, host, until, control))
 
 
 async def _serve(
-    run_dir: Path, listening: socket.socket, host: str, parent: int, control: Control | None
+    run_dir: Path, listening: socket.socket, host: str, until: Until, control: Control | None
 ) -> None:
     feed = Feed(
         Follower(run_dir, control=control is not None),
@@ -82,9 +82,10 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in signals.SIGNALS:
         loop.add_signal_handler(number, ended.set)
-    watching = [loop.create_task(_end_when(ended, feed, server))]
-    if parent:
-        watching.append(loop.create_task(_end_with(parent, ended)))
+    watching = [
+        loop.create_task(_end_when(ended, feed, server)),
+        loop.create_task(wait(until, feed, ended)),
+    ]
     await server.serve([listening])
     for task in watching:
         task.cancel()
@@ -103,9 +104,3 @@ async def _end_when(ended: asyncio.Event, feed: Feed, server: uvicorn.Server) ->
     await ended.wait()
     await feed.close()
     server.should_exit = True
-
-
-async def _end_with(parent: int, ended: asyncio.Event) -> None:
-    while os.getppid() == parent:
-        await asyncio.sleep(PARENT_POLL_SECONDS)
-    ended.set()

@@ -24,7 +24,8 @@ OPTIONS = (
 #: Of caches, containers and tests.
 OTHERS = (
     "BENCH_TIMES", "CACHE_DIR", "COMPILED_DIR", "COORDINATOR_MEMORY", "DATA_DIR", "GID", "IMAGE",
-    "KEYS", "NAMES_URL", "PUBLISH", "RUN", "TEST_BASE_IMAGE", "UID", "WORKER_MEMORY",
+    "KEYS", "NAMES_URL", "PAGE_MEMORY", "PAGE_PUBLISH", "PUBLISH", "RUN", "TEST_BASE_IMAGE",
+    "UID", "WORKER_MEMORY",
 )  # fmt: skip
 KNOWN = frozenset(PREFIX + name for name in (*OPTIONS, *OTHERS))
 

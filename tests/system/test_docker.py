@@ -16,12 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from coordinator.core.event_json import kind_of
 from coordinator.core.events import Joined
 from microgpt.checkpoint import format as checkpoint_format
 from tests.docker import project as docker
 from tests.docker.project import Image, Project, eventually, inspect, run
+from tests.lab.page.serving import Served, Viewer
 from tests.marks import soak
 from tests.processes import KEPT
 
@@ -162,6 +164,7 @@ def test_down_and_ctrl_c_save_and_up_goes_on(new_project: NewProject, calm: str)
     for container in project.containers():
         assert_confined(container)
     assert_reachable_from_this_machine_only(coordinator)
+    assert_its_page_shows_it(project)
     assert_keys_are_private(project, coordinator)
 
     began = time.monotonic()
@@ -190,6 +193,21 @@ def test_down_and_ctrl_c_save_and_up_goes_on(new_project: NewProject, calm: str)
     assert state_sha256(project.run_dir) == calm
     assert not project.containers(running=True)
     assert_owned(project)
+
+
+def assert_its_page_shows_it(project: Project) -> None:
+    """At a port of this machine, with what it needs to draw."""
+    address = project.succeed("port", "page", "8080").strip()
+    assert re.fullmatch(r"127\.0\.0\.1:80[89]\d", address), address
+    host, _, port = address.partition(":")
+    page = Served(f"http://{host}:{port}/")
+    with Viewer(page) as viewer:
+        _, name, data = next(viewer.messages())
+        assert (name, data["run"]["name"]) == ("snapshot", "docker")
+        assert data["state"]["phase"] == "running"
+        assert data["steps"]["step"][-1] >= 5
+        viewer.until("spans")
+    assert requests.get(f"{page.url}charts.js", timeout=60).status_code == 200
 
 
 def assert_confined(container: str) -> None:

@@ -35,6 +35,8 @@ FIXED = {
     "MICROGPT_BIND", "MICROGPT_RUN_DIR", "MICROGPT_CURVE", "MICROGPT_RESUME", "MICROGPT_LINGER",
     "MICROGPT_INSECURE", "MICROGPT_CONNECT", "MICROGPT_NAME", "MICROGPT_CACHE_DIR",
 }  # fmt: skip
+#: Whose default in containers is another one.
+OTHER_DEFAULTS = ("MICROGPT_COORDINATOR", "MICROGPT_PATIENCE", "MICROGPT_EVENTS")
 
 
 def read(name: str) -> str:
@@ -51,6 +53,8 @@ def test_image_installs_what_the_project_depends_on_and_no_tools() -> None:
     wanted = {runtime_requirements.normal(text) for text in project["dependencies"]}
     assert wanted <= names
     assert {"llvmlite", "urllib3", "certifi"} <= names, "what they need in turn"
+    assert {"uvicorn", "starlette", "sse-starlette", "anyio", "bokeh"} <= names, "the page"
+    assert not names & {"pillow", "tornado"}, "what bokeh needs in Python"
     assert not names & {"pytest", "mypy", "ruff", "hypothesis", "pluggy", "sortedcontainers"}
     for entry in found:
         assert "==" in entry.lines[0]
@@ -124,7 +128,7 @@ def test_documented_defaults_are_those_of_the_programs() -> None:
     compared = 0
     for parameter in (*coordinator.params, *worker.params):
         for name in parameter.envvar or ():
-            if name in documented and name not in ("MICROGPT_COORDINATOR", "MICROGPT_PATIENCE"):
+            if name in documented and name not in OTHER_DEFAULTS:
                 ours = parameter.type_cast_value(click.Context(worker), documented[name])
                 assert ours == parameter.get_default(click.Context(worker)) or (
                     documented[name] == parameter.default
