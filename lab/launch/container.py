@@ -1,4 +1,4 @@
-"""What a container runs: ``coordinator``, ``worker``, ``page``, ``sample``, ``keys``, ``healthcheck``.
+"""What a container runs: coordinator, worker, page, sample, keys or healthcheck.
 
 Started as root, it takes the identity of the user whose folder ``runs`` is mounted, without any
 privilege, before anything else. Then it puts the compiled code of the image where it may be
