@@ -78,6 +78,9 @@ def test_the_run_is_paused_and_changed_by_the_keyboard(
     window.keyboard.type("a lot")
     window.keyboard.press("Enter")
     window.get_by_text("A learning rate is a number, such as 0.005.").wait_for()
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    faults = axe.Axe().run(window).response["violations"]
+    assert [(fault["id"], fault["nodes"][0]["target"]) for fault in faults] == []
     rate = window.get_by_label("Learning rate")
     rate.fill("2000")
     rate.press("Enter")
