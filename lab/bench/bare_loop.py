@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 import numpy as np
@@ -42,6 +42,17 @@ LEAST_STEPS = 10  # that are timed, however long they take
 LOOK_MS = 1000  # between two looks whether the others are alive
 #: What an envelope has in it beside: as long as those of the trainer's messages.
 ENVELOPE = {"protocol": 0, "run": "0" * 32, "epoch": "0" * 16, "round": 1 << 16, "training": True}
+
+
+class Passed(NamedTuple):
+    """What a step has passed: bytes ``sent`` and ``received`` by the ROUTER.
+
+    ``arithmetic``: seconds of the slowest DEALER's engine, of the tree sum and of Adam.
+    """
+
+    sent: int = 0
+    received: int = 0
+    arithmetic: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -109,17 +120,18 @@ def received(router: zmq.Socket[bytes], running: list[subprocess.Popen[bytes]]) 
 
 def timed(loop: Loop, compute: bool, seconds: float) -> dict[str, Any]:
     """Take steps for so long; see ``cells.Measured`` for what is told of them."""
-    state, times, sizes = loop.work.state, list[float](), (0, 0)
+    state, times, rest, passed = loop.work.state, list[float](), list[float](), Passed()
     batch = loop.config.batch_size
     cut = shards(batch, largest_shard(batch, len(loop.peers)))
     for _ in range(WARM_UP_STEPS):
-        state, sizes = step(loop, state, cut, compute)
+        state, passed = step(loop, state, cut, compute)
     loss = state.losses[0] if compute else None
     until, used = time.perf_counter() + seconds, time.process_time()
     while len(times) < LEAST_STEPS or time.perf_counter() < until:
         began = time.perf_counter()
-        state, sizes = step(loop, state, cut, compute)
+        state, passed = step(loop, state, cut, compute)
         times.append(time.perf_counter() - began)
+        rest.append(times[-1] - passed.arithmetic)
     used = time.process_time() - used
     return {
         "batch": batch,
@@ -127,9 +139,10 @@ def timed(loop: Loop, compute: bool, seconds: float) -> dict[str, Any]:
         "step": statistics.median(times),
         "steps": len(times),
         "processor": used / len(times),
-        "sent": sizes[0],
-        "received": sizes[1],
+        "sent": passed.sent,
+        "received": passed.received,
         "loss": loss,
+        "coordination": statistics.median(rest),
     }
 
 
@@ -140,8 +153,8 @@ def largest_shard(batch: int, workers: int) -> int:
 
 def step(
     loop: Loop, state: TrainingState, cut: list[Shard], compute: bool
-) -> tuple[TrainingState, tuple[int, int]]:
-    """One step: the state after it, and the bytes that were sent and received."""
+) -> tuple[TrainingState, Passed]:
+    """One step: the state after it, and what it has passed."""
     router, peers = loop.router, loop.peers
     documents = loop.work.documents.cyclic(state.next_document, loop.config.batch_size)
     weights = packed(loop.shapes, "weights", state.params, step=state.step)
@@ -162,9 +175,15 @@ def step(
         answer = msgpack.unpackb(data)
         answers[answer["start"]] = answer
         got += len(data)
+    arithmetic = 0.0
     if compute:
-        state = updated(loop, state, [answers[shard.start] for shard in cut])
-    return state, (sent, got)
+        in_order = [answers[shard.start] for shard in cut]
+        began = time.perf_counter()
+        state = updated(loop, state, in_order)
+        engines = [answer["seconds"] for answer in in_order]
+        slowest = max(sum(engines[place :: len(peers)]) for place in range(len(peers)))
+        arithmetic = time.perf_counter() - began + slowest
+    return state, Passed(sent, got, arithmetic)
 
 
 def updated(loop: Loop, state: TrainingState, answers: list[Mapping[str, Any]]) -> TrainingState:
@@ -216,11 +235,14 @@ class Answers:
         """The answer to one task."""
         documents = PackedDocuments.from_bytes(task["tokens"], task["lengths"])
         gradient, losses = self.params, np.zeros(len(documents))
+        seconds = 0.0
         if task["compute"]:
             self._engine = self._engine or make_engine("tape", self._model)
+            began = time.perf_counter()
             result = self._engine.gradients(self.params, documents)
+            seconds = time.perf_counter() - began
             gradient, losses = result.gradient, np.array(result.losses)
-        rest = {"start": task["start"], "losses": losses.tobytes(), "seconds": 0.0}
+        rest = {"start": task["start"], "losses": losses.tobytes(), "seconds": seconds}
         return packed(self.shapes, "gradient", gradient, step=task["step"], **rest)
 
 

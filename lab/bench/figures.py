@@ -46,6 +46,7 @@ WHOLE_BARE = "documents/s, whole system : bare loop with compute"
 ONE_ENGINE = "time, one worker : engine alone"
 TWO_ONE = "documents/s, two workers : one"
 COORDINATION = "time, coordination : bare loop without compute"
+LEAST_COORDINATION = "time, coordination of the bare loop with compute : without"
 PROCESSOR = "processor, coordinator : bare loop's ROUTER with compute"
 
 
@@ -72,19 +73,25 @@ def ratios(measured: Sequence[Measured]) -> list[Ratio]:
 
 
 def _ratios_of(runs: dict[Key, list[Measured]], cell: Cell) -> Iterator[Ratio]:
-    one, whole = cell._replace(workers=1), runs[SYSTEM, cell]
+    one = cell._replace(workers=1)
 
     def compare(
-        what: str, kind: str, beside: Cell, ratio: Callable[[Measured, Measured], float | None]
+        what: str,
+        kind: str,
+        beside: Cell,
+        ratio: Callable[[Measured, Measured], float | None],
+        ours: Sequence[Measured] = runs[SYSTEM, cell],
     ) -> Iterator[Ratio]:
         others = {each.repeat: each for each in runs.get((kind, beside), [])}
-        pairs = [(each, others[each.repeat]) for each in whole if each.repeat in others]
+        pairs = [(each, others[each.repeat]) for each in ours if each.repeat in others]
         found = [number for pair in pairs if (number := ratio(*pair)) is not None]
         if found:
             yield Ratio(what, cell, Figure.of(found))
 
     yield from compare(WHOLE_BARE, COMPUTING, cell, _speed)
     yield from compare(COORDINATION, BARE, cell, _coordination)
+    computing = runs.get((COMPUTING, cell), [])
+    yield from compare(LEAST_COORDINATION, BARE, cell, _coordination, computing)
     yield from compare(PROCESSOR, COMPUTING, cell, _processor)
     if cell.workers == 1:
         yield from compare(ONE_ENGINE, ENGINE, one, _time)

@@ -10,7 +10,7 @@ import pytest
 
 import coordinator.core.ahead
 from coordinator.core.events import Expelled, Lost
-from coordinator.core.inputs import Disconnected, Idle, Tick
+from coordinator.core.inputs import Asked, Disconnected, Idle, Tick, Wish
 from coordinator.core.membership import HELLO_SECONDS
 from coordinator.core.stragglers import SLOW_FACTOR
 from microgpt.protocol import messages
@@ -136,6 +136,21 @@ def test_who_is_not_free_when_the_round_begins_holds_up_nobody() -> None:
     assert (play.task(A).step, play.task(A).start) == (2, 0)
     play.answers(A)
     assert (play.task(A).step, play.task(A).start) == (2, 2), "B's: it is still busy"
+
+
+def test_what_was_told_is_begun_when_a_pause_is_over() -> None:
+    play = two_at_work()
+    play.do(Asked(Wish.PAUSE, "somebody"))
+    before = [len(play.sent[peer]) for peer in (A, B)]
+    for peer in (A, B):
+        play.answers(peer)
+    assert play.idles() == []
+    assert [len(play.sent[peer]) for peer in (A, B)] == before
+    play.do(Asked(Wish.RESUME, "somebody"))
+    assert [play.since(p, n) for p, n in zip((A, B), before, strict=True)] == [[Weights]] * 2
+    for peer in (A, B):
+        play.answers(peer)
+    assert play.state.training.step == 3
 
 
 def test_an_answer_before_the_weights_is_not_taken_in() -> None:

@@ -17,6 +17,7 @@ from lab.bench.bare_loop import largest_shard
 from lab.bench.cells import BARE, COMPUTING, ENGINE, SYSTEM, Cell, Measured
 from lab.bench.figures import (
     COORDINATION,
+    LEAST_COORDINATION,
     ONE_ENGINE,
     PROCESSOR,
     TWO_ONE,
@@ -67,7 +68,9 @@ def test_everything_is_measured_in_one_run(lab: Lab) -> None:
         assert each["documents_per_second"] == each["batch"] / each["step"]
     for kind in (BARE, COMPUTING, SYSTEM):
         assert {name: kinds[kind][name] for name in CELL} == CELL
-    assert [each["what"] for each in found["ratios"]] == [WHOLE_BARE, COORDINATION, PROCESSOR]
+    kinds_of_ratios = [WHOLE_BARE, COORDINATION, LEAST_COORDINATION, PROCESSOR]
+    assert [each["what"] for each in found["ratios"]] == kinds_of_ratios
+    assert 0.0 < kinds[COMPUTING]["coordination"] < kinds[COMPUTING]["step"]
 
     # They compute the same to the bit.
     assert kinds[BARE]["loss"] is None
@@ -117,7 +120,7 @@ def test_ratios_are_taken_within_each_repeat() -> None:
         [
             *measured(ENGINE, one, 1.0, 2.0, 4.0),
             *measured(BARE, one, 0.25, 0.25, 0.25),
-            *measured(COMPUTING, one, 2.0, 4.0, 8.0, processor=0.25),
+            *measured(COMPUTING, one, 2.0, 4.0, 8.0, coordination=0.375, processor=0.25),
             *measured(SYSTEM, one, 2.0, 8.0, 12.0, coordination=0.5, processor=1.5),
             *measured(SYSTEM, two, 1.0, 4.0, 3.0),
             *measured("ddp float32", two, 8.0, 8.0, 9.0),
@@ -126,6 +129,7 @@ def test_ratios_are_taken_within_each_repeat() -> None:
     assert found == [
         Ratio(WHOLE_BARE, one, Figure(2 / 3, 0.5, 1.0)),
         Ratio(COORDINATION, one, Figure(2.0, 2.0, 2.0)),
+        Ratio(LEAST_COORDINATION, one, Figure(1.5, 1.5, 1.5)),
         Ratio(PROCESSOR, one, Figure(6.0, 6.0, 6.0)),
         Ratio(ONE_ENGINE, one, Figure(3.0, 2.0, 4.0)),
         Ratio(TWO_ONE, two, Figure(2.0, 2.0, 4.0)),
