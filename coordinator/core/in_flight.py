@@ -41,6 +41,17 @@ class InFlight:
     def __init__(self) -> None:
         self._of: dict[Peer, dict[Work, float]] = {}
         self._on: dict[Work, dict[Peer, float]] = {}
+        self._busy = 0
+
+    @property
+    def num_peers(self) -> int:
+        """How many workers are known: those that have work, and those that may be given some."""
+        return len(self._of)
+
+    @property
+    def num_busy(self) -> int:
+        """How many workers have any work."""
+        return self._busy
 
     def of(self, peer: Peer) -> Mapping[Work, float]:
         """What a worker has now: a view, which holds until ``forget``."""
@@ -52,12 +63,16 @@ class InFlight:
 
     def begin(self, peer: Peer, work: Work, now: float) -> None:
         """A worker is given work."""
-        self._of.setdefault(peer, {})[work] = now
+        works = self._of.setdefault(peer, {})
+        self._busy += not works
+        works[work] = now
         self._on.setdefault(work, {})[peer] = now
 
     def end(self, peer: Peer, work: Work) -> None:
         """A worker has done with work, if it had it."""
-        if self._of.get(peer, {}).pop(work, None) is not None:
+        works = self._of.get(peer, {})
+        if works.pop(work, None) is not None:
+            self._busy -= not works
             workers = self._on[work]
             del workers[peer]
             if not workers:

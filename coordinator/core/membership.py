@@ -71,6 +71,27 @@ class Worker:
     tally: Tally = field(default_factory=Tally)
 
 
+class Roster(dict[Peer, Worker]):
+    """Workers that can be given work, by their peers, in the order in which they became ready.
+
+    ``changes``: how often one has come or gone, so that what follows from them is found but once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changes = 0
+
+    def add(self, worker: Worker) -> None:
+        """The worker can be given work."""
+        self[worker.peer] = worker
+        self.changes += 1
+
+    def drop(self, peer: Peer) -> None:
+        """It can be given none any more, if it could."""
+        if self.pop(peer, None) is not None:
+            self.changes += 1
+
+
 def unnoticed(worker: Worker) -> None:
     """Nobody cares that it goes."""
 
@@ -99,7 +120,7 @@ class Membership:
         farewell: Callable[[Worker], None] = unnoticed,
     ) -> None:
         self.workers: dict[Peer, Worker] = {}
-        self.ready: dict[Peer, Worker] = {}
+        self.ready = Roster()
         self.missed: list[Worker] = []
         self.joined = 0
         self._barred: dict[Peer, str] = {}
@@ -143,7 +164,7 @@ class Membership:
         worker.weights_step = -1
         worker.replicas.clear()
         worker.ready = False
-        self.ready.pop(peer, None)
+        self.ready.drop(peer)
         self._out.send(peer, self._welcome(worker.number, hello.attempt))
 
     def _welcome(self, number: int, attempt: int) -> messages.Welcome:
@@ -161,7 +182,7 @@ class Membership:
     def make_ready(self, worker: Worker) -> None:
         """The worker can be given work from now on."""
         worker.ready = True
-        self.ready[worker.peer] = worker
+        self.ready.add(worker)
         self._out.tell(Ready(worker.number, worker.name))
 
     def reregister(self, peer: Peer) -> None:
@@ -183,7 +204,7 @@ class Membership:
         freed = self._release(worker) if self._dismissed is None else []
         self._in_flight.forget(worker.peer)
         del self.workers[worker.peer]
-        self.ready.pop(worker.peer, None)
+        self.ready.drop(worker.peer)
         if self._dismissed is not None:
             return
         event = why(worker.number, worker.name, len(freed))

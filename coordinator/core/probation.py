@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from coordinator.core.in_flight import InFlight, RoundId, Work
 from coordinator.core.inputs import Peer
-from coordinator.core.membership import Worker
+from coordinator.core.membership import Roster, Worker
 from coordinator.core.round_ledger import RoundLedger
 from coordinator.core.work_order import WorkOrder
 from microgpt.numerics.vectors import Vector
@@ -61,19 +61,38 @@ class Probation:
         self._in_flight = in_flight
         self._trials: dict[Peer, Trial] = {}
         self.doubts: list[Trial] = []
+        self._changes = 0  # of who is proven
+        #: When the workers were divided last, and into whom.
+        self._divided: tuple[tuple[int, int], tuple[dict[Peer, Worker], list[Worker]]] | None = None
 
     # --- who is proven ---------------------------------------------------------------------------
 
     def staff(self, workers: Mapping[Peer, Worker]) -> dict[Peer, Worker]:
-        """Who may be given work that a step waits for: the proven ones, or all if none is."""
-        proven = {peer: worker for peer, worker in workers.items() if worker.proven}
-        return proven or dict(workers)
+        """Who may be given work that a step waits for: the proven ones, or all if none is.
+
+        Found anew only when it may have changed: it is asked for with every answer, and there may
+        be thousands of workers.
+        """
+        return self._divide(workers)[0]
+
+    def newcomers(self, workers: Mapping[Peer, Worker]) -> list[Worker]:
+        """Those of the workers who are not of the staff."""
+        return self._divide(workers)[1]
+
+    def _divide(self, workers: Mapping[Peer, Worker]) -> tuple[dict[Peer, Worker], list[Worker]]:
+        if not isinstance(workers, Roster):
+            return _divided(workers)
+        key = workers.changes, self._changes
+        if self._divided is None or self._divided[0] != key:
+            self._divided = key, _divided(workers)
+        return self._divided[1]
 
     def passed(self, worker: Worker) -> None:
         """An answer of the worker was right."""
         if not worker.proven:
             worker.to_pass -= 1
             worker.proven = worker.to_pass <= 0
+            self._changes += worker.proven
 
     def rest(self, worker: Worker, now: float) -> None:
         """What the worker says cannot be believed: it is tried again later, and later each time."""
@@ -86,6 +105,7 @@ class Probation:
         worker.falls = min(2 * worker.falls, MOST_TRIALS) if again else 1
         worker.fell_at = now
         worker.proven, worker.to_pass = False, worker.falls
+        self._changes += 1
 
     # --- trials ----------------------------------------------------------------------------------
 
@@ -154,3 +174,10 @@ class Probation:
             return
         self.rest(worker, now)
         self.doubts.append(trial)
+
+
+def _divided(workers: Mapping[Peer, Worker]) -> tuple[dict[Peer, Worker], list[Worker]]:
+    """Into the proven ones and the others; all into the first if nobody is proven."""
+    proven = {peer: worker for peer, worker in workers.items() if worker.proven}
+    others = [worker for worker in workers.values() if not worker.proven] if proven else []
+    return proven or dict(workers), others

@@ -92,39 +92,58 @@ class Scheduler:
     def wanted(self, workers: Mapping[Peer, Worker], now: float) -> int:
         """How many workers have nothing to do, and find nothing that suits them in any queue."""
         staff = self.staff(workers)
+        number = self._num_idle(workers)
+        queued = [r for r in self.rounds.open.values() if r.ledger.queue] if number else []
+        if not queued:
+            return number
+        if any(len(round.order.assignments) != 1 for round in queued):
+            return 0  # soon somebody takes it
         idle = [worker for worker in staff.values() if not worker.in_flight]
-        for round in self.rounds.open.values() if idle else ():
+        for round in queued:
             for shard in round.ledger.queue:
-                if len(round.order.assignments) != 1:  # soon somebody takes it
-                    return 0
                 fit = (w for w in idle if self._suits(w, round, staff, now)(shard))
                 if (worker := next(fit, None)) is not None:
                     idle.remove(worker)
         return len(idle)
+
+    def _num_idle(self, workers: Mapping[Peer, Worker]) -> int:
+        """How many of the staff have nothing to do: known without looking at every one of them,
+        unless somebody is not ready.
+        """
+        staff, newcomers = self.staff(workers), self.probation.newcomers(workers)
+        if len(staff) + len(newcomers) < self.in_flight.num_peers:
+            return sum(not worker.in_flight for worker in staff.values())
+        others = sum(not worker.in_flight for worker in newcomers)
+        return self.in_flight.num_peers - self.in_flight.num_busy - others
 
     def dispatch(self, workers: Mapping[Peer, Worker], now: float) -> None:
         """Give every idle worker a shard while any is queued, and others a trial."""
         staff = self.staff(workers)
         self.rounds.cut_anew(staff.values())
         for round in self.rounds.open.values():
-            self._hand_out(round, staff, now)
+            self._hand_out(round, workers, now)
         if self._policy.verify_fraction:
-            self._see_to_verification(staff, now)
-        if len(staff) < len(workers):
-            self._try_out(workers.values(), staff, now)
+            self._see_to_verification(workers, now)
+        if newcomers := self.probation.newcomers(workers):
+            self._try_out(newcomers, staff, now)
 
-    def _hand_out(self, round: OpenRound, staff: Mapping[Peer, Worker], now: float) -> None:
+    def _hand_out(self, round: OpenRound, workers: Mapping[Peer, Worker], now: float) -> None:
         ledger = round.ledger
-        for worker in [*staff.values()] if self._ahead.told and ledger.queue else ():
+        if not (ledger.queue and self._num_idle(workers)):
+            return
+        staff = self.staff(workers)
+        for worker in [*staff.values()] if self._ahead.told else ():
             if not worker.in_flight and (shard := self._ahead.take(worker, round, now)) is not None:
                 self._send_told(worker, round, shard)
-        for worker in staff.values() if ledger.queue else ():
+        idle = self._num_idle(workers) if ledger.queue else 0
+        for worker in staff.values() if idle else ():
             if not worker.in_flight:
                 suits = self._suits(worker, round, staff, now)
                 shard = ledger.take(worker.peer, now, suits)
                 if shard is not None:
                     self._send(worker, round, shard, Purpose.WORK)
-                if not ledger.queue:
+                idle -= 1
+                if not (ledger.queue and idle):
                     break
 
     def _suits(
@@ -144,7 +163,8 @@ class Scheduler:
 
         return suits
 
-    def _see_to_verification(self, staff: Mapping[Peer, Worker], now: float) -> None:
+    def _see_to_verification(self, workers: Mapping[Peer, Worker], now: float) -> None:
+        staff = self.staff(workers)
         # Not before all else is done: somebody may join meanwhile who can verify.
         working = [w for w in staff.values() if not self.stragglers.stalled(w, now)]
         alone = len(working) == 1
@@ -152,17 +172,19 @@ class Scheduler:
         if len(working) > 1:
             for round in unfinished:
                 round.ledger.reinstate_verification()
-                self._hand_out(round, staff, now)
+                self._hand_out(round, workers, now)
         stuck = alone and not working[0].in_flight and bool(unfinished)
         waived = [r for r in unfinished if r.ledger.waive_verification()] if stuck else []
         if waived and not self._waived:
             self._out.tell(Unverified())
         self._waived = alone and (self._waived or stuck)
 
-    def _try_out(self, workers: Iterable[Worker], staff: Mapping[Peer, Worker], now: float) -> None:
+    def _try_out(
+        self, newcomers: Iterable[Worker], staff: Mapping[Peer, Worker], now: float
+    ) -> None:
         """Let who is not proven compute something that proven workers compute as well."""
-        newcomers = [w for w in workers if self.probation.wants_trial(w, now)]
-        for round in self.rounds.open.values() if newcomers else ():
+        idle = [worker for worker in newcomers if self.probation.wants_trial(worker, now)]
+        for round in self.rounds.open.values() if idle else ():
             ledger = round.ledger
             if ledger.complete:
                 continue
@@ -170,7 +192,7 @@ class Scheduler:
             shard = next(common, None)
             if shard is None:
                 continue
-            for worker in newcomers:
+            for worker in idle:
                 self.probation.begin(worker, round.order, shard, now)
                 ledger.note_trial(shard, worker.peer)
                 self._send(worker, round, shard, Purpose.TRIAL)
