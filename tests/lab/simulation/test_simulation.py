@@ -166,7 +166,7 @@ def ignore_who_missed_the_welcome(self: CoordinatorState, event: inputs.Received
 
 
 def trust_everybody(self: Scheduler, workers: Any, now: float) -> None:
-    self.probation._divide = lambda all: (dict(all), [])  # type: ignore[method-assign]
+    self.probation._divide = lambda workers: ({**workers}, [])  # type: ignore[method-assign]
     for round in self.rounds.open.values():
         round.ledger.waive_verification()
     DISPATCH(self, workers, now)
