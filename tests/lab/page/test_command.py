@@ -31,3 +31,18 @@ def test_a_folder_that_is_still_empty_waits(tmp_path: Path) -> None:
     with served(tmp_path) as page, Viewer(page) as viewer:
         _, _, data = next(viewer.messages())
     assert (data["run"], data["state"]["phase"], data["spans"]) == ({}, "waiting", [])
+
+
+def test_a_page_may_end_after_its_run(lab: Lab) -> None:
+    """As in a container: begun before the run, it ends when nobody writes to the run any more."""
+    page = lab.script("page", "runs/it", "--port", "0", "--linger", "0.3")
+    page.says("showing runs/it")
+    run = lab.train(*TINY, "--steps", "3", "--data", str(lab.data), "--engine", "scalar")
+    assert run.wait() == 0
+    assert page.wait() == 0
+
+
+def test_a_folder_that_is_missing_is_one_line(lab: Lab) -> None:
+    page = lab.script("page", "runs/none")
+    assert page.wait() == 1
+    assert page.err == "error: there is no folder runs/none: which run is to be shown?\n"
