@@ -23,6 +23,7 @@ from lab.experiments.verdict import verdict
 from lab.launch.train import processors
 from lab.report import chart
 from lab.report.palette import COLOURS, DRAWING
+from lab.report.reading import open_file
 from lab.report.table import lines
 from microgpt.support import cli
 from microgpt.support.cli import UserError, say
@@ -98,7 +99,7 @@ def main(
 
 def _read(file: Path) -> bytes:
     try:
-        with open(file, "rb") as opened:
+        with open_file(file) as opened:
             return opened.read(MOST_BYTES + 1)
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from error

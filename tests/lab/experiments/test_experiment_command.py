@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -236,7 +237,11 @@ def test_what_cannot_be_is_one_line(lab: Lab) -> None:
         "(or FILE.py:Class)\n"
     )
     assert "no.toml cannot be read: No such file" in told(lab.script("experiment", "no.toml"))
-    assert "cannot be read: Is a directory" in told(lab.script("experiment", "."))
+    os.mkfifo(lab.place / "pipe.toml")
+    for other in (".", "pipe.toml"):
+        assert "cannot be read: it is not a file" in told(lab.script("experiment", other))
+    (lab.place / "latin.toml").write_bytes(b'title = "\xe9"')
+    assert "latin.toml is not UTF-8" in told(lab.script("experiment", "latin.toml"))
     (lab.place / "other").mkdir()
     (lab.place / "other/precious").touch()
     process = experiment(lab, SIMULATED, "-o", "other")
