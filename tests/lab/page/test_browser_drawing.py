@@ -190,7 +190,17 @@ def test_no_serious_fault_for_people_who_see_or_move_differently(
 ) -> None:
     window = _shown(open_page(serve(finished).url, viewport=viewport, color_scheme=scheme))
     assert window.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert window.evaluate(_SHIFT) < 0.1  # what moved while it came: at most a little is good
     assert _grave(window) == []
+
+
+_SHIFT = """() => new Promise((tell) => {
+  let sum = 0;
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) sum += entry.value;
+  }).observe({ type: "layout-shift", buffered: true });
+  setTimeout(() => tell(sum), 200);
+})"""
 
 
 def _grave(window: Any) -> list[Any]:
