@@ -22,6 +22,7 @@ class Launcher:
         self._socket.setblocking(False)
         self._turn = asyncio.Lock()
         self._waiting = self._number = 0
+        self._rest = b""  # of what was read
 
     async def ask(self, plain: dict[str, Any]) -> tuple[bool, str]:
         """Whether it was done, and a sentence about it."""
@@ -48,11 +49,15 @@ class Launcher:
             return False, GONE
 
     async def _exchange(self, connection: socket.socket, plain: dict[str, Any]) -> Any:
-        loop, line = asyncio.get_running_loop(), b""
+        loop = asyncio.get_running_loop()
         await loop.sock_sendall(connection, line_of(plain))
-        while not line.endswith(b"\n"):
-            part = await loop.sock_recv(connection, MOST_LINE)
-            if not part:
-                raise OSError("the other end is closed")
-            line += part
-        return json.loads(line)
+        while True:
+            while b"\n" not in self._rest:
+                part = await loop.sock_recv(connection, MOST_LINE)
+                if not part:
+                    raise OSError("the other end is closed")
+                self._rest += part
+            line, _, self._rest = self._rest.partition(b"\n")
+            answer = json.loads(line)
+            if answer["id"] == plain["id"]:  # else it is for somebody who has not waited for it
+                return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from lab.page.control import Throttle
+from lab.page.launcher import Launcher as LauncherOfPage
 from tests.lab.page.asking import Answer, Asker, request
 from tests.lab.page.serving import Served, served
 from tests.processes import ROOT
@@ -172,6 +174,21 @@ def test_so_many_in_a_second() -> None:
     throttle = Throttle(20)
     assert [throttle.allows(7.0 + at / 100) for at in range(21)] == [True] * 20 + [False]
     assert throttle.allows(8.1)
+
+
+def test_an_answer_is_for_who_has_asked() -> None:
+    async def ask() -> tuple[bool, str]:
+        launcher = LauncherOfPage(theirs.detach())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(launcher.ask({"verb": "pause"}), 0.2)
+        ours.sendall(
+            b'{"id": 1, "ok": true, "text": "late"}\n{"id": 2, "ok": false, "error": "no"}\n'
+        )
+        return await launcher.ask({"verb": "save"})
+
+    ours, theirs = socket.socketpair()
+    with ours:
+        assert asyncio.run(ask()) == (False, "no")
 
 
 def test_a_launcher_that_is_gone_is_told(tmp_path: Path) -> None:
