@@ -64,6 +64,12 @@ class Sampler:
         except (ArithmeticError, ValueError):
             return Look(state, remark=f"the model's numbers overflow after step {wanted.step:,}")
 
+    def state(self, run: str) -> Look:
+        """The newest state alone."""
+        self._read_newest(run)
+        newest = self._newest
+        return Look((newest.step, newest.state_sha256) if newest is not None else None)
+
     def _read_newest(self, run: str) -> bool:
         """Whether there is another newest checkpoint than the last time."""
         path = self._path / NEWEST
@@ -140,6 +146,15 @@ async def sample(feed: Feed) -> None:
         await feed.pause(PAUSE)
 
 
+async def look_once_more(feed: Feed) -> None:
+    """Put the digest of the last state on the board, as the run is over."""
+    if feed.viewers:
+        follower = feed.follower
+        run = follower.board.run.get("id", "")
+        found = await asyncio.to_thread(Sampler(follower.path).state, run)
+        await feed.on_board(partial(show, follower, found))
+
+
 def show(follower: Follower, look: Look) -> None:
     """Put what was found on the board."""
     board = follower.board
@@ -147,4 +162,4 @@ def show(follower: Follower, look: Look) -> None:
         board.standing.checkpoint = look.state
     if look.sample is not None:
         board.add_sample(*look.sample)
-    board.standing.samples_remark = look.remark
+    board.standing.samples_remark = look.remark or board.standing.samples_remark

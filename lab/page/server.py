@@ -17,6 +17,7 @@ from lab.page.connection import Connection
 from lab.page.control import Control
 from lab.page.feed import Feed
 from lab.page.follower import Follower
+from lab.page.sampler import look_once_more
 from lab.page.until import Until, wait
 from microgpt.support import signals
 from microgpt.support.cli import UserError, say
@@ -102,5 +103,6 @@ class _Server(uvicorn.Server):
 
 async def _end_when(ended: asyncio.Event, feed: Feed, server: uvicorn.Server) -> None:
     await ended.wait()
+    await look_once_more(feed)
     await feed.close()
     server.should_exit = True

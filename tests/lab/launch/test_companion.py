@@ -45,6 +45,8 @@ def test_viewers_see_the_run_and_its_end(lab: Lab) -> None:
     assert [*got[0][2]["steps"]["step"], *steps] == [*range(1, 41)]
     states = [data for _, name, data in got if name == "state"]
     assert (states[-1]["phase"], states[-1]["step"]) == ("finished", 40)
+    digest = load(lab.run_dir().newest).state_sha256
+    assert (states[-1]["checkpoint"], states[-1]["state_sha256"]) == (40, digest)
     assert any(name == "spans" for _, name, _ in got)
     numbers = [int(ident.rpartition("-")[2]) for ident, name, _ in got if name != "ping"]
     assert numbers == [*range(numbers[0], numbers[0] + len(numbers))]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from lab.page import needs
+from microgpt.support.cli import UserError
 from tests.lab.page.serving import Viewer, served
 from tests.processes import TINY, Lab
 
@@ -46,3 +50,12 @@ def test_a_folder_that_is_missing_is_one_line(lab: Lab) -> None:
     page = lab.script("page", "runs/none")
     assert page.wait() == 1
     assert page.err == "error: there is no folder runs/none: which run is to be shown?\n"
+
+
+def test_packages_that_are_missing_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(needs, "PACKAGES", ("click", "no_such_package", "nor_this"))
+    with pytest.raises(UserError) as caught:
+        needs.require("--page")
+    assert str(caught.value) == (
+        "--page needs more packages, the extra 'page': pip install no-such-package nor-this"
+    )
