@@ -70,6 +70,8 @@ class Scheduler:
 
         Raises StrategyError. See ``begin``.
         """
+        if self.rounds.open and strategy.one_at_a_time:
+            return
         idle = self.wanted(workers, now)
         if not self.rounds.open or idle:
             for opened in strategy.begin(max(1, len(workers)), max(1, idle)):

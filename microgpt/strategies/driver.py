@@ -71,6 +71,7 @@ class RoundDriver:
         self._numbers = 0
         self._clocks = ReplicaClocks(state.replicas, config.steps)
         self._following = following(strategy)
+        self.one_at_a_time = self._following is not None  # it opens no round beside another one
         self._foreseen: OpenRound | None = None  # the round that comes next, as far as is known
         self._notes: dict[str, Note] = {}
 
