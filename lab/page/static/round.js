@@ -51,7 +51,7 @@ function show(found, start) {
     parts.push(el("p", { class: "weak small" }, `Formed as ${inWords(whole)}: in the same order whoever computes, so that the bits are the same.`));
   }
   parts.push(el("h3", {}, "When"), drawSchedule(found.shards, start, byId("round").clientWidth - 40));
-  parts.push(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Shards" }, shards(found, places, start)));
+  parts.push(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Shards" }, shards(found, places)));
   return parts;
 }
 
@@ -66,15 +66,16 @@ function leafOf(assigned) {
   return shard && { ...shard, seconds: shard.computing === null ? null : shard.end - shard.computing };
 }
 
-function shards(found, places, start) {
+function shards(found, places) {
+  const first = Math.min(...found.shards.map((shard) => shard.begin));
   const counted = new Set(found.counted && found.counted.length ? found.counted : places.keys());
   const rows = places.flatMap((assigned, place) => assigned.map((shard) => [
     place + 1, shard.name || `worker ${shard.worker}`, shard.kind, `${integer(shard.start)}–${integer(shard.start + shard.count - 1)}`,
-    duration(Math.max(0, shard.begin - start)), shard.computing === null ? "–" : duration(shard.end - shard.computing),
+    duration(Math.max(0, shard.begin - first)), shard.computing === null ? "–" : duration(shard.end - shard.computing),
     shard.end === null ? "–" : duration(shard.end - shard.begin),
     shard.outcome === "answered" ? (counted.has(place) ? "answered" : "answered, not counted") : shard.outcome,
   ]));
-  return table("", ["shard#", "worker", "kind", "documents#", "given out at#", "computing#", "until its answer#", "outcome"], rows);
+  return table("", ["shard#", "worker", "kind", "documents#", "given out after#", "computing#", "until its answer#", "outcome"], rows);
 }
 
 /** A click beside the dialog closes it, as Escape does. */
