@@ -10,6 +10,8 @@ from lab.bench.engine import engine
 from lab.bench.events import events
 from lab.bench.page import page
 from lab.bench.page_drawing import page_drawing
+from lab.bench.scale.predicting import scale
+from lab.bench.scale.scaling import scaling
 from lab.bench.whole import whole
 
 
@@ -24,4 +26,6 @@ main.add_command(engine)
 main.add_command(events)
 main.add_command(page)
 main.add_command(page_drawing)
+main.add_command(scale)
+main.add_command(scaling)
 main.add_command(whole)

@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,16 @@ TIMES = "MICROGPT_STEP_TIMES"  # names the folder for the clocks of the processe
 
 
 def measure(
-    cell: Cell, repeat: int, seconds: float, flags: Sequence[str]
+    cell: Cell,
+    repeat: int,
+    seconds: float,
+    flags: Sequence[str],
+    look: Callable[[Path], None] = lambda run_dir: None,
 ) -> tuple[Measured, Anatomy | None]:
     """Run ``train`` until all its workers have been at work for so long; read its record.
 
-    ``flags`` say what the cell does not: model and data. Raises ClickException.
+    ``flags`` say what the cell does not: model and data. ``look`` is called with the run's
+    directory before that is gone. Raises ClickException.
     """
     with tempfile.TemporaryDirectory(prefix="microgpt-bench-") as folder:
         run_dir, times = Path(folder, "run"), Path(folder, "times")
@@ -52,6 +57,7 @@ def measure(
         lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").open()]
         records = counted(lines, cell.workers)
         parts = anatomy.read(times, cell, repeat, records)
+        look(run_dir)
     return summary(cell, repeat, records, parts, lines[0]["loss"]), parts
 
 

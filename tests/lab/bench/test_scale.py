@@ -1,0 +1,232 @@
+"""The model of many workers, what it is fed with, and the commands around it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import pytest
+
+from coordinator.core.events import Recorded, WorkerPulse
+from lab.bench.anatomy import Anatomy
+from lab.bench.cells import SYSTEM, Cell, Measured
+from lab.bench.scale import costs as costs_file
+from lab.bench.scale.costs import CALIBRATION, Calibration, Seen, costs_of
+from lab.bench.scale.model import Costs, Network, crossover, star, tree
+from lab.bench.scale.predicting import scale
+from lab.bench.scale.waiting import Shares, shares
+from lab.condition_texts import read_conditions
+from lab.conditions import Link
+from lab.simulation.arithmetic import STAND_IN
+from lab.simulation.plan import make_plan
+from lab.simulation.play import play
+from tests.processes import Lab
+
+COSTS = Costs(
+    step=0.3, send=0.02, receive=0.03, worker=0.1, call=0.2, document=0.01, crowding=1.5,
+    vector=1000.0, document_down=10.0, document_up=1.0,
+)  # fmt: skip
+NOTHING = Costs(0, 0, 0, 0, 0, 0, 1.0, 0, 0, 0)
+
+
+def test_with_one_worker_everything_comes_one_after_the_other() -> None:
+    alone = star(COSTS, Network(), 1, 8)
+    assert alone.seconds == pytest.approx(0.02 + 0.1 + 0.2 + 8 * 0.01 + 0.03 + 0.3)
+    assert (alone.sent, alone.received) == (1080.0, 1008.0)
+    far = star(COSTS, Network(Link(delay=5.0, rate=100.0)), 1, 8)
+    assert far.seconds == pytest.approx(alone.seconds + 2 * 5.0 + 10.8 + 10.08)
+
+
+def test_the_coordinator_bounds_a_star() -> None:
+    busy = star(replace(NOTHING, send=0.02, receive=0.03, step=1.0), Network(), 64, 64)
+    assert busy.seconds == pytest.approx(64 * 0.05 + 1.0)
+    assert busy.bound == "coordinator"
+
+
+def test_its_line_bounds_a_star_of_large_vectors() -> None:
+    full = star(replace(NOTHING, vector=1000.0), Network(trunk=500.0), 8, 8)
+    assert full.seconds == pytest.approx(8 * 2.0 + 2.0)  # the last answer comes behind the others
+    assert full.bound == "line"
+
+
+def test_processes_share_processors() -> None:
+    costs = replace(NOTHING, call=1.0, step=0.5)
+    assert star(costs, Network(), 4, 4).seconds == pytest.approx(1.5)
+    assert star(costs, Network(), 4, 4, processors=2).seconds == pytest.approx(2.5)
+    assert star(costs, Network(), 4, 4, processors=1).seconds == pytest.approx(4.5)
+    crowded = replace(costs, crowding=1.5)
+    assert star(crowded, Network(), 4, 4, processors=2).seconds == pytest.approx(2 * 1.5 + 0.5)
+    assert star(crowded, Network(), 1, 1, processors=2).seconds == pytest.approx(1.5)
+
+
+def test_a_tree_overtakes_the_star() -> None:
+    few = tree(COSTS, Network(), 8, 64, fan_out=8)
+    assert few.seconds == pytest.approx(star(COSTS, Network(), 8, 64).seconds)
+    numbers = (1, 4, 16, 64, 256, 1024)
+    stars = [star(COSTS, Network(), number, 8 * number) for number in numbers]
+    trees = [tree(COSTS, Network(), number, 8 * number, fan_out=16) for number in numbers]
+    assert crossover(stars, trees) == 64
+    assert crossover(trees, stars) is None
+    assert trees[-1].sent == 4 * 1000.0 + 1024 * 8 * 10.0
+    with pytest.raises(ValueError, match="makes no tree"):
+        tree(COSTS, Network(), 8, 8, fan_out=1)
+
+
+def simulated(workers: int, batch: int, call: float, document: float, latency: str) -> float:
+    """Seconds of a step in the simulator, where a coordinator takes no time."""
+    passed = []
+    for steps in (10, 30):
+        plan = make_plan(1, workers, 0.0)
+        plan = replace(
+            plan, steps=steps, batch_size=batch, call_seconds=call, document_seconds=document,
+            noise=0.0, hesitation=1e-6, shard_size=None, faults=(), heals_at=0.0, byzantine=None,
+            verify_fraction=0.0, eval_every=0, stale=0.0, twice=0.0, checkpoint_every=100,
+        )  # fmt: skip
+        conditions = read_conditions(workers, link=[f"latency={latency}"])
+        result = play(plan, STAND_IN, conditions=conditions)
+        assert not result.problem
+        passed.append(result.virtual_seconds)
+    return (passed[1] - passed[0]) / 20
+
+
+@pytest.mark.parametrize(("workers", "batch"), [(1, 8), (4, 32), (20, 20)])
+def test_the_simulator_plays_what_the_model_says(workers: int, batch: int) -> None:
+    costs = replace(NOTHING, call=0.004, document=0.002)
+    model = star(costs, Network(Link(delay=0.01)), workers, batch)
+    played = simulated(workers, batch, 0.004, 0.002, "10ms")
+    assert played == pytest.approx(model.seconds, rel=0.03)
+
+
+@pytest.mark.soak
+def test_the_simulator_plays_a_thousand_workers_for_a_thousand_steps() -> None:
+    plan = replace(
+        make_plan(1, 1000, 0.0), steps=1000, batch_size=1000, document_seconds=0.02, noise=0.0,
+        hesitation=1e-6, shard_size=1, faults=(), heals_at=0.0, byzantine=None,
+        verify_fraction=0.0, eval_every=0, stale=0.0, twice=0.0, checkpoint_every=100,
+    )  # fmt: skip
+    result = play(plan, STAND_IN)
+    assert not result.problem
+    assert result.messages > 2_000_000
+
+
+def seen(place: tuple[int, int], step: float, engine: float) -> Seen:
+    """A run whose clocks have seen twice the median step."""
+    cell = Cell(*place, 16)
+    measured = Measured(
+        SYSTEM, cell, 0, step, 9, sent=1000 + 10 * place[1], received=1000 + 8 * place[1]
+    )
+    once = {"waiting": 0.0, "update": 0.1, "rest": 0.3}
+    of_shards = {"receive": 0.02, "decode": 0.01, "tree sum": 0.01, "encode": 0.01, "send": 0.03}
+    each = {phase: place[0] * seconds for phase, seconds in of_shards.items()}
+    coordinator = {phase: 2 * seconds for phase, seconds in {**once, **each}.items()}
+    worker = {"idle": 0.0, "decode": 0.4, "engine": 2 * engine}
+    workers = {f"worker-{number + 1}": worker for number in range(place[0])}
+    processes = {"coordinator": coordinator, **workers}
+    return Seen(measured, Anatomy(cell, 0, 2 * step, 0.0, processes, {}))
+
+
+def test_costs_give_back_the_runs_that_they_are_from() -> None:
+    small, large, two = CALIBRATION
+    found = costs_of({
+        small: seen(small, 2.0, 0.1 + 32 * 0.01),
+        large: seen(large, 7.0, 0.1 + 512 * 0.01),
+        two: seen(two, 5.0, 1.2 * (0.1 + 256 * 0.01)),
+    })  # fmt: skip
+    assert found.document == pytest.approx(0.01)
+    assert found.call == pytest.approx(0.1)
+    assert found.crowding == pytest.approx(1.2)
+    assert [found.send, found.receive] == pytest.approx([0.04, 0.04])
+    assert (found.vector, found.document_down) == (1000.0, 10.0)
+    assert star(found, Network(), *small).seconds == pytest.approx(2.0)
+
+
+def pulse(time: float, worker: int, computing: float, waited: float) -> Recorded:
+    event = WorkerPulse(worker, f"worker-{worker}", 1, 9, 9, 0, 0, computing, waited, 0.0, 0.0)
+    return Recorded(time, 0, event)
+
+
+def test_shares_are_taken_between_pulses() -> None:
+    recorded = [
+        pulse(10.0, 1, 1.0, 1.0), pulse(11.0, 2, 5.0, 5.0), pulse(12.0, 1, 1.5, 2.5),
+        pulse(14.0, 1, 3.0, 4.0), pulse(15.0, 2, 6.0, 9.0),
+    ]  # fmt: skip
+    assert shares(recorded) == Shares(3.0 / 8.0, 4.0 / 8.0, 1.0 / 8.0)
+    assert shares(recorded[:2]) is None
+
+
+def given() -> list[str]:
+    """The flags for ``COSTS``."""
+    flags = list[str]()
+    for name, value in vars(COSTS).items():
+        plain = name in ("crowding", "vector", "document_down", "document_up")
+        flags += ["--cost", f"{name}={value if plain else 1e6 * value}"]
+    return flags
+
+
+def test_scale_tells_what_the_model_says(lab: Lab) -> None:
+    bench = lab.script(
+        "bench", "scale", *given(), "--workers", "1,16,256", "--per-worker", "8", "--fan-out",
+        "16", "--json", "out.json",
+    )  # fmt: skip
+    assert bench.wait() == 0, bench.err
+    found = json.loads((lab.place / "out.json").read_text())
+    assert found["costs"] == pytest.approx(vars(COSTS))
+    assert [each["workers"] for each in found["star"]] == [1, 16, 256]
+    expected = star(COSTS, Network(), 256, 2048).seconds
+    assert found["star"][2]["seconds"] == pytest.approx(expected)
+    assert found["tree"][2]["seconds"] == pytest.approx(
+        tree(COSTS, Network(), 256, 2048, 16).seconds
+    )
+    assert found["crossover"] == 256
+    assert "a tree of 16 is faster from 256 workers on; it does not exist yet" in bench.out
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--cost", "speed=1"], "'speed=1' is not one of step, send, "),
+        (["--cost", "step=x"], "'step=x' is not one of"),
+        (["--costs", "bad.json"], "bad.json is no file of costs: "),
+        (["--workers", "1000000"], "--workers: at most 100,000"),
+        (["--trunk", "wide"], "--trunk"),
+    ],
+)
+def test_what_scale_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.json").write_text('{"version": 1, "costs": {"step": -1}}')
+    with pytest.raises(click.ClickException) as refused:
+        scale.main(flags, standalone_mode=False)
+    assert line in refused.value.message
+    assert "\n" not in refused.value.message
+
+
+def test_costs_are_kept_in_a_file(tmp_path: Path) -> None:
+    kept = Calibration(COSTS, "a machine", 2, 16, "names")
+    (tmp_path / "costs.json").write_text(kept.to_json())
+    assert costs_file.read(tmp_path / "costs.json") == kept
+    with pytest.raises(click.ClickException, match="is no file of costs"):
+        costs_file.read(tmp_path)
+
+
+def test_scaling_is_measured(lab: Lab) -> None:
+    (lab.place / "costs.json").write_text(Calibration(COSTS, "a machine", 2, 4, "x").to_json())
+    bench = lab.script(
+        "bench", "scaling", "--data", str(lab.data), "--workers", "2", "--batches", "4",
+        "--width", "4", "--repeats", "1", "--seconds", "1.2", "--costs", "costs.json",
+        "--json", "out.json", "--plot", "plot.svg",
+    )  # fmt: skip
+    assert bench.wait(240) == 0, bench.err
+    one, two = json.loads((lab.place / "out.json").read_text())["points"]
+    assert (one["workers"], two["workers"], two["batch"]) == (1, 2, 4)
+    assert one["ideal"] == one["documents_per_second"] == 4 / one["seconds"]
+    assert two["ideal"] == 2 * one["ideal"]
+    assert two["off"] == pytest.approx(two["seconds"] / two["predicted"]["seconds"] - 1)
+    assert sum(two["shares"].values()) == pytest.approx(1.0)
+    assert 0.0 < two["shares"]["computing"] < 1.0
+    drawing = (lab.place / "plot.svg").read_text()
+    assert drawing.startswith("<svg")
+    assert "batch 4, model" in drawing
