@@ -113,7 +113,7 @@ def star(
 
 
 def tree(costs: Costs, network: Network, workers: int, documents: int, fan_out: int) -> Step:
-    """A step with aggregators of ``fan_out`` children each, as many levels as it takes.
+    """A step with aggregators of up to ``fan_out`` children, as many levels as it takes.
 
     Raises ValueError for a fan-out below 2.
     """
@@ -123,10 +123,12 @@ def tree(costs: Costs, network: Network, workers: int, documents: int, fan_out: 
     share = math.ceil(documents / busy)
     child, nodes = _worker(costs, share, 1.0), busy
     while nodes > fan_out:
-        seconds = fan(costs, network, [child] * fan_out, fan_out, None)
-        beside = fan_out * (child.down - costs.vector), fan_out * (child.up - costs.vector)
+        above = math.ceil(nodes / fan_out)
+        part = math.ceil(nodes / above)  # children of each: as equal as can be
+        seconds = fan(costs, network, [child] * part, part, None)
+        beside = part * (child.down - costs.vector), part * (child.up - costs.vector)
         child = Child(costs.vector + beside[0], costs.vector + beside[1], seconds)
-        nodes = math.ceil(nodes / fan_out)
+        nodes = above
     seconds = fan(costs, network, [child] * nodes, nodes, None) + costs.step
     return _step(costs, network, workers, documents, [child] * nodes, seconds)
 

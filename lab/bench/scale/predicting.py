@@ -171,10 +171,9 @@ def _plain(step: Step, one: Step) -> dict[str, Any]:
 
 def shown(stars: list[Step], trees: list[Step], one: Step, fan_out: int) -> Table:
     """A row for each number of workers."""
-    columns = ["workers", "documents", "star: ms", "documents/s", "efficiency", "bound by",
-               "MB sent", "received"]  # fmt: skip
+    columns = ["workers", "batch", "star: ms", "docs/s", "eff.", "bound by", "MB sent", "received"]
     if trees:
-        columns += [f"tree of {fan_out}: ms", "documents/s", "efficiency", "MB sent"]
+        columns += [f"tree of {fan_out}: ms", "docs/s", "eff.", "MB sent"]
     table = Table(*columns, title="a step, predicted")
     for place, step in enumerate(stars):
         row = [f"{step.workers:,}", f"{step.documents:,}", *_speed(step, one), step.bound,

@@ -155,9 +155,9 @@ def ideal(points: Sequence[Point], each: Point) -> float:
 def shown(points: Sequence[Point]) -> Table:
     """A row for each number of workers, batch after batch."""
     table = Table(
-        "batch", "workers", "steps/s", "documents/s", "least..most", "of ideal",
-        "of processors", "model: steps/s", "off", "computing", "under way", "idle",
-        title="real runs beside the ideal and the model",
+        "batch", "workers", "steps/s", "docs/s", "least..most", "of ideal", "of procs",
+        "model", "off", "computing", "under way", "idle",
+        title="real runs beside the ideal and the model (steps/s)",
     )  # fmt: skip
     for each in points:
         speed, one = each.documents_per_second, _alone(points, each.batch).documents_per_second
@@ -175,7 +175,7 @@ def shown(points: Sequence[Point]) -> Table:
 def explained(points: Sequence[Point]) -> str:
     """What the columns mean, and how far off the model is."""
     lines = [
-        f"of ideal: of so many times one worker; of processors: of {processors()} at most",
+        f"of ideal: of so many times one worker; of procs: of no more than {processors()}",
         "computing, under way, idle: shares of the workers' time, from their pulses; under way "
         "is also what waits for a processor",
     ]
