@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from coordinator.run.directory_owner import OwnedRunDir
 from lab.launch.companion import Companion
-from lab.launch.control_options import check_control, control_options, given_to_page
+from lab.launch.control_options import check_control, control_options, given_to_page, is_loopback
 from lab.launch.supervisor import Supervisor
 from lab.page.command import HOST, PORT
 from lab.page.needs import require
@@ -57,12 +57,18 @@ def page_of(
     flags: Mapping[str, Any], directory: OwnedRunDir, supervisor: Supervisor
 ) -> Iterator[None]:
     """The page of the run in the directory, as long as the run goes on."""
+
+    def told(url: str) -> None:
+        say(f"page: {url}")
+        if not is_loopback(flags["page_host"]):
+            say("warning: whoever can reach that address can see the run", error=True)
+
     port = flags["page_port"]
     more = [] if port is None else ["--port", str(port)]
     with given_to_page(flags, supervisor) as given:
         words = [str(directory.path), "--host", flags["page_host"], *more, *given.flags]
         with Companion(
-            "page", "lab.page", words, directory, lambda url: say(f"page: {url}"),
+            "page", "lab.page", words, directory, told,
             passed=given.passed, variables=given.variables,
         ):  # fmt: skip
             given.begin()

@@ -83,6 +83,7 @@ def test_a_port_that_is_taken_is_told_and_the_level_of_events_is_the_users(lab: 
         port = str(taken.getsockname()[1])
         run = train(lab, 5, "--page-port", port, "--events", "rounds")
         assert run.wait() == 0
+    assert "whoever can reach" not in run.err
     assert f"the page has ended: cannot listen at 127.0.0.1, port {port}: Address" in run.err
     kinds = lab.run_dir().kinds()
     assert "round_closed" in kinds
