@@ -40,6 +40,8 @@ from coordinator.core.events import (
 
 #: What is written before the fields of every event.
 ENVELOPE = ("kind", "time", "step")
+MOST_TIME = 1e11  # seconds since 1970, which clocks and calendars can show
+MOST_WHOLE = 1 << 63  # a whole number is smaller
 
 
 class EventError(Exception):
@@ -129,6 +131,8 @@ class _Form:
             raise EventError(f"{self.kind} has other fields than it should: {', '.join(odd)}")
         values = {name: self._value(name, kind, plain[name]) for name, kind in named.items()}
         time, step = values.pop("time"), values.pop("step")
+        if not 0.0 <= time < MOST_TIME:
+            raise EventError(f"{self.kind}: {time!r} is no time")
         return Recorded(time, step, cast(Event, self.type(**values)))
 
     def _value(self, name: str, kind: Any, value: object) -> Any:
@@ -142,12 +146,28 @@ class _Form:
 
 
 def _has(kind: type) -> Callable[[object], bool]:
-    """Whether a value is of just this type; integers are not negative, numbers finite."""
+    """Whether a value is of just this type.
+
+    Integers are not negative and have at most 63 bits, numbers are finite, text can be encoded.
+    """
     if kind is int:
-        return lambda value: type(value) is int and value >= 0
+        return lambda value: type(value) is int and 0 <= value < MOST_WHOLE
     if kind is float:
         return lambda value: type(value) is float and math.isfinite(value)
+    if kind is str:
+        return _is_text
     return lambda value: type(value) is kind
+
+
+def _is_text(value: object) -> bool:
+    """Half a surrogate pair is a text for JSON, and for nobody who writes it somewhere."""
+    if type(value) is not str:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _list_of(kind: type, length: int | None = None) -> Callable[[object], bool]:
@@ -158,7 +178,9 @@ def _list_of(kind: type, length: int | None = None) -> Callable[[object], bool]:
 
 
 def _dict_of(fits: Callable[[object], bool]) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, dict) and all(map(fits, value.values()))
+    return lambda value: (
+        isinstance(value, dict) and all(map(fits, value.values())) and all(map(_is_text, value))
+    )
 
 
 def _form(event_type: type[EventBase]) -> _Form:

@@ -48,8 +48,8 @@ class Rows:
                 values[name] = value
         seconds, documents = plain.get("seconds", 0.0), plain.get("documents", 0)
         values["seconds"] = seconds
-        if seconds > 0.0:
-            values["documents_per_second"] = documents / seconds
+        if seconds > 0.0 and isfinite(rate := documents / seconds):
+            values["documents_per_second"] = rate
         for key in ("documents", "bytes_sent", "bytes_received"):
             values[key] = float(plain.get(key, 0))
         self._newest = max(self._newest, step)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 
+from lab.page.plain_json import PlainResponse
 from microgpt.checkpoint.newest import NEWEST, step_path, stored_steps
 from microgpt.support.isolation import isolated
 
@@ -48,7 +49,7 @@ class Anatomist:
 
     async def checkpoints(self, request: Request) -> Response:
         """``{"checkpoints": [steps]}`` of files, the earliest first; the newest may have none."""
-        return JSONResponse({"checkpoints": await asyncio.to_thread(self._steps)})
+        return PlainResponse({"checkpoints": await asyncio.to_thread(self._steps)})
 
     async def anatomy(self, request: Request) -> Response:
         """What ``microgpt anatomy --json`` prints, for ``checkpoint=STEP`` and ``document=TEXT``.
@@ -59,7 +60,7 @@ class Anatomist:
             step, document = read_query(request)
             body = await self._find(step, document)
         except RefusedError as error:
-            return JSONResponse({"error": str(error)}, error.status)
+            return PlainResponse({"error": str(error)}, error.status)
         return Response(body, media_type="application/json")
 
     def _steps(self) -> list[int]:

@@ -11,7 +11,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -21,6 +21,7 @@ from lab.page.control import Control
 from lab.page.feed import MOST_VIEWERS, Feed
 from lab.page.guard import Guard
 from lab.page.past import Past
+from lab.page.plain_json import PlainResponse
 from lab.page.prometheus import metrics
 from lab.page.sampler import sample
 
@@ -41,7 +42,7 @@ async def stream(request: Request) -> Response:
     """Messages as they come; see ``Feed``."""
     feed: Feed = request.app.state.feed
     if feed.viewers >= MOST_VIEWERS:
-        return JSONResponse({"error": f"{MOST_VIEWERS} are watching already"}, 503)
+        return PlainResponse({"error": f"{MOST_VIEWERS} are watching already"}, 503)
     last = request.headers.get("last-event-id") or request.query_params.get("last")
     return EventSourceResponse(
         feed.stream(last),

@@ -7,7 +7,9 @@ from functools import cache
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
+
+from lab.page.plain_json import PlainResponse
 
 PACKAGE, FILE = "bokeh", "server/static/js/bokeh.min.js"
 
@@ -31,4 +33,4 @@ async def charts(request: Request) -> Response:
     try:
         return FileResponse(library(), media_type="text/javascript")
     except ImportError as error:
-        return JSONResponse({"error": str(error)}, 404)
+        return PlainResponse({"error": str(error)}, 404)

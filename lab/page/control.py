@@ -18,11 +18,12 @@ import time
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from lab.launch.requests import MOST_LINE, RefusedError, read_request
 from lab.page.launcher import Launcher
+from lab.page.plain_json import PlainResponse
 from microgpt.support.cli import UserError
 
 HEADER = "x-control-token"
@@ -85,7 +86,7 @@ class Control:
         if self._page_token and not self._has_cookie(request):
             text = "open the address that was printed, with its token, to control the run"
             return _error(text, 403)
-        response = JSONResponse({"token": self._word})
+        response = PlainResponse({"token": self._word})
         self._give_cookie(request, response)
         return response
 
@@ -139,7 +140,7 @@ class Control:
         told: dict[str, Any] = {"verb": wanted.verb.value}
         told |= {name: plain[name] for name in ("worker", "value") if name in plain}
         done, text = await self._launcher.ask(told)
-        return JSONResponse({"text": text}) if done else _error(text, 409)
+        return PlainResponse({"text": text}) if done else _error(text, 409)
 
 
 class Throttle:
@@ -167,7 +168,7 @@ async def _body(request: Request) -> bytes | None:
 
 
 def _error(text: str, status: int) -> Response:
-    return JSONResponse({"error": text}, status)
+    return PlainResponse({"error": text}, status)
 
 
 def _same(given: str, ours: str) -> bool:

@@ -52,7 +52,7 @@ MANY = tuple(
 _NUMBER = rb"(\d{1,18})"
 _SECONDS = rb"(\d{1,12}\.\d{1,20}|\d(?:\.\d{1,20})?e-\d\d)"
 _SHARD = (
-    rb'", "time": (\d{1,12}\.\d{1,9}), "step": ' + _NUMBER + rb', "round": ' + _NUMBER
+    rb'", "time": (\d{1,11}\.\d{1,9}), "step": ' + _NUMBER + rb', "round": ' + _NUMBER
     + rb', "version": ' + _NUMBER + rb', "start": ' + _NUMBER + rb', "count": ' + _NUMBER
     + rb', "evaluation": (true|false), "worker": ' + _NUMBER + rb', "name": "([ !#-\[\]-~]*)", '
 )  # fmt: skip
@@ -62,7 +62,7 @@ _ANSWERED = re.compile(
     + rb', "waited": ' + _SECONDS + rb"\}\n?"
 )  # fmt: skip
 _PURPOSES = {purpose.encode(): purpose for purpose in Purpose}
-_STAMP = re.compile(rb'", "time": (\d{1,12}\.\d{1,9}), "step": (\d{1,18}),')
+_STAMP = re.compile(rb'", "time": (\d{1,11}\.\d{1,9}), "step": (\d{1,18}),')
 
 
 def shard_event(line: bytes) -> Recorded | None:

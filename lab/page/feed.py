@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +19,7 @@ from functools import partial
 from typing import TypeVar
 
 from lab.page.follower import Follower
+from lab.page.plain_json import compact
 
 MOST_VIEWERS = 64
 KEPT = 2000  # messages
@@ -39,6 +40,7 @@ class Feed:
         self._complained = 0
         self._reader = ThreadPoolExecutor(1, "reader")
         self._kept: deque[bytes] = deque(maxlen=KEPT)
+        self._keeping = threading.Lock()  # the number and what is kept change together
         self._number = 0  # of the last message
         self._snapshot: tuple[int, bytes] | None = None
         self._changed = asyncio.Event()
@@ -59,21 +61,23 @@ class Feed:
             follower.board.news(now)
         else:
             for name, value in follower.board.news(now, last=last):
-                self._put(name, json.dumps(value, separators=(",", ":")))
+                self._put(name, compact(value))
         for text in follower.complaints[self._complained :]:
             self._complain(text)
         self._complained = len(follower.complaints)
 
     def _put(self, name: str, data: str) -> None:
-        self._number += 1
-        self._kept.append(self._framed(self._number, name, data))
+        framed = self._framed(self._number + 1, name, data)
+        with self._keeping:
+            self._number += 1
+            self._kept.append(framed)
 
     def _framed(self, number: int, name: str, data: str) -> bytes:
         return f"id: {self.boot}-{number}\nevent: {name}\ndata: {data}\n\n".encode()
 
     def _whole(self, now: float) -> str:
         whole = {"boot": self.boot, **self.follower.board.snapshot(now)}
-        return json.dumps(whole, separators=(",", ":"))
+        return compact(whole)
 
     def _make_snapshot(self) -> tuple[int, bytes]:
         """A snapshot, and the number of the last message that it holds."""
@@ -144,17 +148,21 @@ class Feed:
                     await changed.wait()
                     continue
                 place, piece = self._after(place)
-                yield piece
+                if piece:
+                    yield piece
         finally:
             self.viewers -= 1
 
     def _after(self, place: int) -> tuple[int, bytes]:
         """The messages after a place, and the new place."""
         parts, size = [], 0
-        first = self._number - len(self._kept)
-        for at in range(place - first, len(self._kept)):
-            parts.append(self._kept[at])
-            size += len(parts[-1])
-            if size > MOST_AT_ONCE:
-                break
+        with self._keeping:  # the thread that reads may add one meanwhile
+            oldest = self._number - len(self._kept)
+            if place < oldest:
+                return place, b""  # it has just been dropped: ``stream`` sees that
+            for at in range(place - oldest, len(self._kept)):
+                parts.append(self._kept[at])
+                size += len(parts[-1])
+                if size > MOST_AT_ONCE:
+                    break
         return place + len(parts), b"".join(parts)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import ipaddress
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lab.page.plain_json import PlainResponse
 
 POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
@@ -50,7 +51,7 @@ class Guard:
             await self._app(scope, receive, send_guarded)
         else:
             text = "this page is not served under that name: start it with --host NAME"
-            await JSONResponse({"error": text}, 421)(scope, receive, send_guarded)
+            await PlainResponse({"error": text}, 421)(scope, receive, send_guarded)
 
 
 def is_ours(host: str, names: frozenset[str]) -> bool:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from math import isfinite
 from typing import Any, NamedTuple
 
 from lab.report.reading import RunError, step_record
+
+MOST_SHARDS = 1 << 31  # of a step
 
 
 class StepLine(NamedTuple):
@@ -28,10 +31,11 @@ class StepLine(NamedTuple):
 
 
 _COUNT = rb"(\d{1,18})"
+_SECONDS = rb"(\d{1,9}\.\d{1,20}(?:e-\d\d)?|\de-\d\d)"
 _NUMBER = rb"(-?\d{1,18}\.\d{1,20}(?:e[-+]\d\d)?|\de-\d\d)"
 _USUAL = re.compile(
     rb'\{"step": (\d{1,9}), "loss": ' + _NUMBER + rb', "lr": ' + _NUMBER + rb', "documents": '
-    + _COUNT + rb', "tokens": \d+, "seconds": ' + _NUMBER + rb', "workers": \d+, "shards": '
+    + _COUNT + rb', "tokens": \d+, "seconds": ' + _SECONDS + rb', "workers": \d+, "shards": '
     + _COUNT + rb'(?:, "validation_loss": ' + _NUMBER + rb', "validation_seconds": [-+.\de]+)?'
     rb', "bytes_sent": ' + _COUNT + rb', "bytes_received": ' + _COUNT + rb"\}\n"
 )  # fmt: skip
@@ -63,7 +67,7 @@ def _plain(record: dict[str, Any]) -> StepLine:
         record.get("documents", 0),
         record.get("bytes_sent", 0),
         record.get("bytes_received", 0),
-        shards if type(shards) is int and shards > 0 else 0,
-        rate if type(rate) is float else None,
+        shards if type(shards) is int and 0 < shards < MOST_SHARDS else 0,
+        rate if type(rate) is float and isfinite(rate) else None,
         record.get("validation_loss"),
     )

@@ -9,9 +9,10 @@ from typing import Any
 import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from lab.page.feed import Feed
+from lab.page.plain_json import PlainResponse
 from lab.page.record_search import NotRecordedError
 from lab.page.rounds import round_tree
 from lab.page.windows import spans_between
@@ -53,13 +54,13 @@ class Past:
         await self._feed.catch_up()
         async with self._turn:
             try:
-                return JSONResponse(await run_in_threadpool(question))
+                return PlainResponse(await run_in_threadpool(question))
             except NotRecordedError as error:
                 return _refused(str(error), 404)
 
 
 def _refused(text: str, status: int) -> Response:
-    return JSONResponse({"error": text}, status)
+    return PlainResponse({"error": text}, status)
 
 
 def _seconds(text: str | None) -> float | None:

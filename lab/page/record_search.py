@@ -20,7 +20,7 @@ from lab.report.reading import open_file
 BLOCK = 1 << 16  # bytes in which a line that tells something is looked for
 PIECE = 1 << 20  # bytes that are read at once
 LOOK = 1 << 20  # bytes before and after a place that are read, too
-_TIME = re.compile(rb'", "time": (\d{1,12}\.\d{1,9})')
+_TIME = re.compile(rb'", "time": (\d{1,11}\.\d{1,9})')
 _ROUND = re.compile(rb'"round": (\d{1,18})')
 
 

@@ -107,7 +107,9 @@ def _plain(found: Found, begun: RoundOpened, epoch: int, summed: bool) -> dict[s
     closed = found.closed
     spans = sorted(found.spans, key=lambda span: (span.shard.start, span.begin))
     shards = sorted({Shard(span.shard.start, span.shard.count) for span in spans})
-    counted = [*closed.counted] or [*range(closed.shards)] if closed is not None else []
+    counted: list[int] = []
+    if closed is not None:  # which shards counted is only told if not all of them did
+        counted = [*closed.counted] or [*range(min(closed.shards, len(shards)))]
     tree = None
     if closed is not None and summed and _is_sum(begun, closed) and len(shards) == closed.shards:
         tree = _tree(shards, counted)

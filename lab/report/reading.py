@@ -22,6 +22,7 @@ from microgpt.config import MAX_STEPS
 MOST_LINE = 1 << 20  # bytes of a line of the metrics
 MOST_SECONDS = 1e9  # of a step: thirty years
 MOST_TEXT = 200  # letters of a setting that are kept
+MOST_WHOLE = 1 << 63  # a setting that is a whole number is smaller, or it is shown as text
 Scalar = bool | int | float | str | None
 
 
@@ -82,7 +83,7 @@ class RunRecord:
     @property
     def name(self) -> str:
         """The folder's name."""
-        return self.path.name or str(self.path)
+        return _text(self.path.name or str(self.path))
 
 
 def read_run(path: Path) -> RunRecord:
@@ -99,14 +100,15 @@ def read_head(path: Path) -> RunRecord:
         strategy, total = training.get("strategy", "sync"), training["steps"]
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path / CONFIG} is not the record of a run") from error
-    if not (isinstance(run, str) and isinstance(strategy, str) and type(total) is int):
+    named = isinstance(run, str) and isinstance(strategy, str)
+    if not (named and type(total) is int and 0 < total <= MAX_STEPS):
         raise RunError(f"{path / CONFIG} is not the record of a run")
     promise, conditions = plain.get("promise"), plain.get("conditions")
     return RunRecord(
         path,
-        run[:MOST_TEXT],
-        strategy[:MOST_TEXT],
-        promise[:MOST_TEXT] if isinstance(promise, str) else "-",
+        _text(run),
+        _text(strategy),
+        _text(promise) if isinstance(promise, str) else "-",
         total,
         flat_settings(plain),
         tuple(_text(c) for c in conditions) if isinstance(conditions, list) else (),
@@ -160,7 +162,7 @@ def flat_settings(plain: Mapping[str, Any]) -> dict[str, Scalar]:
         for inner, member in members:
             group = "" if name in KNOWN else SHORT.get(name, name)
             whole = " ".join(filter(None, (group, inner)))
-            found[whole[:MOST_TEXT]] = _scalar(member)
+            found[_text(whole)] = _scalar(member)
     data, workers, settings = (_part(plain, part) for part in ("data", "workers", "settings"))
     found["data"] = _scalar(data.get("name"))
     found["data sha256"] = _text(data.get("sha256"))[:12]
@@ -191,7 +193,9 @@ def _part(plain: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _scalar(value: object) -> Scalar:
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and -MOST_WHOLE < value < MOST_WHOLE:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
@@ -199,7 +203,9 @@ def _scalar(value: object) -> Scalar:
 
 
 def _text(value: object) -> str:
-    return (value if isinstance(value, str) else json.dumps(value))[:MOST_TEXT]
+    """The beginning of a text, or of a value as JSON, in letters that can be written anywhere."""
+    text = (value if isinstance(value, str) else json.dumps(value))[:MOST_TEXT]
+    return text.encode(errors="replace").decode()
 
 
 # --- steps ---------------------------------------------------------------------------------------

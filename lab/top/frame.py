@@ -107,7 +107,8 @@ def _title(view: View) -> str:
     reason = view.state.get("reason") or ""
     told = f": {escape(printable(reason))}" if reason and not view.live else ""
     name = escape(printable(str(run.get("name", "no run yet"))))
-    how = f"  [dim]{escape(printable(run['strategy']))}, {run['promise']}[/]" if run else ""
+    told_of = ", ".join(printable(str(run[key])) for key in ("strategy", "promise")) if run else ""
+    how = f"  [dim]{escape(told_of)}[/]" if run else ""
     return f"[bold]{name}[/]  [{style}]{phase}{told}[/]{how}"
 
 
