@@ -6,6 +6,10 @@ from _bootstrap import find_project
 
 find_project("click", "msgpack", "llvmlite", "numpy", "requests", "rich")
 
+from microgpt.support import signals
+
+signals.leave_quietly()
+
 from lab.page.command import main
 from microgpt.support import cli
 

@@ -28,13 +28,16 @@ END_SECONDS = 1  # for streams to end
 
 def listen(host: str, port: int, *, exactly: bool) -> socket.socket:
     """A socket that listens at the port, or unless ``exactly`` at a free one. Raises UserError."""
+    if not host:  # for the system that would be every address
+        raise UserError("an address to listen at is wanted: 0.0.0.0 is every one of this machine")
     for tried in (port,) if exactly or port == 0 else (port, 0):
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             return socket.create_server((host, tried), family=family, backlog=BACKLOG)
         except (OSError, OverflowError) as error:
             number = getattr(error, "errno", 0) or 0
-            reason = os.strerror(number) if number > 0 else getattr(error, "strerror", str(error))
+            said = getattr(error, "strerror", None) or str(error)
+            reason = os.strerror(number) if number > 0 else said.partition(" (while")[0]
     raise UserError(f"cannot listen at {host}, port {port}: {reason}")
 
 

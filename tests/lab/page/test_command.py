@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from lab.page import needs
+from microgpt.support import signals
 from microgpt.support.cli import UserError
 from tests.lab.page.serving import Viewer, served
-from tests.processes import TINY, Lab
+from tests.processes import PATIENCE, ROOT, TINY, Lab
 
 STEPS = 12
 
@@ -59,3 +63,18 @@ def test_packages_that_are_missing_are_one_line(monkeypatch: pytest.MonkeyPatch)
     assert str(caught.value) == (
         "--page needs more packages, the extra 'page': pip install no-such-package nor-this"
     )
+
+
+@pytest.mark.parametrize("script", ["page", "top", "export"])
+def test_ctrl_c_right_at_the_start_ends_without_a_word(script: str, tmp_path: Path) -> None:
+    with signals.held_back():  # until it is ready for them
+        process = subprocess.Popen(
+            [sys.executable, f"scripts/{script}.py", str(tmp_path)], cwd=ROOT,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        process.send_signal(signal.SIGINT)
+    try:
+        assert process.communicate(timeout=PATIENCE) == (b"", b"")
+    finally:
+        process.kill()
+    assert process.returncode == 130

@@ -16,10 +16,11 @@ from lab.page.follower import Follower
 from lab.page.metric_lines import step_lines
 from lab.page.plain_json import PlainResponse, compact
 from lab.page.rounds import round_tree
-from lab.page.server import url_of
+from lab.page.server import listen, url_of
 from lab.report.reading import RunError, read_head
 from lab.top.frame import Drawing, frame
 from lab.top.view import View
+from microgpt.support.cli import UserError
 from tests.lab.page import records
 from tests.lab.page.records import BEGIN
 
@@ -128,3 +129,12 @@ def test_an_address_for_all_is_opened_at_the_loopback_of_its_family() -> None:
 
     with Listening(socket.AF_INET6) as listening:
         assert url_of(listening) == "http://[::1]:81/"
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [("", "an address to listen at is wanted"), ("999.1.1.1", "999.1.1.1, port 0: [^(]*$")],
+)
+def test_an_address_that_is_none_is_one_sentence(host: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        listen(host, 0, exactly=True)
