@@ -43,6 +43,7 @@ class Follower:
         self._reader = LineReader()
         self.epochs: list[Epoch] = []
         self._grown_at = 0.0
+        self._looked = False  # whether anybody writes
 
     def poll(self, now: float, *, watched: bool = True) -> bool:
         """Take in what is new; whether a snapshot must be sent anew.
@@ -52,10 +53,10 @@ class Follower:
         self._read_head()
         grown = self._read_events(0 if watched else RECENT)
         grown = self._read_metrics() or grown
-        if grown:
+        if grown and self._looked:
             self._grown_at, self.board.standing.ended = now, ""
-        elif now - self._grown_at > QUIET:
-            self._grown_at = now
+        elif not self._looked or now - self._grown_at > QUIET:
+            self._grown_at, self._looked = now, True
             self._look_for_an_owner()
         anew, self.board.anew = self.board.anew, False
         return anew

@@ -149,10 +149,12 @@ def test_who_is_silent_and_holds_no_lock_was_killed(tmp_path: Path) -> None:
     run = records.write(tmp_path / "it", records.epoch(1, 3, BEGIN), steps=3)
     follower = Follower(run)
     follower.poll(NOW)
-    assert state(follower)["phase"] == "running"
-    follower.poll(NOW + QUIET + 0.1)
-    assert state(follower)["phase"] == "killed"
+    assert state(follower)["phase"] == "killed"  # at the first look, for who looks but once
     events: list[Recorded] = [*records.epoch(4, 5, BEGIN + 60)]
     add(run / "events.jsonl", records.lines(events))
-    follower.poll(NOW + QUIET + 0.2)
+    follower.poll(NOW + 0.2)
     assert state(follower)["phase"] == "running"
+    follower.poll(NOW + QUIET)
+    assert state(follower)["phase"] == "running"
+    follower.poll(NOW + QUIET + 0.3)
+    assert state(follower)["phase"] == "killed"
