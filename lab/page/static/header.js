@@ -19,6 +19,7 @@ export class Header {
   constructor(store) {
     this.store = store;
     this.phase = "";
+    this.open = false; // the connection
     byId("copy-digest").addEventListener("click", () => this.copy());
   }
 
@@ -44,6 +45,7 @@ export class Header {
     const left = over ? "" : state.seconds_left === null ? "" : ` · ${duration(state.seconds_left)} left`;
     say(byId("progress-text"), `${(share * 100).toFixed(share === 1 ? 0 : 1)} %${left}`);
     this.reason(over);
+    if (this.open) say(byId("connection"), over ? "connected" : "live");
     const last = steps.length - 1;
     say(byId("tile-loss"), last < 0 ? "–" : decimal(runningMean(steps, meanWindow(steps))[last], 4));
     const held = validations[validations.length - 1];
@@ -94,11 +96,12 @@ export class Header {
   connection(status, tries) {
     const chip = byId("connection");
     attribute(chip, "data-status", status);
-    if (status === "open") {
-      say(chip, "live");
+    const over = OVER.includes(this.store.state.phase);
+    this.open = status === "open";
+    if (this.open) {
+      say(chip, over ? "connected" : "live");
       return;
     }
-    const over = OVER.includes(this.store.state.phase);
     const known = this.store.run !== null;
     const text = over ? "server has ended; what is shown stays" : "connection lost, trying again";
     say(chip, known ? text : tries > 1 ? "no answer, trying again" : "connecting");
