@@ -1,7 +1,8 @@
 """What a page shows of a run, made of its records as they come. Pure: no files, no clocks.
 
 ``take`` and ``add_step`` take in records; ``news`` tells what has changed since it was asked last,
-as messages of a name and plain values, and ``snapshot`` tells all. ``docs/page.md`` describes them.
+as messages of a name and plain values, and ``snapshot`` tells all. They are described in
+``docs/page-stream.md``.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Board:
         self._told_at: dict[str, float] = {}
 
     def begin(self, run: Mapping[str, Any], parameters: int, compressed: bool) -> None:
-        """What ran; see ``run`` in ``docs/page.md``."""
+        """What ran; see ``run`` in ``docs/page-stream.md``."""
         if run != self.run:
             self.anew = True  # no other message tells it
             self.run = dict(run)

@@ -28,6 +28,7 @@ from microgpt.support.cli import UserError
 
 HEADER = "x-control-token"
 BODY_SECONDS = 5.0
+MOST_BODY = MOST_LINE // 2  # bytes; as a line for the launcher it may be longer
 MOST_PER_SECOND = 20
 
 
@@ -129,7 +130,7 @@ class Control:
         except (TimeoutError, ClientDisconnect):
             return _error("the request does not come", 408)
         if body is None:
-            return _error(f"a request has at most {MOST_LINE} bytes", 413)
+            return _error(f"a request has at most {MOST_BODY} bytes", 413)
         try:
             plain = json.loads(body)
             wanted = read_request(plain)
@@ -162,7 +163,7 @@ async def _body(request: Request) -> bytes | None:
     body = b""
     async for part in request.stream():
         body += part
-        if len(body) > MOST_LINE // 2:
+        if len(body) > MOST_BODY:
             return None
     return body
 
