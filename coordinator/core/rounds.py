@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -108,6 +109,7 @@ class Rounds:
         self._next_number = 0
         self._cuts: dict[bool, Cut] = {}  # the last ones, of training and of evaluation
         self._record: dict[str, Any] = {}  # of the step that waits for its validation loss
+        self._stepped = -math.inf  # when the last step was done
 
     def begin(self, opened: driver.OpenRound, staff: Collection[Worker], now: float) -> None:
         """Begin a round, with these workers there."""
@@ -238,13 +240,17 @@ class Rounds:
     ) -> Mapping[str, Any]:
         """The line of metrics of the step that the rounds have led to, or of its evaluation.
 
-        ``notes``: what the strategy has told of the step.
+        ``notes``: what the strategy has told of the step. Its seconds begin with its first round,
+        or with the step before where rounds overlap: those of all steps add up to no more than
+        the run has taken.
         """
         round = rounds[-1]
-        seconds = max(0.0, now - min(each.began for each in rounds))
+        began = min(each.began for each in rounds)
         if not round.id.training and after.validation is not None:
-            loss = after.validation.loss
+            seconds, loss = max(0.0, now - began), after.validation.loss
             return {**self._record, "validation_loss": loss, "validation_seconds": seconds}
+        seconds = max(0.0, now - max(began, self._stepped))
+        self._stepped = now
         self._record = {
             "step": after.step,
             "loss": after.losses[-1],
