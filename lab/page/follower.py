@@ -38,6 +38,7 @@ class Follower:
         self.complaints: list[str] = []  # for the log: each is said once
         self.head: Head | None = None
         self._head_stamp: tuple[int, int] | None = None
+        self._head_problem = ""
         self._events = GrowingFile(path / EVENTS)
         self._metrics = GrowingFile(path / METRICS)
         self._reader = LineReader()
@@ -80,8 +81,11 @@ class Follower:
         try:
             head = read_page_head(self.path, control=self._control)
         except RunError as error:
-            self._complain(str(error))
+            self._head_problem = str(error)
+            self._complain(self._head_problem)
             return
+        if self._head_problem and self.board.standing.problem == self._head_problem:
+            self.board.standing.problem = ""  # it has been mended
         self.head = head
         self.board.begin(head.run, head.parameters, head.compressed)
 

@@ -158,3 +158,18 @@ def test_who_is_silent_and_holds_no_lock_was_killed(tmp_path: Path) -> None:
     assert state(follower)["phase"] == "running"
     follower.poll(NOW + QUIET + 0.3)
     assert state(follower)["phase"] == "killed"
+
+
+def test_a_record_of_settings_that_is_mended_is_no_problem_any_more(tmp_path: Path) -> None:
+    run = records.write(tmp_path / "it", records.epoch(1, 3, BEGIN), steps=3)
+    (run / "config.json").write_text("{")
+    follower = Follower(run)
+    follower.poll(NOW)
+    assert state(follower)["problem"] == f"{run / 'config.json'} is not JSON"
+    assert not follower.poll(NOW)
+    assert state(follower)["problem"] != ""
+    (run / "mended").write_text(records.config())
+    (run / "mended").replace(run / "config.json")
+    follower.poll(NOW)
+    assert state(follower)["problem"] == ""
+    assert follower.board.run["id"] == "run"
