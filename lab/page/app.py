@@ -62,6 +62,8 @@ def make_app(feed: Feed, hosts: frozenset[str], control: Control | None = None) 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(work(feed)) for work in (Feed.run, sample)]
+        for task in tasks:
+            feed.watch(task)
         yield
         for task in tasks:
             task.cancel()

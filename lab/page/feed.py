@@ -46,6 +46,8 @@ class Feed:
         self._changed = asyncio.Event()
         self._first_viewer = asyncio.Event()  # renewed each time
         self.closed = False
+        self.failure: BaseException | None = None  # an error of this program
+        self.failed = asyncio.Event()
 
     # --- the thread that reads -------------------------------------------------------------------
 
@@ -102,6 +104,16 @@ class Feed:
             if self._number != before:
                 self._wake()
             await self.pause(TICK if self.viewers else TICK_ALONE)
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """Without this task the page would stand still: its error is to end the server."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self.failure = self.failure or error
+                self.failed.set()
+
+        task.add_done_callback(ended)
 
     async def pause(self, seconds: float) -> None:
         """Wait so long, or until the first viewer comes."""

@@ -53,8 +53,8 @@ def round_tree(
         found = Found()
         _fill(found, record, epoch, number, bounds)
     if found.opened is None:
-        how = "rounds are recorded by --events full"
-        raise NotRecordedError(f"round {number} of epoch {epoch} is not in the record: {how}")
+        how = "--events rounds records the rounds of a run, and full their shards, too"
+        raise NotRecordedError(f"round {number} of epoch {epoch} is not in the record; {how}")
     if not found.spans:
         how = "shards are recorded by --events full"
         raise NotRecordedError(f"the record has no shards of round {number}: {how}")

@@ -57,7 +57,10 @@ def is_loopback(listening: socket.socket) -> bool:
 def serve(
     run_dir: Path, listening: socket.socket, host: str, until: Until, control: Control | None
 ) -> None:
-    """Serve until a signal comes, or as long as is told."""
+    """Serve until a signal comes, or as long as is told.
+
+    Raises UserError for an error of this program, without which the page would stand still.
+    """
     asyncio.run(_serve(run_dir, listening, host, until, control))
 
 
@@ -93,6 +96,8 @@ async def _serve(
     await server.serve([listening])
     for task in watching:
         task.cancel()
+    if feed.failure is not None:
+        raise UserError(f"the page cannot go on: {feed.failure!r}") from feed.failure
 
 
 class _Server(uvicorn.Server):
@@ -105,7 +110,11 @@ class _Server(uvicorn.Server):
 
 
 async def _end_when(ended: asyncio.Event, feed: Feed, server: uvicorn.Server) -> None:
-    await ended.wait()
-    await look_once_more(feed)
-    await feed.close()
-    server.should_exit = True
+    waiting = [asyncio.create_task(event.wait()) for event in (ended, feed.failed)]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if feed.failure is None:
+            await look_once_more(feed)
+            await feed.close()
+    finally:
+        server.should_exit = True

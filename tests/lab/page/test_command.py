@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.page import needs
+from lab.page import needs, server
+from lab.page.follower import Follower
+from lab.page.until import Until
 from microgpt.support import signals
 from microgpt.support.cli import UserError
 from tests.lab.page.serving import Viewer, served
@@ -78,3 +80,20 @@ def test_ctrl_c_right_at_the_start_ends_without_a_word(script: str, tmp_path: Pa
     finally:
         process.kill()
     assert process.returncode == 130
+
+
+def test_an_error_of_the_page_ends_it_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> bool:
+        raise LookupError("a fault")
+
+    monkeypatch.setattr(Follower, "poll", fails)
+    before = {number: signal.getsignal(number) for number in signals.SIGNALS}
+    listening = server.listen("127.0.0.1", 0, exactly=False)
+    try:
+        with pytest.raises(UserError, match=r"^the page cannot go on: LookupError\('a fault'\)$"):
+            server.serve(tmp_path, listening, "127.0.0.1", Until(), None)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
