@@ -47,7 +47,7 @@ def outputs_of(notebook: dict[str, Any], place: Path) -> list[list[Cell]]:
     sources = ["".join(cell["source"]) for cell in code_cells(notebook)]
     answer = place / "outputs.json"
     ours = {"PYTHONPATH": str(ROOT), ANSWER: str(answer), "COLUMNS": "100"}
-    done = subprocess.run(  # from the class-free start that a kernel has
+    done = subprocess.run(
         [sys.executable, "-c", "from tests.notebooks import play; play()"],
         input=json.dumps(sources), text=True, capture_output=True, cwd=place,
         env={**os.environ, **ours}, timeout=SECONDS,
