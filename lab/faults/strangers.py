@@ -24,6 +24,7 @@ WEIGH_SECONDS = 0.1
 PACE_SECONDS = 4.0
 KEPT = 0.6  # of the pace, as a guess at how long the run under attack will take
 LEAST_STEPS = 50
+LONG_SECONDS = 60.0  # in which every attack must have found something to do
 CHECKPOINT_SECONDS = 2.0
 MOST_GROWTH = 64 << 20  # bytes more than in the quiet run
 SIBLINGS = {WORKER_VICTIM: "worker-1", FOLLOWER_VICTIM: "follower"}
@@ -136,8 +137,11 @@ def judge(calm: Outcome, attacked: Outcome, steps: int, least: float) -> Iterato
         "same",
         same and attacked.steps == steps,
     )
+    # Members who lie must be given work first, which may take longer than a short run does.
+    long = attacked.seconds >= LONG_SECONDS
     for kind, count in attacked.done.items():
-        yield Row(f"attack {kind}", f"{count:,} {UNITS[kind]}", "some", count > 0)
+        wanted = "some" if long else "any"
+        yield Row(f"attack {kind}", f"{count:,} {UNITS[kind]}", wanted, count > 0 or not long)
 
 
 def _memory_rows(calm: dict[str, int], attacked: dict[str, int]) -> Iterator[Row]:

@@ -76,12 +76,14 @@ def test_everything_is_measured_in_one_run(lab: Lab) -> None:
     assert kinds[BARE]["loss"] is None
     assert kinds[ENGINE]["loss"] == kinds[COMPUTING]["loss"] == kinds[SYSTEM]["loss"] > 0.0
 
-    # Two maps of the weights go out and two of gradients come back, in all three.
+    # Two maps of the weights go out and two of gradients come back, in all three: but for a system
+    # whose other worker has no processor, and is left out of most steps.
     model = found["models"][0]
     numbers = 12 * 4 * 4 + (2 * model["vocab_size"] + model["block_size"]) * 4
     for kind in (BARE, COMPUTING, SYSTEM):
         for way in ("sent", "received"):
-            assert 2 * 8 * numbers < kinds[kind][way] < 2 * 8 * numbers + 2000
+            maps = 1 if kind == SYSTEM else 2
+            assert maps * 8 * numbers < kinds[kind][way] < 2 * 8 * numbers + 2000
 
     # Where the time of a step went, in each of the processes; half of the step would be a mistake.
     [anatomy] = found["anatomy"]

@@ -43,11 +43,19 @@ def test_everything_is_as_promised() -> None:
         (replace(ATTACKED, seconds=20.1), "throughput under attack"),
         (replace(ATTACKED, state_sha256="b"), "state_sha256 at the end"),
         (replace(ATTACKED, steps=99), "state_sha256 at the end"),
-        (replace(ATTACKED, done={**ATTACKED.done, "pings": 0}), "attack pings"),
     ],
 )
 def test_whatever_is_not_as_promised_is_named(attacked: Outcome, what: str) -> None:
     assert missed(CALM, attacked) == [what]
+
+
+@pytest.mark.parametrize(("seconds", "what"), [(61.0, ["attack pings"]), (59.0, [])])
+def test_every_attack_finds_something_to_do_within_a_minute(
+    seconds: float, what: list[str]
+) -> None:
+    calm = replace(CALM, seconds=0.9 * seconds)
+    done = {**ATTACKED.done, "pings": 0}
+    assert missed(calm, replace(ATTACKED, seconds=seconds, done=done)) == what
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_the_run_is_paused_and_changed_by_the_keyboard(
     open_page: Open, console: Console, lab: Lab
 ) -> None:
     run = train(lab, 1000)
-    console.expected.append("status of 400")  # a rate that cannot be
+    console.expected += ["status of 400", "ERR_"]  # a rate that cannot be; the run's end
     window = open_page(page_of(run).url, viewport=PHONE, color_scheme="dark")
     pause = window.locator("#control-pause")
     window.locator("#phase[data-phase='running']").wait_for()
