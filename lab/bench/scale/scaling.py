@@ -209,20 +209,22 @@ def to_json(points: Sequence[Point], calibration: Calibration) -> dict[str, Any]
 
 
 def drawn(points: Sequence[Point], workers: Sequence[int]) -> str:
-    """Documents per second by the number of workers: measured, the model's, and the ideal's."""
+    """Thousands of documents a second by workers: measured, the model's, and the ideal's."""
     curves = list[Curve]()
     for batch in sorted({each.batch for each in points}):
         some = [each for each in points if each.batch == batch]
-        measured = [(float(each.workers), each.documents_per_second) for each in some]
-        model = [(float(each.workers), each.predicted.documents_per_second) for each in some]
-        ends = [(float(each.workers), ideal(points, each)) for each in some]
-        band = [(each.least, each.most) for each in some]
+        measured = [(float(each.workers), each.documents_per_second / 1e3) for each in some]
+        model = [(float(each.workers), each.predicted.documents_per_second / 1e3) for each in some]
+        ends = [(float(each.workers), ideal(points, each) / 1e3) for each in some]
+        band = [(each.least / 1e3, each.most / 1e3) for each in some]
         number = len(curves)
         curves += [
             Curve(f"batch {batch}", number, measured, band=band),
             Curve(f"batch {batch}, model", number + 1, model),
             Curve(f"batch {batch}, ideal", number, ends, faint=True),
         ]
-    top = 1.25 * max(each.most for each in points)
-    chart = Chart("scaling", "workers", "documents per second", curves, whole=True, top=top)
+    top = 1.25e-3 * max(each.most for each in points)
+    chart = Chart(
+        "scaling", "workers", "thousand documents per second", curves, whole=True, top=top
+    )
     return draw(chart, COLOURS + DRAWING + "svg{background:var(--ground)}") + "\n"
