@@ -23,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 120  # for one notebook
-ANSWER = "MICROGPT_TEST_NOTEBOOK"  # where the fresh process leaves its outputs
+ANSWER = "ANSWER_OF_A_NOTEBOOK"  # where the fresh process leaves its outputs
 
 Cell = dict[str, Any]
 

@@ -191,11 +191,18 @@ def _form(event_type: type[EventBase]) -> _Form:
     return form
 
 
+def _text(value: str) -> str:
+    """As JSON. Bytes of a folder's name that are no UTF-8 are spelled out, for who reads it."""
+    if not value.isascii():
+        value = value.encode(errors="backslashreplace").decode()
+    return encode_basestring(value)
+
+
 def _encoder(kind: Any) -> Callable[[Any], str]:
     if kind is bool:
         return lambda value: "true" if value else "false"
     if isinstance(kind, type) and issubclass(kind, str):
-        return encode_basestring
+        return _text
     return lambda value: json.dumps(value, ensure_ascii=False)
 
 

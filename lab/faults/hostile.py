@@ -143,13 +143,27 @@ def connect(address: tuple[str, int]) -> socket.socket:
     return socket.create_connection(address, timeout=PATIENCE)
 
 
+def _knock(address: tuple[str, int]) -> socket.socket | None:
+    """A connection, or None if there was none to be had just now."""
+    try:
+        return connect(address)
+    except ConnectionRefusedError:
+        raise
+    except OSError:
+        return None
+
+
 def burst(address: tuple[str, int], messages: Sequence[bytes]) -> int:
     """Say these messages over one connection of a stranger. Returns how many could be sent.
 
     The coordinator may hang up at any time, which is what a stranger like this deserves.
+    Raises ConnectionRefusedError if nobody listens there any more.
     """
     sent = 0
-    with contextlib.suppress(OSError), connect(address) as peer:
+    peer = _knock(address)
+    if peer is None:
+        return sent
+    with contextlib.suppress(OSError), peer:
         zmtp.shake_hands(peer, b"x" + os.urandom(8))
         for message in messages:
             peer.sendall(zmtp.frame(message))
@@ -168,7 +182,10 @@ def throw(
     threads: int = 16,
     spoil: Spoil = malformed,
 ) -> int:
-    """Throw about ``count`` messages, several strangers at once. Returns how many."""
+    """Throw about ``count`` messages, several strangers at once. Returns how many.
+
+    There are fewer if the coordinator has ended meanwhile.
+    """
     sent = [0] * threads
 
     def stranger(number: int) -> None:
@@ -178,7 +195,10 @@ def throw(
             words, room = [spoil(rng, captured)], BURST_BYTES
             while len(words) < size and (room := room - len(words[-1])) > 0:
                 words.append(spoil(rng, captured))
-            sent[number] += burst(address, words)
+            try:
+                sent[number] += burst(address, words)
+            except ConnectionRefusedError:
+                return
 
     crowd = [threading.Thread(target=stranger, args=(n,), daemon=True) for n in range(threads)]
     for thread in crowd:

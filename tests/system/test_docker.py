@@ -152,7 +152,7 @@ def assert_owned(project: Project) -> None:
 def test_down_and_ctrl_c_save_and_up_goes_on(new_project: NewProject, calm: str) -> None:
     project = new_project(owner=1234)
     project.succeed("up", "--no-start", "--scale", "worker=3")
-    project.slow_down(0.1, running=False)  # before they can do all steps
+    project.slow_down(0.05, running=False)  # before they can do all steps
     project.succeed("up", "--detach", "--scale", "worker=3")
     assert len(project.containers("worker")) == 3
     (coordinator,) = project.containers("coordinator")

@@ -98,7 +98,7 @@ def test_what_is_thrown_is_malformed_or_a_replay(target: Target) -> None:
 @pytest.mark.parametrize("thrown", THROWN)
 def test_thousands_of_malformed_messages(target: Target, reference: Reference, thrown: int) -> None:
     done = len(target.run.metrics)
-    throw(target.address, target.captured, thrown // 10, seed=1)  # while it trains
+    throw(target.address, target.captured, 200, seed=1)  # while it trains
     eventually(lambda: len(target.run.metrics) > done, "steps are done under fire")
     target.hold()
     before = target.memory()
@@ -115,7 +115,7 @@ def test_a_flood_of_questions_about_checkpoints(
     target: Target, reference: Reference, thrown: int
 ) -> None:
     done = len(target.run.metrics)
-    throw(target.address, [], thrown // 10, seed=4, spoil=hostile.question)  # while it trains
+    throw(target.address, [], 200, seed=4, spoil=hostile.question)  # while it trains
     eventually(lambda: len(target.run.metrics) > done, "steps are done under fire")
     target.hold()
     before = target.memory()

@@ -1,8 +1,8 @@
 """A real browser for tests of the page: Chromium of the system, driven by playwright.
 
-One browser for each process of tests, started when the first test wants it. Where there is none,
-these tests are skipped. They stand in files named ``test_browser_...``, each of which goes to one
-process (``tests/scheduling.py``).
+One browser for each file of tests: no other event loop can run beside playwright's. Where there is
+none, these tests are skipped. They stand in files named ``test_browser_...``, each of which goes to
+one process (``tests/scheduling.py``).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def serve() -> Iterator[Serve]:
         yield serve
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A ``playwright`` browser."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
