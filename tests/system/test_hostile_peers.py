@@ -350,6 +350,7 @@ def test_two_answers_that_differ_in_a_bit_are_reported_with_both_names(lab: Lab)
     coordinator = lab.coordinator(*TINY, *size, "--verify-fraction", "1.0")
     run = lab.run_dir()
     connect = ("--connect", run.endpoint(), "--engine", "scalar")
+    lab.slow_down(0.03)  # neither has done it all before the other is there
     lab.start(sys.executable, "-c", LIAR, *connect, "--name", "liar", name="liar")
     lab.worker(run.endpoint(), "--name", "honest")
     run.happens("difference")
