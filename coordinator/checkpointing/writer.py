@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from coordinator.checkpointing.cpu_budget import CpuBudget
+from coordinator.checkpointing.given_up import forget
 from coordinator.checkpointing.retention import Entry, Retention
 from coordinator.core.actions import Save
 from coordinator.core.events import CheckpointsVanished, DeletionFailed, DeletionRecovered, Event
@@ -53,6 +54,7 @@ def write(run_dir: Path, checkpoint: Checkpoint, *, copies: bool = False) -> Non
     write_atomically(path, data)
     if copies or not link_atomically(path, newest):
         write_atomically(newest, data)
+    forget(run_dir, checkpoint.step)
 
 
 def remove_leftovers(run_dir: Path) -> None:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from coordinator.checkpointing.given_up import SUFFIX, set_aside
 from coordinator.checkpointing.index import CheckpointIndex
 from coordinator.checkpointing.server import CheckpointServer
 from coordinator.checkpointing.writer import NEWEST, CheckpointWriter, remove_leftovers
@@ -76,6 +77,7 @@ def conduct(
     described = describe(run, settings, path, started, laboratory, strategy.promise)
     least = Policy().recording(strategy).events  # what the run needs to be replayed
     limit = Limit(settings.events_limit, least)
+    give_up_later(path, run.state)
     record = RunDirectory(directory, described, run.state.step, limit)
     remove_leftovers(path)
     link_latest(path)
@@ -128,6 +130,18 @@ def conduct(
     steps = state.training.step - run.state.step
     took = summary(state.times, steps, before) if steps else ""
     return report(run, path, state.training, finish, stopped_by, took)
+
+
+def give_up_later(path: Path, state: TrainingState) -> None:
+    """Set those checkpoints aside that do not belong to what has led to ``state``."""
+    try:
+        aside = set_aside(path, state.step, state.next_document)
+    except OSError as error:
+        say(f"warning: later checkpoints cannot be renamed: {error.strerror}", error=True)
+        return
+    if aside:
+        many = "1 checkpoint" if len(aside) == 1 else f"{len(aside)} checkpoints"
+        say(f"{many} of an attempt that is given up, to step {aside[-1]}: now named *{SUFFIX}")
 
 
 def tell_parent(announce: int | None, endpoint: str) -> None:

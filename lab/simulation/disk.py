@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from coordinator.checkpointing.given_up import set_aside
 from coordinator.checkpointing.writer import CHECKPOINTS, NEWEST, find_newest, step_path
 from coordinator.core.actions import Save
 from coordinator.core.inputs import Saved
@@ -72,6 +73,15 @@ class Disk:
             state = from_checkpoint(found.checkpoint) if found else None
         return state
 
+    def go_on(self) -> TrainingState | None:
+        """The newest state, from which a coordinator goes on now: ``set_aside`` the later ones."""
+        state = self.newest()
+        if state is not None:
+            self.files = {name: s for name, s in self.files.items() if _belongs(name, s, state)}
+            if self._folder is not None:
+                set_aside(self._folder, state.step, state.next_document)
+        return state
+
     def _path(self, folder: Path, name: str) -> Path:
         return folder / NEWEST if name == NEWEST else step_path(folder, int(name))
 
@@ -79,6 +89,13 @@ class Disk:
         reference_run = self._reference_run
         tokenizer = reference_run.corpus.tokenizer
         return encode(to_checkpoint(reference_run.config, state, tokenizer, {"name": "x"}, "run"))
+
+
+def _belongs(name: str, found: TrainingState | None, state: TrainingState) -> bool:
+    """Whether a file is of the past of ``state``, or ``checkpoint.msgpack``, or damaged there."""
+    if name == NEWEST or int(name) != state.step:
+        return name == NEWEST or int(name) < state.step
+    return found is None or found.next_document <= state.next_document
 
 
 class Writer:

@@ -148,7 +148,7 @@ class World:
         plan, reference_run = self.plan, self.reference_run
         self.epochs += 1
         self._closing = None
-        state = self.disk.newest()
+        state = self.disk.go_on()
         training = state or reference_run.states[0]
         self._event_audit = EventAudit(training.step)
         self.clock.trace("coordinator", f"starts epoch {self.epochs} after step {training.step}")

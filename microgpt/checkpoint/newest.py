@@ -43,8 +43,9 @@ def find_newest(run_dir: Path) -> Newest | None:
     """``checkpoint.msgpack``, or if that is damaged the good file with the highest step.
 
     Files with a higher step than ``checkpoint.msgpack`` do not count: they are those of a run that
-    was resumed from an older file since, perhaps with another number of steps. None if there is no
-    checkpoint at all; raises CheckpointError if there are files and none is good.
+    was resumed from an older file since, perhaps with another number of steps, and has not renamed
+    them yet (``coordinator.checkpointing.given_up``). None if there is no checkpoint at all; raises
+    CheckpointError if there are files and none is good.
     """
     paths = sorted(run_dir.glob(f"{CHECKPOINTS}/step-*.msgpack"), reverse=True)
     faults: list[str] = []

@@ -428,6 +428,14 @@ def test_resume_says_what_it_passes_over_and_why(lab: Lab, reference: Reference)
         "checkpoints/step-00000004.msgpack is empty: not a checkpoint",
     ]
     assert load(run.newest) == load(step_path(run.path, 3))
+    aside = "2 checkpoints of an attempt that is given up, to step 5: now named *.given-up\n"
+    assert aside in coordinator.out
+    assert {path.name for path in (run.path / "checkpoints").iterdir()} == {
+        "step-00000002.msgpack",
+        "step-00000003.msgpack",
+        "step-00000004.msgpack.given-up",
+        "step-00000005.msgpack.given-up",
+    }
 
 
 # Killed at any moment
