@@ -161,12 +161,14 @@ def test_down_and_ctrl_c_save_and_up_goes_on(new_project: NewProject, calm: str)
         lambda: inspect(coordinator)["State"]["Health"]["Status"] in healthy, "health", project.logs
     )
     project.wait_for_step(5)
+    project.slow_down(0.01)  # while we look
     assert project.step() < STEPS, "the run is over before it could be stopped"
     for container in project.containers():
         assert_confined(container)
     assert_reachable_from_this_machine_only(coordinator)
     assert_its_page_shows_it(project)
     assert_keys_are_private(project, coordinator)
+    project.slow_down(0.1)
 
     began = time.monotonic()
     project.succeed("down")

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from lab.report.command import main
 from tests.lab.page.conftest import DESKTOP, PHONE, Open
 from tests.lab.report.directories import make_run, write_events
-from tests.lab.report.test_page import steady
+from tests.lab.report.test_spans import steady
 
 pytestmark = pytest.mark.timeout(180)
 
