@@ -86,12 +86,12 @@ def test_the_timeline_has_a_bar_for_each_shard(
 ) -> None:
     window = _shown(open_page(serve(finished).url))
     window.get_by_role("button", name="The whole run").click()
-    answered = [line for line in _lines(finished, "events.jsonl") if line["kind"] == "answered"]
-    canvas = window.locator(f"#timeline canvas[data-spans='{len(answered)}'][data-lanes='2']")
+    given = [line for line in _lines(finished, "events.jsonl") if line["kind"] == "assigned"]
+    canvas = window.locator(f"#timeline canvas[data-spans='{len(given)}'][data-lanes='2']")
     canvas.wait_for(timeout=MS)
     rows = {row[0]: row[1:3] for row in _table(window, "#timeline")}
     for name in ("worker-1", "worker-2"):
-        own = [line for line in answered if line["name"] == name]
+        own = [line for line in given if line["name"] == name]
         assert rows[name] == [str(len(own)), str(sum(line["count"] for line in own))]
     # A bar has the colour of its round in the palette, where the timeline says that it is.
     _choose(window)
