@@ -76,6 +76,11 @@ def test_same_bits_for_any_model_and_documents(examples: int) -> None:
     tried(given_any(same_bits))()
 
 
+def test_same_bits_where_the_c_library_is_more_wrong_than_it_says() -> None:
+    config = GPTConfig(vocab_size=10, n_layer=2, n_embd=4, n_head=1, block_size=5)
+    same_bits(config, "gpt", count=4, seed=160, scale=1.0)
+
+
 def same_bits(config: GPTConfig, name: str, count: int, seed: int, scale: float) -> None:
     variant = VARIANTS[name]
     shapes = variant.shapes(config)
