@@ -57,8 +57,8 @@ def trusted() -> bool:
 TRUSTED = trusted()
 
 #: How far from a number, in ULP, the true value may lie for that number to be its sure rounding.
-#: glibc states errors of at most 0.519 ULP for powers in this range and of 0.511 for exp. That is not
-#: enough for exp: with 0.487 here one number was decided otherwise than there. Now 0.53 would be.
+#: glibc states errors of at most 0.519 ULP for powers in this range and of 0.511 for exp.
+#: For exp that is not enough: with 0.487 here one number was decided otherwise than there.
 SURE, SURE_EXP = 0.48, 0.47
 #: Results between 2**-RANGE and 2**RANGE are decided here.
 RANGE = 300
