@@ -456,8 +456,9 @@ class RoundClosed(EventBase):
     """A round is over: it was cut into so many ``shards``, ``results`` of which had one.
 
     ``cut``: how many documents each shard has; empty where that is known, of a single shard and of
-    the parts of replicas. ``counted``: the shards that had a result, by their places from 0; empty
-    for all. ``workers``: how many were ready.
+    the parts of replicas. ``counted``: the shards that had a result, by their places from 0, in the
+    order in which the strategy was given them; empty for all of them in their order. ``workers``:
+    how many were ready.
     """
 
     recorded_at: ClassVar[Level] = Level.ROUNDS

@@ -20,6 +20,7 @@ from coordinator.core.rounds import OpenRound
 from coordinator.core.scheduler import Scheduler
 from coordinator.core.telemetry import Telemetry
 from coordinator.core.work_times import WorkTimes
+from microgpt.strategies.asking import takes_by_arrival
 from microgpt.strategies.base import Result, StrategyError
 from microgpt.strategies.driver import Closed, RoundDriver
 from microgpt.training import TrainingState
@@ -83,10 +84,10 @@ class RoundCloser:
             return None
         if not (ledger.complete or self._driver.early) or self._driver.waits(number):
             return None
-        if not ledger.complete and ledger.num_decided in (0, round.asked):
+        if not ledger.complete and len(ledger.arrived) in (0, round.asked):
             return None
-        round.asked = ledger.num_decided
-        results = round.results()
+        round.asked = len(ledger.arrived)
+        results = round.results(by_arrival=self._by_arrival(round))
         enough = self._driver.enough(number, results)
         if ledger.complete and not enough:
             raise StrategyError("all results of a round are there, and are not enough for it")
@@ -140,6 +141,10 @@ class RoundCloser:
             self._ending.save()
         return True
 
+    def _by_arrival(self, round: OpenRound) -> bool:
+        """Whether the results of a round are taken in the order in which they have come."""
+        return takes_by_arrival(self._driver.strategy) and round.id.training
+
     def _set_aside_incredible(self, round: OpenRound, now: float) -> bool:
         """Whether somebody is set aside whose numbers prove nothing."""
         suspects = [p for p in self._membership.workers if incredible(round.ledger, p)]
@@ -148,11 +153,13 @@ class RoundCloser:
     def _tell_closed(self, round: OpenRound, workers: int, outcome: RoundOutcome) -> None:
         if self._out.rounds:
             id, ledger = round.id, round.ledger
-            shards, results = len(ledger.all), ledger.num_decided
+            shards, results = len(ledger.all), len(ledger.arrived)
             of_parts = shards == 1 or bool(round.order.assignments)
             cut = () if of_parts else tuple(shard.count for shard in ledger.all)
-            places = (place for place, shard in enumerate(ledger.all) if ledger.decided(shard))
-            counted = () if ledger.complete else tuple(places)
+            by_arrival = self._by_arrival(round)
+            arrived = ledger.arrived if by_arrival else sorted(ledger.arrived)
+            named = by_arrival or not ledger.complete
+            counted = tuple(map(ledger.all.index, arrived)) if named else ()
             which = id.number, id.step, not id.training
             self._out.tell(RoundClosed(*which, shards, results, outcome, cut, counted, workers))
 
@@ -166,7 +173,7 @@ class RoundCloser:
 
     def _suspect(self, round: OpenRound, reason: str) -> None:
         """Together the results make a number infinite: have the largest one computed here."""
-        results = round.results(judged=True)
+        results = round.results(judged=True, by_arrival=self._by_arrival(round))
         workers = len(self._membership.ready)
         alone = self._driver.overflows(round.id.number, results, workers)
         suspect = None if alone else largest(round.ledger)

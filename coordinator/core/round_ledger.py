@@ -291,9 +291,9 @@ class RoundLedger:
         return {shard: given.state for shard, given in self._results.items() if given.state}
 
     @property
-    def num_decided(self) -> int:
-        """How many shards have a result."""
-        return len(self._results)
+    def arrived(self) -> Collection[Shard]:
+        """The shards that have a result, in the order in which they got it."""
+        return self._results.keys()
 
     def audit(self) -> None:
         """Raise AssertionError if a shard is in nobody's hands, or a document is counted twice."""

@@ -60,9 +60,12 @@ class OpenRound:
         """Its number, the version of its weights, and what kind of work it is."""
         return self.ledger.round
 
-    def results(self, *, judged: bool = False) -> list[Result]:
-        """Those of its ledger, as its strategy sees them."""
+    def results(self, *, judged: bool = False, by_arrival: bool = False) -> list[Result]:
+        """Those of its ledger, as its strategy sees them: in the order of shards or of arrival."""
         results = self.ledger.results(judged=judged)
+        if by_arrival:
+            since = {shard: number for number, shard in enumerate(self.ledger.arrived)}
+            results.sort(key=lambda result: since[result.shard])
         if not self.order.assignments:
             return results
         return [replace(result, tokens=self._tokens(result.shard)) for result in results]

@@ -108,11 +108,12 @@ def _plain(found: Found, begun: RoundOpened, epoch: int, summed: bool) -> dict[s
     spans = sorted(found.spans, key=lambda span: (span.shard.start, span.begin))
     shards = sorted({Shard(span.shard.start, span.shard.count) for span in spans})
     counted: list[int] = []
-    if closed is not None:  # which shards counted is only told if not all of them did
+    if closed is not None:  # which counted is only told if not all did, or in another order
         counted = [*closed.counted] or [*range(min(closed.shards, len(shards)))]
     tree = None
     if closed is not None and summed and _is_sum(begun, closed) and len(shards) == closed.shards:
-        tree = _tree(shards, counted)
+        in_turn = len(closed.counted) == closed.shards  # by a strategy that takes them as they come
+        tree = _chain(counted) if in_turn else _tree(shards, counted)
     return {
         "epoch": epoch,
         "round": begun.round,
@@ -140,6 +141,14 @@ def _tree(shards: Sequence[Shard], counted: Sequence[int]) -> Any:
         return sum_of_shards(parts, lambda left, right: [left, right])
     except ValueError:  # a record of something else
         return None
+
+
+def _chain(counted: Sequence[int]) -> Any:
+    """A sum that was formed one after the other."""
+    tree: Any = counted[0]
+    for place in counted[1:]:
+        tree = [tree, place]
+    return tree
 
 
 def _shard(span: Span) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from microgpt.data.corpus import Corpus
 from microgpt.optim.reduction import Shard
 from microgpt.replicas.work import Computes
 from microgpt.strategies import serial
+from microgpt.strategies.asking import takes_by_arrival
 from microgpt.strategies.base import (
     Gradient,
     LocalSteps,
@@ -187,10 +188,16 @@ class _Player:
         counted = event.counted or tuple(range(len(cut)))
         if not all(0 <= place < len(cut) for place in counted) or event.results != len(counted):
             raise ValueError(f"round {event.round} has not the shards that are said to count")
-        if list(counted) != sorted(set(counted)):
+        if len(set(counted)) != len(counted):
+            raise ValueError(f"a shard of round {event.round} is said to count twice")
+        in_order = sorted(counted)
+        which = [cut[place] for place in in_order]
+        results = serial.compute(opened, self._corpus, self._engine, self._replicas, which)
+        if takes_by_arrival(self._training.strategy) and not event.evaluation:
+            return [results[in_order.index(place)] for place in counted]
+        if list(counted) != in_order:
             raise ValueError(f"the shards of round {event.round} are out of order")
-        which = [cut[place] for place in counted]
-        return serial.compute(opened, self._corpus, self._engine, self._replicas, which)
+        return results
 
 
 def recorded_round(event: RoundOpened) -> Round:

@@ -49,6 +49,11 @@ def called(strategy: Strategy) -> str:
     return f"strategy {type(strategy).__name__}"
 
 
+def takes_by_arrival(strategy: Strategy) -> bool:
+    """Whether a strategy takes results in the order in which they come, not in that of shards."""
+    return bool(getattr(strategy, "by_arrival", False))
+
+
 def ask(strategy: Strategy, method: str, call: Callable[[], T]) -> T:
     """A strategy's answer. Raises StrategyError for what its code raises, with the line."""
     try:

@@ -188,6 +188,9 @@ class Strategy(Protocol):
     ``enough`` is asked once all documents of a round are answered; of a strategy with the class
     attribute ``early = True``, after every result. What comes for a closed round is dropped.
 
+    Results are in the order of their shards; with the class attribute ``by_arrival = True``, in the
+    order in which they have come.
+
     A strategy that opens one round at a time, and knows the next one before this one's results, may
     say so by a method ``following(round) -> Round | None``, beside ``open`` in the same class: the
     round that ``open`` will give once an update has been made of ``round``. Its documents go out to
@@ -212,7 +215,7 @@ class Strategy(Protocol):
         ...
 
     def enough(self, round: Round, results: Sequence[Result]) -> bool:
-        """Whether the round may be closed with these results, which are in the order of shards."""
+        """Whether the round may be closed with these results."""
         ...
 
     def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:

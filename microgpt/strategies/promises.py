@@ -28,6 +28,7 @@ PROMISES = {
     "sync": Promise.EXACT,
     "local-sgd": Promise.EXACT,
     "diloco": Promise.EXACT,
+    "arrival-order": Promise.REPLAYABLE,
     "backup": Promise.REPLAYABLE,
     "async": Promise.REPLAYABLE,
     "ssp": Promise.REPLAYABLE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from microgpt.strategies.arrival_order import ArrivalOrder
 from microgpt.strategies.async_sgd import Async
 from microgpt.strategies.backup import Backup
 from microgpt.strategies.base import Strategy, StrategyError
@@ -20,6 +21,7 @@ from microgpt.support.options import options_of as options_of
 #: The strategies of this package, by the name for ``--strategy``.
 STRATEGIES: dict[str, type[Strategy]] = {
     "sync": Sync,
+    "arrival-order": ArrivalOrder,
     "backup": Backup,
     "async": Async,
     "ssp": SSP,

@@ -6,7 +6,7 @@ of the replicas' vectors. ``descended`` is the state after an optimizer's step a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -55,13 +55,19 @@ def mean_loss(results: Sequence[Result]) -> float:
     return (1 / len(losses)) * tree_sum_of(losses)
 
 
-def combined(view: View, round: Round, results: Sequence[Result]) -> Combined:
+def combined(
+    view: View,
+    round: Round,
+    results: Sequence[Result],
+    added: Callable[[Sequence[Result]], Vector] = sum_of_results,
+) -> Combined:
     """The mean gradient, or the mean of what local steps have led to; or what the rule says.
 
+    ``added``: makes the sum of the documents' gradients, (num_params,), of the results.
     Raises StrategyError if there are too few replicas for the rule.
     """
     if not round.replicas:
-        return Combined((1 / num_documents(results)) * sum_of_results(results), {})
+        return Combined((1 / num_documents(results)) * added(results), {})
     distribution = view.config.distribution
     compressor = recipe_of(view.config).compressor
     vectors = [result.vector for result in results]
@@ -85,7 +91,7 @@ def combined(view: View, round: Round, results: Sequence[Result]) -> Combined:
     if voted is not None:
         return Combined(voted, {})
     if isinstance(round.task, Gradient):  # of all documents: the same bits as without replicas
-        return Combined((1 / num_documents(results)) * sum_of_results(results), {})
+        return Combined((1 / num_documents(results)) * added(results), {})
     return Combined((1 / len(vectors)) * tree_sum(vectors), {})
 
 

@@ -212,7 +212,7 @@ def test_a_round_that_was_foretold_wrongly_counts_for_nothing() -> None:
     where = told.run, told.epoch, told.step, told.start, told.count
     play.says(A, play.answer(Task(*where, told.tokens, told.lengths, round=told.round)))
     assert not play.events(Expelled), "it has done what it was told"
-    assert play.state.ledgers[0].num_decided == 0
+    assert len(play.state.ledgers[0].arrived) == 0
     while play.state.closing is None:
         play.idles()
         play.says(A, play.answer(play.got(A, Task)[-1]))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from coordinator.core.events import Outcome
+from coordinator.core.events import Outcome, RoundClosed
 from lab.event_reader import read_events
 from lab.page import record_search
 from lab.page.board import plain_span
@@ -135,3 +136,16 @@ def test_a_record_without_shards_says_how_to_get_them(tmp_path: Path) -> None:
 def test_a_record_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(NotRecordedError, match="cannot be read: No such file"):
         spans_between(tmp_path, [], 0.0, 1.0)
+
+
+def test_what_was_added_as_it_came_is_shown_so(tmp_path: Path) -> None:
+    events = [
+        each._replace(event=replace(each.event, counted=(1, 0)))
+        if isinstance(each.event, RoundClosed)
+        else each
+        for each in records.epoch(1, 3, BEGIN)
+    ]
+    follower = Follower(records.write(tmp_path, events, steps=3))
+    follower.poll(BEGIN)
+    found = round_tree(follower.path, follower.epochs, 1, 1, summed=True)
+    assert (found["tree"], found["counted"]) == ([1, 0], [1, 0])
