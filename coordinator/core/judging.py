@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from coordinator.core.action_buffer import ActionBuffer, printable
 from coordinator.core.actions import Judge
+from coordinator.core.closing import Closes
 from coordinator.core.contribution import state_of
 from coordinator.core.cross_check import Refuted, contradicted, dead_end, place, read_gradient
-from coordinator.core.ending import Ending
 from coordinator.core.event_text import describe
 from coordinator.core.events import Cause, Difference, JudgeAnswered, JudgeAsked, Verdict
 from coordinator.core.in_flight import RoundId
@@ -55,7 +55,7 @@ class Judging:
         out: ActionBuffer,
         membership: Membership,
         scheduler: Scheduler,
-        ending: Ending,
+        ending: Closes,
         shapes: Shapes,
         recipe: Recipe,
     ) -> None:

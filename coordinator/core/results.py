@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from coordinator.core.action_buffer import ActionBuffer, printable
+from coordinator.core.closing import Closes
 from coordinator.core.contribution import state_of
 from coordinator.core.cross_check import (
     contradiction,
@@ -18,7 +19,6 @@ from coordinator.core.cross_check import (
     take_failure,
     take_result,
 )
-from coordinator.core.ending import Ending
 from coordinator.core.events import Answered, Cause, Dropped, DropReason, Failed
 from coordinator.core.in_flight import RoundId, Work
 from coordinator.core.inputs import Peer
@@ -44,7 +44,7 @@ class Results:
         membership: Membership,
         scheduler: Scheduler,
         judging: Judging,
-        ending: Ending,
+        ending: Closes,
         shapes: Shapes,
         recipe: Recipe,
     ) -> None:

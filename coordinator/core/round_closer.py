@@ -18,6 +18,7 @@ from coordinator.core.policy import Policy
 from coordinator.core.results import Results
 from coordinator.core.rounds import OpenRound
 from coordinator.core.scheduler import Scheduler
+from coordinator.core.step_records import StepRecords
 from coordinator.core.telemetry import Telemetry
 from coordinator.core.work_times import WorkTimes
 from microgpt.strategies.asking import takes_by_arrival
@@ -48,6 +49,7 @@ class RoundCloser:
         self._rounds = scheduler.rounds
         self._gathering = Gathering(driver, scheduler.rounds, judging)
         self._telemetry = Telemetry(out, driver, scheduler.replicas)
+        self._records = StepRecords(driver.config)
         self._gathered: list[OpenRound] = []  # closed, and in the update of a round to be closed
 
     def close_rounds(self, now: float) -> bool:
@@ -124,7 +126,7 @@ class RoundCloser:
         self._telemetry.note(notes)
         if after is not None:
             rounds = [*self._gathered, round]
-            record = self._rounds.record(rounds, after, workers, self._times.worked, notes)
+            record = self._records.line(rounds, after, workers, self._times.worked, notes)
         self._gathered = [*self._gathered, round] if closed.gathered else []
         if after is not None and round.id.training:
             self._control.tell_rate(before, after)

@@ -1,41 +1,31 @@
-"""The rounds under way: their documents, ledgers and work orders, and what is measured of them."""
+"""The rounds under way: their documents, ledgers and work orders."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from coordinator.core.action_buffer import printable
 from coordinator.core.in_flight import InFlight, RoundId
 from coordinator.core.membership import Worker
 from coordinator.core.policy import Policy
+from coordinator.core.round_documents import RoundDocuments
 from coordinator.core.round_ledger import RoundLedger
 from coordinator.core.sharding import (
     ASSUMED_OVERHEAD,
     Cut,
-    assume_seconds,
     choose_cut,
     choose_verified,
-    largest_shard,
 )
 from coordinator.core.work_order import WorkOrder
 from coordinator.core.work_times import ShardTimes
-from microgpt.config import TrainingConfig
-from microgpt.data.corpus import Corpus
 from microgpt.data.packed import PackedDocuments
-from microgpt.data.shares import Shares
-from microgpt.model import parameter_shapes
 from microgpt.optim.reduction import Shard, shards
 from microgpt.protocol import messages
 from microgpt.replicas.state import Assignment
 from microgpt.strategies import driver
-from microgpt.strategies.base import LocalSteps, Losses, Note, Result, Round
-from microgpt.strategies.checks import as_floats
-from microgpt.training import TrainingState, last_rate
+from microgpt.strategies.base import Losses, Result
 
 
 @dataclass
@@ -76,43 +66,22 @@ class OpenRound:
         return int(np.add.reduce(lengths)) - shard.count
 
 
-def documents_of(round: Round, shares: Shares) -> PackedDocuments:
-    """The documents that a round trains on, in its order."""
-    if round.replicas:
-        return shares.together(round.first, round.parts(), round.replicas)
-    return shares.documents(round.first, round.count)
-
-
 class Rounds:
     """``open`` are the rounds under way by their numbers, oldest first.
 
-    ``times``: how long documents took, in training (True) and in evaluation (False).
+    ``in_flight``: what has been given away of them and is not answered. ``times``: how long
+    documents took, in training (True) and in evaluation (False).
     """
 
-    def __init__(
-        self,
-        config: TrainingConfig,
-        corpus: Corpus,
-        policy: Policy,
-        times: Mapping[bool, ShardTimes],
-        in_flight: InFlight,
-        run: str,
-        epoch: str,
-    ) -> None:
+    def __init__(self, documents: RoundDocuments, policy: Policy, run: str, epoch: str) -> None:
         self.open: dict[int, OpenRound] = {}
-        self._config, self._corpus, self._policy, self._times = config, corpus, policy, times
-        self._in_flight, self._run, self._epoch = in_flight, run, epoch
-        self._shapes = parameter_shapes(config.model)
-        # What lies behind the last position is of no influence, and may be long.
-        last = config.model.block_size + 1
-        self._shares = corpus.shares.shortened(last)
-        self._held_out = corpus.validation.shortened(last)
-        self._largest = max(1, largest_shard(config, corpus.longest))
+        self.in_flight = InFlight()
+        self.times = {training: ShardTimes() for training in (True, False)}
+        self._documents, self._policy = documents, policy
+        self._run, self._epoch = run, epoch
         self._closed: OpenRound | None = None  # the last one
         self._next_number = 0
         self._cuts: dict[bool, Cut] = {}  # the last ones, of training and of evaluation
-        self._record: dict[str, Any] = {}  # of the step that waits for its validation loss
-        self._stepped = -math.inf  # when the last step was done
 
     def begin(self, opened: driver.OpenRound, staff: Collection[Worker], now: float) -> None:
         """Begin a round, with these workers there."""
@@ -132,9 +101,7 @@ class Rounds:
     def prepared(self, opened: driver.OpenRound, staff: Collection[Worker]) -> OpenRound:
         """A round cut for these workers, which is not begun."""
         round = opened.round
-        documents = self._held_out
-        if not isinstance(round.task, Losses):
-            documents = documents_of(round, self._shares)
+        documents = self._documents.of(round)
         parts = round.parts() if opened.assignments else ()
         assignments = dict(zip(parts, opened.assignments, strict=True))
         ledger = self._cut(opened, documents, staff, assignments)
@@ -143,7 +110,7 @@ class Rounds:
         packed = next((order.packed for order in same if order.packed), None)
         order = WorkOrder(
             self._run, self._epoch, ledger.round, documents, opened.params,
-            self._shapes, packed, assignments,
+            self._documents.shapes, packed, assignments,
         )  # fmt: skip
         return OpenRound(opened, documents, 0.0, len(staff), ledger, order)
 
@@ -173,7 +140,7 @@ class Rounds:
             cut = shards(round.count, size)
         verified = choose_verified(cut, round.version, self._policy.verify_fraction)
         id = RoundId(opened.number, round.version, training)
-        return RoundLedger(id, cut, self._in_flight, verified, assignments)
+        return RoundLedger(id, cut, self.in_flight, verified, assignments)
 
     def _suitable(
         self,
@@ -184,14 +151,15 @@ class Rounds:
     ) -> list[Shard]:
         """The last cut of this kind, as long as workers and their paces are about the same."""
         # Before the first evaluation: it takes less time than training does.
-        kind = training or not self._times[False].engine.value
-        times = self._times[kind]
-        usual = times.engine.value or assume_seconds(self._config, documents)
+        kind = training or not self.times[False].engine.value
+        times = self.times[kind]
+        usual = times.engine.value or self._documents.assumed_seconds(documents)
         known = [worker.paces.get(kind) for worker in staff]
         paces = [pace.value if pace is not None and pace.value else usual for pace in known]
         kept = self._cuts.get(training)
         if kept is None or not kept.suits(count, paces):
-            cut = choose_cut(count, paces, times.overhead.value or ASSUMED_OVERHEAD, self._largest)
+            overhead = times.overhead.value or ASSUMED_OVERHEAD
+            cut = choose_cut(count, paces, overhead, self._documents.largest)
             kept = self._cuts[training] = Cut(count, tuple(paces), cut)
         return kept.shards
 
@@ -218,54 +186,4 @@ class Rounds:
 
     def describe(self, round: OpenRound, failure: messages.Failure) -> str:
         """A failure at a document of a round, for people."""
-        documents = self._corpus.validation
-        if failure.training:
-            documents = documents_of(round.opened.round, self._corpus.shares)
-        document = self._corpus.tokenizer.decode(documents[failure.document])
-        whole = "round" if isinstance(round.opened.round.task, LocalSteps) else "batch"
-        place = (
-            f"step {failure.step + 1}, document {failure.document + 1} of the {whole}"
-            if failure.training
-            else f"after step {failure.step}, held-out document {failure.document + 1}"
-        )
-        return (
-            f"{place} ({document[:40]!r}): {printable(failure.reason, 200)}; "
-            "a lower --learning-rate may help"
-        )
-
-    def record(
-        self,
-        rounds: Sequence[OpenRound],
-        after: TrainingState,
-        workers: int,
-        now: float,
-        notes: Mapping[str, Note],
-    ) -> Mapping[str, Any]:
-        """The line of metrics of the step that the rounds have led to, or of its evaluation.
-
-        ``notes``: what the strategy has told of the step. Its seconds begin with its first round,
-        or with the step before where rounds overlap: those of all steps add up to no more than
-        the run has taken.
-        """
-        round = rounds[-1]
-        began = min(each.began for each in rounds)
-        if not round.id.training and after.validation is not None:
-            seconds, loss = max(0.0, now - began), after.validation.loss
-            return {**self._record, "validation_loss": loss, "validation_seconds": seconds}
-        seconds = max(0.0, now - max(began, self._stepped))
-        self._stepped = now
-        self._record = {
-            "step": after.step,
-            "loss": after.losses[-1],
-            "lr": last_rate(self._config, after),
-            "documents": sum(len(each.documents) for each in rounds),
-            "tokens": sum(  # the first of a document is given
-                len(each.documents.tokens) - len(each.documents) for each in rounds
-            ),
-            "seconds": seconds,
-            "workers": workers,
-            "shards": sum(len(each.ledger.all) for each in rounds),
-        }
-        if notes:
-            self._record["strategy"] = {name: as_floats(note) for name, note in notes.items()}
-        return self._record
+        return self._documents.describe(round.opened.round, failure)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from coordinator.core.action_buffer import ActionBuffer
 from coordinator.core.ahead import Ahead
 from coordinator.core.events import Assigned, Purpose, RoundOpened, Unverified
-from coordinator.core.in_flight import InFlight
 from coordinator.core.inputs import Peer
 from coordinator.core.membership import Worker
 from coordinator.core.policy import Policy
@@ -16,9 +15,6 @@ from coordinator.core.replicas import Replicas
 from coordinator.core.rounds import OpenRound, Rounds
 from coordinator.core.shard_queue import anything
 from coordinator.core.stragglers import Stragglers
-from coordinator.core.work_times import ShardTimes
-from microgpt.config import TrainingConfig
-from microgpt.data.corpus import Corpus
 from microgpt.optim.reduction import Shard
 from microgpt.protocol import messages
 from microgpt.strategies import driver
@@ -36,22 +32,13 @@ class Scheduler:
     """
 
     def __init__(
-        self,
-        config: TrainingConfig,
-        corpus: Corpus,
-        policy: Policy,
-        out: ActionBuffer,
-        run: str,
-        epoch: str,
-        replicas: Replicas,
+        self, rounds: Rounds, policy: Policy, out: ActionBuffer, replicas: Replicas
     ) -> None:
         self.replicas = replicas
         self._policy, self._out = policy, out
-        times = {training: ShardTimes() for training in (True, False)}
-        self.in_flight = InFlight()
-        self.rounds = Rounds(config, corpus, policy, times, self.in_flight, run, epoch)
+        self.rounds, self.in_flight = rounds, rounds.in_flight
         self.probation = Probation(self.in_flight)
-        self.stragglers = Stragglers(out, times, self.rounds, self.probation, self._send)
+        self.stragglers = Stragglers(out, rounds, self.probation, self._send)
         self._waived = False
         self._ahead = Ahead(out, self.rounds)
 

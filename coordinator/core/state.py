@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from coordinator.core import events, inputs
-from coordinator.core.action_buffer import ActionBuffer, printable
+from coordinator.core import inputs
+from coordinator.core.action_buffer import ActionBuffer
 from coordinator.core.actions import Action, Finish
 from coordinator.core.clock import Clock
 from coordinator.core.control import Control
@@ -27,10 +27,13 @@ from coordinator.core.pulses import Pulses, no_traffic
 from coordinator.core.replicas import Replicas
 from coordinator.core.results import Results
 from coordinator.core.round_closer import RoundCloser
+from coordinator.core.round_documents import CorpusDocuments
 from coordinator.core.round_ledger import RoundLedger
+from coordinator.core.rounds import Rounds
 from coordinator.core.scheduler import Scheduler
 from coordinator.core.tally import Traffic
 from coordinator.core.work_times import WorkTimes
+from coordinator.core.worker_inputs import WorkerInputs
 from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
 from microgpt.model import parameter_shapes
@@ -79,7 +82,8 @@ class CoordinatorState:
         shapes, model = parameter_shapes(config.model), config.model.to_dict()
         replicas = Replicas(run, epoch, recipe := recipe_of(config))
         replicas.restore(training.replicas, config, corpus)
-        scheduler = self._scheduler = Scheduler(config, corpus, policy, out, run, epoch, replicas)
+        rounds = Rounds(CorpusDocuments(config, corpus), policy, run, epoch)
+        scheduler = self._scheduler = Scheduler(rounds, policy, out, replicas)
         members = self._membership = Membership(
             out, run, epoch, policy.worker_timeout, model, libm, scheduler.in_flight,
             scheduler.release, to_plain(config), self._pulses.tell,
@@ -89,7 +93,10 @@ class CoordinatorState:
         control = self._control = Control(out, self._driver, ending)
         self.look_ahead = LookAhead(self._driver, scheduler, members, ending, control)
         judging = self._judging = Judging(out, members, scheduler, ending, shapes, recipe)
-        results = self._results = Results(out, members, scheduler, judging, ending, shapes, recipe)
+        results = Results(out, members, scheduler, judging, ending, shapes, recipe)
+        self._from_workers = WorkerInputs(
+            out, run, epoch, policy.worker_timeout, members, scheduler, judging, results, ending
+        )
         self._closer = RoundCloser(
             out, self._driver, policy, self.times, members, scheduler, results, judging, ending,
             control,
@@ -170,25 +177,11 @@ class CoordinatorState:
             self.times.add(passed, bool(self._ready), paused=self.paused)
 
     def _on_fault(self, event: inputs.Received | inputs.Misbehaved, error: Exception) -> None:
-        """Part with a peer whose message could not be handled; what was done for others stands.
-
-        Raises AssertionError if a ledger is not in order: nothing can be built on it.
-        """
-        what = type(event.message if isinstance(event, inputs.Received) else event).__name__
-        reason = (
-            f"handling its {what} failed ({type(error).__name__}: {printable(str(error), 100)})"
-        )
-        if worker := self.workers.get(event.peer):
-            for ledger in self.ledgers:
-                ledger.strike_out(event.peer)
-            self._membership.expel(worker, events.Cause.FAULT, reason)
-        else:
-            self._out.tell(events.Expelled(0, "", 0, events.Cause.FAULT, reason))
-            self._membership.bar(event.peer, reason)
+        """Part with a peer whose message could not be handled. Raises AssertionError."""
+        self._from_workers.remove_faulty(event, error)
         self._go_on()
         if self.closing is None:
-            for ledger in self.ledgers:
-                ledger.audit()
+            self._from_workers.audit()
 
     def _go_on(self) -> None:
         """Go as far as it goes with what has just been entered. The run ends if it cannot go on."""
@@ -210,66 +203,15 @@ class CoordinatorState:
             self._judging.settle(now)
 
     def _on_received(self, event: inputs.Received) -> bool:
-        message, worker, now = event.message, self.workers.get(event.peer), self._clock.now
-        if isinstance(message, messages.Hello):
-            return self._membership.welcome(event.peer, message, now, event.host)
-        if worker is None:
-            if not isinstance(message, messages.Goodbye):
-                self._membership.reregister(event.peer)
-            return False
-        if isinstance(message, messages.Goodbye):
-            self._membership.remove(worker, events.Left)
-            return True
-        worker.heard = now
-        if (message.run, message.epoch) != (self.run, self.epoch):
-            # Meant for an earlier epoch of this coordinator, sent before our welcome came or
-            # because it never did.
-            if now - worker.welcomed > self.policy.worker_timeout / 2:
-                self._membership.reregister(event.peer)
-            self._results.ignore(worker, message)
-            return False
-        return self._on_message(worker, message)
-
-    def _on_message(self, worker: Worker, message: messages.Message) -> bool:
-        """A member's message of this run and epoch."""
-        now = self._clock.now
-        if isinstance(message, messages.ShardResult):
-            self._results.take_result(worker, message, now)
-        elif isinstance(message, messages.Failure):
-            self._results.take_failure(worker, message, now)
-        elif isinstance(message, messages.Heartbeat):
-            if worker.ready or not message.ready:
-                return False
-            self._membership.make_ready(worker)
-        elif isinstance(message, messages.Status):
-            said = printable(message.text, 200)
-            self._out.tell(events.Status(worker.number, worker.name, said))
-            return False
-        else:
-            what = f"a worker does not send {type(message).__name__}"
-            self._membership.expel(worker, events.Cause.PROTOCOL, what)
-        return True
-
-    def _on_misbehaved(self, event: inputs.Misbehaved) -> bool:
-        if worker := self.workers.get(event.peer):
-            self._membership.expel(worker, events.Cause.PROTOCOL, event.reason)
-        return worker is not None
-
-    def _on_disconnected(self, event: inputs.Disconnected) -> bool:
-        if worker := self.workers.get(event.peer):
-            self._membership.remove(worker, events.Lost)
-        return worker is not None
+        return self._from_workers.received(event, self._clock.now)
 
     def _on_tick(self, event: inputs.Tick) -> bool:
-        stragglers, now = self._scheduler.stragglers, self._clock.now
+        now = self._clock.now
         self._membership.remove_silent(now)
         if self.closing is None:
             self._pulses.tick(self._ready.values(), now)
         if self.closing is None and not self.paused:
-            stragglers.back_up(self._ready, now)
-            stragglers.demote_late(self._ready, now)
-            if failure := stragglers.unconfirmed_failure(now):
-                self._judging.ask(*failure)
+            self._from_workers.see_to_slow_ones(now)
         self._ending.tick(now)
         return True  # what waited for somebody may go on without
 
@@ -288,8 +230,8 @@ class CoordinatorState:
 
 _HANDLERS: dict[type[Any], Callable[[CoordinatorState, Any], bool]] = {
     inputs.Received: CoordinatorState._on_received,
-    inputs.Misbehaved: CoordinatorState._on_misbehaved,
-    inputs.Disconnected: CoordinatorState._on_disconnected,
+    inputs.Misbehaved: lambda state, event: state._from_workers.misbehaved(event),
+    inputs.Disconnected: lambda state, event: state._from_workers.disconnected(event),
     inputs.Tick: CoordinatorState._on_tick,
     inputs.Idle: lambda state, event: state.look_ahead.take(event),
     inputs.Saved: CoordinatorState._on_end,

@@ -13,7 +13,7 @@ from coordinator.core.inputs import Peer
 from coordinator.core.membership import Worker
 from coordinator.core.probation import Probation
 from coordinator.core.rounds import OpenRound, Rounds
-from coordinator.core.work_times import ShardTimes, Typical
+from coordinator.core.work_times import Typical
 from microgpt.optim.reduction import Shard
 from microgpt.protocol import messages
 
@@ -30,7 +30,7 @@ FORGOTTEN = 600.0  # seconds after which a slow worker is news again
 
 
 class Stragglers:
-    """Judges workers by ``times``: those of training (True), and of evaluation (False).
+    """Judges workers by the times of ``rounds``.
 
     ``send`` sends a worker the work that a ledger has just handed to it.
     """
@@ -38,12 +38,11 @@ class Stragglers:
     def __init__(
         self,
         out: ActionBuffer,
-        times: Mapping[bool, ShardTimes],
         rounds: Rounds,
         probation: Probation,
         send: Callable[[Worker, OpenRound, Shard, Purpose], None],
     ) -> None:
-        self._out, self._times = out, times
+        self._out, self._times = out, rounds.times
         self._rounds, self._probation, self._send = rounds, probation, send
         self._told: dict[str, tuple[float, int]] = {}  # by slow worker: when, and how often since
 
