@@ -18,8 +18,7 @@ from typing import ClassVar
 from microgpt.numerics.vectors import Vector
 from microgpt.strategies.base import Promise, Result, Round, View
 from microgpt.strategies.sync import Sync
-from microgpt.strategies.update import combined, descended, mean_loss
-from microgpt.training import TrainingState
+from microgpt.strategies.update import Combined, combined
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,9 @@ class ArrivalOrder(Sync):
     promise: ClassVar[Promise] = Promise.REPLAYABLE
     by_arrival: ClassVar[bool] = True
 
-    def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
-        """The optimizer's step along the mean gradient."""
-        made = combined(view, round, results, running_sum)
-        view.lap("tree sum")
-        return descended(view, made.vector, mean_loss(results), made.slots)
+    def mean(self, view: View, round: Round, results: Sequence[Result]) -> Combined:
+        """The mean gradient."""
+        return combined(view, round, results, running_sum)
 
 
 def running_sum(results: Sequence[Result]) -> Vector:

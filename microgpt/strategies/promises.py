@@ -26,6 +26,7 @@ class Promise(StrEnum):
 #: Of the strategies of this package, by their names; each class says the same of itself.
 PROMISES = {
     "sync": Promise.EXACT,
+    "noise-scale": Promise.EXACT,
     "local-sgd": Promise.EXACT,
     "diloco": Promise.EXACT,
     "arrival-order": Promise.REPLAYABLE,

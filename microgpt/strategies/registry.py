@@ -13,6 +13,7 @@ from microgpt.strategies.decoupled_diloco import DecoupledDiLoCo
 from microgpt.strategies.diloco import DiLoCo
 from microgpt.strategies.easgd import EASGD
 from microgpt.strategies.local_sgd import LocalSGD
+from microgpt.strategies.noise_scale import NoiseScale
 from microgpt.strategies.ssp import SSP
 from microgpt.strategies.sync import Sync
 from microgpt.support import options as support
@@ -21,6 +22,7 @@ from microgpt.support.options import options_of as options_of
 #: The strategies of this package, by the name for ``--strategy``.
 STRATEGIES: dict[str, type[Strategy]] = {
     "sync": Sync,
+    "noise-scale": NoiseScale,
     "arrival-order": ArrivalOrder,
     "backup": Backup,
     "async": Async,

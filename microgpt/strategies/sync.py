@@ -15,7 +15,13 @@ from typing import ClassVar
 
 from microgpt.strategies.base import Promise, Result, Round, View
 from microgpt.strategies.spread import gradient_spread
-from microgpt.strategies.update import combined, descended, mean_loss, replicas_if_needed
+from microgpt.strategies.update import (
+    Combined,
+    combined,
+    descended,
+    mean_loss,
+    replicas_if_needed,
+)
 from microgpt.training import TrainingState
 
 
@@ -44,9 +50,13 @@ class Sync:
 
     def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
         """The optimizer's step along the mean gradient."""
-        made = combined(view, round, results)
+        made = self.mean(view, round, results)
         view.lap("tree sum")
         return descended(view, made.vector, mean_loss(results), made.slots)
+
+    def mean(self, view: View, round: Round, results: Sequence[Result]) -> Combined:
+        """The mean gradient, summed in the order of the batch's tree."""
+        return combined(view, round, results)
 
     def numbers(self, view: View, round: Round, results: Sequence[Result]) -> Mapping[str, float]:
         """How far the replicas' gradients are apart, if they are told apart."""

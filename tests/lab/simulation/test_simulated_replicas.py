@@ -24,6 +24,7 @@ from microgpt.strategies.base import Promise, Strategy
 from microgpt.strategies.diloco import DiLoCo
 from microgpt.strategies.driver import RoundDriver
 from microgpt.strategies.local_sgd import LocalSGD
+from microgpt.strategies.noise_scale import NoiseScale
 from microgpt.strategies.registry import STRATEGIES, load_strategy, name_of
 from microgpt.strategies.replica_clocks import ReplicaClocks
 from microgpt.strategies.sync import Sync
@@ -44,6 +45,8 @@ SETTINGS: dict[str, tuple[Strategy, Distribution]] = {
     "sync, replicas": (Sync(), Distribution(4)),
     "sync, krum": (Sync(), Distribution(KRUM, aggregate="krum")),
     "sync, centered-clip": (Sync(), Distribution(3, aggregate="centered-clip", compress="qsgd")),
+    "noise-scale": (NoiseScale(shards=3), Distribution()),
+    "noise-scale, replicas": (NoiseScale(), Distribution(3)),
     "local-sgd": (LocalSGD(2), Distribution(3)),
     "diloco": (DiLoCo(3), Distribution(2)),
     "diloco, powersgd": (DiLoCo(2), Distribution(2, compress="powersgd")),

@@ -173,6 +173,7 @@ SETTINGS: list[tuple[str, dict[str, Any], Distribution]] = [
     ("sync", {}, Distribution(aggregate="centered-clip", replicas=4)),
     ("sync", {}, Distribution(outer_optimizer="momentum")),
     ("diloco", {"steps": 1}, Distribution(5, aggregate="krum", compress="qsgd")),
+    ("noise-scale", {"shards": 2}, Distribution(3)),
 ]
 
 
