@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from lab.conditions import Conditions, Failures, Link, Machine, WorkerConditions
+from lab.conditions import Conditions, Failures, Link, Machine, OnFailure, WorkerConditions
 from microgpt.replicas.lies import KINDS
 
 SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
@@ -68,6 +68,17 @@ def read_conditions(
                 of_some.setdefault(number, {})[field] = value
     some = {number: replace(of_all, **said) for number, said in sorted(of_some.items())}
     return Conditions(tuple(texts), of_all, some)
+
+
+def with_policy(conditions: Conditions, on_failure: str) -> Conditions:
+    """The conditions with what is done about failures. Raises ConditionError."""
+    try:
+        policy = OnFailure(on_failure)
+    except ValueError:
+        known = ", ".join(OnFailure)
+        raise ConditionError(f"--on-failure {_shown(on_failure)}: there are {known}") from None
+    told = () if policy is OnFailure.REPLACE else (f"--on-failure {policy}",)
+    return replace(conditions, texts=(*conditions.texts, *told), on_failure=policy)
 
 
 def _one(text: str, workers: int, read: Callable[[str], Said]) -> tuple[int | None, Said]:

@@ -128,6 +128,19 @@ class Failures:
     mttr: float
 
 
+class OnFailure(StrEnum):
+    """What is done when a process has failed.
+
+    ``REPLACE``: it is started again, and the others go on. ``RESTART``: all others are stopped, and
+    once the one that has failed is back all start again from the last checkpoint. ``ELASTIC``: the
+    same, but the others start again at once, and the one that has failed joins them later.
+    """
+
+    REPLACE = "replace"
+    RESTART = "restart"
+    ELASTIC = "elastic"
+
+
 @dataclass(frozen=True)
 class WorkerConditions:
     """What one worker meets. ``lie``: what it sends in place of its vectors, "" for the truth."""
@@ -143,11 +156,13 @@ class Conditions:
     """What the workers of a run meet. ``texts``: the flags that say so, for its record.
 
     ``of_all``: what each worker meets, but for those numbered (from 1) in ``of_some``.
+    ``on_failure``: what is done about those that fail.
     """
 
     texts: tuple[str, ...] = ()
     of_all: WorkerConditions = WorkerConditions()
     of_some: Mapping[int, WorkerConditions] = field(default_factory=dict)
+    on_failure: OnFailure = OnFailure.REPLACE
 
     def of(self, worker: int) -> WorkerConditions:
         """What worker ``worker`` (from 1) meets."""

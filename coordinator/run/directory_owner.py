@@ -193,6 +193,15 @@ def holds_checkpoints(path: Path) -> bool:
         return False
 
 
+def last_save(path: Path) -> object:
+    """Something that changes when a run saves its first checkpoint in the directory."""
+    try:
+        entry = (path / NEWEST).stat()
+    except OSError:
+        return holds_checkpoints(path)
+    return entry.st_dev, entry.st_ino, entry.st_mtime_ns
+
+
 def recorded_run(path: Path) -> str | None:
     """The id of the run whose ``config.json`` lies in a directory; None if none does."""
     try:

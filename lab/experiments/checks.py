@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.condition_texts import ConditionError, read_conditions
+from lab.condition_texts import ConditionError, read_conditions, with_policy
 from lab.conditions import Conditions
 from lab.experiments.expansion import Case
 from lab.experiments.reading import ExperimentError, Source
@@ -59,7 +59,7 @@ def prepare(settings: Mapping[str, Any], seed: int, vocab_size: int, folder: Pat
     )  # fmt: skip
     check_parts(config)
     conditions = read_conditions(found["workers"], **{name: found[name] for name in CONDITIONS})
-    return Prepared(strategy, config, conditions)
+    return Prepared(strategy, config, with_policy(conditions, found["on_failure"]))
 
 
 def located(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:

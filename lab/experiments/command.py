@@ -15,7 +15,7 @@ from lab.experiments.expansion import Case, Trial, expand, timed, trials
 from lab.experiments.measurement import DONE, Measurement
 from lab.experiments.reading import ExperimentError
 from lab.experiments.report import page
-from lab.experiments.rows import Row, as_csv, as_markdown, as_texts, make_row
+from lab.experiments.rows import Row, as_csv, as_markdown, as_texts, make_row, with_goodput
 from lab.experiments.runner import run_all
 from lab.experiments.specification import MOST_BYTES, Simulation, Specification, read_specification
 from lab.experiments.store import Store
@@ -93,6 +93,7 @@ def main(
             )
             for case in cases
         ]
+        rows = with_goodput(rows, specification.measure)
         _write(store, specification, rows, [*dict.fromkeys(paces.values())])
     return int(any(run.outcome != DONE for run in found.values()))
 

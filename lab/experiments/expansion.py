@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -65,11 +65,7 @@ class Trial:
         """All that decides what comes out, as plain maps; nothing else."""
         simulation = None
         if self.simulation is not None:
-            simulation = {
-                "call_microseconds": self.simulation.call_microseconds,
-                "document_microseconds": self.simulation.document_microseconds,
-                "noise": self.simulation.noise,
-            }
+            simulation = asdict(self.simulation)
         return {
             "settings": dict(self.case.settings),
             "seed": self.seed,

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from coordinator.core.events import Ready, Recorded, RoundClosed, RoundOpened, RoundOutcome, Started
 
@@ -20,8 +20,9 @@ class Measurement:
     ``losses``: of the step's documents, in nats per token. The others are sums up to the step:
     ``seconds`` since the first worker was ready, those of evaluations left out; ``bytes`` that the
     coordinator has sent and received, ``received`` of them; ``documents`` that counted.
-    ``validations``: pairs of a step and the loss of the held-out documents. ``wall``: seconds that
-    all this has taken.
+    ``validations``: pairs of a step and the loss of the held-out documents. ``lost``: how many
+    steps were made that no checkpoint had when a coordinator died, and were made again. ``wall``:
+    seconds that all this has taken.
     """
 
     outcome: str
@@ -35,6 +36,7 @@ class Measurement:
     received: tuple[int, ...] = ()
     documents: tuple[int, ...] = ()
     validations: tuple[tuple[int, float], ...] = field(default=())
+    lost: int = 0
 
     def __post_init__(self) -> None:
         columns = self.losses, self.seconds, self.bytes, self.received, self.documents
@@ -66,7 +68,7 @@ def from_json(text: str) -> Measurement:
         found = Measurement(**plain)
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("this is no measurement") from error
-    whole = (*found.steps, *found.bytes, *found.received, *found.documents)
+    whole = (*found.steps, *found.bytes, *found.received, *found.documents, found.lost)
     if not all(type(number) is int for number in whole) or found.outcome not in (DONE, FAILED):
         raise ValueError("this is no measurement")
     if not all(map(math.isfinite, (*found.losses, *found.seconds))):
@@ -83,7 +85,7 @@ def measured(
     """Of the lines of metrics, the bytes ``moved`` up to each of them (sent, received), and the
     events of rounds.
     """
-    times = step_times(events)
+    times, lost = step_times(events)
     kept = [place for place, record in enumerate(records) if record["step"] in times]
     told = [records[place] for place in kept]
     documents, total = [], 0
@@ -102,21 +104,32 @@ def measured(
             for record in told
             if "validation_loss" in record
         ),
+        lost=lost,
         **rest,
     )
 
 
-def step_times(events: Iterable[Recorded]) -> dict[int, float]:
-    """When each step was done, in seconds since there was a worker for the first round.
+class StepTimes(NamedTuple):
+    """``times``: when each step was done for the last time, in seconds since there was a worker for
+    the first round. ``lost``: how many steps were made in vain.
+    """
 
-    While held-out documents are evaluated the clock stands still. Needs the events of rounds.
+    times: dict[int, float]
+    lost: int
+
+
+def step_times(events: Iterable[Recorded]) -> StepTimes:
+    """When steps were done. While held-out documents are evaluated the clock stands still.
+
+    Needs the events of rounds.
     """
     times: dict[int, float] = {}
-    step, left_out = 0, 0.0
+    step, lost, left_out = 0, 0, 0.0
     opened = began = evaluating = ready = None  # type: float | None
     for recorded in events:
         event, now = recorded.event, recorded.time
         if isinstance(event, Started):
+            lost += max(0, step - event.version)
             step, evaluating = event.version, None
         elif isinstance(event, Ready):
             ready = now if ready is None else ready
@@ -130,4 +143,4 @@ def step_times(events: Iterable[Recorded]) -> dict[int, float]:
                 began = max(opened or now, ready or now) if began is None else began
                 step += 1
                 times[step] = max(0.0, now - began - left_out)
-    return times
+    return StepTimes(times, lost)

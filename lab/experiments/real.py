@@ -43,6 +43,8 @@ def command(trial: Trial, place: Path, folder: Path) -> list[str]:
         "--engine", settings["engine"], "--eval-every", str(settings["eval_every"]),
         "--workers", str(settings["workers"]), "--run-dir", str(place / RUN),
         "--verify-fraction", str(settings["verify_fraction"]), "--events", "rounds",
+        "--checkpoint-every", str(settings["checkpoint_every"]),
+        "--on-failure", settings["on_failure"],
         "--parent", str(os.getpid()), "--quiet",
     )  # fmt: skip
 

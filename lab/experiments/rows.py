@@ -13,12 +13,12 @@ import io
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from lab.experiments.expansion import Case
 from lab.experiments.measurement import DONE, Measurement
-from lab.experiments.wanted import Measure
+from lab.experiments.wanted import GOODPUT, STEPS_LOST, Measure
 
 
 class Unit(NamedTuple):
@@ -83,6 +83,32 @@ def make_row(case: Case, runs: Mapping[int, Measurement], measure: Measure) -> R
     return Row(case, runs, cells)
 
 
+def with_goodput(rows: Sequence[Row], measure: Measure) -> list[Row]:
+    """The rows with the column of goodput, where ``measure`` has a baseline.
+
+    Goodput is documents a second, seed by seed, as a share of those of the row that is equal but
+    for the baseline's label. What was computed in vain is in its seconds and not in its documents.
+    """
+    if measure.baseline is None:
+        return list(rows)
+    axis, label = measure.baseline
+    speeds = {
+        tuple(row.case.labels.items()): {
+            seed: _numbers(run, measure).get("documents/s", 0.0)
+            for seed, run in row.runs.items()
+            if run.outcome == DONE
+        }
+        for row in rows
+    }
+    found = []
+    for row in rows:
+        own = speeds[tuple(row.case.labels.items())]
+        usual = speeds.get(tuple({**row.case.labels, axis: label}.items()), {})
+        shares = tuple(own[seed] / usual[seed] for seed in own if usual.get(seed))
+        found.append(replace(row, cells={**row.cells, GOODPUT: Cell(shares, len(own))}))
+    return found
+
+
 def _numbers(run: Measurement, measure: Measure) -> dict[str, float]:
     """What a run has of the table's columns."""
     found: dict[str, float] = {}
@@ -92,6 +118,7 @@ def _numbers(run: Measurement, measure: Measure) -> dict[str, float]:
         seconds, moved, many = run.seconds[-1], run.bytes[-1], run.steps[-1]
         found |= {"total bytes": moved, "bytes per step": moved / many, "total seconds": seconds}
         found["bytes up per step"] = run.received[-1] / many
+        found[STEPS_LOST] = run.lost
         if seconds > 0:
             found |= {"steps/s": many / seconds, "documents/s": run.documents[-1] / seconds}
     for loss in measure.losses:
@@ -163,6 +190,8 @@ def axes_of(rows: Sequence[Row]) -> list[str]:
 def unit_of(column: str, cells: Sequence[Cell]) -> Unit:
     """The unit that a column is shown in: one for all rows, so that they can be compared."""
     most = max((cell.mean or 0.0 for cell in cells), default=0.0)
+    if column == GOODPUT:
+        return Unit("%", 0.01)
     if "bytes" in column:
         return next((unit for unit in BYTES if most >= unit.size), BYTES[-1])
     if "seconds" in column:

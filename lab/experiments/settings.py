@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from lab.conditions import OnFailure
+
 #: A setting's value as the file has it, made one of its type. Raises ValueError.
 Check: TypeAlias = Callable[[Any], Any]
 MAX_WORKERS = 4096
@@ -115,6 +117,7 @@ SETTINGS: dict[str, tuple[Check, Any]] = {
     "validation_fraction": (number(0.0, 0.99), 0.1),
     "eval_every": (whole(1), 20),
     "engine": (one_of("tape", "scalar"), "tape"),
+    "checkpoint_every": (whole(1), 100),
     "strategy": (text, "sync"),
     "strategy_options": (options, {}),
     "replicas": (whole(0, 4096), 0),
@@ -129,6 +132,7 @@ SETTINGS: dict[str, tuple[Check, Any]] = {
     "slow": (texts, []),
     "fail": (texts, []),
     "byzantine": (texts, []),
+    "on_failure": (one_of(*OnFailure), OnFailure.REPLACE.value),
 }
 CONDITIONS = ("link", "slow", "fail", "byzantine")
 #: Settings that may be ``FILE.py:Class``: the file lies beside that of the experiment.

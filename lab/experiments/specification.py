@@ -62,11 +62,13 @@ class Simulation:
     """What a simulated engine takes, in microseconds: for each call and for each document.
 
     None: as it is measured on this machine. ``noise``: by how much a time may be off, as a share.
+    ``start_seconds``: that a process which has failed takes to start, before it works again.
     """
 
     call_microseconds: float | None = None
     document_microseconds: float | None = None
     noise: float = 0.1
+    start_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,11 @@ def _read(whole_file: Table, quick: bool) -> Specification:
     _check_axes(source, parts.axes)
     if parts.measure.within and parts.measure.within not in labels:
         raise source.error(("measure", "within"), unknown("axis", parts.measure.within, labels))
+    if parts.measure.baseline:
+        axis, label = parts.measure.baseline
+        if label not in labels.get(axis, ()):
+            message = f"there is no label {shown(label)} on an axis {shown(axis)}"
+            raise source.error(("measure", "baseline"), message)
     if not parts.axes and not cases:
         raise source.error((), "it has neither a [matrix] nor a [[case]]: there is nothing to run")
     return Specification(
@@ -197,8 +204,9 @@ def _simulation(table: Table, usual: Simulation) -> Simulation:
     call = table.take("call_microseconds", time, usual.call_microseconds)
     document = table.take("document_microseconds", time, usual.document_microseconds)
     noise = table.take("noise", number(0.0, 0.9), usual.noise)
+    start = table.take("start_seconds", number(0.0, 3600.0), usual.start_seconds)
     table.close()
-    return Simulation(call, document, noise)
+    return Simulation(call, document, noise, start)
 
 
 def _axes(source: Source, path: Path, matrix: Any) -> tuple[Axis, ...]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from lab.experiments.rows import Row, Unit, groups, shown, unit_of
-from lab.experiments.wanted import Measure
+from lab.experiments.wanted import GOODPUT, Measure
 
 WAYS = {"seconds": "soonest", "bytes": "with the fewest bytes"}
 MOST_NAMES = 4  # in a sentence
@@ -28,7 +28,7 @@ def verdict(rows: Sequence[Row], measure: Measure) -> list[str]:
 
 
 def _of_group(rows: Sequence[Row], measure: Measure, without: str) -> list[str]:
-    found = list(_ends(rows, without))
+    found = [*_ends(rows, without), *_goodput(rows, measure, without)]
     for loss in measure.losses:
         for what, best in WAYS.items():
             column = f"{what} to {loss:g}"
@@ -59,6 +59,20 @@ def _ends(rows: Sequence[Row], without: str) -> Iterator[str]:
     failed = [row for row in rows if len(row.done) < len(row.runs)]
     if failed:
         yield f"runs have failed of {names(failed, without)}."
+
+
+def _goodput(rows: Sequence[Row], measure: Measure, without: str) -> Iterator[str]:
+    """Who keeps most of the documents a second that there are where nothing fails."""
+    if measure.baseline is None:
+        return
+    axis, label = measure.baseline
+    ordered = _ordered([row for row in rows if row.case.labels.get(axis) != label], GOODPUT)[::-1]
+    if len(ordered) > 1:
+        best, worst = ((row.case.short(without), row) for row in (ordered[0], ordered[-1]))
+        told = [
+            f"{name} ({_bare(row, GOODPUT, unit_of(GOODPUT, []))})" for name, row in (best, worst)
+        ]
+        yield f"the highest goodput has {told[0]}; the lowest has {told[1]}."
 
 
 def _soonest(

@@ -33,7 +33,6 @@ from microgpt.replicas.recipe import recipe_of
 from microgpt.training import initial_state, to_checkpoint
 from worker.state import Job
 
-CHECKPOINT_EVERY = 100  # steps, as in real runs
 WORKER_TIMEOUT = 10.0  # seconds, likewise
 MOST_QUEUED = 10**6  # what is done again may be much
 HESITATION = 1e-6  # all workers are there when training begins
@@ -81,11 +80,12 @@ def _plan(config: TrainingConfig, workers: int, settings: Any, simulation: Simul
     return Plan(
         seed=config.seed, steps=config.steps, batch_size=config.batch_size, slots=workers,
         document_seconds=1e-6 * (document or 0.0), call_seconds=1e-6 * (call or 0.0),
-        noise=simulation.noise, shard_size=None, checkpoint_every=CHECKPOINT_EVERY,
+        noise=simulation.noise, shard_size=None, checkpoint_every=settings["checkpoint_every"],
         verify_fraction=settings["verify_fraction"], faults=(), heals_at=0.0, stale=0.0, twice=0.0,
         detects=True, codec=True, byzantine=None, eval_every=settings["eval_every"],
         save_evaluated=False, lie=WRONG_BIT, num_byzantine=0, hesitation=HESITATION,
         worker_timeout=WORKER_TIMEOUT, most_queued=MOST_QUEUED,
+        start_seconds=simulation.start_seconds,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from lab.experiments.reading import Source, Table, items, unknown
 from lab.experiments.settings import boolean, number, text, text_of
 
 LOSSES = (2.2, 2.1)
+GOODPUT, STEPS_LOST = "goodput", "steps lost"  # columns
 #: What a curve may be drawn over, and which losses may be drawn.
 OVER = ("steps", "seconds", "bytes", "documents")
 LOSS_KINDS = ("validation", "loss")
@@ -20,11 +21,14 @@ class Measure:
     """``losses``: validation losses to be reached. ``time``: whether seconds are measured.
 
     ``within``: an axis; what is said of the table compares rows that have the same label there.
+    ``baseline``: an axis and its label of the rows in which nothing fails; where it is given,
+    goodput is measured: documents a second as a share of those of the row with this label.
     """
 
     losses: tuple[float, ...] = LOSSES
     time: bool = True
     within: str = ""
+    baseline: tuple[str, str] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -35,6 +39,7 @@ class Measure:
         return (
             "validation",
             *timed,
+            *((GOODPUT, STEPS_LOST) if self.baseline else ()),
             "bytes per step",
             "bytes up per step",
             "total bytes",
@@ -71,10 +76,24 @@ def read_measure(table: Table, usual: Measure) -> Measure:
     losses = table.raw("losses", list(usual.losses))
     time = table.take("time", boolean, usual.time)
     within = table.take("within", text, usual.within)
+    baseline = _baseline(table, usual)
     table.close()
     path = (*table.path, "losses")
     found = items(table.source, path, losses, number(0.0)) if losses != [] else []
-    return Measure(tuple(sorted(set(found), reverse=True)), time, within)
+    if baseline and not time:
+        raise table.error(("baseline",), "goodput needs seconds, and time = false leaves them out")
+    return Measure(tuple(sorted(set(found), reverse=True)), time, within, baseline)
+
+
+def _baseline(table: Table, usual: Measure) -> tuple[str, str] | None:
+    given = table.raw("baseline", None)
+    if given is None:
+        return usual.baseline
+    Table(table.source, (*table.path, "baseline"), given)
+    if len(given) != 1:
+        raise table.error(("baseline",), 'baseline is one axis and its label: { mtbf = "never" }')
+    [(axis, label)] = given.items()
+    return axis, text_of(label)
 
 
 def read_plots(
@@ -121,7 +140,7 @@ def _plot(table: Table, labels: Mapping[str, Sequence[str]], measure: Measure) -
             raise table.error(("x",), unknown("column", x, [*OVER, *labels, *columns]))
         if y not in columns:
             raise table.error(("y",), unknown("column", y, [*LOSS_KINDS, *columns]))
-        for label in labels.get(x, ()):
+        for label in wanted.get(x, labels.get(x, ())):
             if not is_number(label):
                 raise table.error(("x",), f"the axis {x} has {label!r}, which is no number")
     return plot

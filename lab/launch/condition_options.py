@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from lab.condition_texts import ConditionError, read_conditions
-from lab.conditions import Conditions
+import click
+
+from lab.condition_texts import ConditionError, read_conditions, with_policy
+from lab.conditions import Conditions, OnFailure
 from microgpt.support.cli import UserError, option
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,6 +31,11 @@ _OPTIONS = (
         "--byzantine", multiple=True, metavar="[worker=N:]LIE", show_default=False,
         help="Workers send lies: sign-flip, noise, alie or ipm. See --aggregate.",
     ),
+    option(
+        "--on-failure", type=click.Choice([*map(str, OnFailure)]), default=str(OnFailure.REPLACE),
+        help="When a process has died: replace it; restart all from the last checkpoint, once it "
+        "is back; or elastic: restart the others from there at once, and it joins them later.",
+    ),
 )  # fmt: skip
 
 
@@ -43,6 +50,6 @@ def read(flags: Mapping[str, Any]) -> Conditions:
     """The conditions that the flags describe. Raises UserError."""
     given = {name: flags[name] for name in ("link", "slow", "fail", "byzantine")}
     try:
-        return read_conditions(flags["workers"], **given)
+        return with_policy(read_conditions(flags["workers"], **given), flags["on_failure"])
     except ConditionError as error:
         raise UserError(str(error)) from error

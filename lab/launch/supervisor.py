@@ -1,8 +1,9 @@
 """Starts a coordinator and workers as child processes, restarts what dies, ends everything.
 
 A coordinator that is killed comes back at the same address and goes on from its newest good
-checkpoint; a worker that is killed is replaced; a worker that leaves politely is not. Who dies
-again and again soon after its start is given up.
+checkpoint; a worker that is killed is replaced, or all are started again with it
+(``lab.conditions.OnFailure``); a worker that leaves politely is not. Who dies again and again soon
+after its start is given up.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import os
 import queue
 import signal
 import time
-from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from coordinator.run.directory_owner import OwnedRunDir, holds_checkpoints
+from coordinator.run.directory_owner import OwnedRunDir, last_save
+from lab.conditions import OnFailure
 from lab.launch import children
 from lab.launch.channel import Asked, Channel, Gone
 from lab.launch.children import AtWork, Child, News
@@ -24,7 +25,6 @@ from lab.launch.control import Control
 from lab.launch.logs import WorkerLogs
 from lab.launch.restarts import Restarts
 from lab.launch.surroundings import Surroundings
-from microgpt.checkpoint.newest import NEWEST
 from microgpt.support import cli, signals
 from microgpt.support.cli import INTERRUPTED, UserError
 from microgpt.support.isolation import isolated
@@ -60,7 +60,7 @@ class Supervisor:
         self._directory = directory
         self._bind, self._resume = bind, resume
         self._logs = WorkerLogs(directory)
-        self._saved_before = _saved(directory.path)
+        self._saved_before = last_save(directory.path)
         # Nobody else can be at our private socket, so that workers may start before the
         # coordinator. At an address of the user's somebody may: they wait until it is taken.
         self._address = bind if private else ""
@@ -122,6 +122,8 @@ class Supervisor:
 
     def _on_work(self, news: AtWork) -> None:
         now, number = time.monotonic(), news.child.number
+        if self._children.get(number) is not news.child:
+            return  # it has been stopped since
         self._restarts[number].works(now)
         if number and (seconds := self._surroundings.seconds_to_failure(number)) is not None:
             self._kills[number] = now + seconds
@@ -133,7 +135,9 @@ class Supervisor:
 
     def _on_end(self, child: Child) -> None:
         code = child.process.returncode
-        self._children.pop(child.number, None)
+        if self._children.get(child.number) is not child:
+            return  # it was stopped with all others
+        self._children.pop(child.number)
         self._kills.pop(child.number, None)
         pause = self._surroundings.seconds_to_return(child.number)
         if pause is None and self.control is not None:
@@ -141,7 +145,7 @@ class Supervisor:
         if self.control is not None and self.control.has_left(child.number):
             self._say(f"{child.name} has left")
         elif pause is not None:
-            self._due[child.number] = time.monotonic() + pause
+            self._start_again(child, pause)
         elif child.number == 0 and code >= 0:
             self._exit_code = code
         elif code < 0:
@@ -173,13 +177,25 @@ class Supervisor:
         if pause is not None:
             when = f" in {pause:g} s" if pause else ""
             self._say(f"{child.name} was killed ({how}); starting it again{when}")
-            self._due[child.number] = now + pause
+            self._start_again(child, pause)
             return
         text = f"{child.name} was killed {restarts.deaths} times soon after its start ({how})"
         if child.number == 0:
             raise UserError(f"{text}; it is given up")
         self._say(f"{text}; it is given up: {self._logs.last_words(child.number)}")
         self._stop_without_workers(1)
+
+    def _start_again(self, failed: Child, pause: float) -> None:
+        """A process that has failed is back in ``pause`` seconds; the others, as it was wanted."""
+        policy, others = self._surroundings.on_failure, list(self._children.values())
+        self._due[failed.number] = time.monotonic() + pause
+        if policy is not OnFailure.REPLACE:
+            children.kill(others)
+            self._children.clear()
+            self._kills.clear()
+            back = max(self._due.values()) if policy is OnFailure.RESTART else time.monotonic()
+            self._due |= dict.fromkeys((child.number for child in others), back)
+        self._surroundings.killed(failed.number, failed.name)
 
     def _stop_without_workers(self, code: int) -> None:
         if not any(self._children) and not any(self._due):  # the coordinator is 0
@@ -194,7 +210,7 @@ class Supervisor:
                 del self._kills[number]
                 if child.process.poll() is None:
                     child.process.kill()
-                    self._surroundings.killed(number, child.name)
+                    self._surroundings.kills(number)
 
     def _start_due(self) -> None:
         now = time.monotonic()
@@ -207,7 +223,7 @@ class Supervisor:
                     self._start_coordinator()
 
     def _start_coordinator(self) -> None:
-        saved = _saved(self._directory.path)
+        saved = last_save(self._directory.path)
         # Until it has saved something it has not begun, and begins as the user has said.
         resume = self._resume if saved == self._saved_before else "auto"
         more = [] if resume is None else ["--resume", resume]
@@ -269,15 +285,6 @@ class Supervisor:
 
     def _say(self, text: str) -> None:
         cli.say(text, error=True)
-
-
-def _saved(run_dir: Path) -> object:
-    """Something that changes when a run saves its first checkpoint in the directory."""
-    try:
-        entry = (run_dir / NEWEST).stat()
-    except OSError:
-        return holds_checkpoints(run_dir)
-    return entry.st_dev, entry.st_ino, entry.st_mtime_ns
 
 
 def reachable(bind: str) -> str:

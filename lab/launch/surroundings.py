@@ -14,7 +14,7 @@ from types import TracebackType
 
 from coordinator.core.events import ConditionChange
 from coordinator.run.laboratory import line_of
-from lab.conditions import Conditions, Failures, Link
+from lab.conditions import Conditions, Failures, Link, OnFailure
 from lab.faults.proxy import Proxy
 from lab.launch.levers import SharedLevers
 from microgpt.support.cli import UserError
@@ -119,10 +119,19 @@ class Surroundings:
         rng = self._failures.setdefault(number, self._draw("fail", number))
         return rng.expovariate(1.0 / failures.mtbf)
 
-    def killed(self, number: int, name: str) -> None:
-        """Worker ``number`` has been killed as it was to be."""
+    @property
+    def on_failure(self) -> OnFailure:
+        """What is done when a process has failed."""
+        return self._conditions.on_failure
+
+    def kills(self, number: int) -> None:
+        """Worker ``number`` is being killed as it was to be."""
         self._dead.add(number)
-        self._tell(ConditionChange.KILLED, number, name)
+
+    def killed(self, number: int, name: str) -> None:
+        """Worker ``number`` has ended; whoever is the coordinator then is told if that was us."""
+        if number in self._dead:
+            self._tell(ConditionChange.KILLED, number, name)
 
     def seconds_to_return(self, number: int) -> float | None:
         """When a worker that has ended is started again; None if it was not us who killed it."""

@@ -44,6 +44,7 @@ class Plan:
     ``hesitation``: by what the time is multiplied that processes take to connect and to get ready.
     ``worker_timeout``: seconds of silence after which a worker is given up. ``most_queued``: jobs
     that may wait at a worker; what replicas have to do again is more, the longer a run is.
+    ``start_seconds``: that a process takes from its start until it works, after a failure.
     """
 
     seed: int
@@ -70,6 +71,7 @@ class Plan:
     hesitation: float = 1.0
     worker_timeout: float = 1.5
     most_queued: int = 8
+    start_seconds: float = 0.0
 
 
 def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:

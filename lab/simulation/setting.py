@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lab.conditions import Conditions
+from lab.conditions import Conditions, OnFailure
 from lab.launch.condition_options import read
 from lab.simulation.plan import Plan, make_plan
 from microgpt.distribution import Distribution
@@ -16,7 +16,7 @@ from microgpt.strategies.registry import DEFAULT, load_strategy, parse_options
 from microgpt.support.cli import UserError
 
 CODEC_SHARE = 0.02  # of the schedules whose messages are really packed
-USUAL = (("strategy", DEFAULT), ("aggregate", "mean"))
+USUAL = (("strategy", DEFAULT), ("aggregate", "mean"), ("on_failure", OnFailure.REPLACE))
 MOST_PLACES = 5  # for workers, where their number is drawn
 
 

@@ -31,6 +31,7 @@ from lab.simulation.clock import Clock, InvariantViolationError
 from lab.simulation.disk import Disk
 from lab.simulation.event_audit import EventAudit
 from lab.simulation.event_file import EventFile
+from lab.simulation.failing import Failing
 from lab.simulation.network import GOOD, Connection, Host, Network, WorkerEnd
 from lab.simulation.plan import Plan
 from lab.simulation.processes import VirtualCoordinator, VirtualWorker
@@ -63,33 +64,23 @@ class Slot:
         self.garbles = False  # whether a message of its workers has been damaged on the way
         self.returns = True  # whether a worker that ends is followed by another
         self._starts = 0
-        self._rng = Random(f"{world.plan.seed} fail {number}")
-        self._fails = False  # whether its worker is being killed as conditions want it
+        self._failing = Failing(world, self, number, self.meets.failures)
 
     def start(self) -> None:
         """Start a worker, unless one runs."""
         if self.worker is None and self.world.outcome is None:
             self._starts += 1
             self.worker = VirtualWorker(self.world, self, self._starts)
-            if self.meets.failures is not None:
-                seconds = self._rng.expovariate(1.0 / self.meets.failures.mtbf)
-                self.world.clock.after(seconds, self._fail, self.worker)
-
-    def _fail(self, worker: VirtualWorker) -> None:
-        """Kill this worker, if it still runs."""
-        if self.worker is worker and worker.alive:
-            self._fails = True
-            worker.kill()
-            self._fails = False
+            self._failing.begins(self.worker)
 
     def worker_gone(self, worker: WorkerEnd) -> None:
         """A process has ended. What it said may come late, and it be taken for one that lives."""
         self.harmed = self.harmed or self.world.network.stale > 0.0
         if self.worker is worker:
             self.worker = None
-            if self._fails and self.meets.failures is not None:
-                self.world.clock.after(self.meets.failures.mttr, self.start)
-            elif self.returns or (self.world.healed and not self.is_byzantine):
+            if self.world.stopping:
+                return
+            if self.returns or (self.world.healed and not self.is_byzantine):
                 self.world.clock.after(self.world.rng.uniform(0.1, 1.0), self.start)
 
     def left(self, leave: Leave) -> None:
@@ -132,6 +123,7 @@ class World:
         self.epochs = 0
         self.metrics: list[Mapping[str, Any]] = []
         self.healed = False
+        self.stopping = False  # processes end now that whoever ends them will start again
         self.jumps = 0  # standstills of the coordinator; many at once do look like silence
         self.slots = [Slot(self, number + 1, is_byzantine=False) for number in range(plan.slots)]
         self.documents = Counter[str]()  # that each worker has answered for
@@ -164,7 +156,7 @@ class World:
         )
         run, steps = "run" if state else f"run{self.epochs}", reference_run.config.steps
         where = training.step, steps, Level.FULL, training.next_document
-        self.events.add(Started(SCHEMA, run, f"epoch{self.epochs}", *where))
+        self.told(Started(SCHEMA, run, f"epoch{self.epochs}", *where))
         self.coordinator = VirtualCoordinator(
             self,
             CoordinatorState(
@@ -191,6 +183,8 @@ class World:
                 excused = True
             if finish.outcome == "failed" and not excused:
                 self.broken(f"the run has failed: {finish.reason}")
+        if self.stopping:
+            return
         self.clock.after(self.rng.uniform(0.05, 1.0 if killed else 2.0), self.start_coordinator)
 
     # --- promises --------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.condition_texts import ConditionError, read_conditions
-from lab.conditions import Conditions, Failures, Link, Machine, WorkerConditions
+from lab.condition_texts import ConditionError, read_conditions, with_policy
+from lab.conditions import Conditions, Failures, Link, Machine, OnFailure, WorkerConditions
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,17 @@ def test_what_is_said_of_one_worker_takes_the_place_of_what_is_said_of_all() -> 
     )  # fmt: skip
     assert conditions.have_lies
     assert read_conditions(1) == Conditions()
+
+
+def test_what_is_done_about_failures_is_one_of_three() -> None:
+    conditions = read_conditions(2, fail=["mtbf=30s,mttr=1s"])
+    assert with_policy(conditions, "replace") == conditions
+    restarting = with_policy(conditions, "restart")
+    assert restarting.on_failure is OnFailure.RESTART
+    assert restarting.texts == ("--fail mtbf=30s,mttr=1s", "--on-failure restart")
+    assert restarting.of(1) == conditions.of(1)
+    with pytest.raises(ConditionError, match=r"'never': there are replace, restart, elastic$"):
+        with_policy(conditions, "never")
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections import Counter
 from typing import Any
 
 import pytest
 
 import microgpt
-from coordinator.core.events import Answered, Condition, ConditionChange, Expelled
+from coordinator.core.events import Answered, Condition, ConditionChange, Expelled, Started
 from microgpt.checkpoint.format import load
 from tests.processes import TINY, TINY_MODEL, Lab, eventually, session_members
+from tests.system.test_system_workers import find_child, signal_process
 
 SIZE = (*TINY, "--data", "embedded", "--engine", "scalar", "--batch-size", "8", "--steps", "20")
 
@@ -43,6 +45,36 @@ def test_a_run_under_bad_conditions_ends_with_the_same_bits(lab: Lab, quiet: str
     assert 0 <= changes[ConditionChange.KILLED] - changes[ConditionChange.RETURNED] <= 2
     assert "was killed (SIGKILL)" not in train.err, "it is no accident"
     eventually(lambda: not session_members(train.pid), "all its processes are gone")
+
+
+@pytest.mark.parametrize("policy", ["restart", "elastic"])
+def test_all_start_again_from_the_last_checkpoint(lab: Lab, quiet: str, policy: str) -> None:
+    lab.slow_down(0.02)
+    given = ("--fail", "worker=2:mtbf=4s,mttr=100ms", "--checkpoint-every", "2")  # after 0.44 s
+    train = lab.train(*SIZE, "--workers", "2", *given, "--on-failure", policy)
+    assert train.wait() == 0, train.err
+    assert load(lab.run_dir().newest).state_sha256 == quiet
+    started = lab.run_dir().events(Started)
+    killed = [
+        event for event in lab.run_dir().events(Condition) if event.change == ConditionChange.KILLED
+    ]
+    assert len(started) == len(killed) + 1 >= 2, "a coordinator for each death"
+    assert len({event.epoch for event in started}) == len(started)
+    assert [event.version % 2 for event in started] == [0] * len(started)
+    assert {event.text for event in killed} == {"--fail mtbf=4s,mttr=0.1s"}
+    assert "was killed (SIGKILL)" not in train.err
+    eventually(lambda: not session_members(train.pid), "all its processes are gone")
+
+
+def test_any_death_restarts_all_where_that_is_wanted(lab: Lab, quiet: str) -> None:
+    lab.slow_down(0.02)
+    train = lab.train(*SIZE, "--workers", "2", "--checkpoint-every", "2", "--on-failure", "restart")
+    lab.run_dir().happens("ready")
+    signal_process(find_child(train, "worker-1"), signal.SIGKILL)
+    assert train.wait() == 0, train.err
+    assert "was killed (SIGKILL); starting it again" in train.err
+    assert len(lab.run_dir().events(Started)) == 2
+    assert load(lab.run_dir().newest).state_sha256 == quiet
 
 
 def test_a_slow_worker_does_fewer_documents(lab: Lab, quiet: str) -> None:

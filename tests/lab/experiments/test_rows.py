@@ -21,7 +21,7 @@ from coordinator.core.events import (
 from lab.experiments.curves import charts
 from lab.experiments.expansion import Case
 from lab.experiments.measurement import DONE, FAILED, Measurement, from_json, measured, step_times
-from lab.experiments.rows import Row, as_csv, as_markdown, make_row
+from lab.experiments.rows import Row, as_csv, as_markdown, make_row, with_goodput
 from lab.experiments.settings import DEFAULTS
 from lab.experiments.verdict import verdict
 from lab.experiments.wanted import Measure, Plot
@@ -178,7 +178,7 @@ def test_the_time_of_a_step_is_that_since_there_was_a_worker_without_evaluations
         (111.5, closed(RoundOutcome.APPLIED)),
     ]
     events = [Recorded(time, 0, event) for time, event in happened]
-    assert step_times(events) == {1: 1.0, 2: 2.0, 3: 4.5}
+    assert step_times(events) == ({1: 1.0, 2: 2.0, 3: 4.5}, 0)
     records = [
         {"step": step, "loss": 3.0, "documents": 8}
         | ({"validation_loss": 2.5} if step == 2 else {})
@@ -191,9 +191,55 @@ def test_the_time_of_a_step_is_that_since_there_was_a_worker_without_evaluations
     assert from_json(found.to_json()) == found
 
 
+def test_steps_that_no_checkpoint_had_are_lost_and_their_time_is_not() -> None:
+    happened: list[tuple[float, Event]] = [
+        (0.0, Started(2, "r", "e", 0, 9, Level.ROUNDS, 0)),
+        (1.0, Ready(1, "worker-1")),
+        (1.0, opened()),
+        (2.0, closed(RoundOutcome.APPLIED)),
+        (3.0, closed(RoundOutcome.APPLIED)),
+        (4.0, closed(RoundOutcome.APPLIED)),
+        (6.0, Started(2, "r", "f", 1, 9, Level.ROUNDS, 8)),  # from the checkpoint of step 1
+        (8.0, closed(RoundOutcome.APPLIED)),
+        (9.0, Started(2, "r", "g", 2, 9, Level.ROUNDS, 16)),
+        (11.0, closed(RoundOutcome.APPLIED)),
+    ]
+    events = [Recorded(time, 0, event) for time, event in happened]
+    assert step_times(events) == ({1: 1.0, 2: 7.0, 3: 10.0}, 2)
+    records = [{"step": step, "loss": 3.0, "documents": 8} for step in (1, 2, 3)]
+    found = measured(records, [(1, 1)] * 3, events, outcome=DONE)
+    assert (found.lost, found.seconds[-1], found.documents[-1]) == (2, 10.0, 24)
+    assert from_json(found.to_json()) == found
+
+
+def test_goodput_is_a_share_of_the_row_without_failures_seed_by_seed() -> None:
+    measure = Measure((), baseline=("mtbf", "never"))
+
+    def row(way: str, mtbf: str, *paces: float) -> Row:
+        runs = {seed: run(2.1, pace=pace) for seed, pace in enumerate(paces)}
+        return make_row(Case({"way": way, "mtbf": mtbf}, DEFAULTS, {}, ()), runs, measure)
+
+    rows = [
+        row("a", "never", 0.5, 1.0), row("a", "50", 1.0, 4.0),
+        row("b", "never", 0.25, 0.5), row("b", "50", 1.0, 2.0), row("c", "50", 1.0, 1.0),
+    ]  # fmt: skip
+    found = with_goodput(rows, measure)
+    assert [each.cells["goodput"].values for each in found] == [
+        (1.0, 1.0), (0.5, 0.25), (1.0, 1.0), (0.25, 0.25), (),
+    ]  # fmt: skip
+    shares = [line.split(" | ")[6] for line in as_markdown(found, measure).splitlines()[2:]]
+    assert shares == ["100 ± 0 %", "37.5 ± 17.7 %", "100 ± 0 %", "25.0 ± 0.0 %", "-"]
+    [sentence] = [told for told in verdict(found, measure) if "goodput" in told]
+    assert sentence == (
+        "the highest goodput has a, mtbf 50 (37.5 ± 17.7 %); the lowest has b, mtbf 50 "
+        "(25.0 ± 0.0 %)."
+    )
+    assert with_goodput(rows, MEASURE) == rows
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", FAST.runs[0].to_json()[:-9], FAST.runs[0].to_json().replace("0.5", "NaN"),
+    ["", "[]", "{}", FAST.runs[0].to_json()[:-1], FAST.runs[0].to_json().replace("0.5", "NaN"),
      FAST.runs[0].to_json().replace('"done"', '"lost"')],
 )  # fmt: skip
 def test_what_is_no_measurement_is_refused(text: str) -> None:

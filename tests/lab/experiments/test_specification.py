@@ -161,6 +161,10 @@ ONE = "[matrix]\nworkers = [1]\n"
             "strategy backup has no option 'c'",
         ),
         (HEAD + '[matrix]\ncompress = ["topk:2"]\n', 4, "compressor topk: "),
+        (HEAD + '[base]\non_failure = "retry"\n' + ONE, 4, "one of replace, restart, elastic"),
+        (HEAD + '[measure]\nbaseline = { name = "no" }\n' + ONE, 4, "there is no label 'no'"),
+        (HEAD + "[measure]\nbaseline = {}\n" + ONE, 4, "baseline is one axis and its label"),
+        (HEAD + "[simulation]\nstart_seconds = -1\n" + ONE, 4, "start_seconds must be a number"),
         (HEAD + '[matrix.a]\nb = { aggregate = "krumm" }\n', 4, "did you mean krum?"),
         (HEAD + '[base]\ninner_optimizer = "adamm"\n' + ONE, 4, "did you mean adam"),
         (

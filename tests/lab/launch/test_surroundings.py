@@ -78,6 +78,8 @@ def test_failures_are_drawn_from_the_seed_and_told_to_the_coordinator() -> None:
         assert around.seconds_to_failure(1) is None
         assert around.seconds_to_return(2) is None, "it has ended by itself"
         around.killed(2, "worker-2")
+        around.kills(2)
+        around.killed(2, "worker-2")
         assert around.seconds_to_return(2) == 2.0
         around.starts(2, "worker-2")
         assert around.seconds_to_return(2) is None

@@ -8,7 +8,7 @@ from math import log
 
 import pytest
 
-from lab.condition_texts import read_conditions
+from lab.condition_texts import read_conditions, with_policy
 from lab.conditions import Conditions
 from lab.simulation.arithmetic import STAND_IN, same_state
 from lab.simulation.command import main
@@ -105,6 +105,26 @@ def test_workers_fail_and_come_back() -> None:
     assert len(killed) >= 3
     assert all("worker-2." in line for line in killed)
     assert not [line for line in quiet.trace if "is killed" in line]
+
+
+@pytest.mark.parametrize(
+    ("policy", "stopped", "least"), [("replace", 1, 0.0), ("elastic", 3, 0.0), ("restart", 3, 0.5)]
+)
+def test_who_is_stopped_with_a_worker_that_fails(policy: str, stopped: int, least: float) -> None:
+    """All of three and the coordinator go on from the last checkpoint, when it is wanted."""
+    plan = replace(calm(1, 3, 20), checkpoint_every=4, start_seconds=0.2)
+    conditions = with_policy(read_conditions(3, fail=["worker=2:mtbf=1s,mttr=500ms"]), policy)
+    result = play(plan, STAND_IN, trace=True, conditions=conditions)
+    assert not result.problem
+    lines = [(float(line.split()[0]), line) for line in result.trace]
+    killed = [(at, line) for at, line in lines if "worker-" in line and "is killed" in line]
+    fails = [at for at, line in killed if "worker-2." in line]
+    assert fails
+    assert {sum(at == time for time, _ in killed) for at in fails} == {stopped}
+    begun = [at for at, line in lines if "starts epoch" in line]
+    assert len(begun) == (1 if stopped == 1 else 1 + len(fails))
+    for failed, again in zip(fails, begun[1:], strict=False):
+        assert again == pytest.approx(failed + least + 0.2, abs=1e-3)
 
 
 def trained(aggregate: str, *lies: str, strategy: Strategy = Sync()) -> Result:  # noqa: B008
