@@ -6,7 +6,7 @@ are computed once, and found by the very weights and documents the next time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -62,6 +62,7 @@ class Calculator:
         self._compute, self._block_size = compute, config.model.block_size
         self._shapes, self._recipe = parameter_shapes(config.model), recipe_of(config)
         self._known: dict[tuple[object, ...], tuple[bytes, dict[str, bytes]]] = {}
+        self._weights: tuple[Mapping[str, bytes], bytes] = {}, b""  # the last ones, and joined
 
     def engine(self) -> DocumentByDocument:
         """What computes as it does, in the process of the caller."""
@@ -85,7 +86,9 @@ class Calculator:
         task = job.task
         if isinstance(task, messages.ReplicaTask) or answerer.lies:
             return self._by_answerer(job, seconds, answerer, lie)
-        key = (b"".join(job.weights.values()), task.tokens, task.lengths, task.training)
+        if job.weights is not self._weights[0]:  # many come with the same
+            self._weights = job.weights, b"".join(job.weights.values())
+        key = self._weights[1], task.tokens, task.lengths, task.training
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= REMEMBERED:
@@ -140,17 +143,31 @@ def stand_in(params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradien
 
 
 class DocumentByDocument:
-    """An engine that is asked for one document at a time, so that no sum is left to it."""
+    """An engine that is asked for one document at a time, so that no sum is left to it.
+
+    A document that comes again with the same weights is not computed again.
+    """
 
     name = "virtual"
 
     def __init__(self, compute: Compute, block_size: int) -> None:
         self._compute = compute
         self._last = block_size + 1  # what lies behind it is not sent
+        self._weights = b""
+        self._known: dict[tuple[int, ...], ShardGradient] = {}  # with these weights
+
+    def _one(self, params: Vector, document: tuple[int, ...]) -> ShardGradient:
+        known = self._known.get(document)
+        if known is None:
+            known = self._known[document] = self._compute(params, [document])
+        return known
 
     def gradients(self, params: Vector, documents: Sequence[Sequence[int]]) -> ShardGradient:
         """Losses of the documents, and the tree sum of their gradients."""
-        each = [self._compute(params, [document[: self._last]]) for document in documents]
+        weights = params.tobytes()
+        if weights != self._weights:
+            self._weights, self._known = weights, {}
+        each = [self._one(params, tuple(document[: self._last])) for document in documents]
         losses = tuple(result.losses[0] for result in each)
         return ShardGradient(losses, tree_sum([result.gradient for result in each]))
 
