@@ -43,14 +43,14 @@ class Link:
         """
         seconds = self.delay
         if self.jitter:
-            seconds += rng.uniform(-self.jitter, self.jitter)
+            seconds += 2.0 * self.jitter * rng.random() - self.jitter
         if self.loss:
             segments = max(1, -(-num_bytes // SEGMENT))
             chance, timeout = 1.0 - (1.0 - self.loss) ** segments, self.retransmission_timeout
             while rng.random() < chance:
                 seconds += timeout
                 chance, timeout = self.loss, min(2 * timeout, LONGEST_TIMEOUT)
-        return max(0.0, seconds)
+        return seconds if seconds > 0.0 else 0.0
 
     @property
     def retransmission_timeout(self) -> float:

@@ -32,11 +32,11 @@ class Clock:
 
         Raises InvariantViolationError if nothing is left to happen before that.
         """
-        waiting = self._waiting
+        waiting, take = self._waiting, heapq.heappop
         while not over():
             if not waiting:
                 raise InvariantViolationError("nothing will ever happen again")
-            self.now, _, call, arguments = heapq.heappop(waiting)
+            self.now, _, call, arguments = take(waiting)
             self.events += 1
             call(*arguments)
 

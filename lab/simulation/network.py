@@ -7,7 +7,7 @@ one, and its last words may arrive twice: ZeroMQ does not do that, but nothing h
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from random import Random
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ DETECTION = {UP: 1.5, DOWN: 2.0}  # seconds until the receiver calls a connectio
 RECENT = 4  # messages that may come twice
 LATE = 1.0  # seconds by which words of a dead connection may be late
 UNNOTICED = 0.3  # chance that the other end of a dead connection takes up to LATE to notice
+OTHER = {UP: DOWN, DOWN: UP}  # the opposite direction
 RETRY = 0.25  # seconds until the end of a connection is told again across a partition
 
 
@@ -84,18 +85,18 @@ class Connection:
         self.open = {UP: True, DOWN: True}
         self._arrival = {UP: 0.0, DOWN: 0.0}
         self._held: dict[str, list[Message]] = {UP: [], DOWN: []}
-        self._recent: dict[str, list[Message]] = {UP: [], DOWN: []}
+        self._recent = {UP: deque[Message](maxlen=RECENT), DOWN: deque[Message](maxlen=RECENT)}
 
     def send(self, way: str, message: Message) -> None:
         """Put a message on the way, if the sender still has the connection."""
         network, clock = self.network, self.network.clock
-        if not self.open[_other(way)]:
+        if not self.open[OTHER[way]]:
             return
         network.sent += 1
         if network.codec:
             message = network.pack(self.peer, way, message)
-        arrival = max(self._arrival[way], self._arrives(way, message))
-        self._arrival[way] = arrival
+        arrival, before = self._arrives(way, message), self._arrival[way]
+        arrival = self._arrival[way] = arrival if arrival > before else before
         clock.after(arrival - clock.now, self._arrive, way, message)
 
     def _arrives(self, way: str, message: Message) -> float:
@@ -116,9 +117,7 @@ class Connection:
             self._deliver(way, message)
 
     def _deliver(self, way: str, message: Message) -> None:
-        recent = self._recent[way]
-        recent.append(message)
-        del recent[:-RECENT]
+        self._recent[way].append(message)
         damaged = self.host.corrupt[way] > 0
         if damaged:
             self.host.corrupt[way] -= 1
@@ -154,7 +153,7 @@ class Connection:
             self.worker.deliver(self.worker.lost, self)
         slow = network.rng.random() < UNNOTICED
         delay = network.rng.uniform(0.0, LATE if slow else 0.02)
-        network.clock.after(delay, self.tell_end, _other(way))
+        network.clock.after(delay, self.tell_end, OTHER[way])
 
     def _perhaps_later(self, way: str, message: Message, chance: float) -> None:
         if self.network.rng.random() < chance:
@@ -211,7 +210,3 @@ class CoordinatorEnd(End, Protocol):
 
     def lost(self, connection: Connection) -> None:
         """A connection is gone."""
-
-
-def _other(way: str) -> str:
-    return DOWN if way == UP else UP
