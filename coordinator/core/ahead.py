@@ -57,8 +57,12 @@ class Ahead:
         """Hand the shard to the worker that it was told, if it can still have it."""
         if round.id.number != self._number or worker.peer not in self.told:
             return None
-        shard = self.told.pop(worker.peer)
-        return round.ledger.take(worker.peer, now, shard.__eq__)
+        shard, ledger = self.told.pop(worker.peer), round.ledger
+        if shard not in ledger.queue or ledger.involved(shard, worker.peer):
+            return None
+        ledger.queue.take_first(shard)
+        ledger.take_also(shard, worker.peer, now)
+        return shard
 
     def forget(self, peer: Peer) -> None:
         """The worker is gone, or begins again and knows nothing any more."""

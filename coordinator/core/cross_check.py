@@ -84,15 +84,17 @@ def _read_replica(
 def take_result(
     ledger: RoundLedger,
     peer: Peer,
+    shard: Shard,
     answer: messages.ShardResult,
     gradient: Vector,
     name: Name,
     out: ActionBuffer,
 ) -> Refuted:
-    """Enter an answer and report it if it contradicts an earlier one."""
-    shard = Shard(answer.start, answer.count)
+    """Enter an answer for a shard and report it if it contradicts an earlier one."""
     applied = ledger.complete
     other = ledger.answer(peer, shard, answer, gradient)
+    if ledger.undisputed(shard):
+        return []  # as nearly always
     if other is not None:
         names = name(other), name(peer)
         out.tell(Difference(*ledger.round.shard_fields(shard), names, applied))

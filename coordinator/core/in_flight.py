@@ -44,11 +44,6 @@ class InFlight:
         self._busy = 0
 
     @property
-    def num_peers(self) -> int:
-        """How many workers are known: those that have work, and those that may be given some."""
-        return len(self._of)
-
-    @property
     def num_busy(self) -> int:
         """How many workers have any work."""
         return self._busy

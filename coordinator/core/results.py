@@ -60,7 +60,8 @@ class Results:
         id = RoundId(answer.round, answer.step, answer.training)
         trial = self._probation.awaited(worker.peer, id, (shard,))
         work = Work(id, shard, trial is not None)
-        if (since := worker.in_flight.get(work)) is not None:
+        since = worker.in_flight.get(work)
+        if since is not None:
             worker.longest = max(worker.longest, now - since)
             if self._out.rounds:
                 worker.tally.answered(answer.count, answer.seconds, since, now)
@@ -74,26 +75,34 @@ class Results:
             self._tell_dropped(worker, answer, DropReason.NOT_ASKED)
             self._membership.expel(worker, Cause.NOT_ASKED, "it answers what it was not asked")
         elif round:
-            self._enter(worker, round, answer, now)
+            self._enter(worker, round, work.shard, answer, since, now)
         else:  # too late for anything but to say that the worker is idle
             self._in_flight.end(worker.peer, work)
             self._tell_dropped(worker, answer, DropReason.LATE)
 
     def _enter(
-        self, worker: Worker, round: OpenRound, answer: messages.ShardResult, now: float
+        self,
+        worker: Worker,
+        round: OpenRound,
+        shard: Shard,
+        answer: messages.ShardResult,
+        since: float | None,
+        now: float,
     ) -> None:
-        """From the message into the ledger of its round, and what that shows about workers."""
-        shard = Shard(answer.start, answer.count)
+        """From the message into the ledger of its round, and what that shows about workers.
+
+        ``since``: when the worker was given the shard, if it has it in flight.
+        """
         gradient = self._gradient(worker, answer, round.order.assignments.get(shard))
         if gradient is None:
             return
         ledger = round.ledger
         self._tell_entered(worker, round, answer, now)
         if self._rounds.find_open(round.id) and not ledger.complete:
-            self._stragglers.answered(worker, round, answer, now)
+            self._stragglers.answered(worker, answer, since, now)
         name = self._membership.name
         was_decided = ledger.decided(shard)
-        refuted = take_result(ledger, worker.peer, answer, gradient, name, self._out)
+        refuted = take_result(ledger, worker.peer, shard, answer, gradient, name, self._out)
         if worker.proven and ledger.undisputed(shard):
             self._probation.decided(ledger, now)
             return

@@ -62,6 +62,22 @@ class RoundCloser:
             changed = True
         return changed
 
+    def only_waits(self) -> bool:
+        """Whether nothing can be done but to wait for further answers, as after nearly every one.
+
+        Then the only round lacks answers that its strategy wants, all of its shards are with
+        workers, who are all proven, and nothing is in doubt.
+        """
+        scheduler, driver = self._scheduler, self._driver
+        if len(self._rounds.open) != 1 or not driver.one_at_a_time or driver.early:
+            return False
+        (round,) = self._rounds.open.values()
+        ledger, probation = round.ledger, scheduler.probation
+        if ledger.queue or ledger.complete or ledger.disputed or driver.gathers:
+            return False
+        in_doubt = self._policy.verify_fraction or probation.doubts
+        return not (in_doubt or probation.newcomers(self._membership.ready))
+
     def _close_one(self, now: float) -> bool:
         together = self._gathering.together(now) if self._driver.gathers else None
         for round in self._rounds.open.values():

@@ -74,7 +74,7 @@ class RoundLedger:
         """Whether the worker has the shard in flight, or has answered or failed at it."""
         return (
             peer in self.assignees(shard)
-            or any(given.peer == peer for given in self.contributions[shard])
+            or peer in [given.peer for given in self.contributions[shard]]
             or peer in self.failures.get(shard, ())
         )
 
@@ -139,17 +139,17 @@ class RoundLedger:
         """
         given = self.contributions[shard]
         self._end(peer, shard)
-        if any(earlier.peer == peer for earlier in given):
+        if peer in [earlier.peer for earlier in given]:
             return None
         new = Contribution(peer, answer.losses, gradient, state_of(answer))
-        differing = next((earlier.peer for earlier in given if not earlier.same_bits(new)), None)
+        differing = [earlier.peer for earlier in given if not earlier.same_bits(new)]
         given.append(new)
         if self.undisputed(shard):  # as nearly always: there is nothing to weigh
             self._results[shard] = new
             self.queue.put(shard, 0)
         else:
             self._decide(shard)
-        return differing
+        return differing[0] if differing else None
 
     def undisputed(self, shard: Shard) -> bool:
         """Whether one result is all that was wanted and said of the shard."""

@@ -96,14 +96,12 @@ class Scheduler:
         return len(idle)
 
     def _num_idle(self, workers: Mapping[Peer, Worker]) -> int:
-        """How many of the staff have nothing to do: known without looking at every one of them,
-        unless somebody is not ready.
+        """How many of the staff have nothing to do: known without looking at every one of them.
+
+        Who is not ready has no work.
         """
-        staff, newcomers = self.staff(workers), self.probation.newcomers(workers)
-        if len(staff) + len(newcomers) < self.in_flight.num_peers:
-            return sum(not worker.in_flight for worker in staff.values())
-        others = sum(not worker.in_flight for worker in newcomers)
-        return self.in_flight.num_peers - self.in_flight.num_busy - others
+        others = sum(bool(worker.in_flight) for worker in self.probation.newcomers(workers))
+        return len(self.staff(workers)) - (self.in_flight.num_busy - others)
 
     def dispatch(self, workers: Mapping[Peer, Worker], now: float) -> None:
         """Give every idle worker a shard while any is queued, and others a trial."""

@@ -36,8 +36,15 @@ class ShardQueue:
         self._times[shard] -= 1
         return shard
 
+    def take_first(self, shard: Shard) -> None:
+        """Take this shard out once, where it stands first."""
+        self._queue.remove(shard)
+        self._times[shard] -= 1
+
     def put(self, shard: Shard, times: int) -> None:
         """Let a shard stand in it so often; what comes back comes first."""
+        if times == self._times[shard]:
+            return
         for _ in range(self._times[shard], times):
             self._queue.appendleft(shard)
         for _ in range(times, self._times[shard]):

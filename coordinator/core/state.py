@@ -185,7 +185,7 @@ class CoordinatorState:
 
     def _go_on(self) -> None:
         """Go as far as it goes with what has just been entered. The run ends if it cannot go on."""
-        if self.closing is not None:
+        if self.closing is not None or self._closer.only_waits():
             return
         self._membership.tell_idle(self.training.step)
         now = self._clock.now

@@ -49,9 +49,9 @@ class Stragglers:
     # --- how long is too long --------------------------------------------------------------------
 
     def answered(
-        self, worker: Worker, round: OpenRound, answer: messages.ShardResult, now: float
+        self, worker: Worker, answer: messages.ShardResult, since: float | None, now: float
     ) -> None:
-        """Remember how long a shard of an open round took. Before the ledger is told."""
+        """Remember how long a shard of an open round took that the worker was given ``since``."""
         worker.documents += answer.count
         worker.busy_seconds += answer.seconds
         times = self._times[answer.training]
@@ -60,7 +60,6 @@ class Stragglers:
         if answer.training not in worker.paces:
             worker.paces[answer.training] = Typical()
         worker.paces[answer.training].add(pace)
-        since = round.ledger.assignees(Shard(answer.start, answer.count)).get(worker.peer)
         if since is not None:
             times.round_trips.append((now - since) / answer.count)
             times.overhead.add(max(0.0, now - since - answer.seconds))

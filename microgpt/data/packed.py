@@ -56,11 +56,19 @@ class PackedDocuments(Sequence[Sequence[int]]):
     def to_bytes(self, begin: int = 0, end: int | None = None) -> tuple[bytes, bytes]:
         """Tokens and lengths of documents ``begin`` to ``end - 1``, as little-endian int32."""
         end = len(self.lengths) if end is None else end
-        tokens, lengths = (
-            self.tokens[self.starts[begin] : self.starts[end]],
-            self.lengths[begin:end],
+        tokens, lengths, ends = self._as_bytes
+        return tokens[ends[begin] : ends[end]], lengths[4 * begin : 4 * end]
+
+    @cached_property
+    def _as_bytes(self) -> tuple[bytes, bytes, list[int]]:
+        """All tokens and lengths as they travel, and where each document begins in the first: once
+        for all parts that are asked for, which may be one for each of many workers.
+        """
+        return (
+            _bytes(self.tokens),
+            _bytes(self.lengths),
+            (4 * self.starts.astype(np.int64)).tolist(),
         )
-        return _bytes(tokens), _bytes(lengths)
 
     @cached_property
     def starts(self) -> Ints:

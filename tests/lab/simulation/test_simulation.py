@@ -113,10 +113,11 @@ def accept_older_steps(
 ) -> None:
     shard = Shard(answer.start, answer.count)
     work = Work(RoundId(answer.round, answer.step, answer.training), shard)
+    since = worker.in_flight.get(work)
     self._in_flight.end(worker.peer, work)
     for round in [*self._rounds.open.values()]:
         if self._ending.closing is None and shard in round.ledger.all:
-            self._enter(worker, round, answer, now)
+            self._enter(worker, round, shard, answer, since, now)
 
 
 def forget_shards_of_lost_workers(self: RoundLedger, peer: bytes) -> list[Shard]:
