@@ -18,9 +18,10 @@ from typing import Any
 import click
 from rich.progress import track
 
+from coordinator.core.level import Level
 from lab.launch.condition_options import condition_options
 from lab.simulation.arithmetic import STAND_IN
-from lab.simulation.plan import Plan
+from lab.simulation.plan import MANY, Plan
 from lab.simulation.play import Result, play
 from lab.simulation.setting import Setting, read_setting
 from microgpt.distribution import MAX_REPLICAS, SHARD_BY
@@ -91,6 +92,11 @@ class Tally:
 @option(
     "--shard-by", type=click.Choice(SHARD_BY[1:]), default=None, show_default="all alike",
     help="Give each replica documents of its own.",
+)  # fmt: skip
+@option(
+    "--events", type=click.Choice([level.value for level in Level]), default=None,
+    show_default=f"full; summary with more than {MANY} workers",
+    help="How much the coordinator tells, and is checked: all of it, or less in less time.",
 )  # fmt: skip
 @condition_options
 @click.option("--trace", is_flag=True, help="Play one schedule and print what happens in it.")

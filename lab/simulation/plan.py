@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from coordinator.core.level import Level
 from lab.conditions import Fault, FaultKind
 
 #: (steps, documents in a batch): odd ones have shards of odd sizes.
@@ -45,6 +46,7 @@ class Plan:
     ``worker_timeout``: seconds of silence after which a worker is given up. ``most_queued``: jobs
     that may wait at a worker; what replicas have to do again is more, the longer a run is.
     ``start_seconds``: that a process takes from its start until it works, after a failure.
+    ``events``: how much the coordinator tells; of what it does not tell nothing is checked.
     """
 
     seed: int
@@ -72,6 +74,7 @@ class Plan:
     worker_timeout: float = 1.5
     most_queued: int = 8
     start_seconds: float = 0.0
+    events: Level = Level.FULL
 
 
 def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:

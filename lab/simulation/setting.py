@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from coordinator.core.level import Level
 from lab.conditions import Conditions, OnFailure
 from lab.launch.condition_options import read
-from lab.simulation.plan import Plan, make_plan
+from lab.simulation.plan import MANY, Plan, make_plan
 from microgpt.distribution import Distribution
 from microgpt.strategies.base import Promise, Strategy, StrategyError
 from microgpt.strategies.parts import make_distribution
@@ -24,7 +25,8 @@ MOST_PLACES = 5  # for workers, where their number is drawn
 class Setting:
     """``workers``, ``steps``, ``batch_size``: None where each schedule draws its own.
 
-    ``flags``: those that make a simulation one of this setting again.
+    ``events``: how much is told, None: as suits the number of workers. ``flags``: those that make
+    a simulation one of this setting again.
     """
 
     workers: int | None
@@ -33,6 +35,7 @@ class Setting:
     strategy: Strategy
     distribution: Distribution
     conditions: Conditions
+    events: Level | None = None
     flags: tuple[str, ...] = ()
 
     def plan(self, seed: int) -> Plan:
@@ -45,6 +48,7 @@ class Setting:
         share = plan.steps * plan.batch_size / (steps * batch_size)  # a run takes as long as ever
         pace = plan.document_seconds * share
         plan = replace(plan, steps=steps, batch_size=batch_size, document_seconds=pace)
+        plan = replace(plan, events=self.events or usual_level(plan.slots))
         if self.conditions.have_lies:
             plan = replace(plan, faults=(), heals_at=0.0, byzantine=None, verify_fraction=0.0)
         return plan
@@ -62,6 +66,13 @@ class Setting:
         return "with the bits of the quiet run" if self.exact else "after all of its steps"
 
 
+def usual_level(places: int) -> Level:
+    """How much is told, and so checked, with so many places for workers. With very many, each
+    shard's events would be most of the work, and what they show is shown with few.
+    """
+    return Level.FULL if places <= MANY else Level.SUMMARY
+
+
 def read_setting(workers: int | None, flags: Mapping[str, Any]) -> Setting:
     """The setting that the flags describe. Raises UserError."""
     conditions = read({**flags, "workers": workers or MOST_PLACES})
@@ -73,8 +84,9 @@ def read_setting(workers: int | None, flags: Mapping[str, Any]) -> Setting:
         )  # fmt: skip
     except (StrategyError, ValueError) as error:
         raise UserError(str(error)) from error
+    events = Level(flags["events"]) if flags.get("events") else None
     return Setting(
-        workers, flags["steps"], flags["batch_size"], strategy, distribution, conditions,
+        workers, flags["steps"], flags["batch_size"], strategy, distribution, conditions, events,
         tuple(_again({"workers": workers, **flags})),
     )  # fmt: skip
 

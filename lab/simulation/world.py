@@ -18,7 +18,6 @@ from coordinator.core.events import (
     Difference,
     EventBase,
     Expelled,
-    Level,
     Outcome,
     Silent,
     Started,
@@ -152,10 +151,10 @@ class World:
             plan.verify_fraction,
             max(1, plan.eval_every),
             plan.save_evaluated,
-            Level.FULL,
+            plan.events,
         )
         run, steps = "run" if state else f"run{self.epochs}", reference_run.config.steps
-        where = training.step, steps, Level.FULL, training.next_document
+        where = training.step, steps, plan.events, training.next_document
         self.told(Started(SCHEMA, run, f"epoch{self.epochs}", *where))
         self.coordinator = VirtualCoordinator(
             self,

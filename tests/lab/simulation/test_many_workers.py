@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
 from coordinator.core import probation
+from coordinator.core.level import Level
 from coordinator.core.membership import Worker
+from coordinator.core.round_closer import RoundCloser
 from coordinator.core.scheduler import Scheduler
-from lab.simulation.arithmetic import STAND_IN
+from lab.simulation.arithmetic import STAND_IN, same_state
+from lab.simulation.command import main
 from lab.simulation.plan import Plan, make_plan
 from lab.simulation.play import play
 
@@ -59,3 +63,49 @@ def test_workers_are_looked_at_one_by_one_only_when_they_come(
         numbers.append(len(looks))
         looks.clear()
     assert numbers[0] == numbers[1] > 0
+
+
+def test_where_only_answers_are_waited_for_nothing_else_could_be_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits, only_waits = list[bool](), RoundCloser.only_waits
+    plans = [make_plan(seed, None, 0.0) for seed in range(40)]
+
+    def noting(self: RoundCloser) -> bool:
+        waits.append(only_waits(self))
+        return waits[-1]
+
+    monkeypatch.setattr(RoundCloser, "only_waits", noting)
+    short = [play(plan, STAND_IN, trace=True).trace for plan in plans]
+    monkeypatch.setattr(RoundCloser, "only_waits", lambda self: False)
+    assert short == [play(plan, STAND_IN, trace=True).trace for plan in plans]
+    assert sum(waits) > 100
+
+
+def test_what_is_told_does_not_change_what_is_decided() -> None:
+    played = [
+        play(replace(make_plan(3, 60, 0.0), events=level), STAND_IN)
+        for level in (Level.FULL, Level.SUMMARY)
+    ]
+    full, summary = played
+    assert (full.problem, summary.problem) == ("", "")
+    assert (full.messages, full.virtual_seconds) == (summary.messages, summary.virtual_seconds)
+    assert full.final is not None
+    assert summary.final is not None
+    assert same_state(full.final, summary.final)
+    assert sum(full.documents.values()) >= 3 * 60
+    assert not summary.documents
+
+
+def test_very_many_workers_are_not_told_of_one_by_one() -> None:
+    run = CliRunner().invoke(
+        main, ["--workers", "60", "--schedules", "1", "--seed", "4", "--trace"]
+    )
+    told = CliRunner().invoke(
+        main,
+        ["--workers", "60", "--schedules", "1", "--seed", "4", "--events", "full", "--trace"],
+    )
+    assert (run.exit_code, told.exit_code) == (0, 0)
+    assert "(assigned)" not in run.output
+    assert "(assigned)" in told.output
+    assert run.output.splitlines()[-1] == told.output.splitlines()[-1]
