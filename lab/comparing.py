@@ -3,6 +3,9 @@
 Each way trains on the same documents with 8 replicas, in one process: who asks for work gets it at
 once, so that in the asynchronous ways a gradient is as old as there are replicas. What differs from
 seed to seed is the order of the documents, the weights at the start and what is held out.
+
+What a loss takes is told in bytes that replicas send and in processor seconds of this one process,
+which computes for all of them; evaluations are not in it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import io
 import math
 import statistics
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,6 +24,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from lab.counting import Counted, Watched
 from microgpt.compression.feedback import size_of
 from microgpt.compression.registry import load_compressor
 from microgpt.config import TrainingConfig
@@ -30,7 +35,7 @@ from microgpt.engine.base import Engine
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.parameters import num_params
 from microgpt.strategies import serial
-from microgpt.strategies.base import Result, Round, Strategy, StrategyError, View
+from microgpt.strategies.base import Strategy, StrategyError
 from microgpt.strategies.parts import make_distribution
 from microgpt.strategies.registry import STRATEGIES, load_strategy, options_of
 from microgpt.support import cli
@@ -44,6 +49,8 @@ FIRST_SEED = 42
 PROBE = 16  # updates that show what an update takes
 #: The bytes of the second comparison: what ``sync`` sends for this share of the documents.
 BYTES_SHARE = 8
+GOALS = (2.2, 2.1)  # validation losses, in nats
+GRAIN = 30  # about so many evaluations of a training
 #: What is compared beside all strategies: ``sync`` with one of these.
 COMPRESSED = (
     "f16", "int8", "qsgd", "sign", "sign:vote=true", "onebit", "topk:0.01", "randomk:0.01",
@@ -67,30 +74,13 @@ class Way:
         return " ".join([self.strategy, *filter(None, more)])
 
 
-class Counted:
-    """A strategy, and how many vectors and documents its closed rounds have taken."""
+class Training(NamedTuple):
+    """Held-out loss at the end; of each of ``GOALS`` the update and the processor seconds at which
+    it was reached, None if it was not.
+    """
 
-    def __init__(self, strategy: Strategy) -> None:
-        self._strategy, self.promise = strategy, strategy.promise
-        self.vectors = self.documents = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._strategy, name)
-
-    def open(self, view: View) -> Sequence[Round]:
-        """As the strategy does."""
-        return self._strategy.open(view)
-
-    def enough(self, round: Round, results: Sequence[Result]) -> bool:
-        """As the strategy does."""
-        return self._strategy.enough(round, results)
-
-    def update(self, view: View, round: Round, results: Sequence[Result]) -> TrainingState | None:
-        """As the strategy does."""
-        for each in (round, *(gathered for gathered, _ in view.gathered)):
-            self.vectors += len(each.replicas) or REPLICAS
-            self.documents += each.count
-        return self._strategy.update(view, round, results)
+    loss: float
+    reached: tuple[tuple[int, float] | None, ...]
 
 
 class Cost(NamedTuple):
@@ -102,26 +92,30 @@ class Cost(NamedTuple):
 
 @dataclass
 class Row:
-    """What a way has come to. Losses on held-out documents, in nats, one for each seed."""
+    """What a way has come to, one training for each seed."""
 
     way: Way
     promise: str
     cost: Cost
-    at_equal_documents: list[float] = field(default_factory=list)
-    at_equal_bytes: list[float] = field(default_factory=list)
     updates: tuple[int, int] = (0, 0)
+    at_equal_documents: list[Training] = field(default_factory=list)
+    at_equal_bytes: list[Training] = field(default_factory=list)
 
     def cells(self) -> list[str]:
         """As the columns of ``HEADINGS``."""
-        return [
-            self.way.name, self.promise, f"{self.cost.bytes:,.0f}", f"{self.updates[0]:,}",
-            spread(self.at_equal_documents), f"{self.updates[1]:,}", spread(self.at_equal_bytes),
-        ]  # fmt: skip
+        found = [self.way.name, self.promise, f"{self.cost.bytes:,.0f}"]
+        trained = self.at_equal_documents, self.at_equal_bytes
+        for updates, trainings in zip(self.updates, trained, strict=True):
+            found += [f"{updates:,}", spread([each.loss for each in trainings])]
+            for at in range(len(GOALS)):
+                found.append(taken([each.reached[at] for each in trainings], self.cost.bytes))
+        return found
 
 
+TO_GOALS = tuple(f"to {goal:g}" for goal in GOALS)
 HEADINGS = (
-    "way", "promise", "bytes of an update", "updates", "loss at equal documents", "updates",
-    "loss at equal bytes",
+    "way", "promise", "bytes of an update", "updates", "loss at equal documents", *TO_GOALS,
+    "updates", "loss at equal bytes", *TO_GOALS,
 )  # fmt: skip
 
 
@@ -186,30 +180,39 @@ def compare(found: Sequence[Way], seeds: Sequence[int], steps: int) -> list[Row]
 
 def cost(way: Way) -> Cost:
     """What an update of a way takes, seen in a short training."""
-    counted, done = Counted(_strategy(way)), 1
+    counted, done = Counted(_strategy(way), REPLICAS), 1
+    model = GPTConfig(_corpus(FIRST_SEED).tokenizer.vocab_size)
     with contextlib.suppress(ArithmeticError):  # it diverges: the table will say so
-        for state in _run(way, counted, PROBE, FIRST_SEED):
+        for state in _run(way, counted, PROBE, FIRST_SEED, _engine(model), PROBE):
             done = state.step
-    shapes = parameter_shapes(GPTConfig(_corpus(FIRST_SEED).tokenizer.vocab_size))
+    shapes = parameter_shapes(model)
     compressor = load_compressor(way.compress) if way.compress else None
     size = size_of(compressor, shapes) if compressor else 8 * num_params(shapes)
     return Cost(counted.documents / done, counted.vectors / done * size)
 
 
-def train(way: Way, updates: int, seed: int) -> float:
-    """The loss on held-out documents after so many updates; infinite if the training diverges."""
-    validation = None
-    try:
-        for state in _run(way, _strategy(way), updates, seed):
-            validation = state.validation
-    except ArithmeticError:
-        return math.inf
-    if validation is None:
-        raise StrategyError("no documents are held out")
-    return validation.loss
+def train(way: Way, updates: int, seed: int) -> Training:
+    """One training of so many updates. Its loss is infinite if it diverges."""
+    loss, reached = math.inf, dict[float, tuple[int, float]]()
+    corpus = _corpus(seed)
+    engine = Watched(_engine(GPTConfig(corpus.tokenizer.vocab_size)))
+    began = time.process_time()
+    with contextlib.suppress(ArithmeticError):
+        for state in _run(way, _strategy(way), updates, seed, engine, max(1, updates // GRAIN)):
+            if state.validation is not None and state.validation.step == state.step:
+                loss = state.validation.loss
+                seconds = time.process_time() - began - engine.evaluating
+                for goal in GOALS:
+                    if loss <= goal:
+                        reached.setdefault(goal, (state.step, seconds))
+        return Training(loss, tuple(map(reached.get, GOALS)))
+    return Training(math.inf, tuple(map(reached.get, GOALS)))
 
 
-def _run(way: Way, strategy: Any, updates: int, seed: int) -> Iterator[TrainingState]:
+def _run(
+    way: Way, strategy: Any, updates: int, seed: int, engine: Any, every: int
+) -> Iterator[TrainingState]:
+    """Train, and evaluate ``every`` so many updates, and after the last."""
     corpus = _corpus(seed)
     distribution = make_distribution(REPLICAS, way.aggregate, way.compress)
     config = TrainingConfig(
@@ -218,8 +221,8 @@ def _run(way: Way, strategy: Any, updates: int, seed: int) -> Iterator[TrainingS
         strategy_options=options_of(_strategy(way)), distribution=distribution,
     )  # fmt: skip
     return serial.run(
-        strategy, config, corpus, initial_state(config, corpus), _engine(config.model),
-        workers=REPLICAS, evaluates=lambda step: step == updates,
+        strategy, config, corpus, initial_state(config, corpus), engine, workers=REPLICAS,
+        evaluates=lambda step: step == updates or step % every == 0,
     )  # fmt: skip
 
 
@@ -245,6 +248,18 @@ def spread(losses: Sequence[float]) -> str:
         return f"{diverged} of {len(losses)} diverge"
     mean = statistics.fmean(losses)
     return f"{mean:.3f} ± {statistics.stdev(losses):.3f}" if len(losses) > 1 else f"{mean:.3f}"
+
+
+def taken(reached: Sequence[tuple[int, float] | None], size: float) -> str:
+    """Means of the bytes and seconds to a loss: "31.4 MB, 0.41 s"; or how many have reached it.
+
+    ``size``: bytes of an update.
+    """
+    found = [each for each in reached if each is not None]
+    if len(found) < len(reached) or not found:
+        return f"{len(found)} of {len(reached)}" if found else "-"
+    updates, seconds = (statistics.fmean(column) for column in zip(*found, strict=True))
+    return f"{size * updates / 1e6:,.3g} MB, {seconds:.2f} s"
 
 
 def table(rows: Sequence[Row], form: str) -> Iterator[str]:

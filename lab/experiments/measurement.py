@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from coordinator.core.events import Ready, Recorded, RoundClosed, RoundOpened, RoundOutcome, Started
+from lab.report.reached import first_evaluated, first_trained
 
 DONE, FAILED = "done", "failed"
 
@@ -47,9 +48,11 @@ class Measurement:
         """The place of a step in the columns. Raises ValueError if it has none."""
         return self.steps.index(step)
 
-    def reached(self, loss: float) -> int | None:
-        """The first evaluated step whose held-out documents had no more than this loss."""
-        return next((step for step, found in self.validations if found <= loss), None)
+    def reached(self, loss: float, training: bool = False) -> int | None:
+        """The first step with no more than this loss: of held-out documents, or of training."""
+        if training:
+            return first_trained(self.steps, self.losses, loss)
+        return first_evaluated(self.validations, loss)
 
     def to_json(self) -> str:
         """As a file has it."""

@@ -121,12 +121,12 @@ def _numbers(run: Measurement, measure: Measure) -> dict[str, float]:
         found[STEPS_LOST] = run.lost
         if seconds > 0:
             found |= {"steps/s": many / seconds, "documents/s": run.documents[-1] / seconds}
-    for loss in measure.losses:
-        step = run.reached(loss)
+    for name, loss, training in measure.goals:
+        step = run.reached(loss, training)
         if step is not None:
             at = run.at(step)
             reached = {"steps": float(step), "seconds": run.seconds[at], "bytes": run.bytes[at]}
-            found |= {f"{what} to {loss:g}": value for what, value in reached.items()}
+            found |= {f"{what} to {name}": value for what, value in reached.items()}
     return found
 
 

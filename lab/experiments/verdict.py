@@ -29,17 +29,17 @@ def verdict(rows: Sequence[Row], measure: Measure) -> list[str]:
 
 def _of_group(rows: Sequence[Row], measure: Measure, without: str) -> list[str]:
     found = [*_ends(rows, without), *_goodput(rows, measure, without)]
-    for loss in measure.losses:
+    for name, loss, training in measure.goals:
+        what_loss = f"{'training' if training else 'validation'} loss {loss:g}"
         for what, best in WAYS.items():
-            column = f"{what} to {loss:g}"
+            column = f"{what} to {name}"
             if column in measure.columns:
-                found += _soonest(rows, column, f"validation loss {loss:g}", best, without)
-        missing = [row for row in rows if row.done and row.cells[f"steps to {loss:g}"].mean is None]
+                found += _soonest(rows, column, what_loss, best, without)
+        missing = [row for row in rows if row.done and row.cells[f"steps to {name}"].mean is None]
         if len(missing) == len(rows):
-            found.append(f"validation loss {loss:g}: no case has reached it with every seed.")
+            found.append(f"{what_loss}: no case has reached it with every seed.")
         elif missing:
-            who = names(missing, without)
-            found.append(f"validation loss {loss:g}: not reached with every seed by {who}.")
+            found.append(f"{what_loss}: not reached with every seed by {names(missing, without)}.")
     return found
 
 

@@ -23,19 +23,28 @@ class Measure:
     ``within``: an axis; what is said of the table compares rows that have the same label there.
     ``baseline``: an axis and its label of the rows in which nothing fails; where it is given,
     goodput is measured: documents a second as a share of those of the row with this label.
+    ``training``: training losses to be reached, as the mean of the last hundred steps.
     """
 
     losses: tuple[float, ...] = LOSSES
     time: bool = True
     within: str = ""
     baseline: tuple[str, str] | None = None
+    training: tuple[float, ...] = ()
+
+    @property
+    def goals(self) -> tuple[tuple[str, float, bool], ...]:
+        """What is to be reached: its name in columns, the loss, and whether it is of training."""
+        held_out = ((f"{loss:g}", loss, False) for loss in self.losses)
+        trained = ((f"training {loss:g}", loss, True) for loss in self.training)
+        return (*held_out, *trained)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The numbers of a row of the table, by their names."""
         timed = ("steps/s", "documents/s", "total seconds") if self.time else ()
         to_reach = ("steps", "seconds", "bytes") if self.time else ("steps", "bytes")
-        reached = (f"{what} to {loss:g}" for loss in self.losses for what in to_reach)
+        reached = (f"{what} to {name}" for name, _, _ in self.goals for what in to_reach)
         return (
             "validation",
             *timed,
@@ -73,16 +82,23 @@ class Plot:
 
 def read_measure(table: Table, usual: Measure) -> Measure:
     """The table ``[measure]``; what it does not say is as ``usual``. Raises ExperimentError."""
-    losses = table.raw("losses", list(usual.losses))
+    losses = _losses(table, "losses", usual.losses)
     time = table.take("time", boolean, usual.time)
     within = table.take("within", text, usual.within)
     baseline = _baseline(table, usual)
+    training = _losses(table, "training", usual.training)
     table.close()
-    path = (*table.path, "losses")
-    found = items(table.source, path, losses, number(0.0)) if losses != [] else []
     if baseline and not time:
         raise table.error(("baseline",), "goodput needs seconds, and time = false leaves them out")
-    return Measure(tuple(sorted(set(found), reverse=True)), time, within, baseline)
+    return Measure(losses, time, within, baseline, training)
+
+
+def _losses(table: Table, key: str, usual: Sequence[float]) -> tuple[float, ...]:
+    """The losses of a key, the highest first: it is reached first."""
+    losses = table.raw(key, list(usual))
+    path = (*table.path, key)
+    found = items(table.source, path, losses, number(0.0)) if losses != [] else []
+    return tuple(sorted(set(found), reverse=True))
 
 
 def _baseline(table: Table, usual: Measure) -> tuple[str, str] | None:

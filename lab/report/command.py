@@ -10,7 +10,7 @@ import click
 
 from coordinator.core.event_json import EventError
 from lab.report import chart
-from lab.report.compare import load, records
+from lab.report.compare import LOSSES_OPTION, load, records
 from lab.report.page import charts, page
 from lab.report.palette import COLOURS, DRAWING
 from lab.report.png import draw_png
@@ -43,6 +43,7 @@ PATH = click.Path(path_type=Path, dir_okay=False)
     "--seconds", type=cli.Number(0.001), default=SECONDS, show_default=True,
     help="How long the timeline is; it ends earlier where it would have too many bars.",
 )  # fmt: skip
+@LOSSES_OPTION
 def main(
     runs: tuple[Path, ...],
     output: Path | None,
@@ -51,6 +52,7 @@ def main(
     png: Path | None,
     after: float | None,
     seconds: float,
+    losses: tuple[float, ...],
 ) -> None:
     """Write what RUNS have recorded: curves over each other, timelines, settings, samples, states.
 
@@ -67,7 +69,8 @@ def main(
         known = records(found)
         timelines = [read_timeline(run.path, after, seconds) for run in known]
         updates = [read_updates(run.path) for run in known]
-        write(output, page(found, timelines, [read_samples(run) for run in known], updates))
+        samples = [read_samples(run) for run in known]
+        write(output, page(found, timelines, samples, updates, losses))
     if svg:
         drawn = chart.draw(loss, COLOURS + DRAWING + "svg{background:var(--ground)}")
         write(svg, drawn + "\n")

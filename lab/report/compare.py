@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -13,30 +14,38 @@ import click
 
 from lab.report import table
 from lab.report.digests import parting
+from lab.report.reached import LOSSES, reached_by_any
 from lab.report.reading import RunRecord, differing, setting_text
 from lab.report.runs import Listed, number, read, record, state_text
+from microgpt.support import cli
 from microgpt.support.cli import UserError, printable, say
 
 ROWS = 8  # steps whose losses are shown
 MARK = "*"
 WIDTH = 100  # letters of a line of settings that are equal
+LOSSES_OPTION = click.option(
+    "--loss", "losses", type=cli.Number(0.0), multiple=True, default=LOSSES,
+    show_default=True, help="What to reach, in nats per token; several times, if you like.",
+)  # fmt: skip
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
-def main(runs: tuple[Path, ...], as_json: bool) -> None:
+@LOSSES_OPTION
+def main(runs: tuple[Path, ...], as_json: bool, losses: tuple[float, ...]) -> None:
     """Put RUNS side by side: settings, losses, rates, and where their states part from the first.
 
-    Settings that differ have a star and a row; then come outcome, losses, and equal settings.
+    Settings that differ have a star and a row; then come outcome, what each run has taken to a
+    loss, losses at equal steps, and equal settings.
     """
     if len(runs) < 2:
         raise UserError("two runs at least are compared: name their folders")
     found = load(runs)
     if as_json:
-        print(json.dumps(report(found), indent=2))
+        print(json.dumps(report(found, losses), indent=2))
     else:
-        for line in lines(found):
+        for line in lines(found, losses):
             say(line)
 
 
@@ -94,12 +103,17 @@ def partings(found: Sequence[Listed]) -> list[dict[str, Any]]:
     return told
 
 
-def report(found: Sequence[Listed]) -> dict[str, Any]:
-    """The comparison as plain values."""
+def report(found: Sequence[Listed], losses: Sequence[float] = LOSSES) -> dict[str, Any]:
+    """The comparison as plain values. ``losses``: which are to be reached."""
     runs = records(found)
+    reached = reached_by_any([run.steps for run in runs], losses)
     return {
         "runs": [record(listed.run, listed) for listed in found if listed.run],
         "differing": differing(runs),
+        "reached": [
+            {"kind": kind, "loss": loss, "by": [each and asdict(each) for each in by]}
+            for kind, loss, by in reached
+        ],
         "losses": losses_at(runs),
         "partings": partings(found),
     }
@@ -119,8 +133,10 @@ def setting_rows(runs: Sequence[RunRecord]) -> list[tuple[bool, str, list[str]]]
     return [(len(set(values)) > 1, name, values) for name, values in rows]
 
 
-def outcome_rows(found: Sequence[Listed]) -> Iterator[tuple[str, list[str]]]:
-    """What came of the runs: a name and a text for each run."""
+def outcome_rows(
+    found: Sequence[Listed], losses: Sequence[float]
+) -> Iterator[tuple[str, list[str]]]:
+    """What came of the runs, and what they took to the losses: a name and a text for each run."""
     runs = records(found)
     yield "ended", [run.ending.how for run in runs]
     yield "steps done", [f"{run.steps.last:,}" for run in runs]
@@ -130,22 +146,24 @@ def outcome_rows(found: Sequence[Listed]) -> Iterator[tuple[str, list[str]]]:
     for at, name in enumerate(("bytes sent/step", "bytes received/step")):
         yield name, [number(rate[at] if rate else None, ",.0f") for rate in rates]
     yield "state", [state_text(listed) for listed in found]
+    for kind, loss, by in reached_by_any([run.steps for run in runs], losses):
+        yield f"to {kind} loss {loss:g}", [each.text() if each else "-" for each in by]
 
 
-def lines(found: Sequence[Listed]) -> Iterator[str]:
-    """The comparison for people."""
+def lines(found: Sequence[Listed], losses: Sequence[float] = LOSSES) -> Iterator[str]:
+    """The comparison for people. ``losses``: which are to be reached."""
     runs = records(found)
     header = ["", *(run.name for run in runs)]
     settings = setting_rows(runs)
     rows = [header]
     rows += [[f"{MARK} {name}", *values] for differs, name, values in settings if differs]
-    rows += [[f"  {name}", *values] for name, values in outcome_rows(found)]
-    for losses in losses_at(runs):
-        cells = [number(loss, ".4f") for loss in losses["loss"]]
-        rows.append([f"  loss, step {losses['step']:,}", *cells])
-        if any(loss is not None for loss in losses["validation_loss"]):
-            cells = [number(loss, ".4f") for loss in losses["validation_loss"]]
-            rows.append([f"  validation, step {losses['step']:,}", *cells])
+    rows += [[f"  {name}", *values] for name, values in outcome_rows(found, losses)]
+    for at in losses_at(runs):
+        cells = [number(loss, ".4f") for loss in at["loss"]]
+        rows.append([f"  loss, step {at['step']:,}", *cells])
+        if any(loss is not None for loss in at["validation_loss"]):
+            cells = [number(loss, ".4f") for loss in at["validation_loss"]]
+            rows.append([f"  validation, step {at['step']:,}", *cells])
     yield from table.lines([[printable_cell(cell) for cell in row] for row in rows])
     equal = [f"{name}={values[0]}" for differs, name, values in settings if not differs]
     yield from textwrap.wrap(printable(f"equal in all: {', '.join(equal)}"), WIDTH)

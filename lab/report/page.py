@@ -12,6 +12,7 @@ from lab.report import chart, drawing
 from lab.report.chart import Chart, Curve
 from lab.report.compare import losses_at, outcome_rows, partings, records, setting_rows
 from lab.report.html import POLICY, STYLE, folded, key, scroll, table, text
+from lab.report.reached import LOSSES
 from lab.report.runs import Listed, number
 from lab.report.samples import Samples
 from lab.report.timeline import Timeline, summaries, told_at
@@ -25,8 +26,12 @@ def page(
     timelines: Sequence[Timeline],
     samples: Sequence[Samples],
     updates: Sequence[Updates],
+    losses: Sequence[float] = LOSSES,
 ) -> str:
-    """The whole file. All but ``found`` belong to the runs that can be read, in their order."""
+    """The whole file. ``losses``: which are to be reached.
+
+    The other lists belong to the runs of ``found`` that can be read, in their order.
+    """
     names = ", ".join(text(run.name) for run in records(found))
     parts = [
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
@@ -43,7 +48,7 @@ def page(
         *update_section(records(found), updates),
         *_timelines(found, timelines),
         *_happened(found, timelines),
-        *_settings(found),
+        *_settings(found, losses),
         *_samples(found, samples),
         *_states(found),
         "</main></body></html>\n",
@@ -184,13 +189,13 @@ def _happened(found: Sequence[Listed], timelines: Sequence[Timeline]) -> Iterato
 # --- the rest ------------------------------------------------------------------------------------
 
 
-def _settings(found: Sequence[Listed]) -> Iterator[str]:
+def _settings(found: Sequence[Listed], losses: Sequence[float]) -> Iterator[str]:
     runs = records(found)
     head = ["", *(run.name for run in runs)]
     rows = setting_rows(runs)
     other = [[f"≠ {name}", *values] for differs, name, values in rows if differs]
     equal = [[name, *values] for differs, name, values in rows if not differs]
-    outcome = [[name, *values] for name, values in outcome_rows(found)]
+    outcome = [[name, *values] for name, values in outcome_rows(found, losses)]
     yield "<h2>Settings and outcome</h2>"
     yield table(head, [*other, *outcome], marked=len(other))
     yield folded(f"{len(equal)} settings that are equal", table(head, equal))

@@ -7,14 +7,31 @@ import io
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 
-from lab.comparing import HEADINGS, Way, compare, cost, spread, table, ways
+import microgpt
+from lab.comparing import (
+    GOALS,
+    HEADINGS,
+    Training,
+    Way,
+    compare,
+    cost,
+    spread,
+    table,
+    taken,
+    ways,
+)
 from microgpt.strategies.registry import STRATEGIES
 from tests.processes import ROOT
 
 PARAMETERS = 4192
+
+
+def losses(trainings: Sequence[Training]) -> list[float]:
+    return [each.loss for each in trainings]
 
 
 def test_an_update_takes_what_its_replicas_compute_and_send() -> None:
@@ -37,11 +54,10 @@ def test_all_strategies_are_compared_and_one_of_ones_own() -> None:
 def test_equal_documents_and_equal_bytes() -> None:
     (sync, local) = compare([Way("sync"), Way("local-sgd")], [42, 43], 64)
     assert (sync.updates, local.updates) == ((64, 8), (8, 8))
-    assert local.at_equal_bytes == local.at_equal_documents
-    assert all(2.0 < loss < 2.6 for loss in sync.at_equal_documents)
-    assert all(
-        few > many for few, many in zip(sync.at_equal_bytes, sync.at_equal_documents, strict=True)
-    )
+    few, many = losses(sync.at_equal_bytes), losses(sync.at_equal_documents)
+    assert losses(local.at_equal_bytes) == losses(local.at_equal_documents)
+    assert all(2.0 < loss < 2.6 for loss in many)
+    assert all(one > other for one, other in zip(few, many, strict=True))
     read = list(csv.reader(io.StringIO("\n".join(table([sync, local], "csv")))))
     assert read[0] == list(HEADINGS)
     assert [row[:4] for row in read[1:]] == [
@@ -49,7 +65,34 @@ def test_equal_documents_and_equal_bytes() -> None:
     ]  # fmt: skip
     shown = list(table([sync], "markdown"))
     assert len(shown) == 3
-    assert spread(sync.at_equal_documents) in shown[2]
+    assert spread(many) in shown[2]
+
+
+def test_a_goal_is_reached_at_the_first_evaluation_that_shows_it() -> None:
+    (sync,) = compare([Way("sync")], [42], 240)
+    [found] = sync.at_equal_documents
+    # The same training in another way, evaluated as often.
+    same = microgpt.train(
+        "embedded", steps=240, batch_size=32, validation_fraction=0.1, eval_every=8
+    )
+    assert found.loss == same.validations[-1].loss
+    at = [next((v.step for v in same.validations if v.loss <= goal), None) for goal in GOALS]
+    assert [each and each[0] for each in found.reached] == at
+    assert at[0] is not None
+    assert at[1] is None
+    soon, none = found.reached
+    assert soon is not None
+    assert 0.0 < soon[1] < 60.0
+    assert none is None
+    _, _, row = table([sync], "markdown")
+    assert row.split(" | ")[5].startswith(f"{268_288 * at[0] / 1e6:,.3g} MB, ")
+    assert row.split(" | ")[6] == "-"
+
+
+def test_bytes_and_seconds_to_a_loss_are_means_of_all_seeds_or_none() -> None:
+    assert taken([(100, 1.0), (300, 2.0)], 1e5) == "20 MB, 1.50 s"
+    assert taken([(100, 1.0), None], 1e5) == "1 of 2"
+    assert taken([None, None], 1e5) == "-"
 
 
 def test_a_spread_is_mean_and_standard_deviation() -> None:

@@ -245,3 +245,26 @@ def test_goodput_is_a_share_of_the_row_without_failures_seed_by_seed() -> None:
 def test_what_is_no_measurement_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"measurement|JSON|Expecting"):
         from_json(text)
+
+
+def test_a_training_loss_may_be_a_goal_too() -> None:
+    steps = tuple(range(1, 151))
+    losses = tuple(3.0 if step <= 20 else 1.9 for step in steps)
+    found = Measurement(
+        DONE, steps=steps, losses=losses, seconds=tuple(0.1 * step for step in steps),
+        bytes=tuple(10 * step for step in steps), received=steps, documents=steps,
+        validations=((75, 2.3), (150, 2.15)),
+    )  # fmt: skip
+    measure = Measure((2.2,), training=(2.0, 1.5))
+    case = Case({"way": "only"}, DEFAULTS, {}, ())
+    only = make_row(case, {0: found}, measure)
+    # Of the last hundred steps 9 may be at 3.0: 2.0 is reached at step 111, and not at 100.
+    first = next(n for n in range(100, 151) if statistics.fmean(losses[n - 100 : n]) <= 2.0)
+    assert only.cells["steps to training 2"].values == (float(first),)
+    assert only.cells["seconds to training 2"].mean == pytest.approx(0.1 * first)
+    assert only.cells["bytes to training 2"].mean == 10 * first
+    assert only.cells["steps to training 1.5"].values == ()
+    assert only.cells["steps to 2.2"].values == (150.0,)
+    sentences = verdict([only], measure)
+    assert any(s.startswith("training loss 2 is reached soonest by only") for s in sentences)
+    assert "training loss 1.5: no case has reached it with every seed." in sentences

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tests.conftest import Reference
 from tests.lab.report.directories import RUN, add_checkpoints, make_run
 
 
-def compared(*paths: Path) -> dict[str, Any]:
+def compared(*paths: Path | str) -> dict[str, Any]:
     arguments = [*map(str, paths), "--json"]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     return dict(json.loads(result.output))
@@ -83,6 +84,40 @@ def test_losses_are_shown_at_equal_steps(tmp_path: Path) -> None:
     }  # fmt: skip
     (pair,) = found["partings"]
     assert (pair["loss_step"], pair["runs"]) == (2, [str(a), str(b)])
+
+
+def test_what_a_run_has_taken_to_a_loss(tmp_path: Path) -> None:
+    a = make_run(tmp_path / "a", validations={2: 2.15, 4: 2.1})
+    b = make_run(tmp_path / "b", validations={2: 2.3, 3: 2.2, 4: 2.25})
+    plain = [make_run(tmp_path / name, validations={4: 2.9}) for name in ("c", "d")]
+    # A step takes half a second, sends 1,000 bytes and receives 500.
+    assert compared(a, b)["reached"] == [
+        {"kind": "validation", "loss": 2.2, "by": [
+            {"step": 2, "seconds": 1.0, "bytes": 3000}, {"step": 3, "seconds": 1.5, "bytes": 4500},
+        ]},
+        {"kind": "validation", "loss": 2.1, "by": [
+            {"step": 4, "seconds": 2.0, "bytes": 6000}, None,
+        ]},
+    ]  # fmt: skip
+    lines = CliRunner().invoke(main, [str(a), str(b)]).output.splitlines()
+    assert [line.split("  ")[1:] for line in lines if " to validation" in line] == [
+        ["to validation loss 2.2", "1.00 s, 0.0 MB, step 2", "1.50 s, 0.0 MB, step 3"],
+        ["to validation loss 2.1", "2.00 s, 0.0 MB, step 4", *[""] * 10, " -"],
+    ]
+    assert compared(*plain)["reached"] == []
+    (found,) = compared(*plain, "--loss", "2.9")["reached"]
+    assert (found["kind"], found["loss"]) == ("validation", 2.9)
+
+
+def test_a_training_loss_is_the_mean_of_a_hundred_steps(tmp_path: Path) -> None:
+    falling = [*[3.0] * 100, *[1.5] * 60]
+    means = [statistics.fmean(falling[at - 100 : at]) for at in range(100, 161)]
+    first = next(at for at, mean in enumerate(means, 100) if mean <= 2.2)
+    soon = [2.0] * 99  # not yet a hundred of them
+    paths = [make_run(tmp_path / n, losses=x) for n, x in (("a", falling), ("b", soon))]
+    (found, *_) = compared(*paths)["reached"]
+    assert (found["kind"], found["loss"]) == ("training", 2.2)
+    assert found["by"] == [{"step": first, "seconds": first * 0.5, "bytes": first * 1500}, None]
 
 
 def test_many_steps_are_thinned_with_both_ends(tmp_path: Path) -> None:
