@@ -12,12 +12,14 @@ from lab.condition_texts import ConditionError, read_conditions, with_policy
 from lab.conditions import Conditions
 from lab.experiments.expansion import Case
 from lab.experiments.reading import ExperimentError, Source
-from lab.experiments.settings import CONDITIONS, OWN_CODE
+from lab.experiments.settings import CONDITIONS, DEFAULTS, OWN_CODE
 from microgpt.aggregation.base import AggregationError
 from microgpt.aggregation.registry import load_aggregation
 from microgpt.compression.base import CompressionError
 from microgpt.compression.registry import load_compressor
 from microgpt.config import TrainingConfig
+from microgpt.data.dataset import check_lasting, is_url, load_dataset
+from microgpt.data.documents import DatasetError
 from microgpt.model import GPTConfig
 from microgpt.optim.adam import AdamConfig
 from microgpt.optim.optimizer import OptimizerError
@@ -26,6 +28,7 @@ from microgpt.strategies.base import Strategy, StrategyError
 from microgpt.strategies.parts import check_parts, make_distribution, settled
 from microgpt.strategies.registry import load_strategy, name_of, options_of
 
+KNOWN_DATA = ("names", "embedded")  # everything else is a file, or a URL
 LETTERS = 27  # the vocabulary of names; any will do to see whether a model can be
 WRONG = (StrategyError, CompressionError, AggregationError, OptimizerError, ValueError)
 
@@ -68,6 +71,8 @@ def located(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     for name in OWN_CODE:
         if ".py:" in found[name]:
             found[name] = str(folder / found[name])
+    if found["data"] not in KNOWN_DATA and not is_url(found["data"]):
+        found["data"] = str(folder / found["data"])
     return found
 
 
@@ -116,8 +121,11 @@ def _place(case: Case, name: str, found: Mapping[str, Any]) -> tuple[str | int, 
     return path
 
 
-def sources(cases: Sequence[Case], folder: Path) -> dict[str, str]:
-    """Digests of the user's own files, by the texts that name them. Raises ExperimentError."""
+def sources(cases: Sequence[Case], source: Source, folder: Path) -> dict[str, str]:
+    """Digests of the user's own code and data, by the texts that name them.
+
+    Those of ``names``, too, which without a network are the embedded ones. Raises ExperimentError.
+    """
     found: dict[str, str] = {}
     for case in cases:
         for name in OWN_CODE:
@@ -128,4 +136,11 @@ def sources(cases: Sequence[Case], folder: Path) -> dict[str, str]:
                     found[spec] = hashlib.sha256(path.read_bytes()).hexdigest()
                 except OSError as error:
                     raise ExperimentError(f"{path} cannot be read: {error.strerror}") from error
+        data = case.settings["data"]
+        if data not in (DEFAULTS["data"], *found):
+            try:
+                check_lasting(located(case.settings, folder)["data"])
+                found[data] = load_dataset(located(case.settings, folder)["data"]).sha256
+            except DatasetError as error:
+                raise source.error(case.where["data"], f"data: {error}") from error
     return found

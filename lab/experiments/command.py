@@ -62,7 +62,7 @@ def main(
         specification = read_specification(_read(file), str(file), quick)
         cases = expand(specification)
         checks.check_all(cases, specification.source, folder)
-        sources = checks.sources(cases, folder)
+        sources = checks.sources(cases, specification.source, folder)
     except ExperimentError as error:
         raise UserError(str(error)) from error
     store = Store(output or RESULTS / (file.stem + ("-quick" if quick else "")))

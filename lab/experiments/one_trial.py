@@ -33,7 +33,7 @@ def main(directory: Path) -> None:
 
 def _measure(plain: dict[str, Any]) -> Any:
     from lab.experiments import virtual
-    from lab.experiments.checks import WRONG, prepare
+    from lab.experiments.checks import WRONG, located, prepare
     from lab.experiments.measurement import FAILED, Measurement
     from lab.experiments.specification import Simulation
     from microgpt.data.corpus import Corpus
@@ -44,7 +44,7 @@ def _measure(plain: dict[str, Any]) -> Any:
     settings, seed = plain["settings"], plain["seed"]
     folder = Path(plain["folder"])
     try:
-        dataset = load_dataset(settings["data"])
+        dataset = load_dataset(located(settings, folder)["data"])
         corpus = Corpus(dataset.documents, seed, settings["validation_fraction"])
         prepared = prepare(settings, seed, corpus.tokenizer.vocab_size, folder)
         simulation = Simulation(**plain["simulation"])

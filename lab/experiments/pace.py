@@ -1,4 +1,7 @@
-"""What the engine takes on this machine, for a simulation: measured once for all its results."""
+"""What the engine takes on this machine, for a simulation: measured once for all its results.
+
+It is processor time, which others on the same machine do not lengthen as they do the time of day.
+"""
 
 from __future__ import annotations
 
@@ -49,15 +52,15 @@ def measure(settings: Any) -> tuple[float, float]:
 
 
 def _median(call: Callable[[], object]) -> float:
-    """Seconds of a call: the median of repeats."""
+    """Processor seconds of a call: the median of repeats."""
     call()
     times = []
     for _ in range(REPEATS):
-        began, calls = time.perf_counter(), 0
-        while time.perf_counter() - began < LEAST_SECONDS or calls == 0:
+        began, calls = time.process_time(), 0
+        while time.process_time() - began < LEAST_SECONDS or calls == 0:
             call()
             calls += 1
-        times.append((time.perf_counter() - began) / calls)
+        times.append((time.process_time() - began) / calls)
     return statistics.median(times)
 
 

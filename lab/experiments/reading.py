@@ -100,5 +100,8 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
 
 
 def name_of(path: Path) -> str:
-    """A place as the file has it: ``[matrix.way]``."""
-    return f"[{'.'.join(map(str, path))}]" if path else "the file"
+    """A place as the file has it: ``[matrix.way]``, or ``[[case]]`` for a table of several."""
+    keys = ".".join(key for key in path if isinstance(key, str))
+    if path and isinstance(path[-1], int):
+        return f"[[{keys}]]"
+    return f"[{keys}]" if path else "the file"

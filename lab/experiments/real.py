@@ -11,7 +11,7 @@ from typing import Any
 from coordinator.core.event_json import EventError
 from coordinator.core.events import Outcome, Recorded
 from lab.event_reader import EventReader
-from lab.experiments.checks import LETTERS, prepare
+from lab.experiments.checks import LETTERS, located, prepare
 from lab.experiments.expansion import Trial
 from lab.experiments.measurement import DONE, FAILED, Measurement, measured
 from lab.experiments.settings import CONDITIONS
@@ -39,7 +39,8 @@ def command(trial: Trial, place: Path, folder: Path) -> list[str]:
         word for name in CONDITIONS for text in settings[name] for word in (f"--{name}", text)
     ]
     return isolated(
-        PROGRAM, "train", *flags_of(config), *conditions, "--data", settings["data"],
+        PROGRAM, "train", *flags_of(config), *conditions,
+        "--data", located(settings, folder)["data"],
         "--engine", settings["engine"], "--eval-every", str(settings["eval_every"]),
         "--workers", str(settings["workers"]), "--run-dir", str(place / RUN),
         "--verify-fraction", str(settings["verify_fraction"]), "--events", "rounds",

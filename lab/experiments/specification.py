@@ -133,7 +133,7 @@ def _read(whole_file: Table, quick: bool) -> Specification:
     labels = {**_labels(parts.axes, cases)}
     axes = _replaced(source, parts.axes, fast.axes) if fast is not parts else parts.axes
     for axis, more in _labels(axes, ()).items():
-        labels[axis] = (*labels[axis], *more)
+        labels[axis] = tuple(dict.fromkeys((*labels[axis], *more)))
     if quick:
         layers.append(Choice("", fast.base, ("quick", "base")))
         parts = replace(fast, axes=axes)
@@ -260,17 +260,17 @@ def _values(source: Source, path: Path, name: str, given: Any) -> tuple[Choice, 
         hint = "; an axis of your own is a table of labels: name = { label = { workers = 2 } }"
         raise source.error(path, unknown("setting", name, SETTINGS) + hint)
     check = SETTINGS[name][0]
-    found: list[Choice] = []
+    found: dict[str, Choice] = {}
     for place, item in enumerate(array(source, path, given)):
         try:
             value = check(item)
         except ValueError as error:
             raise source.error((*path, place), f"{name} {error}") from error
         label = _label(source, (*path, place), text_of(item))
-        if label in [choice.label for choice in found]:
+        if label in found:
             raise source.error((*path, place), f"{name} has {label} twice")
-        found.append(Choice(label, {name: value}, (*path, place)))
-    return tuple(found)
+        found[label] = Choice(label, {name: value}, (*path, place))
+    return tuple(found.values())
 
 
 def _label(source: Source, path: Path, label: str) -> str:

@@ -95,7 +95,7 @@ def load_dataset(
         return _load_names(names or _names_source(), cache, patience, report)
     if spec == "embedded":
         return _load_embedded()
-    if _is_url(spec):
+    if is_url(spec):
         return _load_url(spec, cache, patience, report)
     return parse(spec, _read_file(spec))
 
@@ -164,7 +164,7 @@ def check_named(spec: str) -> None:
 
     A checkpoint may come from anywhere: no server is asked and no device opened on its word.
     """
-    if _is_url(spec):
+    if is_url(spec):
         advice = f"give --data {spec} to use what lies there"
         raise DatasetError(f"the checkpoint says that its data come from {spec}: {advice}")
     if not _is_lasting(spec):
@@ -174,13 +174,14 @@ def check_named(spec: str) -> None:
         )
 
 
-def _is_url(spec: str) -> bool:
+def is_url(spec: str) -> bool:
+    """Whether ``load_dataset`` would look for it on the web."""
     return spec.lower().startswith(("http://", "https://"))
 
 
 def _is_lasting(spec: str) -> bool:
     """Whether what a path names, if there is anything, is a regular file on a disk, or a folder."""
-    if spec in ("names", "embedded") or _is_url(spec):
+    if spec in ("names", "embedded") or is_url(spec):
         return True
     try:
         paths = (os.path.abspath(spec), os.path.realpath(spec))

@@ -134,7 +134,7 @@ ONE = "[matrix]\nworkers = [1]\n"
         (HEAD + "[matrix.a]\nb = { c = 1 }\n", 4, "there is no setting 'c'"),
         (HEAD + ONE + "[matrix.a]\nb = { workers = 1 }\n", 5, "workers and a both set workers"),
         (HEAD + "seeds = [1, 1]\n" + ONE, 3, "a seed stands there twice"),
-        (HEAD + ONE + "[[case]]\nworkers = 1\n", 5, "name is missing in [case.0]"),
+        (HEAD + ONE + "[[case]]\nworkers = 1\n", 5, "name is missing in [[case]]"),
         (HEAD + '[[case]]\nname = "a"\n[[case]]\nname = "a"\n', 6, "there are two cases 'a'"),
         (HEAD + ONE + "[measure]\nlosses = [2.2, true]\n", 6, "a value must be a number"),
         (HEAD + ONE + '[measure]\nwithin = "way"\n', 6, "there is no axis 'way'"),
