@@ -15,11 +15,15 @@ from microgpt.support.invocation import COMMAND, call_of
 
 
 class Program(NamedTuple):
-    """Where a program's ``main`` is, and one line about it. ``lean``: it needs msgpack alone."""
+    """Where a program's function ``main`` is, and one line about it.
+
+    ``lean``: it needs msgpack alone.
+    """
 
     module: str
     about: str
     lean: bool = False
+    main: str = "main"
 
 
 PROGRAMS = {
@@ -35,6 +39,10 @@ PROGRAMS = {
     "experiment": Program("lab.experiments.command", "Run the cases of a file; table and report."),
     "coordinator": Program("coordinator.__main__", "Train with the workers that connect."),
     "worker": Program("worker.__main__", "Compute gradients for a coordinator."),
+    "workers": Program("lab.launch.workers_command", "The workers of a run: list, logs, stop."),
+    "scale": Program(
+        "lab.launch.workers_command", "Change the number of workers of a run.", main="scale"
+    ),
     "runs": Program("lab.report.runs", "List the runs of a folder, and how they ended."),
     "compare": Program("lab.report.compare", "Put runs side by side; where do they part?"),
     "report": Program("lab.report.command", "Write a page about runs that can be kept."),
@@ -107,7 +115,7 @@ def answer(name: str) -> int:
 def run(name: str, program: Program) -> NoReturn:
     """Import and run a program; it ends with its exit code, or 1 if a package is missing."""
     try:
-        command = importlib.import_module(program.module).main
+        command = getattr(importlib.import_module(program.module), program.main)
     except ModuleNotFoundError as error:
         from lab import terminal
 

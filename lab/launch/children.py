@@ -41,6 +41,7 @@ class AtWork:
 
 #: A child in the queue has ended; None wakes whoever waits.
 News: TypeAlias = AtWork | Child | Asked | Gone | None
+NewsQueue: TypeAlias = queue.SimpleQueue[News]
 
 
 def start(
@@ -48,7 +49,7 @@ def start(
     command: Callable[[int], list[str]],
     log: BinaryIO | None,
     passed: Iterable[int],
-    news: queue.SimpleQueue[News],
+    news: NewsQueue,
 ) -> Child:
     """Start a child whose fate is told in ``news``. Raises OSError.
 
@@ -76,7 +77,7 @@ def start(
     return child
 
 
-def _watch(child: Child, reading: int, news: queue.SimpleQueue[News]) -> None:
+def _watch(child: Child, reading: int, news: NewsQueue) -> None:
     with open(reading, "rb") as pipe:
         line = pipe.readline()
     if line.endswith(b"\n"):

@@ -18,13 +18,11 @@ from coordinator.core.inputs import Wish
 from coordinator.run.laboratory import line_asked, line_done
 from lab.launch.channel import Asked
 from lab.launch.children import Child
-from lab.launch.requests import RefusedError, Request, Verb
+from lab.launch.requests import COMMAND, MOST_WORKERS, PAGE, RefusedError, Request, Verb
 from lab.launch.restarts import Restarts
 from lab.launch.surroundings import Surroundings
 
-BY = "page"
 RETURN_SECONDS = 1.0  # until a worker that was killed is started again
-MOST_WORKERS = 4096  # the connections that a coordinator takes
 
 
 class Control:
@@ -46,27 +44,29 @@ class Control:
         self._killed: set[int] = set()  # by us, and not started again yet
         self._frozen: set[int] = set()
         self._removed: set[int] = set()
+        self._by = PAGE  # who asks
 
     # --- what is asked for -----------------------------------------------------------------------
 
     def take(self, asked: Asked) -> None:
         """Do it, and answer."""
         try:
-            asked.answers.put(self.perform(asked.request))
+            asked.answers.put(self.perform(asked.request, asked.by))
         except RefusedError as error:
             asked.answers.put(error)
         except OSError as error:
             asked.answers.put(RefusedError(f"it cannot be done now: {error.strerror}"))
 
-    def perform(self, request: Request) -> str:
+    def perform(self, request: Request, by: str = PAGE) -> str:
         """Do it. Returns what people are told. Raises RefusedError or OSError."""
+        self._by = by
         return _DEEDS[request.verb](self, request)
 
     def _ask(self, wish: Wish, value: float = 0.0) -> None:
-        self._surroundings.tell(line_asked(wish, BY, value))
+        self._surroundings.tell(line_asked(wish, self._by, value))
 
     def _note(self, verb: ControlVerb, number: int, factor: float = 1.0) -> None:
-        self._surroundings.tell(line_done(verb, BY, f"worker-{number}", factor))
+        self._surroundings.tell(line_done(verb, self._by, f"worker-{number}", factor))
 
     def _pause(self, request: Request) -> str:
         self._ask(Wish.PAUSE)
@@ -86,14 +86,39 @@ class Control:
         self._ask(Wish.LEARNING_RATE, request.value)
         return f"learning rate {request.value:g} is asked for, from the next update on"
 
+    def scale(self, count: int) -> str:
+        """Have so many workers: add some, or send the last ones home. Raises RefusedError."""
+        self._by = COMMAND
+        there = [n for n in sorted(self._restarts) if n in self._children or n in self._due]
+        there = [number for number in there if number not in self._removed]
+        self._require_room(count - len(there))
+        for _ in range(count - len(there)):
+            self._add(Request(Verb.ADD))
+        for number in there[count:]:
+            with contextlib.suppress(RefusedError):  # it has just ended
+                self._send_home(number)
+        return f"{count} workers instead of {len(there)}"
+
+    def _send_home(self, number: int) -> None:
+        """Also one that was just to be started again."""
+        if number in self._children:
+            self._remove(Request(Verb.REMOVE, f"worker-{number}"))
+            return
+        self._note(ControlVerb.REMOVE, number)
+        self._removed.add(number)
+        del self._due[number]
+
     def _add(self, request: Request) -> str:
-        number = max(self._restarts) + 1
-        if number > MOST_WORKERS:
-            raise RefusedError(f"there have been {MOST_WORKERS:,} workers already")
+        self._require_room(1)
+        number = max(self._restarts, default=0) + 1
         self._note(ControlVerb.ADD, number)
         self._restarts[number] = Restarts()
         self._due[number] = time.monotonic()
         return f"worker-{number} is added"
+
+    def _require_room(self, more: int) -> None:
+        if max(self._restarts, default=0) + more > MOST_WORKERS:
+            raise RefusedError(f"a run has at most {MOST_WORKERS:,} workers, those that left too")
 
     def _kill(self, request: Request) -> str:
         child = self._running(request.worker)
@@ -195,7 +220,7 @@ class Control:
             self._ask(Wish.PAUSE)
 
     def _changed(self) -> Iterator[tuple[int, float, bool]]:
-        for number in sorted(self._restarts):
+        for number in sorted(self._restarts) if self._surroundings.controlled else ():
             if number and number not in self._removed:
                 levers = self._surroundings.levers(number)
                 yield number, levers.slowness, levers.cut

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import BinaryIO
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, TextIO
 
 from coordinator.run.directory_owner import OwnedRunDir
 from microgpt.support import cli
+from microgpt.support.cli import UserError
+
+FOLLOW_SECONDS = 0.1  # between looks for new lines
 
 
 class WorkerLogs:
@@ -37,3 +43,30 @@ class WorkerLogs:
             if lines:
                 return lines[-1].removeprefix("error: ")
         return f"see {path}"
+
+
+def lines_of(run_dir: Path, name: str, goes_on: Callable[[], bool]) -> Iterator[str]:
+    """The lines of one log of a run, without their ends; those to come as long as it ``goes_on``.
+
+    Raises UserError if there is none of that name.
+    """
+    path = run_dir / "logs" / f"{name}.log"
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            yield from _lines(file, goes_on)
+    except OSError as error:
+        there = sorted(entry.stem for entry in path.parent.glob("*.log"))
+        known = f"there are {', '.join(there)}" if there else "there are none"
+        raise UserError(f"{path}: {error.strerror}; logs: {known}") from error
+
+
+def _lines(file: TextIO, goes_on: Callable[[], bool]) -> Iterator[str]:
+    rest, last = "", False
+    while not last:
+        last = not goes_on()
+        *lines, rest = (rest + file.read()).split("\n")
+        yield from lines
+        if not last:
+            time.sleep(FOLLOW_SECONDS)
+    if rest:
+        yield rest

@@ -15,6 +15,7 @@ class Restarts:
     """The deaths of one child that nobody asked for."""
 
     deaths: int = 0  # one soon after the other
+    restarts: int = 0  # of all time
     _works_since: float | None = None
 
     def works(self, now: float) -> None:
@@ -27,4 +28,7 @@ class Restarts:
         if since is not None and now - since >= STEADY_SECONDS:
             self.deaths = 0
         self.deaths += 1
-        return PAUSES[self.deaths - 1] if self.deaths <= len(PAUSES) else None
+        if self.deaths > len(PAUSES):
+            return None
+        self.restarts += 1
+        return PAUSES[self.deaths - 1]

@@ -1,9 +1,9 @@
-"""Starts a coordinator and workers as child processes, restarts what dies, ends everything.
+"""Starts a coordinator and has workers started, restarts what dies, ends everything.
 
 A coordinator that is killed comes back at the same address and goes on from its newest good
-checkpoint; a worker that is killed is replaced, or all are started again with it
-(``lab.conditions.OnFailure``); a worker that leaves politely is not. Who dies again and again soon
-after its start is given up.
+checkpoint; if it dies again and again soon after its start it is given up. Workers are the
+launcher's (``launchers/base.py``): they are replaced when they die, or all are started again with
+whoever has failed (``lab.conditions.OnFailure``).
 """
 
 from __future__ import annotations
@@ -13,73 +13,87 @@ import os
 import queue
 import signal
 import time
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import FrameType
-from typing import BinaryIO
 
 from coordinator.run.directory_owner import OwnedRunDir, last_save
 from lab.conditions import OnFailure
 from lab.launch import children
 from lab.launch.channel import Asked, Channel, Gone
-from lab.launch.children import AtWork, Child, News
-from lab.launch.control import Control
-from lab.launch.logs import WorkerLogs
+from lab.launch.children import AtWork, Child, News, NewsQueue
+from lab.launch.control_socket import ControlSocket
+from lab.launch.launch_record import LaunchRecord
+from lab.launch.launchers.base import Launcher, Place, WorkerKeys, WorkerRequest, as_json
+from lab.launch.launchers.processes import LEAVE_SECONDS, MOMENT_SECONDS, signal_name
+from lab.launch.requests import OF_A_COMMAND, RefusedError, Verb
 from lab.launch.restarts import Restarts
 from lab.launch.surroundings import Surroundings
 from microgpt.support import cli, signals
 from microgpt.support.cli import INTERRUPTED, UserError
 from microgpt.support.isolation import isolated
 
-#: After Ctrl-C workers have this long to end by themselves, and a moment after the coordinator.
-LEAVE_SECONDS = 0.9
-MOMENT_SECONDS = 0.3
 #: The coordinator has the last steps to save, and gives up a slow disk by itself. On a machine so
 #: busy that this takes long it is waited for all the same.
 SAVE_SECONDS = 10.0
-POLITE = (0, *(128 + number for number in signals.SIGNALS))
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the coordinator listens: ``bind``. ``private``: nobody else can bind to it.
+
+    ``advertise``: the host in the address that workers on other machines get, "" for local ones.
+    ``curve``: the folder of its keys, if they come with keys.
+    """
+
+    bind: str
+    private: bool = False
+    advertise: str = ""
+    curve: Path | None = None
+
+    def address(self, bound: str) -> str:
+        """Where workers find a coordinator that is bound to the address ``bound``."""
+        if self.advertise and bound.startswith("tcp://"):
+            return f"tcp://{self.advertise}:{bound.rpartition(':')[2]}"
+        return bound.replace("//*:", "//127.0.0.1:").replace("//0.0.0.0:", "//127.0.0.1:")
 
 
 class Supervisor:
-    """One run on this machine. ``coordinator`` and ``worker`` are their command line flags.
+    """One run. ``coordinator``: the command line flags of its coordinator, which runs here.
 
-    ``private``: nobody else can bind to the address ``bind``. ``surroundings``: what workers meet.
-    ``control``: None unless somebody may do something to the run while it goes on.
+    ``request``: the workers, as ``launcher`` will be asked for them when the address and the keys
+    are known. ``surroundings``: what the run meets. ``record``: what another process is told of
+    this launch.
     """
 
     def __init__(
         self,
         directory: OwnedRunDir,
         *,
-        bind: str,
-        private: bool,
+        endpoint: Endpoint,
         coordinator: list[str],
-        worker: list[str],
-        workers: int,
+        launcher: Launcher,
+        request: WorkerRequest,
         resume: str | None,
         surroundings: Surroundings,
+        record: LaunchRecord,
     ) -> None:
         self._directory = directory
-        self._bind, self._resume = bind, resume
-        self._logs = WorkerLogs(directory)
+        self._endpoint, self._bind, self._resume = endpoint, endpoint.bind, resume
         self._saved_before = last_save(directory.path)
-        # Nobody else can be at our private socket, so that workers may start before the
-        # coordinator. At an address of the user's somebody may: they wait until it is taken.
-        self._address = bind if private else ""
-        self._due = dict.fromkeys(range(workers + 1), 0.0)  # when who is to be started
-        self._coordinator, self._worker = coordinator, worker
+        self._due: float | None = 0.0  # when the coordinator is to be started
+        self._coordinator: Child | None = None
+        self._flags, self._launcher, self._request = coordinator, launcher, request
         self._surroundings = surroundings
-        self._kills: dict[int, float] = {}  # when which worker is to be killed
-        self._children: dict[int, Child] = {}
-        self._restarts = {number: Restarts() for number in range(workers + 1)}
-        self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
-        self.control: Control | None = None
-        if surroundings.controlled:
-            parts = surroundings, self._children, self._due, self._restarts
-            self.control = Control(*parts)
+        self._restarts = Restarts()
+        self._news: NewsQueue = queue.SimpleQueue()
+        self._record = record
+        self._asked = False  # whether the launcher has been asked for the workers
         self._signal = 0  # the first that wants us to end
         self._exit_code: int | None = None
 
     def channel(self) -> Channel:
-        """A way for a process to ask for what ``control`` does. To be closed after the run."""
+        """A way for the page to ask for what ``Control`` does. To be closed after the run."""
         return Channel(self._news)
 
     def listen(self) -> None:
@@ -91,26 +105,33 @@ class Supervisor:
     def run(self) -> int:
         """Until the run is over. Returns the exit code; no child is left. Raises UserError."""
         try:
-            while self._exit_code is None:
-                self._start_due()
-                self._kill_due()
-                news = self._next_news()
-                if isinstance(news, AtWork):
-                    self._on_work(news)
-                elif self._signal:
-                    self._exit_code = 128 + self._signal
-                elif isinstance(news, Asked | Gone):
-                    self._on_wish(news)
-                elif news is not None:
-                    self._on_end(news)
-            return self._exit_code
+            with ControlSocket(self._request.launch, self._news):
+                return self._run()
         finally:
             self._end_all()
 
-    def _next_news(self) -> News:
-        """What happens next to a child; None after a signal, or if somebody is to be started."""
-        due = [at for number, at in self._due.items() if number == 0 or self._address]
-        due += self._kills.values()
+    def _run(self) -> int:
+        while True:
+            self._start_due()
+            news = self._next_news(self._launcher.tend(time.monotonic()))
+            if isinstance(news, AtWork) and news.child is self._coordinator:
+                self._on_work(news)
+            elif self._signal:
+                return 128 + self._signal
+            elif isinstance(news, Asked | Gone):
+                self._on_wish(news)
+            elif news is not None and news is self._coordinator:
+                self._on_end(news)
+            elif news is not None:
+                self._launcher.hear(news)
+            if self._exit_code is None:
+                self._exit_code = self._launcher.exhausted()
+            if self._exit_code is not None:
+                return self._exit_code
+
+    def _next_news(self, launcher_due: float | None) -> News:
+        """What happens next; None after a signal, or if something is due."""
+        due = [at for at in (self._due, launcher_due) if at is not None]
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
         with contextlib.suppress(queue.Empty):
             return self._news.get(timeout=timeout)
@@ -121,106 +142,90 @@ class Supervisor:
         self._news.put(None)
 
     def _on_work(self, news: AtWork) -> None:
-        now, number = time.monotonic(), news.child.number
-        if self._children.get(number) is not news.child:
-            return  # it has been stopped since
-        self._restarts[number].works(now)
-        if number and (seconds := self._surroundings.seconds_to_failure(number)) is not None:
-            self._kills[number] = now + seconds
-        if number == 0:
-            self._directory.keep()
-            # One that comes back must be where its workers look for it, also if it had chosen
-            # the port.
-            self._bind, self._address = news.text, reachable(news.text)
+        self._restarts.works(time.monotonic())
+        self._directory.keep()
+        # One that comes back must be where its workers look for it, also if it had chosen the port.
+        self._bind = news.text
+        self._ask_for_workers(news.text)
+
+    def _ask_for_workers(self, bound: str) -> None:
+        if self._asked:
+            return
+        self._asked = True
+        keys = None
+        if self._launcher.remote and self._endpoint.curve is not None:
+            keys = WorkerKeys.read(self._endpoint.curve)
+        place = Place(
+            self._directory, self._surroundings, self._news, self._restart_coordinator
+        )
+        self._launcher.start(self._request.at(self._endpoint.address(bound), keys), place)
+        replace(self._record, known_as=self._launcher.known_as()).write(self._directory)
 
     def _on_end(self, child: Child) -> None:
         code = child.process.returncode
-        if self._children.get(child.number) is not child:
-            return  # it was stopped with all others
-        self._children.pop(child.number)
-        self._kills.pop(child.number, None)
-        pause = self._surroundings.seconds_to_return(child.number)
-        if pause is None and self.control is not None:
-            pause = self.control.seconds_to_return(child.number)
-        if self.control is not None and self.control.has_left(child.number):
-            self._say(f"{child.name} has left")
-        elif pause is not None:
-            self._start_again(child, pause)
-        elif child.number == 0 and code >= 0:
+        self._coordinator = None
+        if code >= 0:
             self._exit_code = code
-        elif code < 0:
-            self._on_killed(child, _signal_name(code))
-        elif code == 0:
-            return  # told to stop; the coordinator will end, too
-        elif code in POLITE:
-            self._say(f"{child.name} has left")
-            self._stop_without_workers(INTERRUPTED)
-        else:
-            self._say(f"{child.name} cannot work: {self._logs.last_words(child.number)}")
-            self._stop_without_workers(1)
+            return
+        cli.clear_block()
+        how, now = signal_name(-code), time.monotonic()
+        pause = self._restarts.died(now)
+        if pause is None:
+            times = self._restarts.deaths
+            raise UserError(
+                f"{child.name} was killed {times} times soon after its start ({how}); "
+                "it is given up"
+            )
+        when = f" in {pause:g} s" if pause else ""
+        self._say(f"{child.name} was killed ({how}); starting it again{when}")
+        self._due = now + pause
+        if self._surroundings.on_failure is not OnFailure.REPLACE:
+            elastic = self._surroundings.on_failure is OnFailure.ELASTIC
+            self._launcher.restart_all(now if elastic else self._due)
+
+    def _restart_coordinator(self, at: float) -> None:
+        """A worker has failed, and all shall go on from the last checkpoint."""
+        if self._coordinator is not None:
+            children.kill([self._coordinator])
+            self._coordinator, self._due = None, at
 
     def _on_wish(self, news: Asked | Gone) -> None:
-        if self.control is None:
-            return
-        if isinstance(news, Asked):
-            self.control.take(news)
-            return
-        if self.control.undo():
-            self._say("the page has ended: what stood still goes on")
-        self._stop_without_workers(INTERRUPTED)
+        control = self._launcher.control
+        if isinstance(news, Asked) and news.request.verb in OF_A_COMMAND:
+            news.answers.put(self._answer(news.request.verb, news.request.value))
+        elif isinstance(news, Asked) and control is not None:
+            control.take(news)
+        elif isinstance(news, Asked):
+            news.answers.put(RefusedError("there are no workers of this machine yet"))
+        else:
+            if control is not None and control.undo():
+                self._say("the page has ended: what stood still goes on")
+            self._launcher.stop_without_workers(INTERRUPTED)
 
-    def _on_killed(self, child: Child, how: str) -> None:
-        if child.number == 0:
-            cli.clear_block()
-        now, restarts = time.monotonic(), self._restarts[child.number]
-        pause = restarts.died(now)
-        if pause is not None:
-            when = f" in {pause:g} s" if pause else ""
-            self._say(f"{child.name} was killed ({how}); starting it again{when}")
-            self._start_again(child, pause)
-            return
-        text = f"{child.name} was killed {restarts.deaths} times soon after its start ({how})"
-        if child.number == 0:
-            raise UserError(f"{text}; it is given up")
-        self._say(f"{text}; it is given up: {self._logs.last_words(child.number)}")
-        self._stop_without_workers(1)
-
-    def _start_again(self, failed: Child, pause: float) -> None:
-        """A process that has failed is back in ``pause`` seconds; the others, as it was wanted."""
-        policy, others = self._surroundings.on_failure, list(self._children.values())
-        self._due[failed.number] = time.monotonic() + pause
-        if policy is not OnFailure.REPLACE:
-            children.kill(others)
-            self._children.clear()
-            self._kills.clear()
-            back = max(self._due.values()) if policy is OnFailure.RESTART else time.monotonic()
-            self._due |= dict.fromkeys((child.number for child in others), back)
-        self._surroundings.killed(failed.number, failed.name)
-
-    def _stop_without_workers(self, code: int) -> None:
-        if not any(self._children) and not any(self._due):  # the coordinator is 0
-            self._say("no worker is left; stopping")
-            self._exit_code = code
-
-    def _kill_due(self) -> None:
-        """Workers fail when the conditions want it."""
-        now = time.monotonic()
-        for number, at in list(self._kills.items()):
-            if at <= now and (child := self._children.get(number)) is not None:
-                del self._kills[number]
-                if child.process.poll() is None:
-                    child.process.kill()
-                    self._surroundings.kills(number)
+    def _answer(self, verb: Verb, value: float) -> str | RefusedError:
+        """What a command of the user asks for, done."""
+        try:
+            if verb is Verb.LIST:
+                return as_json(self._launcher.list_workers())
+            if verb is Verb.SCALE:
+                text = self._launcher.scale(int(value))
+                self._say(f"asked for {text}")
+                return text
+        except UserError as error:
+            return RefusedError(str(error))
+        self._say("asked to stop")
+        self._exit_code = INTERRUPTED
+        return "the run ends"
 
     def _start_due(self) -> None:
-        now = time.monotonic()
-        for number, at in sorted(self._due.items()):
-            if at <= now and (number == 0 or self._address):
-                del self._due[number]
-                if number:
-                    self._start_worker(number)
-                else:
-                    self._start_coordinator()
+        if self._due is None or self._due > time.monotonic():
+            return
+        self._due = None
+        self._start_coordinator()
+        # Nobody else can be at our private socket, so that workers may start before the
+        # coordinator. At an address of the user's somebody may: they wait until it is taken.
+        if self._endpoint.private:
+            self._ask_for_workers(self._bind)
 
     def _start_coordinator(self) -> None:
         saved = last_save(self._directory.path)
@@ -228,51 +233,34 @@ class Supervisor:
         resume = self._resume if saved == self._saved_before else "auto"
         more = [] if resume is None else ["--resume", resume]
         lock, around = self._directory.descriptor, self._surroundings
-        flags = [*self._coordinator, "--bind", self._bind, *more, "--lock", str(lock)]
+        flags = [*self._flags, "--bind", self._bind, *more, "--lock", str(lock)]
         flags += around.coordinator_flags()
-        if self.control is not None:
-            self.control.coordinator_starts()
-        self._start(0, "coordinator", flags, None, lock, *around.descriptors)
+        if self._launcher.control is not None:
+            self._launcher.control.coordinator_starts()
 
-    def _start_worker(self, number: int) -> None:
-        name = f"worker-{number}"
-        address = self._surroundings.address(number, self._address)
-        flags = [*self._worker, "--connect", address, "--name", name]
-        flags += self._surroundings.worker_flags(number)
-        self._surroundings.starts(number, name)
-        with self._logs.open(number) as log:
-            self._start(
-                number, "worker", flags, log, *self._surroundings.worker_descriptors(number)
-            )
-
-    def _start(
-        self, number: int, module: str, flags: list[str], log: BinaryIO | None, *passed: int
-    ) -> None:
         def command(announce: int) -> list[str]:
             ours = ["--parent", str(os.getpid()), "--announce", str(announce)]
-            return isolated(module, *flags, *ours)
+            return isolated("coordinator", *flags, *ours)
 
-        self._children[number] = children.start(number, command, log, passed, self._news)
+        passed = (lock, *around.descriptors)
+        self._coordinator = children.start(0, command, None, passed, self._news)
 
     def _end_all(self) -> None:
         """Ask everybody to leave, wait for the coordinator to save, and end the others."""
         began = time.monotonic()
-        if self.control is not None:
-            self.control.thaw_all()
-        everybody = [child for _, child in sorted(self._children.items())]
-        children.ask_to_leave(everybody)
-        coordinator = [child for child in everybody if child.number == 0]
-        workers = [child for child in everybody if child.number]
-        until = began + LEAVE_SECONDS
-        children.wait(coordinator, until)
-        moment = time.monotonic() + MOMENT_SECONDS if coordinator else until
-        children.wait(workers, max(until, moment))
-        children.kill(workers)  # the coordinator has the processors for itself now
+        coordinator = [child for child in (self._coordinator,) if child is not None]
+        self._launcher.ask_to_leave()
+        children.ask_to_leave(coordinator)
+        children.wait(coordinator, began + LEAVE_SECONDS)
+        try:
+            self._launcher.stop()  # the coordinator has the processors for itself now
+        except UserError as error:
+            self._say(f"warning: {error}")
         children.wait(coordinator, began + SAVE_SECONDS)
         if children.kill(coordinator):
             cli.clear_block()
             self._say("the coordinator did not end, and was killed")
-        self._hear_last_news(everybody)
+        self._hear_last_news(coordinator)
 
     def _hear_last_news(self, ended: list[Child]) -> None:
         """Whether the run has begun decides what is left behind."""
@@ -280,20 +268,9 @@ class Supervisor:
             if child.watcher is not None:
                 child.watcher.join(MOMENT_SECONDS)
         while not self._news.empty():
-            if isinstance(news := self._news.get(), AtWork):
-                self._on_work(news)
+            news = self._news.get()
+            if isinstance(news, AtWork) and news.child in ended:
+                self._directory.keep()
 
     def _say(self, text: str) -> None:
         cli.say(text, error=True)
-
-
-def reachable(bind: str) -> str:
-    """The address at which this machine's workers find a coordinator bound to every interface."""
-    return bind.replace("//*:", "//127.0.0.1:").replace("//0.0.0.0:", "//127.0.0.1:")
-
-
-def _signal_name(code: int) -> str:
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"

@@ -69,12 +69,12 @@ class Surroundings:
     def coordinator_flags(self) -> list[str]:
         """What the coordinator puts on record; it must also get ``descriptors``."""
         told = [word for text in self._conditions.texts for word in ("--condition", text)]
-        return [*told, "--news", str(self._reading)] if told or self.controlled else []
+        return [*told, "--news", str(self._reading)]
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """What the coordinator reads from."""
-        return (self._reading,) if self._conditions.texts or self.controlled else ()
+        return (self._reading,)
 
     def levers(self, number: int) -> SharedLevers:
         """Those of worker ``number``, where there is control."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,6 +19,16 @@ from coordinator.run.directory_owner import OwnedRunDir, RunDirectoryError, find
 from coordinator.run.options import OPTIONS, coordinator_options
 from lab.launch.condition_options import condition_options, read
 from lab.launch.export_options import export_of, export_options, exports
+from lab.launch.launch_options import (
+    check_launcher,
+    endpoint_of,
+    launch_options,
+    planned,
+    request_of,
+    run_flags,
+)
+from lab.launch.launch_record import LaunchRecord
+from lab.launch.launchers.registry import make_launcher, read_options
 from lab.launch.page_options import events_flags, page_of, page_options
 from lab.launch.supervisor import Supervisor
 from lab.launch.surroundings import Surroundings
@@ -24,7 +36,6 @@ from microgpt.engine import ENGINES
 from microgpt.support import cli, signals
 from microgpt.support.cli import UserError, option, say
 from microgpt.support.invocation import call_of
-from microgpt.support.user_class import absolute
 
 PARENT_POLL_SECONDS = 0.5
 MAX_WORKERS = 4096  # the connections that a coordinator takes
@@ -51,6 +62,7 @@ def processors() -> int:
     "--bind", default=None, show_default="a private socket",
     help="Address at which further workers may join: tcp://HOST:PORT or ipc://PATH.",
 )  # fmt: skip
+@launch_options
 @page_options
 @export_options
 @condition_options
@@ -58,40 +70,37 @@ def processors() -> int:
 @click.option("--parent", type=int, default=0, hidden=True, help="Stop when this process ends.")
 @click.pass_context
 def main(context: click.Context, /, parent: int, **flags: Any) -> int:
-    """Train microGPT with several worker processes on this machine."""
+    """Train microGPT with several worker processes, on this machine or on others."""
     path = find_run_dir(flags["run_dir"], flags["resume"])
-    curve = ["--curve", str(flags["curve"])] if flags["curve"] else []
-    started = ["--started", str(flags["workers"]), flags["engine"]]  # for the record
     conditions = read(flags)
+    launcher = make_launcher(flags["launcher"], read_options(flags["launcher_option"]))
+    check_launcher(flags, launcher, conditions)
     exported = exports(flags)
     events = events_flags(flags, cli.given(context), bool(exported))
+    coordinator = [*passed_on(context), *events]
+    coordinator += ["--started", str(flags["workers"]), flags["engine"]]  # for the record
+    if flags["dry_run"]:
+        say(planned(flags, launcher, coordinator, path))
+        return 0
     with ExitStack() as stack:
         with signals.held_back():  # until somebody removes what is made here
-            try:
-                directory = stack.enter_context(
-                    OwnedRunDir.take(path) if path else OwnedRunDir.new()
-                )
-            except RunDirectoryError as error:
-                raise UserError(str(error)) from error
+            directory = stack.enter_context(taken(path))
             surroundings = stack.enter_context(
                 Surroundings(conditions, flags["seed"], control=flags["control"])
             )
-            bind = surroundings.bind(flags["bind"])
+            endpoint = endpoint_of(flags, launcher, surroundings, directory.path)
+            if not endpoint.bind:
+                endpoint = replace(endpoint, bind=stack.enter_context(private_address()))
+            request = request_of(flags, launcher, directory.path)
             supervisor = Supervisor(
                 directory,
-                bind=bind or stack.enter_context(private_address()),
-                private=bind is None,
-                coordinator=[
-                    *passed_on(context),
-                    *events,
-                    "--run-dir",
-                    str(directory.path),
-                    *started,
-                ],
-                worker=["--engine", flags["engine"], *curve, *trusted(flags)],
-                workers=flags["workers"],
+                endpoint=endpoint,
+                coordinator=[*coordinator, *run_flags(flags, endpoint, directory.path)],
+                launcher=launcher,
+                request=request,
                 resume=flags["resume"],
                 surroundings=surroundings,
+                record=LaunchRecord(flags["launcher"], request.launch, socket.gethostname()),
             )
             supervisor.listen()
             if parent:
@@ -107,17 +116,19 @@ def main(context: click.Context, /, parent: int, **flags: Any) -> int:
         return code
 
 
+def taken(path: Path | None) -> OwnedRunDir:
+    """The directory of the run, locked. Raises UserError."""
+    try:
+        return OwnedRunDir.take(path) if path else OwnedRunDir.new()
+    except RunDirectoryError as error:
+        raise UserError(str(error)) from error
+
+
 def end_with(parent: int) -> None:
     """Ask the run to end, as Ctrl-C would, once the process that wants it has ended."""
     while os.getppid() == parent:
         time.sleep(PARENT_POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGINT)
-
-
-def trusted(flags: Mapping[str, Any]) -> list[str]:
-    """The worker's flags for files that the user has named: whoever names one wants it run."""
-    named = (flags[name] for name in ("compress", "inner_optimizer"))
-    return [word for spec in named if ".py:" in spec for word in ("--trust", absolute(spec))]
 
 
 def passed_on(context: click.Context) -> list[str]:

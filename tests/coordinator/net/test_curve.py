@@ -15,7 +15,7 @@ import zmq.auth
 
 from coordinator.net.curve import AllowList, make_keys
 from coordinator.net.safe_bind import is_local
-from lab.launch.supervisor import reachable
+from lab.launch.supervisor import Endpoint
 from microgpt.checkpoint import format as checkpoint_format
 from microgpt.protocol.keys import check_private
 from microgpt.support.cli import UserError
@@ -48,9 +48,9 @@ def test_which_addresses_only_this_machine_can_reach(bind: str, local: bool) -> 
 
 
 def test_where_workers_find_a_coordinator_on_every_interface() -> None:
-    assert reachable("tcp://*:5555") == "tcp://127.0.0.1:5555"
-    assert reachable("tcp://0.0.0.0:5555") == "tcp://127.0.0.1:5555"
-    assert reachable("tcp://10.0.0.1:5555") == "tcp://10.0.0.1:5555"
+    assert Endpoint("").address("tcp://*:5555") == "tcp://127.0.0.1:5555"
+    assert Endpoint("").address("tcp://0.0.0.0:5555") == "tcp://127.0.0.1:5555"
+    assert Endpoint("").address("tcp://10.0.0.1:5555") == "tcp://10.0.0.1:5555"
 
 
 def test_an_open_bind_without_keys_is_refused(lab: Lab) -> None:

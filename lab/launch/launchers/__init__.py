@@ -1,0 +1,1 @@
+"""Where the workers of a run come from: one file for each engine, the interface, the registry."""
