@@ -21,7 +21,8 @@ def test_without_conditions_nothing_is_different() -> None:
     with Surroundings(Conditions(), 42) as around:
         assert around.bind(None) is None
         assert around.bind("ipc:///somewhere") == "ipc:///somewhere"
-        assert (around.coordinator_flags(), around.descriptors) == ([], ())
+        (news,) = around.descriptors
+        assert around.coordinator_flags() == ["--news", str(news)]
         assert around.worker_flags(1) == []
         assert around.address(1, "ipc:///somewhere") == "ipc:///somewhere"
         assert around.seconds_to_failure(1) is None
