@@ -155,9 +155,7 @@ class Supervisor:
         keys = None
         if self._launcher.remote and self._endpoint.curve is not None:
             keys = WorkerKeys.read(self._endpoint.curve)
-        place = Place(
-            self._directory, self._surroundings, self._news, self._restart_coordinator
-        )
+        place = Place(self._directory, self._surroundings, self._news, self._restart_coordinator)
         self._launcher.start(self._request.at(self._endpoint.address(bound), keys), place)
         replace(self._record, known_as=self._launcher.known_as()).write(self._directory)
 
