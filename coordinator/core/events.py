@@ -22,7 +22,7 @@ from typing import ClassVar, NamedTuple, TypeAlias, get_args
 from coordinator.core.level import Level as Level
 
 #: The version of the events' written form. A reader refuses a later one.
-SCHEMA = 3
+SCHEMA = 4
 
 
 class Purpose(StrEnum):
@@ -52,6 +52,7 @@ class Cause(StrEnum):
     NOT_ASKED = "not asked"  # it answers what it was not given
     WRONG = "wrong"  # it has computed something else than the others or this host
     FAULT = "fault"  # handling its message raised an error here
+    KEY = "key"  # its key has been taken off the list
 
 
 class RoundOutcome(StrEnum):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
+from coordinator.core.events import Cause
 from microgpt.protocol.messages import Failure, Message, ShardResult
 
 #: The transport's name for a connected peer.
@@ -28,8 +29,16 @@ class Received:
 class Misbehaved:
     """Bytes from ``peer`` broke the protocol."""
 
+    cause: ClassVar[Cause] = Cause.PROTOCOL
     peer: Peer
     reason: str
+
+
+@dataclass(frozen=True)
+class KeyRevoked(Misbehaved):
+    """The key of ``peer`` has been taken off the list: it must go as who breaks the protocol."""
+
+    cause: ClassVar[Cause] = Cause.KEY
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,7 @@ class Asked:
 Input: TypeAlias = (
     Received
     | Misbehaved
+    | KeyRevoked
     | Disconnected
     | Tick
     | Idle

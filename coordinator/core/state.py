@@ -231,6 +231,7 @@ class CoordinatorState:
 _HANDLERS: dict[type[Any], Callable[[CoordinatorState, Any], bool]] = {
     inputs.Received: CoordinatorState._on_received,
     inputs.Misbehaved: lambda state, event: state._from_workers.misbehaved(event),
+    inputs.KeyRevoked: lambda state, event: state._from_workers.misbehaved(event),
     inputs.Disconnected: lambda state, event: state._from_workers.disconnected(event),
     inputs.Tick: CoordinatorState._on_tick,
     inputs.Idle: lambda state, event: state.look_ahead.take(event),

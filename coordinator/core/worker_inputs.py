@@ -76,9 +76,9 @@ class WorkerInputs:
         return True
 
     def misbehaved(self, event: inputs.Misbehaved) -> bool:
-        """Bytes of somebody broke the protocol."""
+        """Somebody broke the protocol, or may be here no longer."""
         if worker := self._membership.workers.get(event.peer):
-            self._membership.expel(worker, events.Cause.PROTOCOL, event.reason)
+            self._membership.expel(worker, event.cause, event.reason)
         return worker is not None
 
     def disconnected(self, event: inputs.Disconnected) -> bool:

@@ -6,12 +6,16 @@ import contextlib
 import errno
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zmq
 
 from coordinator.core.work_order import SNAPSHOT_EVERY
 from coordinator.net.ipc_socket import IpcClaim
 from microgpt.support.cli import UserError
+
+if TYPE_CHECKING:  # takes time, and most runs have no keys
+    from coordinator.net.allow_list import AllowList
 
 #: Seconds of silence, seconds between probes and how many before a connection counts as broken.
 KEEPALIVE = {
@@ -34,8 +38,8 @@ class BoundSocket:
     """``router`` listens at ``endpoint``; ``monitor`` tells of its connections, and had something
     to tell when it was last polled if ``told``.
 
-    ``curve``: the folder of keys, None for no encryption. Raises UserError if ``bind`` is no
-    address or in use, or if a key cannot be used.
+    ``curve``: the folder of keys, None for no encryption; ``allowed``: whose keys are let in.
+    Raises UserError if ``bind`` is no address or in use, or if a key cannot be used.
     """
 
     def __init__(self, bind: str, max_message_bytes: int, curve: Path | None) -> None:
@@ -45,11 +49,13 @@ class BoundSocket:
         self._context.set(ZERO_COPY_RECV, 0)
         self.router = self._context.socket(zmq.ROUTER)
         self._guard = None
+        self.allowed: AllowList | None = None
         if curve is not None:
             from coordinator.net.curve import Guard
 
             self._guard = Guard(self._context, curve)
             self._guard.protect(self.router)
+            self.allowed = self._guard.allowed
         # Never RCVHWM with strangers: where a connection breaks that libzmq has stopped reading
         # from, it never closes the descriptor, and ends the process if there is another sign of
         # life to send.

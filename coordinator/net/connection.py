@@ -22,7 +22,8 @@ class Connection:
     ``first``: the sequence number of its first byte, None if the system keeps no limit for it.
     ``window``: bytes that it may have brought until this is moved on. ``dropped``: packets of it
     that the system had not taken in when a message last came. ``garbled``: something came that is
-    no message, and nothing else is looked at: to answer all would take time from others.
+    no message, and nothing else is looked at: to answer all would take time from others. So it is
+    where its key has been revoked. ``key``: with which it was let in, once it has said something.
     """
 
     address: Any
@@ -43,6 +44,7 @@ class Connection:
     window: int = 0
     dropped: int = 0
     garbled: bool = False
+    key: bytes = b""
 
     @property
     def traffic(self) -> Traffic:

@@ -111,6 +111,7 @@ class Connections:
         before, connection.peer = connection.peer, peer
         connection.known = connection.proven = connection.garbled = False
         connection.sent = connection.received = 0
+        connection.key = b""
         del self.by_peer[before]
         self.by_peer[peer] = descriptor
         return before

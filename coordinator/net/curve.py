@@ -13,6 +13,7 @@ import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
+from coordinator.net.allow_list import AllowList
 from microgpt.protocol.keys import (
     ALLOWED,
     COORDINATOR,
@@ -64,26 +65,32 @@ def let_in(directory: Path, public_file: Path) -> None:
         place(Path(shutil.copy(public_file, temporary)), target, 0o644)
 
 
-class AllowList:
-    """The public keys in a folder, read for every connection: a new file counts at once."""
+def give_to_workers(directory: Path, folder: Path) -> None:
+    """Copy into a folder of workers what they need of the coordinator's, never its private key.
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def callback(self, domain: str, key: bytes) -> bool:
-        """Whether a worker with this public key (Z85 text or 32 bytes) may connect."""
-        wanted = key if len(key) == 40 else zmq.utils.z85.encode(key)
-        for path in self._directory.glob("*" + PUBLIC):
-            try:
-                if zmq.auth.load_certificate(path)[0] == wanted:
-                    return True
-            except (OSError, ValueError):
-                continue  # being copied, or no key at all
-        return False
+    That is the pair of workers, where it is, and the coordinator's public key, which comes last as
+    in ``make_keys``. Raises UserError.
+    """
+    try:
+        with alone(folder):
+            for name, mode in ((WORKER + SECRET, 0o600), (WORKER + PUBLIC, 0o644),
+                               (COORDINATOR + PUBLIC, 0o644)):  # fmt: skip
+                source, target = directory / name, folder / name
+                if not source.exists():
+                    continue
+                if target.exists() and target.read_bytes() == source.read_bytes():
+                    continue
+                with tempfile.TemporaryDirectory(dir=folder) as temporary:
+                    place(Path(shutil.copy(source, temporary)), target, mode)
+    except OSError as error:
+        raise UserError(f"cannot give workers their keys in {folder}: {error.strerror}") from error
 
 
 class Guard:
-    """CURVE for a ROUTER socket, with the keys of a folder. Raises UserError for unusable keys."""
+    """CURVE for a ROUTER socket, with the keys of a folder; ``allowed`` are those let in.
+
+    Raises UserError for unusable keys.
+    """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], directory: Path) -> None:
         make_keys(directory)
@@ -98,7 +105,9 @@ class Guard:
         self._public, self._secret = public, secret
         self._authenticator = ThreadAuthenticator(context)
         self._authenticator.start()
-        self._authenticator.configure_curve_callback("*", AllowList(directory / ALLOWED))
+        self.allowed = AllowList(directory / ALLOWED)
+        self._authenticator.configure_curve_callback("*", self.allowed)
+        self.allowed.watch()
 
     def protect(self, socket: zmq.Socket[bytes]) -> None:
         """Let only listed workers connect. Before binding."""
@@ -108,4 +117,5 @@ class Guard:
 
     def close(self) -> None:
         """Stop authenticating."""
+        self.allowed.close()
         self._authenticator.stop()

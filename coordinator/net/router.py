@@ -16,7 +16,9 @@ from coordinator.net.bound_socket import BoundSocket, source
 from coordinator.net.connections import Connections
 from coordinator.net.door import Door
 from coordinator.net.ignored_peers import IgnoredPeers
+from coordinator.net.key_check import KeyCheck
 from coordinator.net.limits import connection_limit
+from coordinator.net.look_pace import LOOK_SECONDS, next_look
 from coordinator.net.outgoing import Outgoing
 from microgpt.protocol import messages
 from microgpt.protocol.monitor import news_of
@@ -28,10 +30,6 @@ BURST = NEWS_BURST = 1000
 LINGER_SECONDS = 0.5  # for the last words to workers
 MESSAGE_OVERHEAD = 1 << 20  # bytes that a message may have beyond the gradient in it
 LEAST_USUAL = 8 << 10  # bytes that an answer may always have
-MEMBERS_LOOK_SECONDS = 0.05  # from one look at all connections to the next
-#: The same where nothing else limits a stranger, and while it brings more than it has said.
-LOOK_SECONDS, SOON_SECONDS = 0.005, 0.003
-LOOK_SHARE, CALM_SHARE = 4, 16  # times a look's length without one; if the system keeps all limits
 FLOOD_SECONDS = 0.1  # without a moment of quiet: then others have to wait at the door
 TRIM_SECONDS = 1.0  # at least, from giving memory back to doing so again
 
@@ -59,7 +57,7 @@ class Transport:
         usual = max(usual, largest - MESSAGE_OVERHEAD, LEAST_USUAL)
         self._connections = Connections(largest, usual=usual, encrypted=encrypted)
         self._outgoing = Outgoing(max(largest, at_once), encrypted=encrypted)
-        self._door = Door()
+        self._door, self._keys = Door(), KeyCheck(self._socket.allowed)
         self._quiet = time.monotonic()  # when there was last nothing to read
         self._look_at, self._trim_at, self._flooded = 0.0, 0.0, False  # since memory was given back
         self._found: deque[Input] = deque()  # by a look, and not told yet
@@ -133,14 +131,8 @@ class Transport:
         if self._flooded and began > self._trim_at:
             self._trim_at, self._flooded = began + TRIM_SECONDS, False
             give_back()
-        now = time.monotonic()
-        pause = MEMBERS_LOOK_SECONDS
-        if self._connections.flow:
-            pause = SOON_SECONDS
-        elif self._connections.has_unlimited:
-            pause = LOOK_SECONDS
-        share = LOOK_SHARE if self._connections.has_unlimited else CALM_SHARE
-        self._look_at = now + max(pause, share * (now - began))
+        self._found.extend(self._keys.look(self._connections.open.values()))
+        self._look_at = next_look(self._connections, began, time.monotonic())
 
     def _read_news(self) -> dict[Peer, None]:
         """Enter opened and closed connections; gives the peers that are gone."""
@@ -221,6 +213,10 @@ class Transport:
             if reason or self._connections.is_garbled(descriptor):
                 if reason:
                     yield self._cut(descriptor, reason)
+                return
+            own = self._connections.open[self._connections.by_peer[peer]]
+            if revoked := self._keys.first_words(own, frames[-1]):
+                yield revoked
                 return
         self.clock.lap("receive")
         try:

@@ -29,6 +29,7 @@ from coordinator.core.inputs import (
     Disconnected,
     Input,
     Judged,
+    KeyRevoked,
     Misbehaved,
     Peer,
     Received,
@@ -328,6 +329,7 @@ def test_a_step_is_timed_while_somebody_is_ready_and_no_longer() -> None:
         (Disconnected(A), Lost(1, "A", 1)),
         (Received(A, messages.Goodbye(RUN, EPOCH)), Left(1, "A", 1)),
         (Misbehaved(A, "nonsense"), Expelled(1, "A", 1, Cause.PROTOCOL, "nonsense")),
+        (KeyRevoked(A, "no key"), Expelled(1, "A", 1, Cause.KEY, "no key")),
         (
             Received(A, messages.Stop(RUN, EPOCH, "")),
             Expelled(1, "A", 1, Cause.PROTOCOL, "a worker does not send Stop"),

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import zmq.auth
 
-from coordinator.net.curve import AllowList, make_keys
+from coordinator.net.allow_list import AllowList
+from coordinator.net.curve import make_keys
 from coordinator.net.safe_bind import is_local
 from lab.launch.supervisor import Endpoint
 from microgpt.checkpoint import format as checkpoint_format
