@@ -12,19 +12,25 @@ import os
 import runpy
 import shutil
 import signal
-import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from lab.launch.container_keys import (
+    KEYS,
+    WORKER_KEYS,
+    close_to_others,
+    make_keys,
+    tell_of_the_other_variable,
+)
+from microgpt.support.cli import UserError
 from microgpt.support.invocation import ROOT
 
 APP = ROOT
 RUNS = APP / "runs"
 OWNER = Path("/etc/microgpt/owner")  # a file of the clone: tells whose it is
 KERNELS = Path("/opt/kernels")  # compiled when the image was built
-KEYS = "/keys"
-WRITTEN = (KEYS, "/cache")  # volumes that only we write to
+WRITTEN = (KEYS, WORKER_KEYS, Path("/cache"))  # volumes that only a coordinator writes to
 PORT, PAGE_PORT = 5555, 8080
 PAGE_LINGERS = "5"  # seconds after the run
 PROGRAMS = ("coordinator", "worker", "page", "sample", "keys", "healthcheck")
@@ -39,19 +45,22 @@ def main(arguments: list[str]) -> int:
         print(f"usage: {' | '.join(PROGRAMS)}, and the flags of that program", file=sys.stderr)
         return 0 if role in ("-h", "--help") else 2
     if os.geteuid() == 0:
-        user, group = choose_user(os.environ)
+        user, group = choose_user(os.environ, WORKER_KEYS if role == "worker" else RUNS)
         if role in ("coordinator", "keys"):
-            for path in (str(RUNS), *WRITTEN):
-                hand_over(Path(path), user, group)
+            for path in (RUNS, *WRITTEN):
+                hand_over(path, user, group)
         become(user, group)
-    if role in ("coordinator", "keys"):
-        close_to_others(Path(KEYS))
     if role == "sample":
         return sample(rest)
-    if role == "keys":
-        return make_keys()
     if role == "page":
         return show_page(rest)
+    try:
+        prepare_keys(role, os.environ.get("MICROGPT_CURVE", ""))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if role == "keys":
+        return 0
     copy_kernels()
     complete = role == "coordinator" and not rest and is_complete()
     sys.argv = [role, *rest]
@@ -68,13 +77,14 @@ def main(arguments: list[str]) -> int:
 # --- who we are ----------------------------------------------------------------------------------
 
 
-def choose_user(environment: Mapping[str, str]) -> tuple[int, int]:
-    """User and group to run as: as told, or whose ``runs`` is, or else whose the clone is.
+def choose_user(environment: Mapping[str, str], folder: Path) -> tuple[int, int]:
+    """User and group to run as: as told, or whose ``folder`` is, or else whose the clone is.
 
-    Docker makes ``runs`` as root where it is missing, so root as its owner tells nothing.
+    ``folder`` is ``runs``; for a worker, which has none, that of its keys. Docker makes it as root
+    where it is missing, so root as its owner tells nothing.
     """
     found = next(
-        (entry for path in (RUNS, OWNER) if (entry := _stat(path)) and entry.st_uid != 0), None
+        (entry for path in (folder, OWNER) if (entry := _stat(path)) and entry.st_uid != 0), None
     )
     user, group = (found.st_uid, found.st_gid) if found else (0, 0)
     try:
@@ -112,16 +122,6 @@ def hand_over(path: Path, user: int, group: int) -> None:
         print(f"warning: {path} stays as it is: {error.strerror}", file=sys.stderr)
 
 
-def close_to_others(path: Path) -> None:
-    """Make a new volume ours alone, which the image leaves open to whoever it will run as.
-
-    A folder of the user's keeps its mode: no folder for keys is open to all on purpose.
-    """
-    entry = _stat(path)
-    if entry and entry.st_uid == os.geteuid() and stat.S_IMODE(entry.st_mode) == 0o1777:
-        path.chmod(0o700)
-
-
 def become(user: int, group: int) -> None:
     """Give up root for good, and every capability even where the user is root."""
     try:
@@ -142,6 +142,24 @@ def become(user: int, group: int) -> None:
 
 
 # --- before the program --------------------------------------------------------------------------
+
+
+def prepare_keys(role: str, curve: str) -> None:
+    """Let this program find the keys that it needs, in the folder ``MICROGPT_CURVE``.
+
+    Raises UserError.
+    """
+    if role == "worker":
+        tell_of_the_other_variable(os.environ)
+        return
+    for path in (KEYS, WORKER_KEYS):
+        close_to_others(path)
+    if role == "keys":
+        directory = Path(curve or KEYS)
+        make_keys(directory)
+        print(f"keys are in {directory}", flush=True)
+    elif curve:
+        make_keys(Path(curve), WORKER_KEYS if WORKER_KEYS.is_mount() else None)
 
 
 def copy_kernels() -> None:
@@ -232,21 +250,6 @@ def newest_checkpoint() -> Path | None:
         return path if path.exists() else None
     found = [path for path in RUNS.glob("*/checkpoint.msgpack") if not path.parent.is_symlink()]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
-
-
-def make_keys() -> int:
-    """Make the CURVE keys that are missing, without a run."""
-    from coordinator.net.curve import make_keys as make
-    from microgpt.support.cli import UserError
-
-    directory = Path(os.environ.get("MICROGPT_CURVE", KEYS))
-    try:
-        make(directory)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"keys are in {directory}", flush=True)
-    return 0
 
 
 def accepts_workers() -> bool:

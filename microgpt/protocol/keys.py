@@ -47,8 +47,14 @@ def check_private(path: Path) -> None:
 
 
 def has_coordinator(directory: Path) -> bool:
-    """Whether the coordinator's public key has arrived in the folder."""
-    return (directory / (COORDINATOR + PUBLIC)).exists()
+    """Whether the coordinator's public key has arrived in the folder.
+
+    Raises UserError if we may not look into it.
+    """
+    try:
+        return (directory / (COORDINATOR + PUBLIC)).exists()
+    except OSError as error:
+        raise UserError(f"cannot look into {directory}: {error.strerror}") from error
 
 
 def make_folder(directory: Path) -> None:

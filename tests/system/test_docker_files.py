@@ -20,7 +20,7 @@ import zmq
 from click.testing import CliRunner
 
 from coordinator.__main__ import main as coordinator
-from lab.launch import container
+from lab.launch import container, container_keys
 from tests.processes import TINY, Lab
 from worker.__main__ import main as worker
 
@@ -159,23 +159,23 @@ def give(path: Path, user: int) -> None:
 def test_runs_as_the_owner_of_the_runs(entry: Path) -> None:
     give(entry / "runs", 1234)
     give(entry / "owner", 1000)
-    assert container.choose_user({}) == (1234, 1235)
+    assert container.choose_user({}, container.RUNS) == (1234, 1235)
 
 
 def test_runs_as_the_owner_of_the_clone_where_docker_has_made_the_folder(entry: Path) -> None:
     give(entry / "runs", 0)
     give(entry / "owner", 1000)
-    assert container.choose_user({}) == (1000, 1001)
+    assert container.choose_user({}, container.RUNS) == (1000, 1001)
 
 
 def test_user_and_group_can_be_chosen(entry: Path) -> None:
     chosen = {"MICROGPT_UID": "5", "MICROGPT_GID": "6"}
-    assert container.choose_user(chosen) == (5, 6)
+    assert container.choose_user(chosen, container.RUNS) == (5, 6)
 
 
 def test_user_that_is_no_number_is_one_line(entry: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: MICROGPT_UID .* must be numbers"):
-        container.choose_user({"MICROGPT_UID": "me"})
+        container.choose_user({"MICROGPT_UID": "me"}, container.RUNS)
 
 
 def test_folder_made_by_docker_is_handed_over(entry: Path) -> None:
@@ -211,9 +211,9 @@ def test_a_new_volume_for_keys_is_closed_and_a_folder_keeps_its_mode(
     tmp_path: Path, mode: int, after: int
 ) -> None:
     tmp_path.chmod(mode)
-    container.close_to_others(tmp_path)
+    container_keys.close_to_others(tmp_path)
     assert stat.S_IMODE(tmp_path.stat().st_mode) == after
-    container.close_to_others(tmp_path / "missing")
+    container_keys.close_to_others(tmp_path / "missing")
 
 
 def test_newest_checkpoint_is_the_one_written_last(
