@@ -128,7 +128,7 @@ class Project:
         if owner is not None:
             for path in [directory, *directory.rglob("*")]:
                 os.chown(path, owner, owner)
-        kept = ("PATH", "HOME", "DOCKER_HOST", "TMPDIR")
+        kept = ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG", "TMPDIR")
         self.env = {key: os.environ[key] for key in kept if key in os.environ}
         self.env |= {"MICROGPT_IMAGE": image, "MICROGPT_DATA": "embedded"}
 
@@ -179,8 +179,11 @@ class Project:
         return done.stdout
 
     def logs(self) -> str:
-        """What all containers have written, with the name of the service before each line."""
-        return self.succeed("logs", "--no-color")
+        """What all containers have written, with the name of the service before each line.
+
+        Without what Compose v2 itself puts before that, whatever it is told: "erase this line".
+        """
+        return re.sub(r"^\x1b\[2K", "", self.succeed("logs", "--no-color"), flags=re.MULTILINE)
 
     def containers(self, service: str = "", *, running: bool = False) -> list[str]:
         """Ids of this project's containers."""

@@ -45,16 +45,25 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     return built
 
 
+@pytest.fixture(params=[pytest.param(0, id="compose"), soak(1, id="older-compose")])
+def compose(request: pytest.FixtureRequest, image: Image) -> tuple[str, ...]:
+    """The Compose program under test: v2 where it is here, and 1.29 where both are."""
+    composes, number = docker.composes(), int(request.param)
+    if number >= len(composes):
+        pytest.skip(f"only one kind of Compose is here: {' '.join(composes[0])}")
+    return composes[number]
+
+
 @pytest.fixture
-def new_project(image: Image, tmp_path: Path) -> Iterator[NewProject]:
-    """``new_project(owner=None, compose=...)``: a clone, removed from Docker after the test."""
+def new_project(image: Image, compose: tuple[str, ...], tmp_path: Path) -> Iterator[NewProject]:
+    """``new_project(owner=None)``: a clone, removed from Docker after the test."""
     made: list[Project] = []
 
-    def new(owner: int | None = None, compose: tuple[str, ...] = ()) -> Project:
+    def new(owner: int | None = None) -> Project:
         place = tmp_path / f"clone{len(made)}"
         place.mkdir()
         chosen = owner if os.geteuid() == 0 else None  # others cannot give files away
-        made.append(Project(place, image.name, compose or docker.composes()[0], chosen))
+        made.append(Project(place, image.name, compose, chosen))
         return made[-1]
 
     try:
@@ -88,14 +97,8 @@ def state_sha256(run_dir: Path) -> str:
 # --- a run to its end ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [0, soak(1)])
-def test_up_trains_to_the_end_and_up_again_says_so(
-    new_project: NewProject, calm: str, number: int
-) -> None:
-    composes = docker.composes()
-    if number >= len(composes):
-        pytest.skip("only one kind of Compose is here")
-    project = new_project(owner=1000, compose=composes[number])
+def test_up_trains_to_the_end_and_up_again_says_so(new_project: NewProject, calm: str) -> None:
+    project = new_project(owner=1000)
     began = time.time()
     log = project.succeed("up", timeout=300)
     total = time.time() - began
