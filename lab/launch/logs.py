@@ -24,20 +24,28 @@ class WorkerLogs:
 
     def open(self, number: int) -> BinaryIO:
         """The worker's log, to be appended to; where there can be none, nothing is kept."""
-        path = self._folder / f"worker-{number}.log"
+        return self.open_named(f"worker-{number}")
+
+    def open_named(self, name: str) -> BinaryIO:
+        """The log of whoever is called ``name``."""
+        path = self._folder / f"{name}.log"
         try:
             for made in (self._folder, path):
                 self._directory.will_make(made)
             self._folder.mkdir(parents=True, exist_ok=True)
             return open(path, "ab")
         except OSError as error:
-            text = f"warning: worker-{number} has no log: {path}: {error.strerror}"
+            text = f"warning: {name} has no log: {path}: {error.strerror}"
             cli.say(text, error=True)
             return open(os.devnull, "ab")
 
     def last_words(self, number: int) -> str:
         """The last line of the worker's log, or where it is."""
-        path = self._folder / f"worker-{number}.log"
+        return self.last_words_of(f"worker-{number}")
+
+    def last_words_of(self, name: str) -> str:
+        """The last line of the log of whoever is called ``name``."""
+        path = self._folder / f"{name}.log"
         with contextlib.suppress(OSError):
             lines = path.read_text(errors="replace").strip().splitlines()
             if lines:

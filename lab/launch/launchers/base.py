@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from microgpt.protocol.keys import COORDINATOR, PUBLIC, SECRET, WORKER, make_folder, place
 from microgpt.support.cli import UserError
@@ -145,10 +145,12 @@ def as_json(handles: tuple[WorkerHandle, ...]) -> str:
 
 def from_json(text: str) -> tuple[WorkerHandle, ...]:
     """What ``as_json`` has written."""
-    return tuple(
-        WorkerHandle(**{**plain, "status": WorkerStatus(plain["status"])})
-        for plain in json.loads(text)
-    )
+    return tuple(map(from_plain, json.loads(text)))
+
+
+def from_plain(plain: Mapping[str, Any]) -> WorkerHandle:
+    """The worker of which ``asdict`` has made a map for JSON."""
+    return WorkerHandle(**{**plain, "status": WorkerStatus(plain["status"])})
 
 
 def python(module: str, *flags: str) -> list[str]:

@@ -28,6 +28,7 @@ class Engine(NamedTuple):
 
 LAUNCHERS = {
     LOCAL: Engine("lab.launch.launchers.local", "processes on this machine"),
+    "ray": Engine("lab.launch.launchers.ray", "actors on a Ray cluster"),
 }
 
 

@@ -1,0 +1,94 @@
+"""What a Ray launcher and its driver say to each other: one JSON object a line, over a socket.
+
+The launcher's first line is the order; then ``{"scale": 4}`` and ``{"leave": true}``. It hangs up
+when the workers are to end. The driver tells how things are: ``workers`` (each a handle),
+``output`` (of one worker), ``say`` (a line for people), ``exhausted`` (an exit code), ``failed``
+(why it cannot go on).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import queue
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from lab.launch.launchers.base import WorkerKeys
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a driver is to do.
+
+    ``address``: of the cluster. ``owner``: how the names of all actors of this run begin, and
+    ``epoch``: those of this driver's; see ``ray_launcher.py``. ``count`` workers get ``flags``,
+    and for each ``cpus`` processors and ``resources`` are kept. ``folder``: for the files of a
+    cluster of our own.
+    """
+
+    address: str
+    owner: str
+    epoch: str
+    count: int
+    flags: list[str]
+    cpus: int
+    folder: str
+    resources: Mapping[str, float] = field(default_factory=dict)
+    keys: WorkerKeys | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        plain = asdict(self)
+        if self.keys is not None:
+            plain["keys"] = {k: base64.b64encode(v).decode() for k, v in asdict(self.keys).items()}
+        return plain
+
+    @classmethod
+    def read(cls, plain: dict[str, Any]) -> Order:
+        """What ``plain`` has made."""
+        keys = plain.pop("keys")
+        read = {k: base64.b64decode(v) for k, v in keys.items()} if keys is not None else None
+        return cls(**plain, keys=WorkerKeys(**read) if read is not None else None)
+
+
+class Wire:
+    """One end. ``heard``: called by a thread for every line, and with None when the other hangs up.
+
+    Nothing is lost while nobody listens: ``listen`` begins.
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._thread: threading.Thread | None = None
+        self.lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+
+    def listen(self, wake: Callable[[], None] = lambda: None) -> None:
+        """What comes is put into ``lines``; ``wake`` is called after each."""
+        self._thread = threading.Thread(target=self._read, args=(wake,), daemon=True)
+        self._thread.start()
+
+    def tell(self, **plain: Any) -> None:
+        """Send one object; nobody being there any more is no error."""
+        with contextlib.suppress(OSError):
+            self._end.sendall(json.dumps(plain).encode() + b"\n")
+
+    def close(self) -> None:
+        """Hang up."""
+        with contextlib.suppress(OSError):
+            self._end.shutdown(socket.SHUT_RDWR)
+        if self._thread is not None:
+            self._thread.join()
+        self._end.close()
+
+    def _read(self, wake: Callable[[], None]) -> None:
+        with contextlib.suppress(OSError, ValueError), self._end.makefile("rb") as lines:
+            for line in lines:
+                self.lines.put(json.loads(line))
+                wake()
+        self.lines.put(None)
+        wake()
