@@ -82,9 +82,19 @@ class RayCluster:
         """Where others find the cluster: HOST:PORT."""
         return str(self._context.address_info["gcs_address"])
 
-    def cpus(self) -> float:
-        """How many processors the cluster has, by its own count."""
-        return float(ray.cluster_resources().get("CPU", 0.0))
+    def cpus(self) -> tuple[float, float]:
+        """How many processors the cluster has, by its own count, and how many are free."""
+        counts = ray.cluster_resources(), ray.available_resources()
+        there, free = (float(count.get("CPU", 0.0)) for count in counts)
+        return there, free
+
+    def has_us(self) -> bool:
+        """Whether the node that this driver is connected to lives.
+
+        If it does not, Ray ends all that the driver has started, and whatever it starts anew.
+        """
+        ours = self._context.address_info["node_id"]
+        return any(node["NodeID"] == ours and node["Alive"] for node in ray.nodes())
 
     def remove_others(self, prefix: str, ours: str) -> list[str]:
         """End the actors whose names begin with ``prefix``, but not those that do with ``ours``.

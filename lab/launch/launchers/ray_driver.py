@@ -99,10 +99,18 @@ class Driver:
         self._perform(self._pool.scale(order.count, time.monotonic()))
         while self._obey():
             self._perform(self._pool.due(time.monotonic()))
-            for number, answer in self._cluster.answers(LOOK_SECONDS):
+            answers = list(self._cluster.answers(LOOK_SECONDS))
+            if any(isinstance(answer, Dead) for _, answer in answers):
+                self._check_node()
+            for number, answer in answers:
                 self._hear(number, answer)
             self._tell()
         self._end()
+
+    def _check_node(self) -> None:
+        """Raise UserError if Ray has lost the node through which we use the cluster."""
+        if not self._cluster.has_us():
+            raise UserError("its node of the Ray cluster has died")
 
     def _obey(self) -> bool:
         """Do what the launcher has asked for. Returns whether it is still there."""
@@ -167,14 +175,14 @@ class Driver:
 
     def _tell_room(self, action: TellRoom) -> None:
         if not action.waiting:
-            text = "every worker has found room on the Ray cluster"
-        else:
-            room = f"the Ray cluster has {self._cluster.cpus():g} CPUs"
-            each = f"and each worker takes {self._order.cpus}"
-            if self._order.resources:
-                each += f" and {dict(self._order.resources)}"
-            text = f"{action.waiting} of {action.workers} workers wait for room: {room}, {each}"
-        self._wire.tell(say=text)
+            self._wire.tell(say="every worker has found room on the Ray cluster")
+            return
+        there, free = self._cluster.cpus()
+        each = f"{self._order.cpus} for each worker"
+        if self._order.resources:
+            each += f", and {', '.join(f'{n:g} {name}' for name, n in self._order.resources.items())}"
+        text = f"{action.waiting} of {action.workers} workers wait for room on the Ray cluster"
+        self._wire.tell(say=f"{text}: it has {there:g} CPUs, {free:g} of them free, {each}")
 
     def _end(self) -> None:
         """Send home who is still there."""

@@ -17,13 +17,13 @@ from lab.launch.restarts import Restarts
 from microgpt.support import signals
 from microgpt.support.cli import INTERRUPTED
 
-#: Whoever has no place after so long is told of.
-ROOM_SECONDS = 5.0
+#: Whoever has no place after so long is told of; an actor takes some seconds to start.
+ROOM_SECONDS = 10.0
 #: Between questions to an actor that is being started again.
 AGAIN_SECONDS = 0.5
 MOST_WORDS = 300  # letters of what a worker has said last
 POLITE = tuple(128 + number for number in signals.SIGNALS)
-NO_ROOM, COMES_BACK, LEFT = "no room on the cluster yet", "is started again", "has left"
+NO_ROOM, COMES_BACK, LEFT = "waits for room on the cluster, or starts there", "is started again", "has left"
 
 
 @dataclass(frozen=True)
