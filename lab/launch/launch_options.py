@@ -19,7 +19,7 @@ from lab.launch.launchers.base import (
     command_line,
     python,
 )
-from lab.launch.launchers.registry import LAUNCHERS, LOCAL
+from lab.launch.launchers.registry import LAUNCHERS, LOCAL, RAY, make_launcher, read_options
 from lab.launch.supervisor import Endpoint
 from lab.launch.surroundings import Surroundings
 from microgpt.support import cli
@@ -43,6 +43,10 @@ _OPTIONS = (
         help="A setting of the launcher. May be given several times.",
     ),
     option(
+        "--ray-address", default=None, metavar="auto|HOST:PORT|local", show_default="auto",
+        help="With --launcher ray: the cluster of this machine, one elsewhere, or one of our own.",
+    ),
+    option(
         "--cpus-per-worker", type=cli.Whole(1, 1024), default=1,
         help="Processors that an engine of others keeps for each worker.",
     ),
@@ -61,6 +65,16 @@ def launch_options(command: F) -> F:
     for add in reversed(_OPTIONS):
         command = add(command)
     return command
+
+
+def launcher_of(flags: Mapping[str, Any]) -> Launcher:
+    """The launcher that the flags choose. Raises UserError."""
+    options = read_options(flags["launcher_option"])
+    if flags["ray_address"] is not None:
+        if flags["launcher"] != RAY:
+            raise UserError(f"--ray-address is for --launcher {RAY}")
+        options["address"] = flags["ray_address"]
+    return make_launcher(flags["launcher"], options)
 
 
 def check_launcher(flags: Mapping[str, Any], launcher: Launcher, conditions: Conditions) -> None:

@@ -23,12 +23,12 @@ from lab.launch.launch_options import (
     check_launcher,
     endpoint_of,
     launch_options,
+    launcher_of,
     planned,
     request_of,
     run_flags,
 )
 from lab.launch.launch_record import LaunchRecord
-from lab.launch.launchers.registry import make_launcher, read_options
 from lab.launch.page_options import events_flags, page_of, page_options
 from lab.launch.supervisor import Supervisor
 from lab.launch.surroundings import Surroundings
@@ -73,7 +73,7 @@ def main(context: click.Context, /, parent: int, **flags: Any) -> int:
     """Train microGPT with several worker processes, on this machine or on others."""
     path = find_run_dir(flags["run_dir"], flags["resume"])
     conditions = read(flags)
-    launcher = make_launcher(flags["launcher"], read_options(flags["launcher_option"]))
+    launcher = launcher_of(flags)
     check_launcher(flags, launcher, conditions)
     exported = exports(flags)
     events = events_flags(flags, cli.given(context), bool(exported))

@@ -11,7 +11,7 @@ import json
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,7 @@ class WorkerKeys:
 
     coordinator: bytes
     public: bytes
-    secret: bytes
+    secret: bytes = field(repr=False)
 
     NAMES = (COORDINATOR + PUBLIC, WORKER + PUBLIC, WORKER + SECRET)
 

@@ -120,6 +120,8 @@ class Driver:
                 return False
             if "scale" in line:
                 self._perform(self._pool.scale(line["scale"], time.monotonic()))
+            elif "restart" in line:
+                self._pool.restart_all(time.monotonic() + line["restart"])
             elif "leave" in line:
                 self._perform(self._pool.scale(0, time.monotonic()))
         return True
@@ -180,7 +182,9 @@ class Driver:
         there, free = self._cluster.cpus()
         each = f"{self._order.cpus} for each worker"
         if self._order.resources:
-            each += f", and {', '.join(f'{n:g} {name}' for name, n in self._order.resources.items())}"
+            each += (
+                f", and {', '.join(f'{n:g} {name}' for name, n in self._order.resources.items())}"
+            )
         text = f"{action.waiting} of {action.workers} workers wait for room on the Ray cluster"
         self._wire.tell(say=f"{text}: it has {there:g} CPUs, {free:g} of them free, {each}")
 

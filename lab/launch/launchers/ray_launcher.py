@@ -68,7 +68,8 @@ class RayLauncher(Launcher):
         self._wanted = 0
         self._handles: tuple[WorkerHandle, ...] = ()
         self._exhausted: int | None = None
-        self._failed = ""
+        self._why = ""  # a driver cannot go on
+        self._failed = ""  # nor can we
 
     def plan(self, request: WorkerRequest) -> Plan:
         """An actor for each worker."""
@@ -163,6 +164,11 @@ class RayLauncher(Launcher):
         elif news is self._driver:
             self._on_end(news.process.returncode)
 
+    def restart_all(self, at: float) -> None:
+        """At that time actors end with their workers, and Ray starts them again."""
+        if self._wire is not None:
+            self._wire.tell(restart=max(0.0, at - time.monotonic()))
+
     def exhausted(self) -> int | None:
         """As the driver tells; why has been said."""
         if self._exhausted is not None:
@@ -206,9 +212,8 @@ class RayLauncher(Launcher):
         if self._wire is not None:
             self._wire.close()
             self._wire = None
-        if self._failed:
-            return
-        why = f"Ray's driver has ended (exit code {code}): {self._last_words()}"
+        why = self._why or f"Ray's driver has ended (exit code {code}): {self._last_words()}"
+        self._why = ""
         pause = self._restarts.died(time.monotonic())
         if pause is None or not self._found:
             self._failed = why
@@ -235,7 +240,7 @@ class RayLauncher(Launcher):
         elif "exhausted" in line:
             self._exhausted = line["exhausted"]
         elif "failed" in line:
-            self._failed = line["failed"]
+            self._why = line["failed"]
 
     def _last_words(self) -> str:
         assert self._logs is not None  # noqa: S101  # there is a driver

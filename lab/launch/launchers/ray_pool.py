@@ -23,7 +23,11 @@ ROOM_SECONDS = 10.0
 AGAIN_SECONDS = 0.5
 MOST_WORDS = 300  # letters of what a worker has said last
 POLITE = tuple(128 + number for number in signals.SIGNALS)
-NO_ROOM, COMES_BACK, LEFT = "waits for room on the cluster, or starts there", "is started again", "has left"
+NO_ROOM, COMES_BACK, LEFT = (
+    "waits for room on the cluster, or starts there",
+    "is started again",
+    "has left",
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class Member:
     replaced: str = ""
     words: str = ""
     leaves: bool = False
+    asked: bool = False  # and has not answered yet
     ask_at: float | None = None
     replace_at: float | None = None
 
@@ -151,14 +156,23 @@ class Pool:
             if member.replace_at is not None and member.replace_at <= now:
                 member.replace_at, member.ask_at = None, now + AGAIN_SECONDS
                 actions.append(Replace(member.number))
-            elif member.ask_at is not None and member.ask_at <= now:
-                member.ask_at = None
+            elif not member.asked and member.ask_at is not None and member.ask_at <= now:
+                member.asked, member.ask_at = True, None
                 actions.append(Ask(member.number, member.seen, member.ready))
         return [*actions, *self._room(now)]
+
+    def restart_all(self, at: float) -> None:
+        """End all that run and start them again at that time, which is no fault of theirs."""
+        for member in self._alive():
+            if member.status is WorkerStatus.RUNNING:
+                self._lost(member)
+                member.restarts.restarts += 1
+                member.ask_at, member.replace_at = None, at
 
     def reported(self, number: int, report: Report, now: float) -> list[Action]:
         """A worker has answered a question."""
         member = self.members[number]
+        member.asked = False
         if member.status is WorkerStatus.ENDED:
             return []
         if report.actor == member.replaced:
@@ -173,22 +187,25 @@ class Pool:
     def unavailable(self, number: int, now: float) -> list[Action]:
         """The actor has died, or its node, and Ray starts it again."""
         member = self.members[number]
+        member.asked = False
         if member.status is WorkerStatus.ENDED:
             return []
         if member.leaves:
             return self._end(member, LEFT)
         if member.status is WorkerStatus.RUNNING:
+            where = member.where
             self._lost(member)
             if member.restarts.died(now) is None:
-                return self._give_up(member, "with its node or its actor")
-            self.lines.append(f"{member.name} is gone, with its node or its actor on {member.where}"
-                              "; Ray starts it again")  # fmt: skip
+                return self._give_up(member, f"with its actor on {where}")
+            text = f"{member.name} is gone, with its actor or all of {where}"
+            self.lines.append(f"{text}; Ray starts it again")
         member.ask_at = now + AGAIN_SECONDS
         return []
 
     def dead(self, number: int, why: str) -> list[Action]:
         """Ray has given the actor up, or never got it started."""
         member = self.members[number]
+        member.asked = False
         if member.status is WorkerStatus.ENDED:
             return []
         return self._end(member, LEFT if member.leaves else f"cannot start: {why}")
@@ -211,8 +228,8 @@ class Pool:
 
     def _lost(self, member: Member) -> None:
         """What is started again has printed nothing yet."""
-        member.status, member.reason = WorkerStatus.WAITING, COMES_BACK
-        member.seen, member.ready, member.since = NOTHING_SEEN, False, 0.0
+        member.status, member.reason, member.where = WorkerStatus.WAITING, COMES_BACK, ""
+        member.seen, member.ready, member.replaced = NOTHING_SEEN, False, member.actor
 
     def _ended(self, member: Member, code: int, now: float) -> list[Action]:
         if code == 0:
@@ -221,8 +238,7 @@ class Pool:
             return self._end(member, LEFT)
         if code > 0:
             return self._end(member, f"cannot work: {member.words}")
-        how = signal_name(code)
-        member.replaced = member.actor
+        how = signal_name(-code)
         self._lost(member)
         pause = member.restarts.died(now)
         if pause is None:

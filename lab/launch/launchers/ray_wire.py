@@ -1,9 +1,9 @@
 """What a Ray launcher and its driver say to each other: one JSON object a line, over a socket.
 
-The launcher's first line is the order; then ``{"scale": 4}`` and ``{"leave": true}``. It hangs up
-when the workers are to end. The driver tells how things are: ``workers`` (each a handle),
-``output`` (of one worker), ``say`` (a line for people), ``exhausted`` (an exit code), ``failed``
-(why it cannot go on).
+The launcher's first line is the order; then ``{"scale": 4}``, ``{"restart": 1.5}`` (all of them, in
+so many seconds) and ``{"leave": true}``. It hangs up when the workers are to end. The driver tells
+how things are: ``workers`` (each a handle), ``output`` (of one worker), ``say`` (a line for
+people), ``exhausted`` (an exit code), ``failed`` (why it cannot go on).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from lab.launch.launch_record import LaunchRecord
 from lab.launch.launchers.base import LaunchedWorkers, Launcher
 from microgpt.support.cli import UserError
 
-LOCAL = "local"
+LOCAL, RAY = "local", "ray"
 
 
 class Engine(NamedTuple):
@@ -28,7 +28,7 @@ class Engine(NamedTuple):
 
 LAUNCHERS = {
     LOCAL: Engine("lab.launch.launchers.local", "processes on this machine"),
-    "ray": Engine("lab.launch.launchers.ray", "actors on a Ray cluster"),
+    RAY: Engine("lab.launch.launchers.ray", "actors on a Ray cluster"),
 }
 
 
