@@ -43,8 +43,8 @@ from microgpt.support.isolation import isolated
 AUTO, LOCAL = "auto", "local"
 DRIVER = "lab.launch.launchers.ray_driver"
 LOG = "ray-driver"  # in the folder of logs
-#: An address at which something else listens than Ray is waited for in vain.
-CONNECT_SECONDS = 60.0
+#: Where something else listens than Ray; on a busy machine a cluster of our own takes a minute.
+CONNECT_SECONDS = 120.0
 #: A driver ends what it has started, and itself, within this time, or is killed: Ray ends the rest.
 STOP_SECONDS = 8.0
 
