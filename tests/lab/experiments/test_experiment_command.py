@@ -6,14 +6,13 @@ import csv
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import microgpt
-from tests.processes import NAMES, ROOT, TINY_MODEL, Lab, Process, eventually
+from tests.processes import NAMES, TINY_MODEL, Lab, Process, eventually
 
 MODEL: dict[str, Any] = {**TINY_MODEL}
 BASE = f"""
@@ -132,12 +131,13 @@ def test_a_simulated_experiment_leaves_a_table_a_report_and_drawings(lab: Lab) -
     assert (again.out, rows_of(lab)) == (process.out, rows)
 
 
-def test_a_killed_experiment_goes_on_to_the_same_table(lab: Lab) -> None:
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=lambda end: end.name)
+def test_a_stopped_experiment_goes_on_to_the_same_table(lab: Lab, end: signal.Signals) -> None:
     text = SIMULATED.replace("seeds = [1, 2]", "seeds = [1]")
     process = experiment(lab, text, "--jobs", "1", "-o", "results/killed")
     process.says("2 of 4  ")
-    process.send(signal.SIGKILL)
-    process.wait()
+    process.send(end)
+    assert process.wait() == (130 if end == signal.SIGINT else -signal.SIGKILL)
     eventually(lambda: not left_of(lab.place), "its process ends, too")
     results = sorted((lab.place / "results/killed/trials").glob("*/result.json"))
     kept = {path: path.stat().st_mtime_ns for path in results}
@@ -249,25 +249,3 @@ def test_what_cannot_be_is_one_line(lab: Lab) -> None:
     process = experiment(lab, SIMULATED.replace("names.txt", "none.txt"), "--quick")
     missing = lab.place / "none.txt"
     assert told(process).startswith(f"error: it.toml, line 7: data: there is no file '{missing}'")
-
-
-SHIPPED = sorted((ROOT / "experiments").glob("*.toml"))
-
-
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_a_shipped_experiment_can_be_run(path: Path, lab: Lab) -> None:
-    process = lab.start(
-        sys.executable, str(ROOT / "scripts/experiment.py"), str(path), "--dry-run", name="dry"
-    )
-    assert process.wait() == 0
-    page = ROOT / "docs/experiments" / f"{path.stem}.md"
-    assert f"experiments/{path.name}" in page.read_text()
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_a_shipped_experiment_has_a_quick_run(path: Path, lab: Lab) -> None:
-    process = lab.script("experiment", str(path), "--quick")
-    assert process.wait(600.0) == 0
-    rows = rows_of(lab, f"results/{path.stem}-quick")
-    assert all(row["failed"] == "0" for row in rows)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from lab.experiments import checks
+from lab.experiments.command import main
 from lab.experiments.expansion import Case, expand, trials
 from lab.experiments.reading import ExperimentError
 from lab.experiments.settings import DEFAULTS, SETTINGS
@@ -213,6 +215,16 @@ def test_the_example_of_the_page_can_be_run() -> None:
     assert len(cases_of(example, quick=True)) == len(names)
     told = page.partition("Settings are the flags")[2].partition("What is said on an axis")[0]
     assert [name for name in SETTINGS if f"`{name}`" not in told] == []
+
+
+def test_the_example_with_a_strategy_of_ones_own_can_be_run(tmp_path: Path) -> None:
+    page = (ROOT / "docs/experiments/README.md").read_text().partition("`warm.py`, beside")[2]
+    for name, kind in (("warm.py", "python"), ("warm.toml", "toml")):
+        text = page.partition(f"```{kind}\n")[2].partition("```")[0]
+        (tmp_path / name).write_text(text)
+    told = CliRunner().invoke(main, [str(tmp_path / "warm.toml"), "--dry-run"])
+    assert told.exit_code == 0
+    assert "6 cases, 12 runs" in told.stdout.splitlines()
 
 
 def test_lines_of_all_that_a_file_may_hold() -> None:
