@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from lab.conditions import Conditions
-from lab.experiments import checks, estimate, pace
+from lab.experiments import checks, distance, estimate, pace
 from lab.experiments.curves import charts
 from lab.experiments.expansion import Case, Trial, expand, timed, trials
 from lab.experiments.measurement import DONE, Measurement
@@ -85,10 +85,11 @@ def main(
                 error=True,
             )
             return cli.INTERRUPTED
+        compared = distance.comparison(wanted, found, specification.measure.reference, store)
         rows = [
             make_row(
                 case,
-                {trial.seed: found[trial.digest] for trial in wanted if trial.case is case},
+                {trial.seed: compared(trial) for trial in wanted if trial.case is case},
                 specification.measure,
             )
             for case in cases
@@ -139,7 +140,8 @@ def _trials(
     def simulation_of(case: Case) -> Simulation | None:
         return paces[pace.key_of(case.settings)] if virtual else None
 
-    return trials(cases, specification.seeds, simulation_of, sources)
+    weights = bool(specification.measure.reference)
+    return trials(cases, specification.seeds, simulation_of, sources, weights=weights)
 
 
 # --- what is to be done --------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def _wanted(row: Row, plot: Plot) -> bool:
 def _chart(rows: Sequence[Row], plot: Plot, label: str, measure: Measure) -> Chart:
     if plot.curves:
         curves = [_curve(row, at, plot) for at, row in enumerate(rows)]
-        y = "validation loss" if plot.y == "validation" else "loss"
+        y = {"validation": "validation loss"}.get(plot.y, plot.y.replace("_", " "))
     elif plot.x in measure.columns:
         curves = [_point(row, at, plot) for at, row in enumerate(rows)]
         y = plot.y
@@ -52,7 +52,8 @@ def _chart(rows: Sequence[Row], plot: Plot, label: str, measure: Measure) -> Cha
         x = f"{plot.x}, in megabytes"
     if "bytes" in plot.y:
         y = f"{y}, in megabytes"
-    return Chart(title, x, y, curves, not plot.curves, plot.log, plot.top)
+    whole = plot.told or not plot.curves
+    return Chart(title, x, y, curves, whole, plot.log, plot.top, plot.log_y)
 
 
 def _curve(row: Row, number: int, plot: Plot) -> Curve:
@@ -79,6 +80,8 @@ def _points(run: Measurement, plot: Plot) -> dict[int, Point]:
     at = dict(zip(run.steps, xs, strict=True))
     if plot.y == "validation":
         return {step: (at[step], loss) for step, loss in run.validations}
+    if plot.told:
+        return {step: (at[step], value) for step, value in run.numbers.get(plot.y, ())}
     means = running_mean(run.losses, max(1, len(run.losses) // MEANS))
     return {step: (at[step], loss) for step, loss in zip(run.steps, means, strict=True)}
 

@@ -48,13 +48,14 @@ class Case:
 @dataclass(frozen=True)
 class Trial:
     """One run of a case. ``simulation``: None for real processes. ``sources``: digests of the
-    user's own files that it runs.
+    user's own files that it runs. ``weights``: whether those of evaluated steps are kept.
     """
 
     case: Case
     seed: int
     simulation: Simulation | None
     sources: Mapping[str, str]
+    weights: bool = False
 
     @property
     def name(self) -> str:
@@ -66,11 +67,15 @@ class Trial:
         simulation = None
         if self.simulation is not None:
             simulation = asdict(self.simulation)
+        settings = dict(self.case.settings)
+        if not settings["repeat"]:
+            del settings["repeat"]  # the first run has the name that it had before there were more
         return {
-            "settings": dict(self.case.settings),
+            "settings": settings,
             "seed": self.seed,
             "simulation": simulation,
             "sources": dict(self.sources),
+            **({"weights": True} if self.weights else {}),
         }
 
     @property
@@ -118,13 +123,18 @@ def trials(
     seeds: Sequence[int],
     simulation_of: Callable[[Case], Simulation | None],
     sources: Mapping[str, str],
+    *,
+    weights: bool = False,
 ) -> list[Trial]:
-    """Each case with each seed. ``sources``: of all files that any case names, by what names it."""
+    """Each case with each seed. ``sources``: of all files that any case names, by what names it.
+
+    ``weights``: whether those of evaluated steps are kept.
+    """
     found = []
     for case in cases:
         own = {spec: sources[spec] for spec in map(str, case.settings.values()) if spec in sources}
         simulation = simulation_of(case)
-        found += [Trial(case, seed, simulation, own) for seed in seeds]
+        found += [Trial(case, seed, simulation, own, weights) for seed in seeds]
     return found
 
 

@@ -6,12 +6,14 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from coordinator.core.events import Ready, Recorded, RoundClosed, RoundOpened, RoundOutcome, Started
 from lab.report.reached import first_evaluated, first_trained
 
 DONE, FAILED = "done", "failed"
+#: Numbers of steps, in their order.
+Series: TypeAlias = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Measurement:
     ``losses``: of the step's documents, in nats per token. The others are sums up to the step:
     ``seconds`` since the first worker was ready, those of evaluations left out; ``bytes`` that the
     coordinator has sent and received, ``received`` of them; ``documents`` that counted.
-    ``validations``: pairs of a step and the loss of the held-out documents. ``lost``: how many
+    ``validations``: pairs of a step and the loss of the held-out documents. ``numbers``: likewise
+    what the strategy has told of an evaluated step, by its names. ``lost``: how many
     steps were made that no checkpoint had when a coordinator died, and were made again. ``wall``:
     seconds that all this has taken.
     """
@@ -36,8 +39,9 @@ class Measurement:
     bytes: tuple[int, ...] = ()
     received: tuple[int, ...] = ()
     documents: tuple[int, ...] = ()
-    validations: tuple[tuple[int, float], ...] = field(default=())
+    validations: Series = field(default=())
     lost: int = 0
+    numbers: Mapping[str, Series] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         columns = self.losses, self.seconds, self.bytes, self.received, self.documents
@@ -63,7 +67,9 @@ def from_json(text: str) -> Measurement:
     """The inverse of ``Measurement.to_json``. Raises ValueError for anything else."""
     try:
         plain = json.loads(text)
-        plain["validations"] = tuple((int(s), float(loss)) for s, loss in plain["validations"])
+        plain["validations"] = _series(plain["validations"])
+        numbers = plain.get("numbers", {}).items()
+        plain["numbers"] = {str(name): _series(series) for name, series in numbers}
         for name in ("steps", "bytes", "received", "documents"):
             plain[name] = tuple(plain[name])
         for name in ("losses", "seconds"):
@@ -77,6 +83,10 @@ def from_json(text: str) -> Measurement:
     if not all(map(math.isfinite, (*found.losses, *found.seconds))):
         raise ValueError("this is no measurement")
     return found
+
+
+def _series(plain: Any) -> Series:
+    return tuple((int(step), float(value)) for step, value in plain)
 
 
 def measured(
@@ -108,8 +118,19 @@ def measured(
             if "validation_loss" in record
         ),
         lost=lost,
+        numbers=_told(told),
         **rest,
     )
+
+
+def _told(records: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
+    """What a strategy has told of evaluated steps; several numbers of one name are left out."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for record in (each for each in records if "validation_loss" in each):
+        for name, value in record.get("strategy", {}).items():
+            if isinstance(value, float) and math.isfinite(value):
+                found.setdefault(name, []).append((record["step"], value))
+    return {name: tuple(series) for name, series in found.items()}
 
 
 class StepTimes(NamedTuple):

@@ -26,13 +26,13 @@ def main(directory: Path) -> None:
 
     began = time.monotonic()
     plain = json.loads((directory / TRIAL).read_text(encoding="utf-8"))
-    found = _measure(plain)
+    found = _measure(plain, directory)
     whole = {**vars(found), "wall": time.monotonic() - began}
     write_atomically(directory / RESULT, Measurement(**whole).to_json().encode())
 
 
-def _measure(plain: dict[str, Any]) -> Any:
-    from lab.experiments import virtual
+def _measure(plain: dict[str, Any], directory: Path) -> Any:
+    from lab.experiments import kept_weights, virtual
     from lab.experiments.checks import WRONG, located, prepare
     from lab.experiments.measurement import FAILED, Measurement
     from lab.experiments.specification import Simulation
@@ -48,7 +48,8 @@ def _measure(plain: dict[str, Any]) -> Any:
         corpus = Corpus(dataset.documents, seed, settings["validation_fraction"])
         prepared = prepare(settings, seed, corpus.tokenizer.vocab_size, folder)
         simulation = Simulation(**plain["simulation"])
-        return virtual.run(prepared, settings["workers"], settings, simulation, corpus)
+        keep = kept_weights.keeping(directory) if plain.get("weights") else kept_weights.forget
+        return virtual.run(prepared, settings["workers"], settings, simulation, corpus, keep)
     except (DatasetError, OwnCodeError, *WRONG) as error:
         return Measurement(FAILED, str(error))
 

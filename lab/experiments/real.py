@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from itertools import accumulate
@@ -11,6 +12,7 @@ from typing import Any
 from coordinator.core.event_json import EventError
 from coordinator.core.events import Outcome, Recorded
 from lab.event_reader import EventReader
+from lab.experiments import kept_weights
 from lab.experiments.checks import LETTERS, located, prepare
 from lab.experiments.expansion import Trial
 from lab.experiments.measurement import DONE, FAILED, Measurement, measured
@@ -19,8 +21,10 @@ from lab.replay.run_files import METRICS
 from lab.report.ending import WORDS, read_ending
 from lab.report.reading import RunError, read_steps
 from microgpt.checkpoint.container import CheckpointError
-from microgpt.checkpoint.newest import load_newest
+from microgpt.checkpoint.format import load
+from microgpt.checkpoint.newest import load_newest, step_path, stored_steps
 from microgpt.cluster import KEPT, PROGRAM, flags_of
+from microgpt.numerics.vectors import Vector, vector_from_bytes
 from microgpt.support.environment import PREFIX
 from microgpt.support.isolation import isolated
 
@@ -44,7 +48,7 @@ def command(trial: Trial, place: Path, folder: Path) -> list[str]:
         "--engine", settings["engine"], "--eval-every", str(settings["eval_every"]),
         "--workers", str(settings["workers"]), "--run-dir", str(place / RUN),
         "--verify-fraction", str(settings["verify_fraction"]), "--events", "rounds",
-        "--checkpoint-every", str(settings["checkpoint_every"]),
+        "--checkpoint-every", str(settings["eval_every" if trial.weights else "checkpoint_every"]),
         "--on-failure", settings["on_failure"],
         "--parent", str(os.getpid()), "--quiet",
     )  # fmt: skip
@@ -55,8 +59,11 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(PREFIX) or k in KEPT}
 
 
-def collect(place: Path, said: str, wall: float) -> Measurement:
-    """What a run has left that is over. ``said``: its last words, if it could not begin."""
+def collect(place: Path, said: str, wall: float, *, weights: bool = False) -> Measurement:
+    """What a run has left that is over. ``said``: its last words, if it could not begin.
+
+    ``weights``: those of evaluated steps are kept.
+    """
     run = place / RUN
     ending = read_ending(run)
     done = ending.how == WORDS[Outcome.DONE]
@@ -64,22 +71,38 @@ def collect(place: Path, said: str, wall: float) -> Measurement:
     reason = "" if done else ending.reason or said or "the run has ended without a word"
     try:
         steps = read_steps(run / METRICS)
-        validations = dict(steps.validations)
+        validations, told = dict(steps.validations), _notes(run / METRICS)
         records: list[dict[str, Any]] = [
             {"step": step, "loss": loss, "documents": documents}
             | ({"validation_loss": validations[step]} if step in validations else {})
+            | {"strategy": told.get(step, {})}
             for step, loss, documents in zip(
                 steps.numbers, steps.losses, steps.documents, strict=True
             )
         ]
         moved = [*zip(accumulate(steps.sent), accumulate(steps.received), strict=True)]
         state = load_newest(run).state_sha256 if done else ""
+        if weights and done:
+            kept = [step for step in stored_steps(run) if step in validations]
+            kept_weights.keeping(place)({step: _weights(run, step) for step in kept})
         return measured(
             records, moved, _events(run),
             outcome=outcome, reason=reason, wall=wall, state_sha256=state,
         )  # fmt: skip
     except (RunError, EventError, CheckpointError, OSError) as error:
         return Measurement(FAILED, reason or str(error), wall)
+
+
+def _notes(metrics: Path) -> dict[int, dict[str, Any]]:
+    """What the strategy has told of each step, in metrics that were read before."""
+    with open(metrics, "rb") as file:
+        plain = [json.loads(line) for line in file if line.endswith(b"\n")]
+    return {line["step"]: line["strategy"] for line in plain if "strategy" in line}
+
+
+def _weights(run: Path, step: int) -> Vector:
+    """Those of a checkpoint. Raises CheckpointError."""
+    return vector_from_bytes(load(step_path(run, step)).weights)
 
 
 def _events(run: Path) -> Iterator[Recorded]:

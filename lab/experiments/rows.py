@@ -30,6 +30,7 @@ class Unit(NamedTuple):
 
 #: Digits behind the point for what is shown at all: about three count.
 DIGITS = ((0, 100.0), (1, 10.0), (2, 1.0), (3, 0.1), (4, -math.inf))
+SMALL = 5e-5  # what would be zeros behind the point is shown as a power of ten
 BYTES = (Unit("GB", 1e9), Unit("MB", 1e6), Unit("kB", 1e3), Unit("B", 1.0))
 
 
@@ -114,6 +115,9 @@ def _numbers(run: Measurement, measure: Measure) -> dict[str, float]:
     found: dict[str, float] = {}
     if run.validations:
         found["validation"] = run.validations[-1][1]
+        last = run.validations[-1][0]
+        told = ((name, dict(run.numbers.get(name, ()))) for name in measure.numbers)
+        found |= {name: series[last] for name, series in told if last in series}
     if run.steps:
         seconds, moved, many = run.seconds[-1], run.bytes[-1], run.steps[-1]
         found |= {"total bytes": moved, "bytes per step": moved / many, "total seconds": seconds}
@@ -205,6 +209,10 @@ def shown(cell: Cell, column: str, unit: Unit) -> str:
     if mean is None:
         return f"{len(cell.values)} of {cell.seeds}" if cell.values else "-"
     mean /= unit.size
+    if mean == 0.0 and not spread:
+        return "0"
+    if 0.0 < abs(mean) < SMALL:
+        return f"{mean:.1e}" + (f" ± {spread / unit.size:.1e}" if spread is not None else "")
     digits = 3 if column == "validation" else next(n for n, least in DIGITS if mean >= least)
     text = f"{mean:,.{digits}f}"
     if spread is not None:

@@ -82,7 +82,7 @@ def _finish(each: Running, store: Store) -> Measurement:
     """What a run has shown whose process is over."""
     wall, words = time.monotonic() - each.began, _last_words(each.place / SAID)
     if each.trial.simulation is None:
-        found = real.collect(each.place, words, wall)
+        found = real.collect(each.place, words, wall, weights=each.trial.weights)
     else:
         whole = store.found(each.trial)
         if whole is not None:

@@ -133,6 +133,7 @@ SETTINGS: dict[str, tuple[Check, Any]] = {
     "fail": (texts, []),
     "byzantine": (texts, []),
     "on_failure": (one_of(*OnFailure), OnFailure.REPLACE.value),
+    "repeat": (whole(0, 10**6), 0),
 }
 CONDITIONS = ("link", "slow", "fail", "byzantine")
 #: Settings that may be ``FILE.py:Class``: the file lies beside that of the experiment.

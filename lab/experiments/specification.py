@@ -30,7 +30,7 @@ from lab.experiments.settings import (
     whole,
 )
 from lab.experiments.toml_lines import Path, lines_of
-from lab.experiments.wanted import Measure, Plot, read_measure, read_plots
+from lab.experiments.wanted import Measure, Plot, check_reference, read_measure, read_plots
 
 SCHEMA = 1
 MOST_BYTES = 1 << 20  # of a file
@@ -145,6 +145,7 @@ def _read(whole_file: Table, quick: bool) -> Specification:
         if label not in labels.get(axis, ()):
             message = f"there is no label {shown(label)} on an axis {shown(axis)}"
             raise source.error(("measure", "baseline"), message)
+    check_reference(source, parts.measure, labels)
     if not parts.axes and not cases:
         raise source.error((), "it has neither a [matrix] nor a [[case]]: there is nothing to run")
     return Specification(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from lab.experiments.expansion import Case
 from lab.experiments.rows import Row, Unit, groups, shown, unit_of
 from lab.experiments.wanted import GOODPUT, Measure
 
@@ -28,7 +29,9 @@ def verdict(rows: Sequence[Row], measure: Measure) -> list[str]:
 
 
 def _of_group(rows: Sequence[Row], measure: Measure, without: str) -> list[str]:
-    found = [*_ends(rows, without), *_goodput(rows, measure, without)]
+    found = [
+        *_ends(rows, without), *_goodput(rows, measure, without), *_bits(rows, measure, without)
+    ]  # fmt: skip
     for name, loss, training in measure.goals:
         what_loss = f"{'training' if training else 'validation'} loss {loss:g}"
         for what, best in WAYS.items():
@@ -73,6 +76,19 @@ def _goodput(rows: Sequence[Row], measure: Measure, without: str) -> Iterator[st
             f"{name} ({_bare(row, GOODPUT, unit_of(GOODPUT, []))})" for name, row in (best, worst)
         ]
         yield f"the highest goodput has {told[0]}; the lowest has {told[1]}."
+
+
+def _bits(rows: Sequence[Row], measure: Measure, without: str) -> Iterator[str]:
+    """Whose weights are those of the reference."""
+    column = "differing_weights"
+    known = _ordered(rows, column) if column in measure.columns else []
+    alike = [row for row in known if not any(row.cells[column].values)]
+    others = [row for row in known if row not in alike]
+    if known:
+        reference = Case(measure.reference, {}, {}, ()).name
+        told = f"to the bit, the weights at the end are those of {reference} in "
+        told += names(alike, without) if alike else "no case"
+        yield f"{told}; they are others in {names(others, without)}." if others else f"{told}."
 
 
 def _soonest(

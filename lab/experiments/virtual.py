@@ -5,6 +5,7 @@ they are not checked again, so that a strategy that is wrong may show how.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from coordinator.core.actions import Finish
 from coordinator.core.events import EventBase, Ready, Recorded, RoundClosed, RoundOpened, Started
 from coordinator.core.state import CoordinatorState
 from lab.conditions import DOWN, UP
+from lab.experiments import kept_weights
 from lab.experiments.checks import Prepared
 from lab.experiments.measurement import DONE, FAILED, Measurement, measured
 from lab.experiments.specification import Simulation
@@ -26,6 +28,7 @@ from microgpt.engine import make_engine
 from microgpt.engine.answering import Answerer
 from microgpt.engine.base import Engine
 from microgpt.model import parameter_shapes
+from microgpt.numerics.vectors import Vector
 from microgpt.protocol import messages
 from microgpt.replicas.byzantine import Knowledge, Liar
 from microgpt.replicas.lies import KINDS
@@ -45,9 +48,17 @@ class FailedRunError(Exception):
 
 
 def run(
-    prepared: Prepared, workers: int, settings: Any, simulation: Simulation, corpus: Corpus
+    prepared: Prepared,
+    workers: int,
+    settings: Any,
+    simulation: Simulation,
+    corpus: Corpus,
+    keep: Callable[[Mapping[int, Vector]], None] = kept_weights.forget,
 ) -> Measurement:
-    """Train, and say what was seen. Raises OwnCodeError for what the user's own classes do."""
+    """Train, and say what was seen. Raises OwnCodeError for what the user's own classes do.
+
+    ``keep`` is given the weights after each evaluated step.
+    """
     config = prepared.config
     engine = make_engine(settings["engine"], config.model)
     corpus.divide(config)
@@ -72,13 +83,15 @@ def run(
             config, final, corpus.tokenizer, {"name": "simulated"}, "simulated"
         )
         outcome["state_sha256"] = checkpoint.state_sha256
+    keep(world.weights)
     return measured(world.metrics, world.moved, world.recorded, **outcome)
 
 
 def _plan(config: TrainingConfig, workers: int, settings: Any, simulation: Simulation) -> Plan:
     call, document = simulation.call_microseconds, simulation.document_microseconds
     return Plan(
-        seed=config.seed, steps=config.steps, batch_size=config.batch_size, slots=workers,
+        seed=config.seed + (settings.get("repeat", 0) << 64),  # another one than any run has
+        steps=config.steps, batch_size=config.batch_size, slots=workers,
         document_seconds=1e-6 * (document or 0.0), call_seconds=1e-6 * (call or 0.0),
         noise=simulation.noise, shard_size=None, checkpoint_every=settings["checkpoint_every"],
         verify_fraction=settings["verify_fraction"], faults=(), heals_at=0.0, stale=0.0, twice=0.0,
@@ -124,6 +137,7 @@ class Observed(World):
         self._exact = False
         self.recorded: list[Recorded] = []
         self.moved: list[tuple[int, int]] = []
+        self.weights: dict[int, Vector] = {}  # of each evaluated step
 
     def told(self, event: EventBase) -> None:
         """Keep it with the virtual time, if it is about rounds."""
@@ -135,6 +149,8 @@ class Observed(World):
         super().step_done(record, state)
         del self.moved[len(self.metrics) - 1 :]
         self.moved.append((self.network.bytes[DOWN], self.network.bytes[UP]))
+        if "validation_loss" in record:
+            self.weights[record["step"]] = state.training.params
 
     def coordinator_gone(self, *, killed: bool, finish: Finish | None = None) -> None:
         """The run is over. Raises FailedRunError if it has failed."""

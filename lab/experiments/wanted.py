@@ -14,6 +14,8 @@ GOODPUT, STEPS_LOST = "goodput", "steps lost"  # columns
 #: What a curve may be drawn over, and which losses may be drawn.
 OVER = ("steps", "seconds", "bytes", "documents")
 LOSS_KINDS = ("validation", "loss")
+#: How far a run is from another one at each evaluation: see ``lab.experiments.distance``.
+DISTANCES = ("distance", "differing_weights", "loss_difference")
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Measure:
     ``baseline``: an axis and its label of the rows in which nothing fails; where it is given,
     goodput is measured: documents a second as a share of those of the row with this label.
     ``training``: training losses to be reached, as the mean of the last hundred steps.
+    ``numbers``: what strategies tell, by its names, and ``DISTANCES``: from the case that has the
+    labels of ``reference`` on these axes, and else those of the row.
     """
 
     losses: tuple[float, ...] = LOSSES
@@ -31,6 +35,8 @@ class Measure:
     within: str = ""
     baseline: tuple[str, str] | None = None
     training: tuple[float, ...] = ()
+    numbers: tuple[str, ...] = ()
+    reference: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def goals(self) -> tuple[tuple[str, float, bool], ...]:
@@ -47,6 +53,7 @@ class Measure:
         reached = (f"{what} to {name}" for name, _, _ in self.goals for what in to_reach)
         return (
             "validation",
+            *self.numbers,
             *timed,
             *((GOODPUT, STEPS_LOST) if self.baseline else ()),
             "bytes per step",
@@ -62,8 +69,8 @@ class Plot:
     two of its columns or axes.
 
     ``where``: the axes and the labels of the rows that are drawn; ``split``: an axis, for a drawing
-    of its own for each of its labels. ``log``: whether the x axis is logarithmic. ``top``: where
-    the y axis ends.
+    of its own for each of its labels. ``log`` and ``log_y``: whether the x and the y axis are
+    logarithmic. ``top``: where the y axis ends. ``told``: ``y`` is one of the measure's numbers.
     """
 
     x: str
@@ -73,11 +80,13 @@ class Plot:
     split: str = ""
     log: bool = False
     top: float | None = None
+    log_y: bool = False
+    told: bool = False
 
     @property
     def curves(self) -> bool:
         """Whether these are curves, and not rows as points."""
-        return self.x in OVER and self.y in LOSS_KINDS
+        return self.x in OVER and (self.y in LOSS_KINDS or self.told)
 
 
 def read_measure(table: Table, usual: Measure) -> Measure:
@@ -87,10 +96,29 @@ def read_measure(table: Table, usual: Measure) -> Measure:
     within = table.take("within", text, usual.within)
     baseline = _baseline(table, usual)
     training = _losses(table, "training", usual.training)
+    numbers, reference = table.raw("numbers", list(usual.numbers)), table.raw("reference", {})
     table.close()
     if baseline and not time:
         raise table.error(("baseline",), "goodput needs seconds, and time = false leaves them out")
-    return Measure(losses, time, within, baseline, training)
+    names = items(table.source, (*table.path, "numbers"), numbers, text) if numbers != [] else []
+    Table(table.source, (*table.path, "reference"), reference)
+    labels = {axis: text_of(label) for axis, label in reference.items()} or usual.reference
+    for name in names:
+        if name in DISTANCES and not labels:
+            why = f"{name} is from which case? [measure] reference = {{ axis = label }} says so"
+            raise table.error(("numbers",), why)
+    numbers = tuple(dict.fromkeys(names))
+    return Measure(losses, time, within, baseline, training, numbers, labels)
+
+
+def check_reference(source: Source, measure: Measure, labels: Mapping[str, Sequence[str]]) -> None:
+    """Raise ExperimentError if a reference names what is on no axis."""
+    for axis, label in measure.reference.items():
+        path = ("measure", "reference")
+        if axis not in labels:
+            raise source.error(path, unknown("axis", axis, labels))
+        if label not in labels[axis]:
+            raise source.error(path, unknown("label", label, labels[axis]))
 
 
 def _losses(table: Table, key: str, usual: Sequence[float]) -> tuple[float, ...]:
@@ -132,7 +160,7 @@ def _plot(table: Table, labels: Mapping[str, Sequence[str]], measure: Measure) -
     x, y = table.take("x", text, "steps"), table.take("y", text, "validation")
     title = table.take("title", text, "")
     split = table.take("split", text, "")
-    log = table.take("log", boolean, False)
+    log, log_y = table.take("log", boolean, False), table.take("log_y", boolean, False)
     top = table.take("top", number())
     where = table.raw("where", {})
     table.close()
@@ -147,11 +175,14 @@ def _plot(table: Table, labels: Mapping[str, Sequence[str]], measure: Measure) -
         for label in wanted[axis]:
             if label not in labels[axis]:
                 raise table.error(("where", axis), unknown("label", label, labels[axis]))
-    plot = Plot(x, y, title, wanted, split, log, top)
+    told = y in measure.numbers and x not in labels
+    plot = Plot(x, y, title, wanted, split, log, top, log_y, told)
     if x == "seconds" and not measure.time:
         raise table.error(("x",), "seconds are not measured: [measure] says time = false")
     if not plot.curves:
         columns = measure.columns
+        if x in OVER and x not in labels:
+            raise table.error(("y",), unknown("number", y, [*LOSS_KINDS, *measure.numbers]))
         if x not in (*labels, *columns):
             raise table.error(("x",), unknown("column", x, [*OVER, *labels, *columns]))
         if y not in columns:

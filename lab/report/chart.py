@@ -38,7 +38,7 @@ class Chart(NamedTuple):
 
     ``whole``: however high a curve goes, else those of a loss that explodes are cut off. ``log``:
     the x axis is logarithmic; what is not positive is left out. ``top``: where the y axis ends at
-    the latest; what lies above is drawn at the edge.
+    the latest; what lies above is drawn at the edge. ``log_y``: the y axis is logarithmic, too.
     """
 
     title: str
@@ -48,6 +48,7 @@ class Chart(NamedTuple):
     whole: bool = False
     log: bool = False
     top: float | None = None
+    log_y: bool = False
 
 
 def running_mean(values: Sequence[float], window: int) -> list[float]:
@@ -107,10 +108,11 @@ class _Scale:
     def __init__(self, curves: Sequence[Curve], chart: Chart) -> None:
         points = [point for curve in curves for point in curve.points]
         xs, ys = [x for x, _ in points], [y for _, y in points]
-        self.log = chart.log
+        self.log, self.log_y = chart.log, chart.log_y
         self.left, self.right = min(xs) if chart.log else min(0.0, *xs, 0.0), max(xs)
+        lowest = min(ys) if chart.log_y else -math.inf  # a band may go down to nothing
         ys += [edge for curve in curves for edges in curve.band for edge in edges]
-        self.low = min(ys)
+        self.low = max(min(ys), lowest)
         # A run whose loss explodes must not flatten all the others.
         starts = [curve.points[0][1] for curve in curves if curve.points]
         self.high = max(ys) if chart.whole else min(max(ys), max(1.5 * max(starts), self.low))
@@ -128,14 +130,16 @@ class _Scale:
         return LEFT + (WIDTH - LEFT - RIGHT) * share
 
     def y(self, y: float) -> float:
-        # Halves: the difference of two numbers may be beyond all numbers.
-        share = min((y / 2 - self.low / 2) / (self.high / 2 - self.low / 2), 1.0)
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
+        if self.log_y:
+            share = math.log(max(y, self.low) / self.low) / math.log(self.high / self.low)
+        else:  # halves: the difference of two numbers may be beyond all numbers
+            share = (y / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * min(share, 1.0)
 
 
 def draw(chart: Chart, style: str = "") -> str:
     """The SVG; empty if no curve has a point. ``style``: a sheet for one that stands alone."""
-    curves = [_thinner(_positive(curve) if chart.log else curve) for curve in chart.curves]
+    curves = [_thinner(_positive(curve, chart)) for curve in chart.curves]
     curves = [curve for curve in curves if curve.points]
     if not curves:
         return ""
@@ -157,9 +161,13 @@ def draw(chart: Chart, style: str = "") -> str:
     return "".join([*parts, "</svg>"])
 
 
-def _positive(curve: Curve) -> Curve:
+def _positive(curve: Curve, chart: Chart) -> Curve:
     """Without points that a logarithmic axis has no place for."""
-    kept = [at for at, (x, _) in enumerate(curve.points) if x > 0]
+    kept = [
+        at
+        for at, (x, y) in enumerate(curve.points)
+        if (x > 0 or not chart.log) and (y > 0 or not chart.log_y)
+    ]
     band = [curve.band[at] for at in kept] if curve.band else ()
     return curve._replace(points=[curve.points[at] for at in kept], band=band)
 
@@ -174,7 +182,7 @@ def _thinner(curve: Curve) -> Curve:
 
 def _axes(chart: Chart, scale: _Scale) -> list[str]:
     bottom, parts = HEIGHT - BOTTOM, []
-    for number in ticks(scale.low, scale.high):
+    for number in (decades if scale.log_y else ticks)(scale.low, scale.high):
         y = scale.y(number)
         parts.append(f'<path class="grid" d="M{LEFT},{y:.1f}H{WIDTH - RIGHT}"/>')
         parts.append(_text(LEFT - 7, y + 4, "end", "tick", text_of(number)))

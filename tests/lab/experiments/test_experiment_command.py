@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 import microgpt
+from lab.experiments.kept_weights import read_weights
+from microgpt.numerics.vectors import vector_to_bytes
 from tests.processes import NAMES, TINY_MODEL, Lab, Process, eventually
 
 MODEL: dict[str, Any] = {**TINY_MODEL}
@@ -163,6 +165,7 @@ seeds = [5]
 workers = [2]
 [measure]
 losses = [3.0]
+reference = {{ workers = 2 }}
 [[case]]
 name = "endless"
 steps = 1000000
@@ -187,6 +190,9 @@ steps = 1000000
     assert result["losses"] == list(same.losses)
     assert len(result["seconds"]) == 6
     assert sorted(result["bytes"]) == result["bytes"]
+    [kept] = map(read_weights, {path.parent for path in endless.glob("*/result.json")})
+    assert [*kept] == [3, 6]
+    assert vector_to_bytes(kept[6]) == same.checkpoint.weights
 
 
 def test_a_wrong_strategy_shows_and_a_failing_one_is_recorded_while_others_go_on(lab: Lab) -> None:

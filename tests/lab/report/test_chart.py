@@ -40,6 +40,17 @@ def test_on_a_logarithmic_axis_tenfold_is_equally_far_and_zero_is_left_out() -> 
     assert decades(1e-3, 1e3) == [pytest.approx(10.0**power) for power in range(-3, 4)]
 
 
+def test_the_other_axis_may_be_logarithmic_too_and_a_band_ends_at_its_foot() -> None:
+    points = ((0.0, 1e-12), (1.0, 0.0), (2.0, 1e-8), (3.0, 1e-4))
+    band = [(-1e-12, 1e-12), (0.0, 0.0), (1e-8, 1e-8), (1e-4, 1e-4)]
+    chart = Chart("t", "x", "y", [Curve("a", 1, points, band=band)], whole=True, log_y=True)
+    svg = draw(chart)
+    high, low = float(TOP), float(HEIGHT - BOTTOM)
+    assert [y for _, y in places(svg, "line")] == [low, (high + low) / 2, high]
+    assert [y for _, y in places(svg, "band f1")][:3] == [low, (high + low) / 2, high]
+    assert [f">1e-{power:02}<" in svg for power in (12, 11, 8, 5)] == [True] * 4
+
+
 def test_what_lies_above_the_top_is_drawn_at_the_edge() -> None:
     svg = draw(Chart("t", "x", "y", [Curve("a", 0, POINTS)], top=2.0))
     assert [y for _, y in places(svg, "line")] == [TOP, TOP, HEIGHT - BOTTOM]
