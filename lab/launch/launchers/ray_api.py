@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,6 +16,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 from ray.util import list_named_actors
 
 from lab.launch.launchers.base import WorkerKeys
+from lab.launch.launchers.ray_pool import Dead, Unavailable
 from lab.launch.launchers.ray_worker import Report, WorkerActor
 from microgpt.support.cli import UserError, printable
 from microgpt.support.invocation import ROOT
@@ -33,18 +32,6 @@ THREADS = 4
 MOST_WORDS = 500  # letters of an error of Ray's
 
 
-@dataclass(frozen=True)
-class Unavailable:
-    """The actor has died, and Ray starts it again."""
-
-
-@dataclass(frozen=True)
-class Dead:
-    """There is no actor any more, and none will come. ``why``: one line."""
-
-    why: str
-
-
 class RayCluster:
     """A connection to a cluster, as one of its drivers; what it starts ends with it.
 
@@ -52,12 +39,12 @@ class RayCluster:
     so many ``cpus``, whose files are in ``folder``. Raises UserError.
     """
 
-    def __init__(self, address: str, *, cpus: int, folder: Path) -> None:
+    def __init__(self, address: str, *, cpus: int, folder: str) -> None:
         own: dict[str, Any] = {}
         if address == LOCAL:
             own = {
                 "num_cpus": cpus, "object_store_memory": LOCAL_STORE,
-                "include_dashboard": False, "_temp_dir": str(folder),
+                "include_dashboard": False, "_temp_dir": folder,
             }  # fmt: skip
         try:
             self._context = ray.init(

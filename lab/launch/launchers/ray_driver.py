@@ -13,27 +13,30 @@ import socket
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lab.launch.launchers.base import worker_name
-from lab.launch.launchers.ray_api import Dead, RayCluster, Unavailable
 from lab.launch.launchers.ray_pool import (
     Action,
     Ask,
+    Dead,
     Pool,
     Remove,
     Replace,
     SendHome,
     Start,
     TellRoom,
+    Unavailable,
 )
-from lab.launch.launchers.ray_wire import Order, Wire
+from lab.launch.launchers.ray_wire import Order, Wire, remove_folder
 from lab.launch.launchers.ray_worker import Report
 from microgpt.support import cli, signals
 from microgpt.support.cli import UserError
+
+if TYPE_CHECKING:
+    from lab.launch.launchers.ray_api import RayCluster
 
 LOOK_SECONDS = 0.1  # between looks at what has come
 REACH_SECONDS = 5.0
@@ -51,24 +54,26 @@ def main(announce: int, wire: int) -> None:
     ours = Wire(socket.socket(fileno=wire))
     ours.listen()
     first = ours.lines.get()
-    if first is None:
-        return
-    order = Order.read(first)
+    if first is not None:
+        serve(Order.read(first), ours, announce)
+
+
+def serve(order: Order, wire: Wire, announce: int) -> None:
+    """Find the cluster, and have the workers there until the launcher hangs up."""
+    from lab.launch.launchers.ray_api import RayCluster  # it takes time, and Ray
+
     try:
         check_reachable(order.address)
-        cluster = RayCluster(
-            order.address,
-            cpus=max(order.count * order.cpus, os.cpu_count() or 1),
-            folder=Path(order.folder),
-        )
+        folder, cpus = order.folder, max(order.count * order.cpus, os.cpu_count() or 1)
+        with contextlib.closing(RayCluster(order.address, cpus=cpus, folder=folder)) as cluster:
+            with contextlib.suppress(OSError):
+                os.write(announce, f"{cluster.address}\n".encode())
+                os.close(announce)
+            Driver(cluster, order, wire).run()
     except UserError as error:
-        ours.tell(failed=str(error))
-        return
-    with contextlib.suppress(OSError):
-        os.write(announce, f"{cluster.address}\n".encode())
-        os.close(announce)
-    with contextlib.closing(cluster):
-        Driver(cluster, order, ours).run()
+        wire.tell(failed=str(error))
+    finally:
+        remove_folder(order.folder)
 
 
 def check_reachable(address: str) -> None:
@@ -192,6 +197,9 @@ class Driver:
         """Send home who is still there."""
         self._perform(self._pool.scale(0, time.monotonic()))
         self._cluster.wait_until_left(LEAVE_SECONDS + MOMENT_SECONDS)
+        for number, answer in self._cluster.answers(LOOK_SECONDS):
+            self._hear(number, answer)
+        self._tell()
         for number in list(self._actors):
             self._perform([Remove(number)])
 

@@ -9,7 +9,6 @@ driver ends the actors that an earlier one of the run may have left.
 from __future__ import annotations
 
 import hashlib
-import shutil
 import socket
 import tempfile
 import time
@@ -31,7 +30,7 @@ from lab.launch.launchers.base import (
     python,
 )
 from lab.launch.launchers.ray_pool import not_yet
-from lab.launch.launchers.ray_wire import Order, Wire
+from lab.launch.launchers.ray_wire import Order, Wire, remove_folder
 from lab.launch.logs import WorkerLogs, lines_of
 from lab.launch.requests import MOST_WORKERS
 from lab.launch.restarts import Restarts
@@ -132,15 +131,12 @@ class RayLauncher(Launcher):
         """Hang up, and wait until the driver has ended: Ray takes that as the end of its actors."""
         driver, self._driver, self._due = self._driver, None, None
         if self._wire is not None:
-            self._wire.close()
-            self._wire = None
+            self._wire.hang_up()
         if driver is not None:
             children.wait([driver], time.monotonic() + STOP_SECONDS)
             children.kill([driver])
-        self._take_news()  # what it has told last
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = ""
+        self._close_wire()
+        remove_folder(self._folder)
 
     def tend(self, now: float) -> float | None:
         """Take in what the driver tells; see that it is there. Raises UserError if it cannot be."""
@@ -207,11 +203,8 @@ class RayLauncher(Launcher):
 
     def _on_end(self, code: int) -> None:
         """Ray ends it when the cluster is lost. Its actors end with it."""
-        self._take_news()
         self._driver = self._connected_by = None
-        if self._wire is not None:
-            self._wire.close()
-            self._wire = None
+        self._close_wire()
         why = self._why or f"Ray's driver has ended (exit code {code}): {self._last_words()}"
         self._why = ""
         pause = self._restarts.died(time.monotonic())
@@ -221,6 +214,13 @@ class RayLauncher(Launcher):
         self._handles = not_yet(self._wanted)
         self._due = time.monotonic() + pause
         cli.say(f"{why}; connecting to {self._address} again", error=True)
+
+    def _close_wire(self) -> None:
+        """Its driver has ended. What it has told last is taken in."""
+        if self._wire is not None:
+            self._wire.close()
+            self._take_news()
+            self._wire = None
 
     def _take_news(self) -> None:
         lines = self._wire.lines if self._wire is not None else None

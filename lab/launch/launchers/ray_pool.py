@@ -78,6 +78,18 @@ class TellRoom:
 Action: TypeAlias = Start | SendHome | Replace | Remove | Ask | TellRoom
 
 
+@dataclass(frozen=True)
+class Unavailable:
+    """The actor has died, and Ray starts it again."""
+
+
+@dataclass(frozen=True)
+class Dead:
+    """There is no actor any more, and none will come. ``why``: one line."""
+
+    why: str
+
+
 @dataclass
 class Member:
     """What is known of one worker. ``ask_at``, ``replace_at``: when that is due, None for not.

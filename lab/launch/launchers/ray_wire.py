@@ -11,14 +11,19 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import queue
+import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lab.launch.launchers.base import WorkerKeys
+
+REMOVED_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,18 @@ class Order:
         return cls(**plain, keys=WorkerKeys(**read) if read is not None else None)
 
 
-class Wire:
-    """One end. ``heard``: called by a thread for every line, and with None when the other hangs up.
+def remove_folder(folder: str) -> None:
+    """Remove the files of a cluster of our own, whose last processes may still write some."""
+    until = time.monotonic() + REMOVED_SECONDS
+    while folder and os.path.exists(folder) and time.monotonic() < until:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(REMOVED_SECONDS / 50)
 
-    Nothing is lost while nobody listens: ``listen`` begins.
+
+class Wire:
+    """One end. ``lines``: what has come, and None when the other end has hung up.
+
+    Nothing is lost before ``listen`` is called.
     """
 
     def __init__(self, end: socket.socket) -> None:
@@ -77,8 +90,13 @@ class Wire:
         with contextlib.suppress(OSError):
             self._end.sendall(json.dumps(plain).encode() + b"\n")
 
+    def hang_up(self) -> None:
+        """Say that there is no more to say; what the other end says is still heard."""
+        with contextlib.suppress(OSError):
+            self._end.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
-        """Hang up."""
+        """Hear no more, either."""
         with contextlib.suppress(OSError):
             self._end.shutdown(socket.SHUT_RDWR)
         if self._thread is not None:
