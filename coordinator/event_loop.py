@@ -22,6 +22,7 @@ from coordinator.core.save_deferral import SaveDeferral
 from coordinator.core.state import CoordinatorState
 from coordinator.judge import JudgeProcess
 from coordinator.net.encoder import Encoder
+from coordinator.net.offenders import Offenders
 from coordinator.net.router import Transport
 from coordinator.run.console import Console
 from coordinator.run.reporter import Reporter
@@ -64,9 +65,7 @@ class EventLoop:
         self._reports = CheckpointLog()
         self._saves = SaveDeferral()
         self._signal = 0
-        #: Who broke the protocol since the last tick, and who did before.
-        self._fresh_offenders: set[inputs.Peer] = set()
-        self._offenders: set[inputs.Peer] = set()
+        self._offenders = Offenders()
         self._finish: Finish | None = None
         self._broken = False  # whether something has gone wrong in here already
         self._encoder = Encoder()
@@ -196,7 +195,7 @@ class EventLoop:
             now = time.monotonic()
             self._perform(self._state.handle(event, now), now)
         if isinstance(event, inputs.Misbehaved):
-            self._fresh_offenders.add(event.peer)
+            self._offenders.add(event.peer)
 
     def _ask(self, peer: inputs.Peer, question: messages.Question) -> None:
         try:
@@ -204,7 +203,7 @@ class EventLoop:
         except Exception as error:  # as in the state: it costs the peer
             what = f"handling its {type(question).__name__} failed ({type(error).__name__})"
             self._complain(inputs.Misbehaved(peer, what))
-            self._fresh_offenders.add(peer)
+            self._offenders.add(peer)
 
     def _judged(self, event: inputs.Judged) -> None:
         """The judge's report, from its thread."""
@@ -229,13 +228,12 @@ class EventLoop:
             self._reporter.tell(event, now)
 
     def _cut_off(self) -> None:
-        """Close on those who broke the protocol a tick ago at least: they have heard why by now.
+        """Close on those who broke the protocol, and have heard why by now.
 
         And on those who asked for a checkpoint and do not take it in.
         """
-        for peer in self._offenders | self._checkpoint_server.stuck(time.monotonic()):
+        for peer in self._offenders.due() | self._checkpoint_server.stuck(time.monotonic()):
             self._transport.cut_off(peer)
-        self._offenders, self._fresh_offenders = self._fresh_offenders, set()
 
     def _complain(self, event: inputs.Misbehaved) -> None:
         """Refuse a stranger who does not speak the protocol, and say so now and then."""

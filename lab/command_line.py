@@ -39,6 +39,7 @@ PROGRAMS = {
     "experiment": Program("lab.experiments.command", "Run the cases of a file; table and report."),
     "coordinator": Program("coordinator.__main__", "Train with the workers that connect."),
     "worker": Program("worker.__main__", "Compute gradients for a coordinator."),
+    "aggregator": Program("aggregator.__main__", "Workers together, as one worker."),
     "workers": Program("lab.launch.workers_command", "The workers of a run: list, logs, stop."),
     "scale": Program(
         "lab.launch.workers_command", "Change the number of workers of a run.", main="scale"

@@ -13,26 +13,23 @@ requirements.require("click", "msgpack", "llvmlite", "numpy", "zmq")
 import contextlib
 import os
 import socket
-import time
 from pathlib import Path
 
 import click
 
 from microgpt.engine import ENGINES
 from microgpt.numerics.platform_fingerprint import libm_sha256
-from microgpt.protocol.keys import has_coordinator
 from microgpt.replicas.byzantine import Liar
 from microgpt.replicas.lies import KINDS
 from microgpt.support import cli
 from microgpt.support.cli import MAX_SECONDS, Number, UserError, option, say
 from microgpt.support.step_clock import NO_CLOCK, WORKER, StepClock
 from worker.client import Client
-from worker.curve import Keys, load_keys
+from worker.curve import wait_for_keys
 from worker.levers import NO_LEVERS, Levers, NoLevers
-from worker.state import UNHEARD_SECONDS, WorkerState
+from worker.state import WorkerState
 
 MAX_NAME = 200
-KEY_POLL_SECONDS = 0.2
 DEFAULT_CONNECT = "tcp://127.0.0.1:5555"
 
 
@@ -137,26 +134,6 @@ def tell_parent(announce: int | None) -> None:
         with contextlib.suppress(OSError):
             os.write(announce, b"ready\n")
             os.close(announce)
-
-
-def wait_for_keys(directory: Path, patience: float) -> Keys | None:
-    """The keys in the folder, once the coordinator has made or somebody has copied its own.
-
-    None if they do not come within ``patience`` seconds; 0 means for ever.
-    """
-    began, told = time.monotonic(), False
-    if not has_coordinator(directory):
-        say(f"waiting for {directory}/coordinator.key")
-    while not has_coordinator(directory):
-        waited = time.monotonic() - began
-        if patience and waited > patience:
-            return None
-        if waited > UNHEARD_SECONDS and not told:
-            told = True
-            text = "a coordinator that is started with --curve makes it in its folder"
-            print(f"there is no {directory}/coordinator.key yet: {text}; copy it here", flush=True)
-        time.sleep(KEY_POLL_SECONDS)
-    return load_keys(directory)
 
 
 if __name__ == "__main__":

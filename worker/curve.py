@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,13 @@ from microgpt.protocol.keys import (
     WORKER,
     alone,
     check_private,
+    has_coordinator,
     make_pair,
 )
-from microgpt.support.cli import UserError
+from microgpt.support.cli import UserError, say
+from worker.state import UNHEARD_SECONDS
+
+KEY_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -54,3 +59,23 @@ def load_keys(directory: Path) -> Keys:
     if own_secret is None:
         raise UserError(f"{secret_file} holds no private key")
     return Keys(own_public, own_secret, coordinator, public_file)
+
+
+def wait_for_keys(directory: Path, patience: float) -> Keys | None:
+    """The keys in the folder, once the coordinator has made or somebody has copied its own.
+
+    None if they do not come within ``patience`` seconds; 0 means for ever.
+    """
+    began, told = time.monotonic(), False
+    if not has_coordinator(directory):
+        say(f"waiting for {directory}/coordinator.key")
+    while not has_coordinator(directory):
+        waited = time.monotonic() - began
+        if patience and waited > patience:
+            return None
+        if waited > UNHEARD_SECONDS and not told:
+            told = True
+            text = "a coordinator that is started with --curve makes it in its folder"
+            print(f"there is no {directory}/coordinator.key yet: {text}; copy it here", flush=True)
+        time.sleep(KEY_POLL_SECONDS)
+    return load_keys(directory)

@@ -71,6 +71,11 @@ class Configured:
 
 
 @dataclass(frozen=True)
+class Disabled:
+    """Nothing can be computed until ``Configured`` comes again: what we have is given up."""
+
+
+@dataclass(frozen=True)
 class Reported:
     """The engine has something to tell people."""
 
@@ -87,7 +92,9 @@ class StopRequested:
     """Somebody wants the worker to leave."""
 
 
-Event: TypeAlias = Connected | Received | Computed | Configured | Reported | Tick | StopRequested
+Event: TypeAlias = (
+    Connected | Received | Computed | Configured | Disabled | Reported | Tick | StopRequested
+)
 
 
 # --- actions -------------------------------------------------------------------------------------
@@ -175,6 +182,11 @@ class WorkerState:
         self._sent = float("-inf")
         self._now = 0.0
         self._actions: list[Action] = []
+
+    @property
+    def queued(self) -> int:
+        """How many jobs wait for the one under way."""
+        return len(self._queue)
 
     def start(self, now: float) -> list[Action]:
         """Begin by offering to work."""
@@ -291,6 +303,11 @@ class WorkerState:
         if self.ready and self._settled:
             self._send(messages.Heartbeat(self.run, self.epoch, ready=True))
 
+    def _on_disabled(self, event: Disabled) -> None:
+        self.ready, self.computing = False, None
+        self._queue.clear()
+        self._offer()  # begin again: the coordinator gives what we had to others
+
     def _on_reported(self, event: Reported) -> None:
         self._note(event.text)
         if self.run:
@@ -365,6 +382,7 @@ _HANDLERS: dict[type[Any], Callable[[WorkerState, Any], None]] = {
     Received: WorkerState._on_received,
     Computed: WorkerState._on_computed,
     Configured: WorkerState._on_configured,
+    Disabled: WorkerState._on_disabled,
     Reported: WorkerState._on_reported,
     Tick: WorkerState._on_tick,
     StopRequested: WorkerState._on_stop,

@@ -112,6 +112,10 @@ class BoundSocket:
         with contextlib.suppress(OSError):  # closed, or so many bytes wait that one more is nothing
             self._waker.send(b"x")
 
+    def watch(self, socket: zmq.Socket[bytes]) -> None:
+        """Let ``poll`` return as well when something can be read from another socket."""
+        self._poller.register(socket, zmq.POLLIN)
+
     def poll(self, seconds: float) -> bool:
         """Wait until something can be read or ``wake`` is called; whether that came in time."""
         ready = dict(self._poller.poll(int(seconds * 1000 + 0.5)))

@@ -70,6 +70,10 @@ class Transport:
         """Let ``wait`` return now. May be called from any thread."""
         self._socket.wake()
 
+    def watch(self, socket: zmq.Socket[bytes]) -> None:
+        """Let ``wait`` return as well when something can be read from another socket."""
+        self._socket.watch(socket)
+
     def wait(self, seconds: float) -> None:
         """Until something can be read, ``wake`` is called or the time is up."""
         until = time.monotonic() + seconds

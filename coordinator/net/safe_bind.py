@@ -21,10 +21,12 @@ def is_local(bind: str) -> bool:
         return False  # "*", or the name of a host or of an interface
 
 
-def require_safe_bind(bind: str, curve: Path | None, insecure: bool) -> None:
+def require_safe_bind(
+    bind: str, curve: Path | None, insecure: bool, *, keys: str = "--curve"
+) -> None:
     """Raise UserError if this is no address to listen at.
 
-    Or if strangers on the network could reach the coordinator there without a key.
+    Or if strangers on the network could reach us there without a key; ``keys``: the flag for them.
     """
     try:
         check_address(bind, binding=True)
@@ -33,5 +35,5 @@ def require_safe_bind(bind: str, curve: Path | None, insecure: bool) -> None:
     if not is_local(bind) and curve is None and not insecure:
         raise UserError(
             f"--bind {bind} can be reached from other machines and nothing is encrypted: "
-            "give --curve DIR (keys are made there), or --insecure if the network is trusted"
+            f"give {keys} DIR (keys are made there), or --insecure if the network is trusted"
         )

@@ -38,13 +38,15 @@ class PackedDocuments(Sequence[Sequence[int]]):
         return cls(np.fromiter(chain.from_iterable(documents), np.int32, total), lengths)
 
     @classmethod
-    def from_bytes(cls, tokens: bytes, lengths: bytes) -> PackedDocuments:
-        """From little-endian int32, as they travel.
+    def from_bytes(cls, tokens: bytes, lengths: bytes, count: int | None = None) -> PackedDocuments:
+        """From little-endian int32, as they travel: ``count`` documents, where that is known.
 
         Raises ValueError if these are no whole numbers of four bytes, if the lengths do not add up
-        to the number of tokens, if a document is empty or a token negative.
+        to the number of tokens, if a document is empty or a token negative, or for another count.
         """
         packed = cls(_numbers(tokens), _numbers(lengths))
+        if count is not None and len(packed) != count:
+            raise ValueError(f"{len(packed)} documents instead of {count}")
         if np.add.reduce(packed.lengths, dtype=np.int64) != len(packed.tokens):
             raise ValueError("the lengths of the documents do not add up to their tokens")
         if len(packed.lengths) and packed.lengths.min() < 1:

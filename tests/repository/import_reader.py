@@ -10,7 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("microgpt", "coordinator", "worker", "lab", "scripts")
+PACKAGES = ("microgpt", "coordinator", "worker", "aggregator", "lab", "scripts")
 
 
 @dataclass(frozen=True)

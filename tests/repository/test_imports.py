@@ -37,9 +37,19 @@ FILES_OF_DATA = ("microgpt.data.dataset", "microgpt.data.documents", "microgpt.d
 
 #: Nobody in the first place (a module with everything under it) imports anything in the second.
 FORBIDDEN: list[tuple[str, tuple[str, ...]]] = [
-    ("microgpt", ("coordinator", "worker", "lab", "scripts", "zmq")),
-    ("coordinator", ("worker", "lab", "scripts", "microgpt.engine", "microgpt.value")),
-    ("worker", ("coordinator", "lab", "scripts")),
+    ("microgpt", ("coordinator", "worker", "aggregator", "lab", "scripts", "zmq")),
+    (
+        "coordinator",
+        ("worker", "aggregator", "lab", "scripts", "microgpt.engine", "microgpt.value"),
+    ),
+    ("worker", ("coordinator", "aggregator", "lab", "scripts")),
+    (
+        "aggregator",
+        (
+            "lab", "scripts", "microgpt.engine", "microgpt.value", "worker.executor",
+            "worker.client", "coordinator.run", "coordinator.checkpointing",
+        ),
+    ),
     ("lab", ("scripts",)),
     # value <- model <- engine: the model works on any scalars, and names none.
     ("microgpt.value", PACKAGES),
@@ -60,6 +70,13 @@ FORBIDDEN: list[tuple[str, tuple[str, ...]]] = [
         (*SHELL, "microgpt.protocol", "microgpt.strategies", *FILES_OF_DATA, "microgpt.support"),
     ),
     ("worker.state", (*SHELL, "worker.client", "worker.executor", "microgpt.engine")),
+    *(
+        (
+            f"aggregator.{module}",
+            (*SHELL, "coordinator.net", "coordinator.judge", "coordinator.event_loop"),
+        )
+        for module in ("state", "crew", "job_rounds")
+    ),
     (
         "coordinator.core",
         (
@@ -181,10 +198,12 @@ def _heavy_imports(project: Project, entry: str) -> Iterator[str]:
 
 def _engines_behind_the_coordinator(project: Project) -> Iterator[str]:
     for start in project:
-        if within(start, "coordinator"):
-            for name in imported_modules(project, start):
-                if within(name, "microgpt.engine") or within(name, "worker"):
-                    yield f"{start} runs {name} when it is imported"
+        if not (within(start, "coordinator") or within(start, "aggregator")):
+            continue
+        for name in imported_modules(project, start):
+            worker = within(start, "coordinator") and within(name, "worker")
+            if worker or within(name, "microgpt.engine"):
+                yield f"{start} runs {name} when it is imported"
 
 
 # The rules, held by the repository
@@ -276,6 +295,13 @@ def test_rules_are_about_modules_that_exist(project: dict[str, Module]) -> None:
         ("worker__x", "import coordinator", "worker.x:1 imports coordinator"),
         ("worker__x", "import zmq\nimport microgpt.engine", None),
         ("worker__state", "import threading", "imports threading"),
+        ("aggregator__x", "import coordinator.net.router, worker.coordinator_link", None),
+        ("aggregator__x", "import worker.executor", "aggregator.x:1 imports worker.executor"),
+        ("aggregator__x", "import microgpt.engine", "aggregator.x:1 imports microgpt.engine"),
+        ("aggregator__crew", "import zmq", "aggregator.crew:1 imports zmq"),
+        ("aggregator__state", "import coordinator.net.router", "imports coordinator.net.router"),
+        ("worker__x", "import aggregator", "worker.x:1 imports aggregator"),
+        ("coordinator__x", "import aggregator.state", "coordinator.x:1 imports aggregator.state"),
         ("lab__x", "from scripts import container", "lab.x:1 imports scripts.container"),
         ("lab__x", "import coordinator, worker, microgpt.engine", None),
         ("worker__x", "from lab import terminal", "worker.x:1 imports lab.terminal"),

@@ -1,0 +1,1 @@
+"""The aggregator: a worker towards its parent, and a coordinator towards workers of its own."""
