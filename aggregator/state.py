@@ -58,6 +58,7 @@ class AggregatorState:
         self._life, self._libm = life, libm
         self._parent = WorkerState(name, ENGINE, libm, address=address, keys=keys)
         self._crew: Crew | None = None
+        self._crews = 0  # so far
         self._crew_of = ("", "")  # run and epoch of the parent
         self._welcome: messages.Welcome | None = None
         self._out = ActionBuffer()
@@ -141,7 +142,9 @@ class AggregatorState:
     def _call_a_crew(self, welcome: messages.Welcome) -> None:
         """Begin with the workers of an earlier epoch, and who else comes."""
         before = [] if self._crew is None else [*self._crew.members.workers]
-        epoch = f"{welcome.epoch}.{self._life}"
+        # A late welcome may bring an earlier epoch back: what was said in it is not meant now.
+        self._crews += 1
+        epoch = f"{welcome.epoch}.{self._life}.{self._crews}"
         self._crew = Crew(self._out, welcome, epoch, self._libm, self._now)
         self._crew.call(before)
         if self._parent.computing is not None:  # for the earlier epoch

@@ -131,6 +131,11 @@ class Process:
 
         eventually(said, f"{self.name} says {text!r}", timeout)
 
+    def listens_at(self) -> str:
+        """The address that it says it listens at, once it does."""
+        self.says("listening on ")
+        return self.out.partition("listening on ")[2].partition("\n")[0]
+
     def send(self, number: signal.Signals) -> None:
         """Signal this process alone."""
         self.expected = True
@@ -220,6 +225,12 @@ class Lab:
         return self._python(
             "worker", "-m", "worker", "--connect", address, *engine, *flags, **variables
         )
+
+    def aggregator(self, address: str, *flags: str, **variables: str) -> Process:
+        """An aggregator on a free port, unless the flags say otherwise; see ``listens_at``."""
+        bind = [] if "--bind" in flags else ["--bind", "tcp://127.0.0.1:0"]
+        where = ("-m", "aggregator", "--connect", address, *bind)
+        return self._python("aggregator", *where, *flags, **variables)
 
     def script(self, script: str, *arguments: str, **variables: str) -> Process:
         """``scripts/<script>.py``."""

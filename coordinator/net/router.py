@@ -35,7 +35,8 @@ TRIM_SECONDS = 1.0  # at least, from giving memory back to doing so again
 
 
 class Transport:
-    """The ROUTER socket that workers connect to, and the news of their connections.
+    """The ROUTER socket that workers connect to, and the news of their connections. ``watch``
+    lets ``wait`` return as well when something can be read from another socket.
 
     ``largest``: bytes of the longest message, ``usual`` of a member's longest answer, ``at_once``
     of what a member may be sent without having read any of it. ``curve``: the folder of keys.
@@ -52,7 +53,7 @@ class Transport:
     ) -> None:
         few_arenas()  # before libzmq starts its thread
         self._socket = BoundSocket(bind, largest, curve)
-        self.endpoint = self._socket.endpoint
+        self.endpoint, self.watch = self._socket.endpoint, self._socket.watch
         encrypted, self._max_connections = curve is not None, connection_limit()
         usual = max(usual, largest - MESSAGE_OVERHEAD, LEAST_USUAL)
         self._connections = Connections(largest, usual=usual, encrypted=encrypted)
@@ -69,10 +70,6 @@ class Transport:
     def wake(self) -> None:
         """Let ``wait`` return now. May be called from any thread."""
         self._socket.wake()
-
-    def watch(self, socket: zmq.Socket[bytes]) -> None:
-        """Let ``wait`` return as well when something can be read from another socket."""
-        self._socket.watch(socket)
 
     def wait(self, seconds: float) -> None:
         """Until something can be read, ``wake`` is called or the time is up."""

@@ -32,6 +32,7 @@ from microgpt.support.cli import option
 from microgpt.support.invocation import call_of
 
 FILES_SHARE = 0.01  # of the schedules that write real files
+MOST_AGGREGATORS = 1000
 WORST = 10  # failing seeds shown
 
 
@@ -97,6 +98,10 @@ class Tally:
     "--events", type=click.Choice([level.value for level in Level]), default=None,
     show_default=f"full; summary with more than {MANY} workers",
     help="How much the coordinator tells, and is checked: all of it, or less in less time.",
+)  # fmt: skip
+@option(
+    "--aggregators", type=cli.Whole(0, MOST_AGGREGATORS), default=0,
+    help="Between the workers and the coordinator; faults meet them, too.",
 )  # fmt: skip
 @condition_options
 @click.option("--trace", is_flag=True, help="Play one schedule and print what happens in it.")

@@ -23,7 +23,7 @@ def happen(world: World, fault: Fault) -> None:
 
 
 def heal(world: World) -> None:
-    """Nothing goes wrong from now on; there is at least one worker."""
+    """Nothing goes wrong from now on; there is at least one worker, and with aggregators all."""
     world.clock.trace("FAULT", "no more faults")
     world.healed = True
     world.disk.condition = Disk(seconds=WRITE_SECONDS)
@@ -36,7 +36,8 @@ def heal(world: World) -> None:
         _partition(world, slot, (UP, DOWN), False)
     if world.coordinator is not None:
         world.coordinator.fuse = None
-    if all(slot.worker is None for slot in honest) or world.rng.random() < 0.5:
+    nobody = all(slot.worker is None for slot in honest)
+    if nobody or world.rng.random() < 0.5 or world.aggregators:
         for slot in honest:
             slot.returns = True
             slot.start()
@@ -82,11 +83,12 @@ def _freeze(
         return
     process.freeze()
     world.clock.after(seconds, process.thaw)
-    way = DOWN if process is world.coordinator else UP
     for slot in world.slots:
         for connection in slot.connections[-1:]:
-            if process in (connection.worker, connection.coordinator):
-                world.network.watch(connection, way)
+            if connection.coordinator in process.ends:
+                world.network.watch(connection, DOWN)
+            elif connection.worker is process:
+                world.network.watch(connection, UP)
 
 
 def _partition_one(world: World, slot: Slot, fault: Fault) -> None:

@@ -181,8 +181,14 @@ class End(Protocol):
     """A process as the network sees it."""
 
     name: str
-    alive: bool
-    frozen: bool
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs or is frozen."""
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the process stands still."""
 
     def deliver(self, call: Callable[..., None], *arguments: Any) -> None:
         """Call this now, or when the process runs again if it is frozen."""

@@ -47,6 +47,8 @@ class Plan:
     that may wait at a worker; what replicas have to do again is more, the longer a run is.
     ``start_seconds``: that a process takes from its start until it works, after a failure.
     ``events``: how much the coordinator tells; of what it does not tell nothing is checked.
+    ``aggregators``: places for these, between the workers and the coordinator; ``roams``: whether
+    a worker looks for any of them when its own is gone.
     """
 
     seed: int
@@ -75,10 +77,15 @@ class Plan:
     most_queued: int = 8
     start_seconds: float = 0.0
     events: Level = Level.FULL
+    aggregators: int = 0
+    roams: bool = False
 
 
-def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
-    """The schedule of a seed. ``slots``: places for workers, or drawn, too."""
+def make_plan(seed: int, slots: int | None, codec_share: float, aggregators: int = 0) -> Plan:
+    """The schedule of a seed. ``slots``: places for workers, or drawn, too.
+
+    Below ``aggregators`` nobody means harm: a wrong sum would be theirs.
+    """
     rng = Random(seed)
     steps, batch_size = rng.choice(RUNS)
     places = slots if slots is not None else rng.randint(1, 5)
@@ -97,8 +104,11 @@ def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
     if rng.random() < 0.5 and not calm:  # few kinds, often: they meet more often than among many
         kinds = rng.sample(kinds, rng.randint(1, 4))
     number = rng.choice((0, 1, 2, 4, 6, 9, 13)) * max(1, places // 20)
+    if aggregators:
+        byzantine, calm = None, False
     faults = sorted(
-        (_fault(rng, kinds, places, horizon) for _ in range(number)), key=lambda fault: fault.at
+        (_fault(rng, kinds, places + aggregators, horizon) for _ in range(number)),
+        key=lambda fault: fault.at,
     )
     return Plan(
         seed=seed,
@@ -120,6 +130,8 @@ def make_plan(seed: int, slots: int | None, codec_share: float) -> Plan:
         save_evaluated=rng.random() < 0.5,
         lie=lie,
         num_byzantine=1 if lie in ALIKE else harm.randint(1, 3),
+        aggregators=aggregators,
+        roams=aggregators > 0 and rng.random() < 0.5,
     )
 
 

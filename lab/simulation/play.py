@@ -9,6 +9,7 @@ from lab.conditions import Conditions
 from lab.simulation import arithmetic, faults
 from lab.simulation.clock import InvariantViolationError
 from lab.simulation.plan import Plan
+from lab.simulation.processes import VirtualWorker
 from lab.simulation.replayed import what_differs
 from lab.simulation.world import QUIET, Slot, World
 from microgpt.distribution import Distribution
@@ -79,7 +80,9 @@ def _until_the_end(world: World) -> None:
     if plan.byzantine is not None:
         # They come when the others are there: alone they would be believed.
         for number in range(plan.num_byzantine):
-            world.slots.append(Slot(world, plan.byzantine + number + 1, is_byzantine=True))
+            world.slots.append(
+                Slot(world, plan.byzantine + number + 1, is_byzantine=True, kind=VirtualWorker)
+            )
             world.slots[-1].returns = False
             world.clock.after(0.7, world.slots[-1].start)
     for fault in plan.faults:

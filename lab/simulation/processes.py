@@ -19,6 +19,7 @@ from coordinator.core.save_deferral import SaveDeferral
 from coordinator.core.state import CoordinatorState
 from lab.conditions import DOWN, UP
 from lab.simulation import byzantine
+from lab.simulation.arithmetic import ReferenceRun
 from lab.simulation.disk import Writer
 from lab.simulation.network import Connection
 from lab.simulation.surroundings import Place, Surroundings
@@ -51,6 +52,11 @@ class Process:
     def time(self) -> float:
         """What its clock shows."""
         return self.clock.now + self.skew
+
+    @property
+    def ends(self) -> tuple[object, ...]:
+        """What stands for the process at connections."""
+        return (self,)
 
     def deliver(self, call: Callable[..., None], *arguments: Any) -> None:
         """Do this now, or when the process runs again."""
@@ -136,11 +142,7 @@ class VirtualCoordinator(Process):
         self.world.coordinator_gone(killed=True)
 
     def _judge(self, question: actions.Judge, seconds: float) -> None:
-        calculate = self.world.reference_run.calculate
-        answerer = calculate.answerer()
-        do_again(answerer, question.before)
-        job = worker_state.Job(question.task, question.weights.weights)
-        self._handle(inputs.Judged(calculate(job, seconds, answerer)))
+        self._handle(judged(self.world.reference_run, question, seconds))
 
     def _saved(self, event: inputs.Saved) -> None:
         if self.alive:
@@ -215,20 +217,28 @@ class VirtualWorker(Process):
         super().__init__(world, f"{slot.name}.{number}")
         self.slot = slot
         self.peer = f"{slot.name}.{number}".encode()
+        self.connection: Connection | None = None
+        self._begin(number)
+        self._reconnect()
+        self.clock.after(WORKER_TICK * world.rng.random(), self._tick)
+
+    def _begin(self, number: int) -> None:
+        world, slot = self.world, self.slot
         self.state = WorkerState(slot.name, "virtual")
         calculate = world.reference_run.calculate
         self._answerer = calculate.answerer(slot.lie, number, world.knowledge)
-        self.connection: Connection | None = None
         self._perform(self.state.start(self.time))
-        self._reconnect()
-        self.clock.after(WORKER_TICK * world.rng.random(), self._tick)
+
+    @property
+    def _queued(self) -> int:
+        return self.state.queued
 
     def _tick(self) -> None:
         if self.alive:
             if not self.frozen:
                 self._handle(worker_state.Tick())
-                if len(self.state._queue) > self.world.plan.most_queued:
-                    self.world.broken(f"{self.name} has {len(self.state._queue)} jobs waiting")
+                if self._queued > self.world.plan.most_queued:
+                    self.world.broken(f"{self.name} has {self._queued} jobs waiting")
             self.clock.after(WORKER_TICK, self._tick)
 
     def _reconnect(self) -> None:
@@ -239,7 +249,7 @@ class VirtualWorker(Process):
         return self.world.rng.uniform(least, most) * self.world.plan.hesitation
 
     def _connect(self) -> None:
-        coordinator, host = self.world.coordinator, self.slot.host
+        coordinator, host = self.slot.above, self.slot.host
         if self.connection is not None:
             return
         if coordinator is None or coordinator.frozen or host.link.partitioned:
@@ -323,6 +333,14 @@ class VirtualWorker(Process):
             return
         if answer is not None:
             self._handle(worker_state.Computed(job, answer))
+
+
+def judged(run: ReferenceRun, question: actions.Judge, seconds: float) -> inputs.Judged:
+    """What a shard comes to on the host of whoever gives out the work."""
+    answerer = run.calculate.answerer()
+    do_again(answerer, question.before)
+    job = worker_state.Job(question.task, question.weights.weights)
+    return inputs.Judged(run.calculate(job, seconds, answerer))
 
 
 def show(message: messages.Message) -> str:

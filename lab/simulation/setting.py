@@ -37,12 +37,13 @@ class Setting:
     conditions: Conditions
     events: Level | None = None
     flags: tuple[str, ...] = ()
+    aggregators: int = 0
 
     def plan(self, seed: int) -> Plan:
         """The schedule of a seed. Where workers lie for good there are no other faults: bits could
         not tell whether these are borne.
         """
-        plan = make_plan(seed, self.workers, CODEC_SHARE)
+        plan = make_plan(seed, self.workers, CODEC_SHARE, self.aggregators)
         steps = self.steps or plan.steps
         batch_size = max(self.batch_size or plan.batch_size, self.distribution.replicas)
         share = plan.steps * plan.batch_size / (steps * batch_size)  # a run takes as long as ever
@@ -87,7 +88,7 @@ def read_setting(workers: int | None, flags: Mapping[str, Any]) -> Setting:
     events = Level(flags["events"]) if flags.get("events") else None
     return Setting(
         workers, flags["steps"], flags["batch_size"], strategy, distribution, conditions, events,
-        tuple(_again({"workers": workers, **flags})),
+        tuple(_again({"workers": workers, **flags})), flags["aggregators"],
     )  # fmt: skip
 
 

@@ -35,10 +35,6 @@ class Surroundings(Protocol):
     knowledge: Knowledge | None  # of liars, about honest vectors
     events: EventFile
 
-    @property
-    def coordinator(self) -> CoordinatorEnd | None:
-        """The coordinator process that runs now, if one does."""
-
     def coordinator_gone(self, *, killed: bool, finish: Finish | None = None) -> None:
         """The coordinator process has ended, by itself with ``finish``."""
 
@@ -50,6 +46,9 @@ class Surroundings(Protocol):
 
     def told(self, event: EventBase) -> None:
         """The coordinator tells of something."""
+
+    def check_told(self, event: EventBase) -> None:
+        """Whoever gives out work tells of something that may not be."""
 
     def audit(self, state: CoordinatorState) -> None:
         """Check what must hold at any time."""
@@ -65,6 +64,10 @@ class Place(Protocol):
     lie: str
     host: Host
     connections: list[Connection]
+
+    @property
+    def above(self) -> CoordinatorEnd | None:
+        """Where a worker here connects to now: a coordinator, or an aggregator, if one runs."""
 
     def worker_gone(self, worker: WorkerEnd) -> None:
         """A worker process has ended."""

@@ -1,4 +1,7 @@
-"""The world of one schedule: places for processes, and the invariants that must hold."""
+"""The world of one schedule: places for processes, and the invariants that must hold.
+
+Longer than 300 lines because what a place has met decides what may be said of who runs there.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,14 @@ from coordinator.core.events import (
 from coordinator.core.state import CoordinatorState, Policy
 from coordinator.core.stragglers import STALLED_SECONDS
 from lab.conditions import Conditions, Link, WorkerConditions
+from lab.simulation.aggregators import VirtualAggregator
 from lab.simulation.arithmetic import ReferenceRun, same_state
 from lab.simulation.clock import Clock, InvariantViolationError
 from lab.simulation.disk import Disk
 from lab.simulation.event_audit import EventAudit
 from lab.simulation.event_file import EventFile
 from lab.simulation.failing import Failing
-from lab.simulation.network import GOOD, Connection, Host, Network, WorkerEnd
+from lab.simulation.network import GOOD, Connection, CoordinatorEnd, Host, Network, WorkerEnd
 from lab.simulation.plan import Plan
 from lab.simulation.processes import VirtualCoordinator, VirtualWorker
 from microgpt.numerics.vectors import all_finite
@@ -50,9 +54,14 @@ MAX_PENDING = 60  # calls put off, for each worker, and as many for the coordina
 class Slot:
     """A place where workers run, one after the other."""
 
-    def __init__(self, world: World, number: int, is_byzantine: bool) -> None:
-        self.world, self.name, self.is_byzantine = world, f"worker-{number}", is_byzantine
-        self.meets = WorkerConditions() if is_byzantine else world.conditions.of(number)
+    def __init__(
+        self, world: World, number: int, is_byzantine: bool, kind: type[VirtualWorker]
+    ) -> None:
+        what = "worker" if kind is VirtualWorker else "aggregator"
+        self.world, self.name, self.is_byzantine = world, f"{what}-{number}", is_byzantine
+        self._number, self._kind = number, kind
+        plain = is_byzantine or kind is not VirtualWorker
+        self.meets = WorkerConditions() if plain else world.conditions.of(number)
         self.host = Host(GOOD if self.meets.link == Link() else self.meets.link)
         self.machine = self.meets.machine
         self.lie = world.plan.lie if is_byzantine else self.meets.lie  # in place of the truth
@@ -69,8 +78,20 @@ class Slot:
         """Start a worker, unless one runs."""
         if self.worker is None and self.world.outcome is None:
             self._starts += 1
-            self.worker = VirtualWorker(self.world, self, self._starts)
+            self.worker = self._kind(self.world, self, self._starts)
             self._failing.begins(self.worker)
+
+    @property
+    def above(self) -> CoordinatorEnd | None:
+        """See ``Place``."""
+        aggregators, world = self.world.aggregators, self.world
+        if not aggregators or self in aggregators:
+            return world.coordinator
+        roams = world.plan.roams
+        slot = (
+            world.rng.choice(aggregators) if roams else aggregators[self._number % len(aggregators)]
+        )
+        return slot.worker.below if isinstance(slot.worker, VirtualAggregator) else None
 
     def worker_gone(self, worker: WorkerEnd) -> None:
         """A process has ended. What it said may come late, and it be taken for one that lives."""
@@ -124,7 +145,15 @@ class World:
         self.healed = False
         self.stopping = False  # processes end now that whoever ends them will start again
         self.jumps = 0  # standstills of the coordinator; many at once do look like silence
-        self.slots = [Slot(self, number + 1, is_byzantine=False) for number in range(plan.slots)]
+        self.slots = [
+            Slot(self, number + 1, is_byzantine=False, kind=VirtualWorker)
+            for number in range(plan.slots)
+        ]
+        self.aggregators = [
+            Slot(self, number + 1, is_byzantine=False, kind=VirtualAggregator)
+            for number in range(plan.aggregators)
+        ]
+        self.slots += self.aggregators
         self.documents = Counter[str]()  # that each worker has answered for
         self._differences = 0
         self._closing: Outcome | None = None  # how the epoch that ends was to end
@@ -224,7 +253,12 @@ class World:
             self.documents[event.name] += event.count
         elif isinstance(event, Closing):
             self._closing = event.outcome
-        elif isinstance(event, Difference):
+        else:
+            self.check_told(event)
+
+    def check_told(self, event: EventBase) -> None:
+        """Look for events that must not be, whoever gives out work."""
+        if isinstance(event, Difference):
             self._differences += 1
             if not self._lies:
                 self.broken(f"honest workers are said to differ: {describe(event)}")

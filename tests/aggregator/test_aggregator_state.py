@@ -82,7 +82,7 @@ def test_workers_hear_the_parents_model_and_an_epoch_of_this_aggregators_life() 
     play.parent(WELCOME)
     play.child(A, Hello("", "", "a", "tape", "digest", 3))
     (welcome,) = play.below[A]
-    assert welcome == Welcome(RUN, "epoch.life", 1, WELCOME.seconds, MODEL.to_dict(), {}, 3)
+    assert welcome == Welcome(RUN, "epoch.life.1", 1, WELCOME.seconds, MODEL.to_dict(), {}, 3)
 
 
 def test_the_number_of_workers_is_told_but_not_all_the_time() -> None:
@@ -282,6 +282,22 @@ def test_in_a_new_epoch_of_the_parent_workers_are_called_in_again() -> None:
     play.work(A)
     (answer,) = play.told(ShardResult)
     assert (answer.epoch, answer.step) == ("later", 2)
+
+
+def test_an_epoch_that_comes_again_is_another_one_to_the_workers() -> None:
+    play = welcomed(A)
+    play.parent(weights(), task())
+    (answer,) = play.answers(A)
+    for epoch in ("later", EPOCH):  # the second one by a welcome that was late
+        play.parent(replace(WELCOME, epoch=epoch))
+        play.below[A].clear()
+        play.join(A)
+    play.parent(weights(), task(count=4))
+    play.child(A, answer)
+    assert play.events(Expelled) == []
+    play.work(A)
+    (answer,) = play.told(ShardResult)
+    assert answer.count == 4
 
 
 def test_the_end_of_the_run_goes_on_to_the_workers() -> None:
