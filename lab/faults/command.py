@@ -47,6 +47,10 @@ SAVES = 50  # checkpoints of a run whose length is given
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @option("--minutes", type=cli.Number(0.01), default=10.0, help="Time with faults, about.")
 @option("--workers", type=cli.Whole(1), default=4, help="Worker processes.")
+@option(
+    "--aggregators", type=cli.Whole(0), default=0,
+    help="Aggregators between the workers and the coordinator; faults hit them as well.",
+)  # fmt: skip
 @click.option("--seed", type=cli.Whole(0), help="Of the faults.  [default: a new one each time]")
 @click.option(
     "--every",
@@ -69,7 +73,8 @@ SAVES = 50  # checkpoints of a run whose length is given
 )
 @click.pass_context
 def main(
-    context: click.Context, minutes: float, workers: int, seed: int | None, every: float,
+    context: click.Context, minutes: float, workers: int, aggregators: int, seed: int | None,
+    every: float,
     steps: int | None, engine: str, data: str, keep: Path | None,
 ) -> int:  # fmt: skip
     """A quiet run, then the same run with faults: both must end with the same state."""
@@ -92,7 +97,8 @@ def main(
         def plan(name: str, length: int, every_steps: int) -> Plan:
             flags = ("--steps", str(length), "--checkpoint-every", str(every_steps))
             common = (*flags, "--data", str(documents), "--quiet")
-            return Plan(place / name, workers, common, ("--engine", engine, "--quiet"))
+            worker = ("--engine", engine, "--quiet")
+            return Plan(place / name, workers, common, worker, aggregators)
 
         try:
             length, saving = steps or 0, max(1, (steps or 0) // SAVES)
@@ -109,7 +115,8 @@ def main(
                     plan("quiet", length, saving), iter(()), screen,
                     network=network, disk_size=disk_bytes,
                 )  # fmt: skip
-            faults = schedule(seed, every, targets_of(workers, network is not None, disk_bytes > 0))
+            targets = targets_of(workers, network is not None, disk_bytes > 0, aggregators)
+            faults = schedule(seed, every, targets)
             with report.Screen(console, "faulty run", length).showing() as screen:
                 under_fire = faulty_run.conduct(
                     plan("faulty", length, saving), faults, screen,

@@ -35,12 +35,16 @@ class FleetError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained, by whom. ``coordinator`` and ``worker`` are further flags."""
+    """What is trained, by whom. ``coordinator`` and ``worker`` are further flags.
+
+    With ``aggregators``, each worker is below one of them.
+    """
 
     run_dir: Path
     workers: int
     coordinator: tuple[str, ...] = ()
     worker: tuple[str, ...] = ()
+    aggregators: int = 0
 
 
 @dataclass
@@ -112,44 +116,66 @@ class Fleet:
         self.plan, self.network = plan, network
         self.logs = plan.run_dir / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
-        host, port = ("127.0.0.1", free_port()) if network is None else (INSIDE, 5555)
-        enter = [] if network is None else network.enter(network.inside)
-        loopback = [] if network is None else ["--insecure"]  # nobody else is in the namespace
-        self.target = host, port
-        address = f"tcp://{host}:{port}"
-        self.coordinator = Member(
-            "coordinator",
-            [*enter, *isolated("coordinator"), "--bind", address, *loopback,
-             "--run-dir", str(plan.run_dir), "--resume", "auto",
-             "--parent", str(os.getpid()), *plan.coordinator],
-            self.logs / "coordinator.log",
+        host = "127.0.0.1" if network is None else INSIDE
+        self._inside = [] if network is None else network.enter(network.inside)
+        self._loopback = [] if network is None else ["--insecure"]  # nobody else is in there
+        ports = [5555 + n if network else free_port() for n in range(1 + plan.aggregators)]
+        self.target = host, ports[0]
+        self.coordinator = self._member(
+            "coordinator", self._inside, "--bind", address_of(self.target), *self._loopback,
+            "--run-dir", str(plan.run_dir), "--resume", "auto", *plan.coordinator,
         )  # fmt: skip
-        inside = None if network is None else network.path(network.inside)
         behind_proxies = plan.workers if network is None else plan.workers - 1
         if direct:
             behind_proxies = 0
+        above = [(host, port) for port in ports[1:]] or [self.target]
+        behind = [above[number % len(above)] for number in range(plan.workers)]
+        # After those of workers come those of aggregators.
+        proxied = [*behind[:behind_proxies], *([self.target] * plan.aggregators)]
         self.proxies = [
             Proxy(
-                (host, port),
-                namespace=inside,
+                target,
+                namespace=None if network is None else network.path(network.inside),
                 observer=None if observers is None else observers(number),
             )
-            for number in range(behind_proxies)
+            for number, target in enumerate(proxied)
         ]
         self.workers = []
-        for number in range(1, plan.workers + 1):
-            there, whence = address, [] if network is None else network.enter(network.outside)
-            if number <= behind_proxies:
-                there, whence = self.proxies[number - 1].address, enter
-            name = f"worker-{number}"
-            command = [*whence, *isolated("worker"), "--connect", there, "--name", name,
-                       "--parent", str(os.getpid()), *plan.worker]  # fmt: skip
-            self.workers.append(Member(name, command, self.logs / f"{name}.log"))
+        for number in range(plan.workers):
+            there, whence = address_of(behind[number]), self._inside
+            if number < behind_proxies:
+                there = self.proxies[number].address
+            elif network is not None:
+                whence = network.enter(network.outside)
+            self.workers.append(self._worker(f"worker-{number + 1}", whence, there))
+        self.aggregators = [
+            self._aggregator(number, target, self.proxies[behind_proxies + number].address)
+            for number, target in enumerate(above[: plan.aggregators])
+        ]
+
+    def _member(self, name: str, whence: list[str], *flags: str) -> Member:
+        program = name.partition("-")[0]
+        command = [*whence, *isolated(program), *flags, "--parent", str(os.getpid())]
+        return Member(name, command, self.logs / f"{name}.log")
+
+    def _worker(self, name: str, whence: list[str], address: str) -> Member:
+        flags = ("--connect", address, "--name", name, *self.plan.worker)
+        return self._member(name, whence, *flags)
+
+    def _aggregator(self, number: int, target: tuple[str, int], address: str) -> Member:
+        name = f"aggregator-{number + 1}"
+        where = ("--connect", address, "--bind", address_of(target), *self._loopback)
+        return self._member(name, self._inside, *where, "--name", name)
 
     @property
     def members(self) -> list[Member]:
         """Every process."""
-        return [self.coordinator, *self.workers]
+        return [self.coordinator, *self.below]
+
+    @property
+    def below(self) -> list[Member]:
+        """Workers, then aggregators."""
+        return [*self.workers, *self.aggregators]
 
     def start(self) -> None:
         """Start everybody."""
@@ -204,6 +230,12 @@ class Fleet:
             member.kill()
         for proxy in self.proxies:
             proxy.close()
+
+
+def address_of(target: tuple[str, int]) -> str:
+    """The address of a host and a port."""
+    host, port = target
+    return f"tcp://{host}:{port}"
 
 
 def free_port() -> int:

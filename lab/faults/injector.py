@@ -23,13 +23,13 @@ SLOWEST, FASTEST = 20_000, 2_000_000  # bytes per second of a throttled connecti
 LONGEST_DELAY = 0.4  # seconds
 
 
-def targets_of(workers: int, network: bool, disk: bool) -> dict[str, int]:
-    """How many of each kind of target such a fleet has."""
+def targets_of(workers: int, network: bool, disk: bool, aggregators: int = 0) -> dict[str, int]:
+    """How many of each kind of target such a fleet has; what hits workers hits aggregators, too."""
     proxies = workers - 1 if network else workers
     return {
-        "worker": workers,
+        "worker": workers + aggregators,
         "coordinator": 1,
-        "proxy": proxies,
+        "proxy": proxies + aggregators,
         "link": int(network),
         "disk": int(disk),
     }
@@ -96,7 +96,7 @@ class FaultInjector:
         target = KIND_OF[fault.kind].target
         if target in ("worker", "coordinator"):
             fleet = self.fleet
-            member = fleet.coordinator if target == "coordinator" else fleet.workers[fault.victim]
+            member = fleet.coordinator if target == "coordinator" else fleet.below[fault.victim]
             return self._strike_process(fault.kind, member)
         if target == "proxy":
             return self._strike_connection(fault)
