@@ -12,6 +12,7 @@ from lab.bench.page import page
 from lab.bench.page_drawing import page_drawing
 from lab.bench.scale.predicting import scale
 from lab.bench.scale.scaling import scaling
+from lab.bench.tree import tree
 from lab.bench.whole import whole
 
 
@@ -28,4 +29,5 @@ main.add_command(page)
 main.add_command(page_drawing)
 main.add_command(scale)
 main.add_command(scaling)
+main.add_command(tree)
 main.add_command(whole)

@@ -20,6 +20,7 @@ from lab.launch.launchers.base import (
     python,
 )
 from lab.launch.launchers.registry import LAUNCHERS, LOCAL, RAY, make_launcher, read_options
+from lab.launch.launchers.tree import TreeProcesses
 from lab.launch.supervisor import Endpoint
 from lab.launch.surroundings import Surroundings
 from microgpt.support import cli
@@ -32,6 +33,7 @@ ANY_INTERFACE = "tcp://*:0"
 NEW_RUN = "runs/TIMESTAMP"
 PRIVATE = "ipc://PRIVATE/coordinator"
 KEYS = "keys"  # the folder in the run directory, unless --curve names one
+MOST_AGGREGATORS = 256
 ELSEWHERE = ("192.0.2.1", 9)  # reserved for documentation: nothing is sent there
 _OPTIONS = (
     option(
@@ -45,6 +47,10 @@ _OPTIONS = (
     option(
         "--ray-address", default=None, metavar="auto|HOST:PORT|local", show_default="auto",
         help="With --launcher ray: the cluster of this machine, one elsewhere, or one of our own.",
+    ),
+    option(
+        "--aggregators", type=cli.Whole(0, MOST_AGGREGATORS), default=0,
+        help="Aggregators between the workers and the coordinator. Never changes the result.",
     ),
     option(
         "--cpus-per-worker", type=cli.Whole(1, 1024), default=1,
@@ -69,12 +75,22 @@ def launch_options(command: F) -> F:
 
 def launcher_of(flags: Mapping[str, Any]) -> Launcher:
     """The launcher that the flags choose. Raises UserError."""
-    options = read_options(flags["launcher_option"])
+    options, aggregators = read_options(flags["launcher_option"]), flags["aggregators"]
     if flags["ray_address"] is not None:
         if flags["launcher"] != RAY:
             raise UserError(f"--ray-address is for --launcher {RAY}")
         options["address"] = flags["ray_address"]
-    return make_launcher(flags["launcher"], options)
+    launcher = make_launcher(flags["launcher"], options)
+    if not aggregators:
+        return launcher
+    if flags["launcher"] != LOCAL:
+        raise UserError(
+            f"--aggregators are started by --launcher {LOCAL} alone: start python -m aggregator "
+            "yourself, and workers that connect to it"
+        )
+    if aggregators > flags["workers"]:
+        raise UserError(f"--aggregators {aggregators} are too many for {flags['workers']} workers")
+    return TreeProcesses(aggregators)
 
 
 def check_launcher(flags: Mapping[str, Any], launcher: Launcher, conditions: Conditions) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +14,7 @@ from coordinator.core.events import Joined
 from microgpt.checkpoint import format as checkpoint_format
 from tests.conftest import Reference
 from tests.marks import soak
-from tests.processes import TINY, Lab
+from tests.processes import TINY, Lab, session_members
 
 pytestmark = pytest.mark.timeout(300)
 STEPS, LONG = 6, 30
@@ -54,11 +57,14 @@ def test_a_tree_ends_with_the_bits_of_a_star_and_everybody_goes_home(
     tree.ends_alike(reference(STEPS, BATCH))
     members = [(event.name, event.engine) for event in tree.run.events(Joined)]
     assert sorted(members) == [("aggregator-0", "aggregator"), ("aggregator-1", "aggregator")]
-    for process in (*tree.aggregators, *tree.workers):
-        assert process.wait() == 0, process.err
-        assert "Traceback" not in process.out + process.err
     for aggregator in tree.aggregators:
-        assert "joined" in aggregator.out
+        assert aggregator.wait() == 0, aggregator.err
+        assert "Traceback" not in aggregator.out + aggregator.err
+        assert " is ready for work" in aggregator.out
+    said = "".join(aggregator.out for aggregator in tree.aggregators)
+    for number, worker in enumerate(tree.workers):
+        if f"worker-{number} has joined" in said:  # else it has come when all was done
+            assert worker.wait() == 0, worker.err
 
 
 @pytest.mark.soak
@@ -121,8 +127,62 @@ def test_a_coordinator_that_is_killed_finds_the_tree_again(lab: Lab, reference: 
     flags = ("--bind", tree.address, "--resume", "runs/it", "--checkpoint-every", "1")
     tree.coordinator = lab.coordinator(*flags, run="")
     tree.ends_alike(reference(LONG, 8))
-    for process in (*tree.aggregators, *tree.workers):
+    for process in tree.aggregators:
         assert process.wait() == 0, process.err
+
+
+def test_train_starts_a_tree_and_an_aggregator_that_is_killed_anew(
+    lab: Lab, reference: Reference
+) -> None:
+    size = ("--steps", str(LONG), "--batch-size", "8", "--data", str(lab.data))
+    tree = ("--aggregators", "2", "--workers", "4", "--engine", "scalar")
+    lab.slow_down(SLOW)
+    train = lab.train(*TINY, *size, *tree)
+    run = lab.run_dir()
+    run.happens("ready", 2)
+    run.reaches(2)
+    (victim,) = [pid for pid in session_members(train.pid) if b"aggregator-1" in command_of(pid)]
+    os.kill(victim, signal.SIGKILL)
+    run.happens("lost")
+    run.happens("joined", 3)
+    assert train.wait() == 0, train.err
+    assert "aggregator-1 was killed (SIGKILL); starting it again" in train.err
+    saved = checkpoint_format.load(run.newest)
+    assert saved.state_sha256 == reference(LONG, 8).state_sha256
+    assert {event.name for event in run.events(Joined)} == {"aggregator-1", "aggregator-2"}
+    assert not session_members(train.pid)
+
+
+def command_of(pid: int) -> bytes:
+    """The words of a process."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--aggregators", "3", "--workers", "2"), "--aggregators 3 are too many for 2 workers"),
+        (("--aggregators", "999"), "'999' is not a whole number from 0 to 256"),
+    ],
+)
+def test_a_tree_that_cannot_be_is_one_line(lab: Lab, flags: tuple[str, ...], said: str) -> None:
+    train = lab.train(*TINY, *flags)
+    assert train.wait() in (1, 2)
+    assert said in train.err
+    assert len(train.err.splitlines()) == 1
+
+
+def test_a_dry_run_shows_who_is_below_whom(lab: Lab) -> None:
+    train = lab.train(*TINY, "--aggregators", "2", "--workers", "3", "--dry-run")
+    assert train.wait() == 0
+    lines = train.out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "coordinator", "aggregator-1", "aggregator-2", "worker-1", "worker-2", "worker-3",
+    ]  # fmt: skip
+    above = [line.split("--connect ")[1].split()[0] for line in lines[3:]]
+    assert above == ["AGGREGATOR-1", "AGGREGATOR-2", "AGGREGATOR-1"]
 
 
 def test_keys_are_wanted_on_both_sides(lab: Lab, reference: Reference) -> None:

@@ -162,9 +162,13 @@ class WorkerProcesses(Launcher):
         """The command that runs a worker, with ``more`` flags."""
         return isolated("worker", *request.worker_flags(name, None), *more)
 
+    def address_above(self, crew: Crew, number: int) -> str:
+        """Where a worker connects to if nothing is between."""
+        return crew.request.address
+
     def _start(self, crew: Crew, number: int) -> None:
         name, around = worker_name(number), crew.around
-        request = crew.request.at(around.address(number, crew.request.address), None)
+        request = crew.request.at(around.address(number, self.address_above(crew, number)), None)
         flags = around.worker_flags(number)
         around.starts(number, name)
 
