@@ -140,6 +140,8 @@ ONE = "[matrix]\nworkers = [1]\n"
         (HEAD + '[[case]]\nname = "a"\n[[case]]\nname = "a"\n', 6, "there are two cases 'a'"),
         (HEAD + ONE + "[measure]\nlosses = [2.2, true]\n", 6, "a value must be a number"),
         (HEAD + ONE + '[measure]\nwithin = "way"\n', 6, "there is no axis 'way'"),
+        (HEAD + ONE + "[measure]\ntraining = 2.0\n", 6, "[measure.training] must be an array"),
+        (HEAD + ONE + "[measure]\ntraining = [-2]\n", 6, "[measure.training]: a value must be"),
         (HEAD + ONE + "[quick.matrix]\nways = [1]\n", 6, "there is no setting 'ways'"),
         (HEAD + ONE + "[quick.matrix]\nsteps = [1]\n", 6, "there is no axis 'steps'"),
         (HEAD + ONE + '[quick.base]\nsteps = "a"\n', 6, "steps must be a whole number"),
@@ -191,6 +193,43 @@ def test_a_mistake_is_told_with_its_line(text: str, line: int, message: str) -> 
     assert "\n" not in told
     if line:
         assert told.startswith(f"x.toml, line {line}: ")
+
+
+def test_a_label_is_proposed_once_though_a_quick_run_has_it_too() -> None:
+    text = HEAD + ONE + "[[plot]]\nwhere = { workers = 2 }\n[quick.matrix]\nworkers = [1]\n"
+    with pytest.raises(ExperimentError, match=r"there is no label '2': there are 1$"):
+        read(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("none.txt", "there is no file '{place}/none.txt'"),
+        (".", "'{place}' is a directory"),
+        ("http://127.0.0.1:1/x", "cannot download http://127.0.0.1:1/x: Connection refused"),
+    ],
+)
+def test_data_that_cannot_be_read_are_told_with_their_line(
+    data: str, message: str, tmp_path: Path
+) -> None:
+    found = read(HEAD + f'[base]\ndata = "{data}"\n' + ONE)
+    with pytest.raises(ExperimentError) as caught:
+        checks.sources(expand(found), found.source, tmp_path)
+    wanted = f"x.toml, line 4: data: {message.format(place=tmp_path)}"
+    assert str(caught.value).startswith(wanted)
+
+
+def test_data_lie_beside_the_file_and_their_bytes_are_part_of_what_names_a_run(
+    tmp_path: Path,
+) -> None:
+    found = read(HEAD + '[base]\ndata = "mine.txt"\n' + ONE)
+    cases = expand(found)
+    digests = []
+    for content in ("ada\nbob\n", "ada\neve\n", "ada\nbob\n"):
+        (tmp_path / "mine.txt").write_text(content)
+        sources = checks.sources(cases, found.source, tmp_path)
+        digests += [trial.digest for trial in trials(cases, [1], lambda _: None, sources)]
+    assert digests[0] == digests[2] != digests[1]
 
 
 def test_a_quick_run_needs_a_table_for_it() -> None:
