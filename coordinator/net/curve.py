@@ -5,6 +5,7 @@ Loads asyncio, as ``zmq.auth`` does: to be imported where a run has keys.
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -29,6 +30,9 @@ from microgpt.protocol.keys import (
 )
 from microgpt.support.cli import UserError
 
+#: Of a folder, and of a key in a secret of Kubernetes.
+BUNDLE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+
 
 def make_keys(directory: Path) -> None:
     """Make what is missing: the coordinator's pair, and one pair for workers of this folder.
@@ -52,17 +56,42 @@ def make_keys(directory: Path) -> None:
         raise UserError(f"a file in {directory} holds no key: {error}") from error
 
 
-def let_in(directory: Path, public_file: Path) -> None:
+def let_in(directory: Path, public_file: Path, name: str = WORKER) -> None:
     """Put a copy of a worker's public key on the list, unless it is there. Raises OSError."""
     allowed = directory / ALLOWED
     if AllowList(allowed).callback("", zmq.auth.load_certificate(public_file)[0]):
         return
-    number, target = 1, allowed / (WORKER + PUBLIC)
+    number, target = 1, allowed / (name + PUBLIC)
     while target.exists():  # somebody else's, who has been let in before
         number += 1
-        target = allowed / f"{WORKER}-{number}{PUBLIC}"
+        target = allowed / f"{name}-{number}{PUBLIC}"
     with tempfile.TemporaryDirectory(dir=directory) as temporary:
         place(Path(shutil.copy(public_file, temporary)), target, 0o644)
+
+
+def make_bundle(directory: Path, name: str) -> Path:
+    """Make a folder ``name`` in ``directory``: all that workers of one kind or host need.
+
+    It has a pair of its own, which is let in as ``name``, so that it can be locked out alone.
+    Returns the folder. Raises UserError.
+    """
+    if name == ALLOWED or not BUNDLE_NAME.fullmatch(name):
+        raise UserError(f"{name!r} is no name for keys: small letters, digits and -, not {ALLOWED}")
+    make_keys(directory)
+    folder = directory / name
+    try:
+        with alone(directory):
+            make_folder(folder)
+            make_pair(folder, WORKER, zmq.auth.create_certificates)
+            let_in(directory, folder / (WORKER + PUBLIC), name)
+            with tempfile.TemporaryDirectory(dir=folder) as temporary:
+                known = Path(shutil.copy(directory / (COORDINATOR + PUBLIC), temporary))
+                place(known, folder / (COORDINATOR + PUBLIC), 0o644)
+    except OSError as error:
+        raise UserError(f"cannot make keys in {folder}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"a file in {folder} holds no key: {error}") from error
+    return folder
 
 
 def give_to_workers(directory: Path, folder: Path) -> None:

@@ -20,6 +20,7 @@ from lab.launch.container_keys import (
     KEYS,
     WORKER_KEYS,
     close_to_others,
+    make_bundle,
     make_keys,
     tell_of_the_other_variable,
 )
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> int:
     if role == "page":
         return show_page(rest)
     try:
-        prepare_keys(role, os.environ.get("MICROGPT_CURVE", ""))
+        prepare_keys(role, os.environ.get("MICROGPT_CURVE", ""), rest)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -144,10 +145,10 @@ def become(user: int, group: int) -> None:
 # --- before the program --------------------------------------------------------------------------
 
 
-def prepare_keys(role: str, curve: str) -> None:
+def prepare_keys(role: str, curve: str, names: list[str]) -> None:
     """Let this program find the keys that it needs, in the folder ``MICROGPT_CURVE``.
 
-    Raises UserError.
+    ``keys`` makes a folder besides for workers of each of ``names``. Raises UserError.
     """
     if role == "worker":
         tell_of_the_other_variable(os.environ)
@@ -158,6 +159,8 @@ def prepare_keys(role: str, curve: str) -> None:
         directory = Path(curve or KEYS)
         make_keys(directory)
         print(f"keys are in {directory}", flush=True)
+        for name in names:
+            print(f"for workers of {name}: {make_bundle(directory, name)}", flush=True)
     elif curve:
         make_keys(Path(curve), WORKER_KEYS if WORKER_KEYS.is_mount() else None)
 

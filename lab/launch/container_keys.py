@@ -33,6 +33,16 @@ def make_keys(directory: Path, workers: Path | None = None) -> None:
         give_to_workers(directory, workers)
 
 
+def make_bundle(directory: Path, name: str) -> Path:
+    """Make a folder with what workers of one kind or host need, and let their key in.
+
+    Returns the folder. Raises UserError.
+    """
+    from coordinator.net.curve import make_bundle as make  # loads asyncio
+
+    return make(directory, name)
+
+
 def close_to_others(path: Path) -> None:
     """Make a new volume ours alone, which the image leaves open to whoever it will run as.
 

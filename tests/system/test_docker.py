@@ -246,8 +246,15 @@ def assert_reachable_from_this_machine_only(coordinator: str) -> None:
 
 
 def assert_keys_are_private(project: Project, coordinator: str) -> None:
-    listing = run("docker", "exec", "--user", "0", coordinator, "stat", "-c", "%a", "/keys")
-    assert listing.strip() == "700"
+    both = ["/keys", "/worker-keys"]
+    listing = run("docker", "exec", "--user", "0", coordinator, "stat", "-c", "%a", *both)
+    assert listing.split() == ["700", "700"]
+    for container in project.containers("worker"):
+        mounted = {mount["Destination"]: mount["RW"] for mount in inspect(container)["Mounts"]}
+        assert mounted == {"/etc/microgpt/owner": False, "/worker-keys": False}
+        user = run("docker", "exec", container, "stat", "-c", "%u", "/worker-keys").strip()
+        files = run("docker", "exec", "--user", user, container, "ls", "/worker-keys").split()
+        assert files == ["coordinator.key", "worker.key", "worker.key_secret"]
     assert "CurveZMQ" not in project.logs()
     environment = inspect(coordinator)["Config"]["Env"]
     assert "MICROGPT_CURVE=/keys" in environment

@@ -127,3 +127,40 @@ def test_a_folder_that_may_not_be_looked_into_is_one_line(tmp_path: Path) -> Non
     too_long = tmp_path / ("x" * 300)  # also for root, who may look into any other
     with pytest.raises(UserError, match=r"cannot look into .*: File name too long"):
         has_coordinator(too_long)
+
+
+def test_workers_of_one_kind_have_a_pair_of_their_own(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    for _ in range(2):  # the second time changes nothing
+        folder = container_keys.make_bundle(keys, "spot")
+    assert folder == keys / "spot"
+    names = ["coordinator.key", "worker.key", "worker.key_secret"]
+    assert sorted(path.name for path in folder.glob("*.key*")) == names
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert sorted(path.name for path in (keys / "workers").iterdir()) == ["spot.key", "worker.key"]
+    spot, shared = load_keys(folder), load_keys(keys)
+    assert spot.coordinator == shared.coordinator
+    assert spot.public != shared.public
+    (keys / "workers" / "spot.key").unlink()
+    allowed = AllowList(keys / "workers")
+    assert not allowed.callback("", spot.public)
+    assert allowed.callback("", shared.public)
+
+
+@pytest.mark.parametrize("name", ["workers", "", "../x", "A", "-x", "x.key"])
+def test_names_that_keys_cannot_have(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="is no name for keys"):
+        container_keys.make_bundle(tmp_path / "keys", name)
+    assert not (tmp_path / "keys").exists()
+
+
+def test_the_entry_point_makes_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MICROGPT_CURVE", str(tmp_path / "keys"))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)  # else this very process becomes another user
+    assert container.main(["keys", "spot"]) == 0
+    made = f"keys are in {tmp_path}/keys\nfor workers of spot: {tmp_path}/keys/spot\n"
+    assert capfd.readouterr().out == made
+    assert container.main(["keys", "workers"]) == 1
+    assert capfd.readouterr().err.startswith("error: 'workers' is no name for keys")
