@@ -6,12 +6,13 @@ STAMP := $(VENV)/installed
 # "auto": two processes for each processor and two more (tests/conftest.py).
 PARALLEL := -n auto
 
-.PHONY: help setup train test test-all lint ready kernels chaos lock clean
+.PHONY: help setup train test test-all test-clusters lint ready kernels chaos lock clean
 
 help:
 	@echo "make train [ARGS=\"--workers 4\"]  train on this machine"
 	@echo "make test                        lint, then every feature's tests: some minutes"
 	@echo "make test-all                    the same with the long soaks: what CI runs"
+	@echo "make test-clusters               with engines for many machines: Ray, where it is installed"
 	@echo "make lint                        ruff and mypy"
 	@echo "make chaos                       ten minutes of real faults; the bits must not change"
 	@echo "make lock                        choose package versions anew"
@@ -36,10 +37,14 @@ train: setup
 	@$(BIN)/python scripts/train.py $(ARGS)
 
 test: ready
-	@$(BIN)/python -m pytest $(PARALLEL) -m "not soak" $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not soak and not cluster" $(ARGS)
 
 test-all: ready
-	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not cluster" $(ARGS)
+
+# One after the other: each starts a cluster on this machine. What is missing is told and skipped.
+test-clusters: ready
+	@$(BIN)/python -m pytest -m cluster $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/mypy

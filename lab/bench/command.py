@@ -8,6 +8,7 @@ from lab.bench.checkpoints import checkpoints
 from lab.bench.coordination import coordination
 from lab.bench.engine import engine
 from lab.bench.events import events
+from lab.bench.launchers import launchers
 from lab.bench.page import page
 from lab.bench.page_drawing import page_drawing
 from lab.bench.scale.predicting import scale
@@ -25,6 +26,7 @@ main.add_command(checkpoints)
 main.add_command(coordination)
 main.add_command(engine)
 main.add_command(events)
+main.add_command(launchers)
 main.add_command(page)
 main.add_command(page_drawing)
 main.add_command(scale)

@@ -47,6 +47,7 @@ class RayNodes:
         # Ray makes sockets in it, whose paths must be short.
         self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
         lab.env["RAY_TMPDIR"] = str(self.folder)
+        lab.env["RAY_worker_niceness"] = "0"  # else they wait for all others of a busy machine
         self._errors = open(self.folder / "nodes.err", "wb")  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, str(ROOT / "tests/system/ray_nodes.py"), str(cpus)],

@@ -1,15 +1,18 @@
 """The few things of Ray that are used. The only module that imports Ray; it takes a second or two.
 
-Ray moves Python objects among its own nodes by pickle: whoever can reach a Ray cluster can run
-code on it anyway. The coordinator hears nothing of it: workers reach it as everywhere, with keys.
+Ray moves Python objects among its own nodes by pickle: whoever may use a Ray cluster can run code
+on it anyway. The coordinator hears nothing of it: workers reach it as everywhere, with keys.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of our own tells nobody
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
@@ -42,6 +45,7 @@ class RayCluster:
     def __init__(self, address: str, *, cpus: int, folder: str) -> None:
         own: dict[str, Any] = {}
         if address == LOCAL:
+            os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 is for shared machines
             own = {
                 "num_cpus": cpus, "object_store_memory": LOCAL_STORE,
                 "include_dashboard": False, "_temp_dir": folder,

@@ -26,6 +26,7 @@ from lab.bench.progress import follow, steps_done
         ("coordination", "coordination: 0 % (run 1 of 4, trivial (one position, width 1), "),
         ("engine", "engine: 0 % (tape, width 16, batch 1)"),
         ("events", "events: 0 % (run 1 of 20, none)"),
+        ("launchers", "launchers: 0 % (local)"),
         ("page", "page: 0 % (turn 1 of 6, no page)"),
         ("whole", "whole: 0 % (preparing width 16)"),
     ],
