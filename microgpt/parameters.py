@@ -97,12 +97,12 @@ def join_bytes(parts: Mapping[str, bytes], shapes: Shapes) -> bytes:
     if parts.keys() != shapes.keys():
         wrong = sorted(map(str, parts.keys() ^ shapes.keys()))
         raise ValueError(f"missing or unknown parameters: {', '.join(wrong[:5])}")
-    in_order = []
-    for name, (rows, columns) in shapes.items():
-        part = parts[name]
-        if len(part) != 8 * rows * columns:
-            raise ValueError(f"parameter {name!r} has {len(part)} bytes, not {8 * rows * columns}")
-        in_order.append(part)
+    sizes = [8 * rows * columns for rows, columns in shapes.values()]
+    in_order = [parts[name] for name in shapes]
+    if [*map(len, in_order)] != sizes:
+        place = next(i for i, part in enumerate(in_order) if len(part) != sizes[i])
+        found = f"parameter {[*shapes][place]!r} has {len(in_order[place])} bytes"
+        raise ValueError(f"{found}, not {sizes[place]}")
     return b"".join(in_order)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from microgpt.protocol import messages
 
@@ -44,15 +44,13 @@ class Connected:
     """A connection is made, the first or a new one: what was under way on the old one is lost."""
 
 
-@dataclass(frozen=True)
-class Received:
+class Received(NamedTuple):
     """A well-formed message of the coordinator."""
 
     message: messages.Message
 
 
-@dataclass(frozen=True)
-class Computed:
+class Computed(NamedTuple):
     """A job is done. ``answer`` is what to send, an Answer or a Failure.
 
     None: it could not be done, as something that was sent before it has not come.
@@ -100,8 +98,7 @@ Event: TypeAlias = (
 # --- actions -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Send:
+class Send(NamedTuple):
     """Send a message to the coordinator."""
 
     message: messages.Message
@@ -118,15 +115,13 @@ class Configure:
     recipe: Recipe = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Prepare:
+class Prepare(NamedTuple):
     """A task will be computed once its weights come: do what can be done without them."""
 
     task: messages.Task
 
 
-@dataclass(frozen=True)
-class Compute:
+class Compute(NamedTuple):
     """Compute a job off the I/O thread and report it as ``Computed``."""
 
     job: Job

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from coordinator.core.events import Event
 from coordinator.core.inputs import Peer
@@ -12,8 +12,7 @@ from microgpt.protocol.messages import Message, Task, Weights
 from microgpt.training import TrainingState
 
 
-@dataclass(frozen=True)
-class Send:
+class Send(NamedTuple):
     """Send ``message`` to ``peer`` if it is still there."""
 
     peer: Peer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from coordinator.core.events import Cause
 from microgpt.protocol.messages import Failure, Message, ShardResult
@@ -13,8 +13,7 @@ from microgpt.protocol.messages import Failure, Message, ShardResult
 Peer: TypeAlias = bytes
 
 
-@dataclass(frozen=True)
-class Received:
+class Received(NamedTuple):
     """A well-formed message has come from ``peer``.
 
     ``host``: the address that a Hello has come from; empty over a socket of this machine.

@@ -71,7 +71,7 @@ class Results:
             self._take_trial(trial, work, answer, now)
         elif round and not asked and round.ledger.tried(shard, worker.peer):
             self._tell_dropped(worker, answer, DropReason.GIVEN_UP)
-        elif self._rounds.never_was(id) or not asked:
+        elif not asked or (round is None and self._rounds.never_was(id)):
             self._tell_dropped(worker, answer, DropReason.NOT_ASKED)
             self._membership.expel(worker, Cause.NOT_ASKED, "it answers what it was not asked")
         elif round:

@@ -50,6 +50,8 @@ class RoundCloser:
         self._gathering = Gathering(driver, scheduler.rounds, judging)
         self._telemetry = Telemetry(out, driver, scheduler.replicas)
         self._records = StepRecords(driver.config)
+        # One round at a time, which needs all of its answers.
+        self._plain = driver.one_at_a_time and not driver.early and driver.gathers is None
         self._gathered: list[OpenRound] = []  # closed, and in the update of a round to be closed
 
     def close_rounds(self, now: float) -> bool:
@@ -68,12 +70,11 @@ class RoundCloser:
         Then the only round lacks answers that its strategy wants, all of its shards are with
         workers, who are all proven, and nothing is in doubt.
         """
-        scheduler, driver = self._scheduler, self._driver
-        if len(self._rounds.open) != 1 or not driver.one_at_a_time or driver.early:
+        if len(self._rounds.open) != 1 or not self._plain:
             return False
         (round,) = self._rounds.open.values()
-        ledger, probation = round.ledger, scheduler.probation
-        if ledger.queue or ledger.complete or ledger.disputed or driver.gathers:
+        ledger, probation = round.ledger, self._scheduler.probation
+        if ledger.complete or ledger.queue or ledger.disputed:
             return False
         in_doubt = self._policy.verify_fraction or probation.doubts
         return not (in_doubt or probation.newcomers(self._membership.ready))

@@ -72,11 +72,9 @@ class RoundLedger:
 
     def involved(self, shard: Shard, peer: Peer) -> bool:
         """Whether the worker has the shard in flight, or has answered or failed at it."""
-        return (
-            peer in self.assignees(shard)
-            or peer in [given.peer for given in self.contributions[shard]]
-            or peer in self.failures.get(shard, ())
-        )
+        if peer in self.assignees(shard) or peer in self.failures.get(shard, ()):
+            return True
+        return any(given.peer == peer for given in self.contributions[shard])
 
     def assignees(self, shard: Shard) -> Mapping[Peer, float]:
         """The workers that have the shard in flight, with the time when they were given it."""
@@ -278,12 +276,13 @@ class RoundLedger:
 
         With ``judged``: zeros for all that has not been computed on this host.
         """
-        decided = [(shard, self._results[shard]) for shard in self.all if shard in self._results]
+        decided, replicas = self._results, self._replicas
         return [
             (given if not judged or given.peer == JUDGE else given.zeroed()).result(
-                shard, self._replicas[shard].replica if self._replicas else None
+                shard, replicas[shard].replica if replicas else None
             )
-            for shard, given in decided
+            for shard in self.all
+            if (given := decided.get(shard)) is not None
         ]
 
     def states(self) -> dict[Shard, Mapping[str, bytes]]:

@@ -175,9 +175,10 @@ class Rounds:
 
     def find(self, id: RoundId) -> OpenRound | None:
         """The round of this name if it is open, or was closed last: for answers that come late."""
-        if self._closed is not None and self._closed.id == id:
+        found = self.find_open(id)
+        if found is None and self._closed is not None and self._closed.id == id:
             return self._closed
-        return self.find_open(id)
+        return found
 
     def never_was(self, id: RoundId) -> bool:
         """Whether no such round has ever been opened, as far as is known."""

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from microgpt.support.invocation import call_of
 FILES_SHARE = 0.01  # of the schedules that write real files
 MOST_AGGREGATORS = 1000
 WORST = 10  # failing seeds shown
+SELDOM = 100_000  # objects made since Python has looked for garbage last
 
 
 @dataclass
@@ -144,9 +147,21 @@ def main(schedules: int, seed: int | None, workers: int | None, trace: bool, **f
 def run(seeds: Iterable[int], engine: str, setting: Setting) -> Tally:
     """Play the schedules of these seeds."""
     tally = Tally()
-    for seed in seeds:
-        tally.add(play_one(setting.plan(seed), engine, setting, trace=False))
+    with garbage_left():
+        for seed in seeds:
+            tally.add(play_one(setting.plan(seed), engine, setting, trace=False))
     return tally
+
+
+@contextmanager
+def garbage_left() -> Iterator[None]:
+    """Look for circles of garbage seldom: messages under way are many, and none of them is one."""
+    before = gc.get_threshold()
+    gc.set_threshold(SELDOM, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def play_one(plan: Plan, engine: str, setting: Setting, trace: bool) -> Result:

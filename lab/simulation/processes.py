@@ -166,9 +166,10 @@ class VirtualCoordinator(Process):
         if self.state.look_ahead.due and not self._is_idle:
             self._is_idle = True
             self.clock.after(IDLE, self.deliver, self._idle)
-        closing = self.state.closing is not None
-        if self.alive and (save := self._saves.due(idle=self._writer.idle, closing=closing)):
-            self._submit(save)
+        if self.alive and self._saves.waiting:
+            closing = self.state.closing is not None
+            if save := self._saves.due(idle=self._writer.idle, closing=closing):
+                self._submit(save)
 
     def _idle(self) -> None:
         self._is_idle = False
