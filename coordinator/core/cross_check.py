@@ -17,7 +17,6 @@ from coordinator.core.events import Difference
 from coordinator.core.in_flight import RoundId
 from coordinator.core.inputs import Peer
 from coordinator.core.round_ledger import RoundLedger
-from coordinator.core.work_order import wants_snapshot
 from microgpt.compression import feedback
 from microgpt.compression.base import CompressionError
 from microgpt.numerics.vectors import Vector, all_finite, vector_from_bytes, vector_from_map
@@ -41,13 +40,16 @@ def read_gradient(
     shapes: Shapes,
     assignment: Assignment | None = None,
     recipe: Recipe | None = None,
+    *,
+    snapshot: bool = False,
 ) -> Vector:
     """The gradient of an answer, or the vector of a replica with this ``assignment``.
 
+    ``snapshot``: whether the replica's state was to come along.
     Raises ValueError if anything is wrong with its numbers.
     """
     if assignment is not None and recipe is not None:
-        gradient = _read_replica(answer, shapes, assignment, recipe)
+        gradient = _read_replica(answer, shapes, assignment, recipe, snapshot)
     elif isinstance(answer, messages.ReplicaResult):
         raise ValueError("it is a replica's, and no replica was asked")
     else:
@@ -61,12 +63,16 @@ def read_gradient(
 
 
 def _read_replica(
-    answer: messages.ShardResult, shapes: Shapes, assignment: Assignment, recipe: Recipe
+    answer: messages.ShardResult,
+    shapes: Shapes,
+    assignment: Assignment,
+    recipe: Recipe,
+    snapshot: bool,
 ) -> Vector:
     """The vector of a replica, decompressed; its state is looked at, too. Raises ValueError."""
     if not isinstance(answer, messages.ReplicaResult):
         raise ValueError("it is not a replica's, as was asked")
-    wanted = recipe.layout(assignment, shapes) if wants_snapshot(assignment.clock, shapes) else {}
+    wanted = recipe.layout(assignment, shapes) if snapshot else {}
     check_state({name: vector_from_bytes(x) for name, x in answer.state.items()}, wanted)
     if recipe.compressor is None:
         if answer.payload:

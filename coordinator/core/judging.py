@@ -160,7 +160,8 @@ class Judging:
             self.refute([(trial.giver, reason)])
 
     def _read(self, answer: messages.ShardResult, assignment: Assignment | None) -> Vector:
-        return read_gradient(answer, self._shapes, assignment, self._recipe)
+        snapshot = self._scheduler.rounds.wants_snapshot(assignment)
+        return read_gradient(answer, self._shapes, assignment, self._recipe, snapshot=snapshot)
 
     def _weigh(self, case: Case, round: OpenRound, event: Judged, now: float) -> None:
         ledger = round.ledger

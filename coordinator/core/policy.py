@@ -17,6 +17,8 @@ class Policy:
     seconds. ``verify_fraction`` of the shards are computed by two workers and compared. Held-out
     documents are evaluated after every ``eval_every`` steps, and after the last one;
     ``save_evaluated``: each time that makes a checkpoint. ``events``: how much is told of the run.
+    ``snapshot_every``: after so many tasks of a replica, or fewer, its state is asked for; 0: as
+    ``coordinator.core.work_order`` has it.
     """
 
     shard_size: int | None = None
@@ -26,6 +28,7 @@ class Policy:
     eval_every: int = 100
     save_evaluated: bool = False
     events: Level = Level.SUMMARY
+    snapshot_every: int = 0
 
     def recording(self, strategy: Strategy) -> Policy:
         """The policy for a run with this strategy: what it needs to be replayed is recorded."""

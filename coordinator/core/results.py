@@ -124,7 +124,8 @@ class Results:
     ) -> Vector | None:
         """The gradient of an answer; None, and the worker is cut off, if it is malformed."""
         try:
-            return read_gradient(answer, self._shapes, assignment, self._recipe)
+            snapshot = self._rounds.wants_snapshot(assignment)
+            return read_gradient(answer, self._shapes, assignment, self._recipe, snapshot=snapshot)
         except ValueError as error:
             self._tell_dropped(worker, answer, DropReason.MALFORMED)
             self._membership.expel(worker, Cause.MALFORMED, f"its answer is malformed: {error}")

@@ -18,7 +18,7 @@ from coordinator.core.sharding import (
     choose_cut,
     choose_verified,
 )
-from coordinator.core.work_order import WorkOrder
+from coordinator.core.work_order import WorkOrder, wants_snapshot
 from coordinator.core.work_times import ShardTimes
 from microgpt.data.packed import PackedDocuments
 from microgpt.optim.reduction import Shard, shards
@@ -110,9 +110,14 @@ class Rounds:
         packed = next((order.packed for order in same if order.packed), None)
         order = WorkOrder(
             self._run, self._epoch, ledger.round, documents, opened.params,
-            self._documents.shapes, packed, assignments,
+            self._documents.shapes, packed, assignments, self._policy.snapshot_every,
         )  # fmt: skip
         return OpenRound(opened, documents, 0.0, len(staff), ledger, order)
+
+    def wants_snapshot(self, assignment: Assignment | None) -> bool:
+        """Whether the state of a replica is to come along with its answer."""
+        every, shapes = self._policy.snapshot_every, self._documents.shapes
+        return assignment is not None and wants_snapshot(assignment.clock, shapes, every)
 
     def cut_anew(self, staff: Collection[Worker]) -> None:
         """Cut the rounds that nobody has begun for those who are here now."""

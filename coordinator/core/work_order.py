@@ -19,14 +19,17 @@ SNAPSHOT_EVERY, REDO_WEIGHTS = 32, 64 << 20
 NOBODY: Mapping[Shard, Assignment] = {}
 
 
-def snapshot_every(shapes: Shapes) -> int:
-    """How many tasks a replica does from one snapshot of its state to the next."""
-    return max(1, min(SNAPSHOT_EVERY, REDO_WEIGHTS // (8 * num_params(shapes))))
+def snapshot_every(shapes: Shapes, wanted: int = 0) -> int:
+    """How many tasks a replica does from one snapshot of its state to the next: as many as
+    ``wanted``, if that is not 0, or fewer.
+    """
+    most = max(1, min(SNAPSHOT_EVERY, REDO_WEIGHTS // (8 * num_params(shapes))))
+    return min(wanted or most, most)
 
 
-def wants_snapshot(clock: int, shapes: Shapes) -> bool:
+def wants_snapshot(clock: int, shapes: Shapes, wanted: int = 0) -> bool:
     """Whether the state after a task is wanted, when so many were done before."""
-    return (clock + 1) % snapshot_every(shapes) == 0
+    return (clock + 1) % snapshot_every(shapes, wanted) == 0
 
 
 class WorkOrder:
@@ -34,7 +37,7 @@ class WorkOrder:
 
     Keeps no more than one packed copy of the weights ``params``, made when somebody needs it, or
     given as ``weights`` by another order with the same. ``assignments``: what replicas are to do
-    with which shard, in a round with replicas.
+    with which shard, in a round with replicas; ``snapshots``: see ``Policy.snapshot_every``.
     """
 
     def __init__(
@@ -47,11 +50,12 @@ class WorkOrder:
         shapes: Shapes,
         weights: messages.Weights | None = None,
         assignments: Mapping[Shard, Assignment] = NOBODY,
+        snapshots: int = 0,
     ) -> None:
         self.round, self.params, self.assignments = round, params, assignments
         self._run, self._epoch = run, epoch
         self._documents, self._shapes = documents, shapes
-        self._weights = weights
+        self._weights, self._snapshots = weights, snapshots
 
     def weights(self) -> messages.Weights:
         """The weights of the round: one message for all."""
@@ -92,6 +96,6 @@ class WorkOrder:
             steps=assignment.steps,
             elastic=assignment.elastic,
             updates=assignment.updates,
-            snapshot=wants_snapshot(assignment.clock, self._shapes) and not redo,
+            snapshot=not redo and wants_snapshot(assignment.clock, self._shapes, self._snapshots),
             redo=redo,
         )

@@ -102,6 +102,7 @@ def conduct(
         settings.eval_every,
         save_evaluated=settings.keep_best is not None,
         events=Level(settings.events),
+        snapshot_every=settings.snapshot_every,
     )
     epoch = os.urandom(8).hex()
     libm = libm_sha256()

@@ -52,6 +52,7 @@ class Settings:
     eval_every: int
     run_dir: Path | None
     checkpoint_every: int
+    snapshot_every: int
     keep_last: int | None
     keep_every: int | None
     keep_best: int | None

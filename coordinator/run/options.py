@@ -147,6 +147,11 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     option("--checkpoint-every", type=AT_LEAST_ONE, default=100, help="Steps between checkpoints."),
     option(
+        "--snapshot-every", type=Whole(0), default=0, show_default="32, fewer of large models",
+        help="Tasks of a replica after which its state is saved: as many are done again when its "
+        "worker has died. Never changes the result.",
+    ),
+    option(
         "--keep-last", type=AT_LEAST_ONE, default=None, show_default="all",
         help="Delete checkpoints but the newest so many, and those of the other --keep flags.",
     ),

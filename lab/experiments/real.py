@@ -49,6 +49,7 @@ def command(trial: Trial, place: Path, folder: Path) -> list[str]:
         "--workers", str(settings["workers"]), "--run-dir", str(place / RUN),
         "--verify-fraction", str(settings["verify_fraction"]), "--events", "rounds",
         "--checkpoint-every", str(settings["eval_every" if trial.weights else "checkpoint_every"]),
+        "--snapshot-every", str(settings["snapshot_every"]),
         "--on-failure", settings["on_failure"],
         "--parent", str(os.getpid()), "--quiet",
     )  # fmt: skip

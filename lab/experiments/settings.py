@@ -118,6 +118,7 @@ SETTINGS: dict[str, tuple[Check, Any]] = {
     "eval_every": (whole(1), 20),
     "engine": (one_of("tape", "scalar"), "tape"),
     "checkpoint_every": (whole(1), 100),
+    "snapshot_every": (whole(0), 0),
     "strategy": (text, "sync"),
     "strategy_options": (options, {}),
     "replicas": (whole(0, 4096), 0),

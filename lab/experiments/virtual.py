@@ -98,7 +98,7 @@ def _plan(config: TrainingConfig, workers: int, settings: Any, simulation: Simul
         detects=True, codec=True, byzantine=None, eval_every=settings["eval_every"],
         save_evaluated=False, lie=WRONG_BIT, num_byzantine=0, hesitation=HESITATION,
         worker_timeout=WORKER_TIMEOUT, most_queued=MOST_QUEUED,
-        start_seconds=simulation.start_seconds,
+        snapshot_every=settings["snapshot_every"], start_seconds=simulation.start_seconds,
     )  # fmt: skip
 
 

@@ -45,6 +45,7 @@ class Plan:
     ``hesitation``: by what the time is multiplied that processes take to connect and to get ready.
     ``worker_timeout``: seconds of silence after which a worker is given up. ``most_queued``: jobs
     that may wait at a worker; what replicas have to do again is more, the longer a run is.
+    ``snapshot_every``: see ``coordinator.core.policy``.
     ``start_seconds``: that a process takes from its start until it works, after a failure.
     ``events``: how much the coordinator tells; of what it does not tell nothing is checked.
     ``aggregators``: places for these, between the workers and the coordinator; ``roams``: whether
@@ -75,6 +76,7 @@ class Plan:
     hesitation: float = 1.0
     worker_timeout: float = 1.5
     most_queued: int = 8
+    snapshot_every: int = 0
     start_seconds: float = 0.0
     events: Level = Level.FULL
     aggregators: int = 0

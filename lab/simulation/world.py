@@ -181,6 +181,7 @@ class World:
             max(1, plan.eval_every),
             plan.save_evaluated,
             plan.events,
+            plan.snapshot_every,
         )
         run, steps = "run" if state else f"run{self.epochs}", reference_run.config.steps
         where = training.step, steps, plan.events, training.next_document

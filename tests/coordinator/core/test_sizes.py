@@ -104,6 +104,8 @@ def test_snapshots_come_more_often_where_the_weights_are_large() -> None:
     assert (snapshot_every(SMALL), snapshot_every(LARGE)) == (SNAPSHOT_EVERY, 2)
     assert snapshot_every({"w": (1 << 12, 1 << 12)}) == 1
     assert [clock for clock in range(17) if wants_snapshot(clock, SMALL)] == [7, 15]
+    assert [snapshot_every(SMALL, wanted) for wanted in (0, 1, 3, 999)] == [8, 1, 3, 8]
+    assert [clock for clock in range(9) if wants_snapshot(clock, SMALL, 3)] == [2, 5, 8]
     assert [clock for clock in range(5) if wants_snapshot(clock, LARGE)] == [1, 3]
 
 

@@ -127,6 +127,24 @@ def test_who_is_stopped_with_a_worker_that_fails(policy: str, stopped: int, leas
         assert again == pytest.approx(failed + least + 0.2, abs=1e-3)
 
 
+def test_with_a_snapshot_of_each_task_nothing_is_done_again() -> None:
+    conditions = read_conditions(3, fail=["mtbf=1s,mttr=100ms"])
+    tasks, ends = [], []
+    for every in (0, 1):
+        plan = replace(calm(3, 3, 24), snapshot_every=every, most_queued=1000)
+        more = LocalSGD(steps=2), Distribution(replicas=3), conditions
+        result = play(plan, STAND_IN, None, True, *more)
+        assert not result.problem
+        assert result.final is not None
+        ends.append(result.final)
+        sent = [line for line in result.trace if " -> " in line and "ReplicaTask" in line]
+        killed = [line for line in result.trace if "is killed" in line and "worker" in line]
+        assert len(killed) > 5
+        tasks.append(len(sent))
+    assert same_state(*ends)
+    assert tasks[1] <= 3 * 24 + 2 * len(killed) < tasks[0], "a task is given again if it is lost"
+
+
 def trained(aggregate: str, *lies: str, strategy: Strategy = Sync()) -> Result:  # noqa: B008
     """Five workers, five replicas, eighty updates of a tiny transformer."""
     conditions = read_conditions(5, byzantine=lies) if lies else Conditions()
