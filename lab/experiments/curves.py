@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from lab.experiments.measurement import Measurement
 from lab.experiments.rows import Cell, Row, groups
@@ -35,11 +36,12 @@ def _wanted(row: Row, plot: Plot) -> bool:
 
 
 def _chart(rows: Sequence[Row], plot: Plot, label: str, measure: Measure) -> Chart:
+    without = {plot.split, *_common(rows)}
     if plot.curves:
-        curves = [_curve(row, at, plot) for at, row in enumerate(rows)]
+        curves = [_curve(row, at, plot, without) for at, row in enumerate(rows)]
         y = {"validation": "validation loss"}.get(plot.y, plot.y.replace("_", " "))
     elif plot.x in measure.columns:
-        curves = [_point(row, at, plot) for at, row in enumerate(rows)]
+        curves = [_point(row, at, plot, without) for at, row in enumerate(rows)]
         y = plot.y
     else:
         curves = list(_lines(rows, plot))
@@ -56,17 +58,30 @@ def _chart(rows: Sequence[Row], plot: Plot, label: str, measure: Measure) -> Cha
     return Chart(title, x, y, curves, whole, plot.log, plot.top, plot.log_y)
 
 
-def _curve(row: Row, number: int, plot: Plot) -> Curve:
-    """The mean over seeds at each step that all have, with a standard deviation on either side."""
+def _common(rows: Sequence[Row]) -> set[str]:
+    """The axes on which all of several rows have the same label: it need not be told."""
+    axes = {axis for row in rows for axis in row.case.labels} if len(rows) > 1 else set()
+    return {axis for axis in axes if len({row.case.labels.get(axis) for row in rows}) == 1}
+
+
+def _curve(row: Row, number: int, plot: Plot, without: Collection[str]) -> Curve:
+    """The mean over seeds at each step that all have, with a standard deviation on either side.
+
+    Where y is logarithmic: those of the logarithms, so that the mean is the geometric one.
+    """
     runs = [_points(run, plot) for run in row.done]
     steps = [step for step in (runs[0] if runs else {}) if all(step in run for run in runs)]
     points, band = list[Point](), list[tuple[float, float]]()
     for step in steps:
         xs, ys = [run[step][0] for run in runs], [run[step][1] for run in runs]
+        if plot.log_y and min(ys) <= 0.0:
+            continue
+        place, scale = (math.log, math.exp) if plot.log_y else (float, float)
+        ys = [place(y) for y in ys]
         mean, spread = statistics.fmean(ys), statistics.stdev(ys) if len(ys) > 1 else 0.0
-        points.append((statistics.fmean(xs), mean))
-        band.append((mean - spread, mean + spread))
-    return Curve(row.case.short(plot.split), number, points, band=band if len(runs) > 1 else ())
+        points.append((statistics.fmean(xs), scale(mean)))
+        band.append((scale(mean - spread), scale(mean + spread)))
+    return Curve(row.case.short(*without), number, points, band=band if len(runs) > 1 else ())
 
 
 def _points(run: Measurement, plot: Plot) -> dict[int, Point]:
@@ -86,12 +101,12 @@ def _points(run: Measurement, plot: Plot) -> dict[int, Point]:
     return {step: (at[step], loss) for step, loss in zip(run.steps, means, strict=True)}
 
 
-def _point(row: Row, number: int, plot: Plot) -> Curve:
+def _point(row: Row, number: int, plot: Plot, without: Collection[str]) -> Curve:
     """A row as one point with two of its columns; none if it lacks one."""
     x, y = _scaled(row.cells[plot.x], plot.x), _cell(row, plot.y)
     if x is None or y is None:
-        return Curve(row.case.short(plot.split), number, [])
-    return Curve(row.case.short(plot.split), number, [(x[0], y[0])], band=_band([y]))
+        return Curve(row.case.short(*without), number, [])
+    return Curve(row.case.short(*without), number, [(x[0], y[0])], band=_band([y]))
 
 
 def _lines(rows: Sequence[Row], plot: Plot) -> Iterator[Curve]:

@@ -35,12 +35,12 @@ class Case:
         """What it is called: its labels, which are all that tells it from others."""
         return self.short()
 
-    def short(self, without: str = "") -> str:
-        """The name, without the label on an axis. A number alone would not say what of."""
+    def short(self, *without: str) -> str:
+        """The name, without the labels on some axes. A number alone would not say what of."""
         labels = [
             label if any(map(str.isalpha, label)) else f"{axis} {label}"
             for axis, label in self.labels.items()
-            if axis != without
+            if axis not in without
         ]
         return ", ".join(labels or self.labels.values())
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lab.report.palette import HUES, hue
 
 WIDTH, HEIGHT = 520, 300
-LEFT, RIGHT, TOP, BOTTOM = 50, 26, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 58, 26, 12, 44
 MOST_POINTS = 400  # of a curve; more are drawn as means of neighbours
 ROWS = 8  # of a table
 DASH = 8
@@ -118,7 +118,9 @@ class _Scale:
         self.high = max(ys) if chart.whole else min(max(ys), max(1.5 * max(starts), self.low))
         if chart.top is not None and chart.top > self.low:
             self.high = min(self.high, chart.top)
-        if self.high <= self.low:
+        if self.high <= self.low and chart.log_y:
+            self.low, self.high = self.low / 2, self.low * 2
+        elif self.high <= self.low:
             margin = max(0.5, abs(self.low) / 4)
             self.low, self.high = self.low - margin, self.low + margin
 
@@ -143,8 +145,7 @@ def draw(chart: Chart, style: str = "") -> str:
     curves = [curve for curve in curves if curve.points]
     if not curves:
         return ""
-    scale = _Scale(curves, chart)
-    label = f"{chart.title}: {in_words(chart)}"
+    scale, label = _Scale(curves, chart), f"{chart.title}: {in_words(chart)}"
     front = [curve for curve in curves if not curve.faint]
     behind = [curve for curve in curves if curve.faint]
     points = len(front) > 1 and all(len(curve.points) == 1 for curve in curves)
@@ -157,7 +158,7 @@ def draw(chart: Chart, style: str = "") -> str:
         *(_line(curve, scale, _before(curve, curves), points) for curve in behind + front),
     ]
     if style and not points:
-        parts += _legend(front)
+        parts += _legend(front, scale)
     return "".join([*parts, "</svg>"])
 
 
@@ -186,8 +187,7 @@ def _axes(chart: Chart, scale: _Scale) -> list[str]:
         y = scale.y(number)
         parts.append(f'<path class="grid" d="M{LEFT},{y:.1f}H{WIDTH - RIGHT}"/>')
         parts.append(_text(LEFT - 7, y + 4, "end", "tick", text_of(number)))
-    marks = decades if scale.log else ticks
-    for number in marks(scale.left, scale.right):
+    for number in (decades if scale.log else ticks)(scale.left, scale.right):
         parts.append(_text(scale.x(number), bottom + 18, "middle", "tick", text_of(number)))
     parts.append(f'<path class="axis" d="M{LEFT},{bottom}H{WIDTH - RIGHT}"/>')
     middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
@@ -241,15 +241,16 @@ def _beside(curve: Curve, x: float, y: float) -> str:
     return _text(x - 7 if right else x + 7, place, "end" if right else "start", "tick", curve.name)
 
 
-def _legend(curves: Sequence[Curve]) -> list[str]:
+def _legend(curves: Sequence[Curve], scale: _Scale) -> list[str]:
+    """Where there is room: at the left if curves rise, else at the right."""
+    rise = sum(scale.y(c.points[0][1]) - scale.y(c.points[-1][1]) for c in curves)
+    side, line, anchor = (LEFT + 8, 28, "start") if rise > 0 else (WIDTH - RIGHT - 20, -6, "end")
     parts = []
     for at, curve in enumerate(curves):
-        y, colour = TOP + 12 + 17 * at, hue(curve.number)
+        y, again = TOP + 12 + 17 * at, " again" if curve.number >= len(HUES) else ""
         name = curve.name if len(curve.name) <= 40 else f"{curve.name[:39]}…"
-        x = WIDTH - RIGHT - 12
-        again = " again" if curve.number >= len(HUES) else ""
-        parts.append(f'<path class="line l{colour}{again}" d="M{x - 8},{y - 4}h20"/>')
-        parts.append(_text(x - 14, y, "end", "tick", name))
+        parts.append(f'<path class="line l{hue(curve.number)}{again}" d="M{side},{y - 4}h20"/>')
+        parts.append(_text(side + line, y, anchor, "tick", name))
     return parts
 
 

@@ -129,7 +129,11 @@ def test_what_a_strategy_tells_is_a_column_and_a_curve() -> None:
     assert "80.0 ± 28.3" in as_markdown([made], measure)
     [chart] = charts([made], [Plot("documents", "noise_scale", told=True, log_y=True)], measure)
     [curve] = chart.curves
-    assert curve.points == [(1.0, 30.0), (2.0, 80.0)]
+    means = [(1.0, math.sqrt(800.0)), (2.0, math.sqrt(6000.0))]  # geometric ones
+    assert [*map(list, curve.points)] == [pytest.approx(list(point)) for point in means]
+    lowest, highest = curve.band[0]
+    factor = math.exp(math.log(40.0 / 20.0) / math.sqrt(2.0))  # a deviation of two logarithms
+    assert (lowest, highest) == pytest.approx((means[0][1] / factor, means[0][1] * factor))
     assert (chart.y, chart.log_y, chart.whole) == ("noise scale", True, True)
 
 

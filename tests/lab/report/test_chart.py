@@ -51,6 +51,20 @@ def test_the_other_axis_may_be_logarithmic_too_and_a_band_ends_at_its_foot() -> 
     assert [f">1e-{power:02}<" in svg for power in (12, 11, 8, 5)] == [True] * 4
 
 
+@pytest.mark.parametrize("log_y", [False, True])
+def test_a_single_point_lies_in_the_middle(log_y: bool) -> None:
+    svg = draw(Chart("t", "x", "y", [Curve("a", 0, [(3.0, 1e-17)])], whole=True, log_y=log_y))
+    middle = (TOP + HEIGHT - BOTTOM) / 2
+    assert f'cy="{middle:.1f}"' in svg
+
+
+@pytest.mark.parametrize(("last", "side"), [(4.0, "start"), (2.0, "end")])
+def test_names_stand_where_curves_leave_room(last: float, side: str) -> None:
+    curves = [Curve("mine", 0, [(1.0, 3.0), (2.0, last)]), Curve("b", 1, [(1.0, 3.0), (2.0, 3.0)])]
+    svg = draw(Chart("t", "x", "y", curves, whole=True), style="x")
+    assert f'text-anchor="{side}">mine<' in svg
+
+
 def test_what_lies_above_the_top_is_drawn_at_the_edge() -> None:
     svg = draw(Chart("t", "x", "y", [Curve("a", 0, POINTS)], top=2.0))
     assert [y for _, y in places(svg, "line")] == [TOP, TOP, HEIGHT - BOTTOM]
