@@ -20,7 +20,8 @@ from coordinator.core.events import Lost, Ready, Recorded, Silent
 from lab.bench.programs import Process, running
 from lab.bench.progress import Steps, steps_done
 from lab.event_reader import EventReader
-from lab.launch.launchers.registry import LAUNCHERS, LOCAL
+from lab.launch.launch_record import read_launch
+from lab.launch.launchers.registry import LAUNCHERS, LOCAL, attach
 from lab.report import table
 from microgpt.support import cli
 from microgpt.support.cli import say
@@ -96,8 +97,9 @@ def measure(launcher: str, workers: int, flags: Sequence[str], node: int | None)
             step = watched.step_seconds()
             noticed, back = watched.kill_worker()
             node_noticed = None if node is None else watched.kill(node)
-            programs.processes[0].send_signal(signal.SIGINT)
-            programs.check(programs.processes[0].wait(), cli.INTERRUPTED)
+            attach(run_dir, read_launch(run_dir)).stop()
+            code = programs.processes[0].wait()  # 0 from one that has only submitted the run
+            programs.check(code, cli.INTERRUPTED if code else 0)
     return Launched(launcher, first_step, step, noticed, back, node_noticed)
 
 
@@ -113,7 +115,7 @@ class Watched:
         """Wait until that holds. Raises ClickException if the run ends, or it takes too long."""
         deadline = time.monotonic() + PATIENCE
         while not (value := condition()):
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self._process.poll() not in (None, 0) or time.monotonic() > deadline:
                 raise click.ClickException(f"the run has not come to {what}")
             time.sleep(LOOK_SECONDS)
         return value
@@ -159,7 +161,8 @@ class Watched:
             with contextlib.suppress(OSError):  # it has ended
                 words = (entry / "cmdline").read_bytes().split(b"\0")
                 at = words.index(b"--connect") + 1 if b"--connect" in words else 0
-                if at and b"worker" in words and words[at].endswith(port):
+                ours = at and b"worker" in words and words[at].endswith(port)
+                if ours and words[0] != b"srun":  # which has started one elsewhere
                     return int(entry.name)
         return None
 

@@ -14,6 +14,7 @@ import click
 from lab.conditions import Conditions
 from lab.launch.launchers.base import (
     PATIENCE_SECONDS,
+    BatchLauncher,
     Launcher,
     WorkerRequest,
     command_line,
@@ -73,7 +74,7 @@ def launch_options(command: F) -> F:
     return command
 
 
-def launcher_of(flags: Mapping[str, Any]) -> Launcher:
+def launcher_of(flags: Mapping[str, Any]) -> Launcher | BatchLauncher:
     """The launcher that the flags choose. Raises UserError."""
     options, aggregators = read_options(flags["launcher_option"]), flags["aggregators"]
     if flags["ray_address"] is not None:
@@ -93,15 +94,17 @@ def launcher_of(flags: Mapping[str, Any]) -> Launcher:
     return TreeProcesses(aggregators)
 
 
-def check_launcher(flags: Mapping[str, Any], launcher: Launcher, conditions: Conditions) -> None:
+def check_launcher(
+    flags: Mapping[str, Any], launcher: Launcher | BatchLauncher, conditions: Conditions
+) -> None:
     """Raise UserError for flags that do not go together with a launcher of other machines."""
-    if not launcher.remote:
+    if isinstance(launcher, Launcher) and not launcher.remote:
         if flags["advertise"]:
             raise UserError("--advertise is for workers on other machines: choose a --launcher")
         return
     if conditions.texts:
         raise UserError(
-            f"--link, --slow, --fail and --byzantine are for --launcher {LOCAL}: "
+            f"--link, --slow, --fail, --byzantine and --on-failure are for --launcher {LOCAL}: "
             "what other machines meet is not ours to choose"
         )
     if flags["control"]:

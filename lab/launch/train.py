@@ -9,16 +9,16 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
 
 from coordinator.net.private_socket import private_address
-from coordinator.run.directory_owner import OwnedRunDir, RunDirectoryError, find_run_dir
-from coordinator.run.options import OPTIONS, coordinator_options
+from coordinator.run.directory_owner import find_run_dir
+from coordinator.run.options import coordinator_options
 from lab.launch.condition_options import condition_options, read
 from lab.launch.export_options import export_of, export_options, exports
+from lab.launch.handing_over import hand_over, taken
 from lab.launch.launch_options import (
     check_launcher,
     endpoint_of,
@@ -29,12 +29,14 @@ from lab.launch.launch_options import (
     run_flags,
 )
 from lab.launch.launch_record import LaunchRecord
+from lab.launch.launchers.base import BatchLauncher
 from lab.launch.page_options import events_flags, page_of, page_options
+from lab.launch.passed_on import coordinators, passed_on
 from lab.launch.supervisor import Supervisor
 from lab.launch.surroundings import Surroundings
 from microgpt.engine import ENGINES
 from microgpt.support import cli, signals
-from microgpt.support.cli import UserError, option, say
+from microgpt.support.cli import option, say
 from microgpt.support.invocation import call_of
 
 PARENT_POLL_SECONDS = 0.5
@@ -76,8 +78,10 @@ def main(context: click.Context, /, parent: int, **flags: Any) -> int:
     launcher = launcher_of(flags)
     check_launcher(flags, launcher, conditions)
     exported = exports(flags)
+    if isinstance(launcher, BatchLauncher):
+        return hand_over(context, launcher, path)
     events = events_flags(flags, cli.given(context), bool(exported))
-    coordinator = [*passed_on(context), *events]
+    coordinator = [*passed_on(context, coordinators(), ("run_dir", "resume")), *events]
     coordinator += ["--started", str(flags["workers"]), flags["engine"]]  # for the record
     if flags["dry_run"]:
         say(planned(flags, launcher, coordinator, path))
@@ -116,38 +120,8 @@ def main(context: click.Context, /, parent: int, **flags: Any) -> int:
         return code
 
 
-def taken(path: Path | None) -> OwnedRunDir:
-    """The directory of the run, locked. Raises UserError."""
-    try:
-        return OwnedRunDir.take(path) if path else OwnedRunDir.new()
-    except RunDirectoryError as error:
-        raise UserError(str(error)) from error
-
-
 def end_with(parent: int) -> None:
     """Ask the run to end, as Ctrl-C would, once the process that wants it has ended."""
     while os.getppid() == parent:
         time.sleep(PARENT_POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGINT)
-
-
-def passed_on(context: click.Context) -> list[str]:
-    """The coordinator's flags that were given on our command line; variables it sees itself."""
-    arguments: list[str] = []
-    command: Any = lambda: None  # noqa: E731  # something to hang the options on
-    for add in OPTIONS:
-        command = add(command)
-    for parameter in command.__click_params__:
-        name = parameter.name
-        source = context.get_parameter_source(name)
-        if name in ("run_dir", "resume") or source is not click.core.ParameterSource.COMMANDLINE:
-            continue
-        value = context.params[name]
-        flag = parameter.opts[0]
-        if parameter.multiple:
-            arguments += [word for each in value for word in (flag, str(each))]
-        elif parameter.is_flag:
-            arguments += [flag] if value else parameter.secondary_opts[:1]
-        else:
-            arguments += [flag, "auto" if value is None else str(value)]
-    return arguments

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lab.launch.launch_record import NAME, read_launch
-from lab.launch.launchers.base import LaunchedWorkers, WorkerHandle
+from lab.launch.launchers.base import LaunchedWorkers, WorkerHandle, as_json
 from lab.launch.launchers.registry import attach
 from lab.launch.requests import MOST_WORKERS
 from lab.report import table
@@ -23,16 +23,19 @@ SETTINGS = {"help_option_names": ["-h", "--help"]}
 @click.command(context_settings=SETTINGS)
 @click.argument("words", nargs=-1, metavar="[RUN] [list | logs NAME | scale COUNT | stop]")
 @click.option("--follow", "-f", is_flag=True, help="With logs: also what is still to come.")
-def main(words: tuple[str, ...], follow: bool) -> None:
+@click.option("--json", "plain", is_flag=True, help="With list: as a list of JSON objects.")
+def main(words: tuple[str, ...], follow: bool, plain: bool) -> None:
     """List, read, scale or stop the workers of a run that is under way, whatever its launcher.
 
     RUN is its directory; left out, it is the newest in runs that goes on. logs prints what the
-    worker NAME has printed; scale has COUNT workers from now on; stop ends the run with a
-    checkpoint, and all of its workers.
+    worker NAME has printed, or the coordinator of a job; scale has COUNT workers from now on; stop
+    ends the run with a checkpoint, and all of its workers.
     """
     run, verb, rest = divide(words)
     if follow and verb != "logs":
         raise UserError("--follow is for logs")
+    if plain and verb != "list":
+        raise UserError("--json is for list")
     if len(rest) != ARGUMENTS[verb]:
         raise UserError(f"write workers [RUN] {USAGE[verb]}")
     if verb == "logs":
@@ -44,7 +47,8 @@ def main(words: tuple[str, ...], follow: bool) -> None:
     elif verb == "stop":
         workers_of(run).stop()
     else:
-        for line in listing(workers_of(run).list_workers()):
+        there = workers_of(run).list_workers()
+        for line in [as_json(there)] if plain else listing(there):
             say(line)
 
 

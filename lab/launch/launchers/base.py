@@ -245,3 +245,39 @@ class Launcher(LaunchedWorkers):
 
     def ask_to_leave(self) -> None:
         """The run ends: workers may go. ``stop`` follows when the coordinator has ended."""
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """A whole run for an engine that takes jobs.
+
+    ``run``: its directory; ``folder``: where commands start; every machine sees both. ``train``:
+    the command that trains, called within the job, with all flags but ``--resume``, which is
+    ``resume`` the first time and ``auto`` when the job is started again.
+    """
+
+    run: Path
+    folder: Path
+    workers: int
+    cpus: int
+    train: tuple[str, ...]
+    resume: str | None
+
+
+class BatchLauncher(ABC):
+    """Hands a whole run over, coordinator and workers: nothing of it runs in this process."""
+
+    @abstractmethod
+    def plan(self, request: BatchRequest) -> Plan:
+        """What ``submit`` would hand over. Touches nothing. Raises UserError."""
+
+    @abstractmethod
+    def submit(self, request: BatchRequest, directory: OwnedRunDir) -> Mapping[str, str]:
+        """Hand it over, but not to begin yet: the directory is locked. Raises UserError.
+
+        Returns what another process needs to find it, as ``Launcher.known_as`` does.
+        """
+
+    @abstractmethod
+    def begin(self, known_as: Mapping[str, str]) -> str:
+        """Let it begin. Returns what people call it. Raises UserError."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.launch.launch_record import LaunchRecord
-from lab.launch.launchers.base import LaunchedWorkers, Launcher
+from lab.launch.launchers.base import BatchLauncher, LaunchedWorkers, Launcher
 from microgpt.support.cli import UserError
 
 LOCAL, RAY = "local", "ray"
@@ -17,9 +17,9 @@ LOCAL, RAY = "local", "ray"
 class Engine(NamedTuple):
     """Where the code for an engine is: ``module``, with the functions ``make`` and ``attach``.
 
-    ``make(options)`` returns a ``Launcher``, ``attach(run, record)`` the ``LaunchedWorkers`` of a
-    run; both raise UserError, in one sentence with the command that installs it, where the engine
-    is missing.
+    ``make(options)`` returns a ``Launcher`` or a ``BatchLauncher``, ``attach(run, record)`` the
+    ``LaunchedWorkers`` of a run; both raise UserError, in one sentence with the command that
+    installs it, where the engine is missing.
     """
 
     module: str
@@ -29,13 +29,14 @@ class Engine(NamedTuple):
 LAUNCHERS = {
     LOCAL: Engine("lab.launch.launchers.local", "processes on this machine"),
     RAY: Engine("lab.launch.launchers.ray", "actors on a Ray cluster"),
+    "slurm": Engine("lab.launch.launchers.slurm", "steps of a job, which is submitted"),
 }
 
 
-def make_launcher(name: str, options: Mapping[str, str]) -> Launcher:
-    """A launcher for an engine of others. Raises UserError."""
+def make_launcher(name: str, options: Mapping[str, str]) -> Launcher | BatchLauncher:
+    """The launcher of that name. Raises UserError."""
     made = _function(name, "make")(options)
-    assert isinstance(made, Launcher)  # noqa: S101  # the module keeps what it promises
+    assert isinstance(made, Launcher | BatchLauncher)  # noqa: S101  # the module keeps its promise
     return made
 
 

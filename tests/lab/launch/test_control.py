@@ -284,6 +284,26 @@ def test_workers_come_and_are_sent_home(tmp_path: Path) -> None:
         run.close()
 
 
+def test_a_number_of_workers_is_brought_about(tmp_path: Path) -> None:
+    run = Run(tmp_path, script=POLITE)
+    try:
+        eventually(lambda: run.log.read_bytes().count(b"ready") == 2, "both listen to signals")
+        assert run.control.scale(3) == "3 workers instead of 2"
+        assert sorted(run.due) == [3]
+        assert run.control.scale(1) == "1 workers instead of 3"
+        assert not run.due, "who was to be started is not"
+        assert run.news.get(timeout=60) is run.children[2]
+        with pytest.raises(RefusedError, match="a run has at most 4,096 workers"):
+            run.control.scale(4095)
+        kinds = [(event.by, event.verb, event.name) for event in run.told()]
+        assert kinds == [
+            ("command", "add", "worker-3"), ("command", "remove", "worker-2"),
+            ("command", "remove", "worker-3"),
+        ]  # fmt: skip
+    finally:
+        run.close()
+
+
 @pytest.mark.parametrize("name", ["worker-9", "worker-0", "worker-01", "the coordinator", "2", "?"])
 def test_nobody_else_is_touched(run: Run, name: str) -> None:
     for verb in (Verb.KILL, Verb.SLOW, Verb.CUT):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.launch.launchers import ray, ray_launcher
-from lab.launch.launchers.base import WorkerKeys, WorkerRequest
+from lab.launch.launchers.base import Launcher, WorkerKeys, WorkerRequest
 from lab.launch.launchers.ray_wire import Order
 from lab.launch.launchers.registry import make_launcher
 from microgpt.support.cli import UserError
@@ -25,6 +25,7 @@ REQUEST = WorkerRequest(
 
 def test_a_plan_shows_each_actor_and_its_worker() -> None:
     launcher = make_launcher("ray", {"address": "10.0.0.1:6379", "resources": "lab:0.5"})
+    assert isinstance(launcher, Launcher)
     command = (
         "python -m worker --connect tcp://10.0.0.1:5555 --name worker-{} "
         "--engine tape --patience 60"
