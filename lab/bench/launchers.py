@@ -9,7 +9,7 @@ import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +24,7 @@ from lab.launch.launch_record import read_launch
 from lab.launch.launchers.registry import LAUNCHERS, LOCAL, attach
 from lab.report import table
 from microgpt.support import cli
-from microgpt.support.cli import say
+from microgpt.support.cli import UserError, say
 from microgpt.support.isolation import isolated
 
 LOOK_SECONDS = 0.005
@@ -89,7 +89,7 @@ def measure(launcher: str, workers: int, flags: Sequence[str], node: int | None)
         command += ["--run-dir", str(run_dir), "--workers", str(workers), "--quiet"]
         command += ["--steps", "1000000", "--data", "embedded"]
         began = time.monotonic()
-        with running(Path(folder), command) as programs:
+        with running(Path(folder), command) as programs, stopped(run_dir):
             watched = Watched(programs.processes[0], run_dir)
             watched.until(lambda: steps_done(run_dir) >= 1, "the first step")
             first_step = time.monotonic() - began
@@ -97,10 +97,17 @@ def measure(launcher: str, workers: int, flags: Sequence[str], node: int | None)
             step = watched.step_seconds()
             noticed, back = watched.kill_worker()
             node_noticed = None if node is None else watched.kill(node)
-            attach(run_dir, read_launch(run_dir)).stop()
-            code = programs.processes[0].wait()  # 0 from one that has only submitted the run
-            programs.check(code, cli.INTERRUPTED if code else 0)
     return Launched(launcher, first_step, step, noticed, back, node_noticed)
+
+
+@contextlib.contextmanager
+def stopped(run_dir: Path) -> Iterator[None]:
+    """In the end the run is, also one that ``train`` has only handed over."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(UserError):  # it has not even begun
+            attach(run_dir, read_launch(run_dir)).stop()
 
 
 class Watched:
