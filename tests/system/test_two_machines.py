@@ -105,7 +105,7 @@ def test_the_readme_on_several_machines(
 
     assert coordinator.wait() == 0
     assert [worker.wait() for worker in workers] == [0, 0]
-    joined = [(each.name, each.host) for each in run.events(Joined)]
-    assert joined == [("copied", OUTSIDE), ("own", OUTSIDE)]
+    joined = {(each.name, each.host) for each in run.events(Joined)}
+    assert joined == {("copied", OUTSIDE), ("own", OUTSIDE)}
     expected = reference(STEPS, batch_size=2).state_sha256
     assert checkpoint_format.load(run.newest).state_sha256 == expected
