@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import accumulate
+from typing import TypeAlias
 
 from coordinator.core.sizes import LARGEST, MESSAGE_REST
 from microgpt.config import TrainingConfig
@@ -31,6 +33,8 @@ FEW_SHARDS, SHARDS_PER_WORKER, MOST_SHARDS = 64, 8, 1 << 14
 STEADY = 1.25
 #: Seconds for a document that are believed.
 LEAST_PACE, MOST_PACE = 1e-9, 1e4
+#: Shards one after the other: documents in each, and how many are alike.
+Runs: TypeAlias = list[tuple[int, int]]
 TOKEN_BYTES = DOCUMENT_BYTES = 5  # at most, for a token and around the tokens of a document
 
 
@@ -54,16 +58,16 @@ def choose_cut(
     if -(-count // whole) > most:
         return shards(count, whole)  # as few as messages can hold
     cuts = [
-        _cut(count, size, kept, rest)
+        _runs(count, size, kept, rest)
         for size in _halves(whole)
         for rest in _halves(size)
         for kept in _kept(-(-count // size), len(paces))
         if min(len(paces), count) <= kept + -(-max(0, count - kept * size) // rest) <= most
-    ] or [shards(count, whole)]
-    times = [seconds_of(cut, paces, overhead) for cut in cuts]
+    ] or [_runs(count, whole, count, whole)]
+    times = [_seconds_of(runs, paces, overhead) for runs in cuts]
     enough = (1 + WORTHWHILE) * min(times)
-    good = (cut for cut, seconds in zip(cuts, times, strict=True) if seconds <= enough)
-    return min(good, key=len)
+    good = (runs for runs, seconds in zip(cuts, times, strict=True) if seconds <= enough)
+    return _laid_out(min(good, key=lambda runs: sum(number for _, number in runs)))
 
 
 def _halves(size: int) -> list[int]:
@@ -76,23 +80,58 @@ def _kept(number: int, workers: int) -> set[int]:
     return {number, number - number % workers, max(0, number - workers), number - 1}
 
 
-def _cut(count: int, size: int, kept: int, rest: int) -> list[Shard]:
+def _runs(count: int, size: int, kept: int, rest: int) -> Runs:
     """``kept`` shards of ``size``, and the documents behind them in smaller ones of ``rest``."""
-    behind = min(count, kept * size)
-    whole = shards(behind, size) if behind else []
-    small = shards(count - behind, rest) if behind < count else []
-    return [*whole, *(Shard(behind + start, number) for start, number in small)]
+    whole = min(count, kept * size)
+    runs = []
+    for documents, each in ((whole, size), (count - whole, rest)):
+        number, last = divmod(documents, each)
+        runs += [(each, number)] * (number > 0) + [(last, 1)] * (last > 0)
+    return runs
+
+
+def _laid_out(runs: Runs) -> list[Shard]:
+    """The shards one after the other."""
+    counts = [each for each, number in runs for _ in range(number)]
+    return [Shard(*place) for place in zip(accumulate([0, *counts]), counts, strict=False)]
 
 
 def seconds_of(cut: Sequence[Shard], paces: Sequence[float], overhead: float) -> float:
     """How long a cut takes if each free worker takes the next shard, in the order of the cut."""
+    return _seconds_of([(shard.count, 1) for shard in cut], paces, overhead)
+
+
+def _seconds_of(runs: Runs, paces: Sequence[float], overhead: float) -> float:
+    if paces.count(paces[0]) == len(paces):
+        return _seconds_of_alike(runs, len(paces), paces[0], overhead)
     free = [(0.0, place) for place in range(len(paces))]
     last = 0.0
-    for shard in cut:
-        since, place = heappop(free)
-        done = since + overhead + shard.count * paces[place]
-        last = max(last, done)
-        heappush(free, (done, place))
+    for each, number in runs:
+        for _ in range(number):
+            since, place = heappop(free)
+            done = since + overhead + each * paces[place]
+            last = max(last, done)
+            heappush(free, (done, place))
+    return last
+
+
+def _seconds_of_alike(runs: Runs, workers: int, pace: float, overhead: float) -> float:
+    """The same of workers with one pace, of whom there may be thousands: those who become free at
+    the same time are looked at together.
+    """
+    free = [(0.0, workers)]  # times, and how many are free from then on
+    last = 0.0
+    for each, number in runs:
+        left = number
+        while left:
+            since, ready = heappop(free)
+            taken = min(left, ready)
+            left -= taken
+            if taken < ready:
+                heappush(free, (since, ready - taken))
+            done = since + overhead + each * pace
+            last = max(last, done)
+            heappush(free, (done, taken))
     return last
 
 

@@ -24,7 +24,7 @@ from coordinator.core.sizes import LARGEST
 from coordinator.net.router import MESSAGE_OVERHEAD
 from microgpt.config import TrainingConfig
 from microgpt.model import GPTConfig
-from microgpt.optim.reduction import shards
+from microgpt.optim.reduction import Shard, shards
 from microgpt.protocol.messages import MAX_MESSAGE_BYTES, ShardResult, Task, encode
 from microgpt.protocol.schema import LEAST_SECONDS, MAX_DOCUMENTS, MOST_SECONDS
 from tests.coordinator.core.test_coordinator_state import A, B, Play
@@ -188,3 +188,27 @@ def test_a_large_batch_is_cut_into_few_shards_however_slow_a_member_says_it_is()
         for peer in (A, B):
             play.answers(peer, seconds=MOST_SECONDS)
     assert len(play.state.ledgers[0].all) <= FEW_SHARDS
+
+
+@tried(
+    60,
+    500,
+    st.lists(st.integers(1, 40), min_size=1, max_size=30),
+    st.integers(1, 9),
+    st.floats(1e-6, 1.0),
+    st.floats(0.0, 1.0),
+)
+def test_many_workers_with_one_pace_take_as_long_as_looked_at_one_by_one(
+    counts: list[int], workers: int, pace: float, overhead: float
+) -> None:
+    starts = [sum(counts[:place]) for place in range(len(counts))]
+    free = [0.0] * workers
+    for count in counts:
+        since = free.pop(free.index(min(free)))
+        free.append(since + overhead + count * pace)
+    cut = [Shard(start, count) for start, count in zip(starts, counts, strict=True)]
+    assert seconds_of(cut, [pace] * workers, overhead) == max(free)
+
+
+def test_a_batch_is_cut_for_ten_thousand_workers() -> None:
+    assert choose_cut(320_000, [1e-5] * 10_000, 3e-4) == shards(320_000, 32)
