@@ -2,10 +2,9 @@
 
 One node gives each of its children the weights and documents, one after the other, and takes in
 their answers, one after the other. A *star* is one such node, the coordinator, with all workers as
-its children. In a *tree* the children are aggregators, which do the same for theirs and send one
-sum up. Aggregators do not exist yet: a tree is what they would come to if giving out and taking in
-cost them what they cost the coordinator. With a ``fan_out`` that is a power of two their sums are
-nodes of the canonical tree sum, so that bits would stay what they are.
+its children. In a *tree* the children are aggregators (``aggregator``), which cut what they are
+given for theirs as the coordinator does, and send one sum up. Giving out and taking in cost them
+what they cost the coordinator, and towards it each costs what a worker does.
 
 Processes have a processor each, or share so many: whoever is ready first has the next free one.
 """
@@ -119,18 +118,38 @@ def tree(costs: Costs, network: Network, workers: int, documents: int, fan_out: 
     """
     if fan_out < 2:
         raise ValueError(f"a fan-out of {fan_out} makes no tree")
-    busy = min(workers, documents)
-    share = math.ceil(documents / busy)
-    child, nodes = _worker(costs, share, 1.0), busy
-    while nodes > fan_out:
-        above = math.ceil(nodes / fan_out)
-        part = math.ceil(nodes / above)  # children of each: as equal as can be
-        seconds = fan(costs, network, [child] * part, part, None)
-        beside = part * (child.down - costs.vector), part * (child.up - costs.vector)
-        child = Child(costs.vector + beside[0], costs.vector + beside[1], seconds)
-        nodes = above
-    seconds = fan(costs, network, [child] * nodes, nodes, None) + costs.step
-    return _step(costs, network, workers, documents, [child] * nodes, seconds)
+    levels = [min(workers, documents)]  # nodes of each, from the workers upwards
+    while levels[-1] > fan_out:
+        levels.append(math.ceil(levels[-1] / fan_out))
+    children = _below(costs, network, levels, documents)
+    seconds = fan(costs, network, children, levels[-1], None) + costs.step
+    return _step(costs, network, workers, documents, children, seconds)
+
+
+def _below(costs: Costs, network: Network, levels: list[int], documents: int) -> list[Child]:
+    """What a node has computed below it: a child for each shard, in the order of the cut.
+
+    ``levels``: how many nodes it has on each level, from its workers up to its own children, who
+    share the workers equally.
+    """
+    *lower, number = levels
+    if not lower:
+        return [_worker(costs, shard.count, 1.0) for shard in _cut(costs, number, documents)]
+    below = [math.ceil(nodes / number) for nodes in lower]  # each child
+    share = math.ceil(documents / number)
+    pace = _aggregator(costs, network, below, share).seconds / share  # as it will have been seen
+    beside = costs.worker + costs.send + costs.receive
+    counts = [shard.count for shard in choose_cut(documents, [pace] * number, beside)]
+    known = {each: _aggregator(costs, network, below, each) for each in set(counts)}
+    return [known[count] for count in counts]
+
+
+def _aggregator(costs: Costs, network: Network, levels: list[int], documents: int) -> Child:
+    """One with these levels below it, and what it makes of so many documents."""
+    children = _below(costs, network, levels, documents)
+    seconds = costs.worker + fan(costs, network, children, levels[-1], None)
+    up = costs.vector + documents * costs.document_up
+    return Child(costs.vector + documents * costs.document_down, up, seconds)
 
 
 def fan(

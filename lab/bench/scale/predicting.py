@@ -107,7 +107,7 @@ def scale(
 ) -> None:
     """Predict a step with many workers from what its parts cost here; trees of aggregators, too.
 
-    Aggregators do not exist yet: a tree is what they would come to at the coordinator's costs.
+    An aggregator is taken to cost what the coordinator and a worker do for a shard.
     """
     if max(workers) > MOST_WORKERS:
         raise click.UsageError(f"--workers: at most {MOST_WORKERS:,}")
@@ -204,6 +204,5 @@ def explained(stars: list[Step], trees: list[Step], fan_out: int) -> str:
         if where is None:
             lines.append(f"a tree of {fan_out} is never faster than the star here")
         else:
-            lines.append(f"a tree of {fan_out} is faster from {where:,} workers on; "
-                         "it does not exist yet")  # fmt: skip
+            lines.append(f"a tree of {fan_out} is faster from {where:,} workers on")
     return "\n".join(lines)
