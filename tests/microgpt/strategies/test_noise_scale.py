@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import microgpt
+from coordinator.core.events import Level, StrategyNumbers
 from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
 from microgpt.engine import make_engine
@@ -25,6 +26,8 @@ from microgpt.strategies.noise_scale import (
 )
 from microgpt.strategies.registry import load_strategy
 from microgpt.training import initial_state
+from tests.coordinator.core.replica_play import ReplicaPlay
+from tests.coordinator.core.test_coordinator_state import A, B
 from tests.processes import NAMES, TINY_MODEL
 from tests.toy_problem import CORPUS, Pull, settings, train
 
@@ -159,3 +162,20 @@ def test_the_scale_is_told_where_the_mean_rises_above_the_noise(
     averaged(view, results_of(np.array(gradients)[:, None], (1, 1, 1, 1)))
     names = {"variance": "gradient_variance", "square": "gradient_square", "scale": "noise_scale"}
     assert notes == pytest.approx({names[key]: value for key, value in told.items()})
+
+
+def test_page_and_metrics_are_told() -> None:
+    config = settings(3, 8)
+    cluster = ReplicaPlay(config, NoiseScale(shards=4), events=Level.ROUNDS)
+    cluster.joins(A, B)
+    while cluster.state.closing is None:
+        for peer in (A, B):
+            if cluster.state.workers[peer].in_flight:
+                cluster.answers(peer)
+    names = {"noise_scale", "gradient_variance", "gradient_square"}
+    assert [set(told) for told in cluster.notes] == [names] * 3
+    told = [event for event in cluster.told if isinstance(event, StrategyNumbers)][-1]
+    assert (told.version, told.numbers) == (3, cluster.notes[-1])
+    (*_, alone) = train(NoiseScale(shards=4), config)
+    variance, square, _ = alone.slots[SLOT]
+    assert told.numbers["noise_scale"] == variance / square
