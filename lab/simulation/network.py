@@ -95,14 +95,17 @@ class Connection:
         network.sent += 1
         if network.codec:
             message = network.pack(self.peer, way, message)
-        arrival, before = self._arrives(way, message), self._arrival[way]
+        link, before = self.host.link, self._arrival[way]
+        if link.rate or link.loss:
+            arrival = self._arrives(way, message)
+        else:
+            arrival = clock.now + link.seconds_for(0, network.rng)
         arrival = self._arrival[way] = arrival if arrival > before else before
         clock.after(arrival - clock.now, self._arrive, way, message)
 
     def _arrives(self, way: str, message: Message) -> float:
-        """When a message that is sent now comes out of the link."""
-        link, host = self.host.link, self.host
-        size = len(encode(message)) if link.rate or link.loss else 0
+        """When a message that is sent now comes out of a link for which its length matters."""
+        link, host, size = self.host.link, self.host, len(encode(message))
         sent = self.network.clock.now
         if link.rate:
             sent = host.free[way] = max(sent, host.free[way]) + size / link.rate
@@ -114,13 +117,13 @@ class Connection:
         elif way in self.host.link.partitioned or self._held[way]:
             self._held[way].append(message)
         else:
-            self._deliver(way, message)
+            self._recent[way].append(message)
+            damaged = self.host.corrupt[way] > 0
+            if damaged:
+                self.host.corrupt[way] -= 1
+            self._deliver(way, message, damaged)
 
-    def _deliver(self, way: str, message: Message) -> None:
-        self._recent[way].append(message)
-        damaged = self.host.corrupt[way] > 0
-        if damaged:
-            self.host.corrupt[way] -= 1
+    def _deliver(self, way: str, message: Message, damaged: bool = False) -> None:
         if way == UP:
             self.coordinator.deliver(self.coordinator.receive, self, message, damaged)
         else:
@@ -158,13 +161,7 @@ class Connection:
     def _perhaps_later(self, way: str, message: Message, chance: float) -> None:
         if self.network.rng.random() < chance:
             late = self.network.rng.uniform(0.0, LATE)
-            self.network.clock.after(late, self._deliver_again, way, message)
-
-    def _deliver_again(self, way: str, message: Message) -> None:
-        if way == UP:
-            self.coordinator.deliver(self.coordinator.receive, self, message, False)
-        else:
-            self.worker.deliver(self.worker.receive, message, False)
+            self.network.clock.after(late, self._deliver, way, message)
 
     def tell_end(self, way: str) -> None:
         """The receiver of this way hears that the other end is gone, if it has not yet."""

@@ -115,7 +115,7 @@ class VirtualCoordinator(Process):
             return
         if self.clock.tracing:
             self.trace(f"<- {connection.worker.name}: {show(message)}")
-        self._handle(inputs.Received(peer, message))
+        self._perform(self.state.handle, inputs.Received(peer, message), self.time)
 
     def lost(self, connection: Connection) -> None:
         """A connection is gone."""
@@ -188,7 +188,8 @@ class VirtualCoordinator(Process):
         elif isinstance(action, actions.RecordStep):
             self.world.step_done(action.record, self.state)
         elif isinstance(action, EventBase):
-            self.trace(f"({kind_of(action)}) {describe(action)}")
+            if self.clock.tracing:
+                self.trace(f"({kind_of(action)}) {describe(action)}")
             self.world.told(action)
         elif isinstance(action, actions.Judge):
             self.world.judging()
