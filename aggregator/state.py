@@ -1,8 +1,9 @@
 """All decisions of an aggregator: an event and the time in, actions out. No I/O, no clock.
 
 Towards its parent it is a worker (``worker.state``) whose engine is a crew of workers below it
-(``aggregator.crew``). It is ready as long as one of them is. When the last one is gone it begins
-again with its parent, as a worker does that has missed something: what it was given goes to others.
+(``aggregator.crew``). It is ready as long as one of them is. When the last one has been gone for as
+long as a worker may be silent, it begins again with its parent, as a worker does that has missed
+something: what it was given goes to others.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class AggregatorState:
         self._out = ActionBuffer()
         self._actions: list[Action] = []
         self._now = 0.0
+        self._empty_since: float | None = None  # since when the last worker is gone
         self._told, self._told_at = -1, float("-inf")  # how many workers there were, and when
 
     @property
@@ -181,7 +183,7 @@ class AggregatorState:
         while crew is not None and not self.finished:
             if crew.size and not parent.ready and parent.model is not None:
                 parent_event: upwards.Event = upwards.Configured(parent.model, parent.recipe)
-            elif not crew.size and parent.ready:
+            elif parent.ready and self._is_abandoned(crew):
                 crew.give_up()
                 parent_event = upwards.Disabled()
             elif (done := self._done(crew)) is not None:
@@ -191,6 +193,17 @@ class AggregatorState:
             self._follow(parent.handle(parent_event, self._now))
         if crew is not None and crew.size != self._told and self._parent.ready:
             self._tell_size(crew.size)
+
+    def _is_abandoned(self, crew: Crew) -> bool:
+        """Whether nobody has been there for a while. On a busy machine all may seem to be gone for
+        a moment, and what they have in hand counts if they come back.
+        """
+        if crew.size:
+            self._empty_since = None
+        elif self._empty_since is None:
+            self._empty_since = self._now
+        timeout = self._welcome.seconds if self._welcome is not None else 0.0
+        return self._empty_since is not None and self._now - self._empty_since >= timeout
 
     def _done(self, crew: Crew) -> upwards.Computed | None:
         """The job under way, if it is over."""

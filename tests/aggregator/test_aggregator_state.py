@@ -10,7 +10,7 @@ import pytest
 from aggregator.state import ENGINE, NO_REPLICAS, Listen
 from coordinator.core import inputs
 from coordinator.core.actions import Judge
-from coordinator.core.events import Cause, Expelled, OtherPlatform
+from coordinator.core.events import Cause, Expelled, OtherPlatform, Silent
 from microgpt.protocol import messages
 from microgpt.protocol.messages import (
     Failure,
@@ -189,15 +189,31 @@ def test_without_a_worker_it_begins_again_not_ready_and_goes_on_when_one_comes()
     play = welcomed(A)
     play.parent(weights(), task())
     play.do(inputs.Disconnected(A))
+    assert [hello.attempt for hello in play.told(Hello)] == [0], "it may come back"
+    play.do(upwards.Tick(), after=WELCOME.seconds)
     assert [hello.attempt for hello in play.told(Hello)] == [0, 1]
+    play.up.clear()
     play.parent(replace(WELCOME, attempt=1))
-    assert ready(play) == [True]  # and not once more
+    assert ready(play) == []
     play.join(B)
-    assert ready(play) == [True, True]
+    assert ready(play) == [True]
     play.parent(weights(1), task(1, 1))
     play.work(B)
     (answer,) = play.told(ShardResult)
     assert answer.round == 1
+
+
+def test_what_the_last_worker_had_in_hand_counts_if_it_comes_back_soon() -> None:
+    play = welcomed(A)
+    play.parent(weights(), task())
+    (answer,) = play.answers(A)
+    for _ in range(21):  # it is silent for too long
+        play.do(upwards.Tick(), after=0.1)
+    assert play.events(Silent)
+    play.join(A)
+    play.child(A, answer)
+    (sum_of_all,) = play.told(ShardResult)
+    assert vector(sum_of_all).tobytes() == one_by_one(params(), DOCUMENTS[:8])[1].tobytes()
 
 
 # --- answers that do not count -------------------------------------------------------------------
