@@ -187,7 +187,7 @@ def test_the_same_bits_while_nodes_and_workers_come_and_go(lab: Lab, nodes: RayN
     run.send(signal.SIGINT)
     assert run.wait() == INTERRUPTED
     eventually(lambda: not processes_of(lab), "nothing is left")
-    assert finished(lab, "--resume", run="runs/it") == finished(lab, run="runs/local")
+    assert finished(lab, "--resume", "auto", run="runs/it") == finished(lab, run="runs/local")
 
 
 def test_a_killed_worker_comes_back_alone(lab: Lab, nodes: RayNodes) -> None:
