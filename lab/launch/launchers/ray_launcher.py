@@ -67,6 +67,7 @@ class RayLauncher(Launcher):
         self._wanted = 0
         self._handles: tuple[WorkerHandle, ...] = ()
         self._exhausted: int | None = None
+        self._leaves = False  # the run ends: what is told of that is no news
         self._why = ""  # a driver cannot go on
         self._failed = ""  # nor can we
 
@@ -123,7 +124,7 @@ class RayLauncher(Launcher):
 
     def ask_to_leave(self) -> None:
         """Each worker as Ctrl-C would."""
-        self._due = None
+        self._due, self._leaves = None, True
         if self._wire is not None:
             self._wire.tell(leave=True)
 
@@ -235,7 +236,7 @@ class RayLauncher(Launcher):
         elif "output" in line and self._logs is not None:
             with self._logs.open_named(line["output"]["name"]) as log:
                 log.write(line["output"]["text"].encode())
-        elif "say" in line:
+        elif "say" in line and not self._leaves:
             cli.say(line["say"], error=True)
         elif "exhausted" in line:
             self._exhausted = line["exhausted"]

@@ -177,7 +177,7 @@ class Pool:
         """End all that run and start them again at that time, which is no fault of theirs."""
         for member in self._alive():
             if member.status is WorkerStatus.RUNNING:
-                self._lost(member)
+                self._lost(member, at)
                 member.restarts.restarts += 1
                 member.ask_at, member.replace_at = None, at
 
@@ -206,7 +206,7 @@ class Pool:
             return self._end(member, LEFT)
         if member.status is WorkerStatus.RUNNING:
             where = member.where
-            self._lost(member)
+            self._lost(member, now)
             if member.restarts.died(now) is None:
                 return self._give_up(member, f"with its actor on {where}")
             text = f"{member.name} is gone, with its actor or all of {where}"
@@ -238,10 +238,11 @@ class Pool:
             member.ready = True
             member.restarts.works(now)
 
-    def _lost(self, member: Member) -> None:
+    def _lost(self, member: Member, now: float) -> None:
         """What is started again has printed nothing yet."""
         member.status, member.reason, member.where = WorkerStatus.WAITING, COMES_BACK, ""
         member.seen, member.ready, member.replaced = NOTHING_SEEN, False, member.actor
+        member.since = now
 
     def _ended(self, member: Member, code: int, now: float) -> list[Action]:
         if code == 0:
@@ -251,7 +252,7 @@ class Pool:
         if code > 0:
             return self._end(member, f"cannot work: {member.words}")
         how = signal_name(-code)
-        self._lost(member)
+        self._lost(member, now)
         pause = member.restarts.died(now)
         if pause is None:
             return self._give_up(member, how)
@@ -279,11 +280,15 @@ class Pool:
 
     def _room(self, now: float) -> list[Action]:
         alive = self._alive()
-        waiting = [m for m in alive if m.reason == NO_ROOM and now - m.since >= ROOM_SECONDS]
+        waiting = [
+            member
+            for member in alive
+            if member.status is WorkerStatus.WAITING and now - member.since >= ROOM_SECONDS
+        ]
         if len(waiting) == self._told_waiting:
             return []
         self._told_waiting = len(waiting)
-        return [TellRoom(len(waiting), len(alive))]
+        return [TellRoom(len(waiting), len(alive))] if alive else []
 
 
 def not_yet(count: int) -> tuple[WorkerHandle, ...]:
