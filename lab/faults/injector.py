@@ -69,7 +69,9 @@ class FaultInjector:
     def inflict(self, fault: Fault) -> InjectedFault | None:
         """Do it. None if the victim is not there or suffers already."""
         target, number = KIND_OF[fault.kind].target, fault.victim
-        victim = f"{target}-{number + 1}" if target in ("worker", "proxy") else target
+        victim = f"{target}-{number + 1}" if target == "proxy" else target
+        if target == "worker":
+            victim = self.fleet.below[number].name
         if victim in self.suffering:
             self.spared += 1
             return None
