@@ -11,6 +11,7 @@ from typing import Any
 
 from coordinator.core.actions import Finish
 from coordinator.core.events import EventBase, Ready, Recorded, RoundClosed, RoundOpened, Started
+from coordinator.core.level import Level
 from coordinator.core.state import CoordinatorState
 from lab.conditions import DOWN, UP
 from lab.experiments import kept_weights
@@ -99,6 +100,7 @@ def _plan(config: TrainingConfig, workers: int, settings: Any, simulation: Simul
         save_evaluated=False, lie=WRONG_BIT, num_byzantine=0, hesitation=HESITATION,
         worker_timeout=WORKER_TIMEOUT, most_queued=MOST_QUEUED,
         snapshot_every=settings["snapshot_every"], start_seconds=simulation.start_seconds,
+        events=Level.ROUNDS,  # as in real runs
     )  # fmt: skip
 
 
