@@ -86,6 +86,7 @@ def main(context: click.Context, /, parent: int, **flags: Any) -> int:
     if flags["dry_run"]:
         say(planned(flags, launcher, coordinator, path))
         return 0
+    launcher.check()
     with ExitStack() as stack:
         with signals.held_back():  # until somebody removes what is made here
             directory = stack.enter_context(taken(path))

@@ -212,6 +212,9 @@ class Launcher(LaunchedWorkers):
     def plan(self, request: WorkerRequest) -> Plan:
         """What ``start`` would do. Touches nothing; the address may be a word in its place."""
 
+    def check(self) -> None:
+        """Raise UserError, which says what to do, where the engine is missing on this machine."""
+
     @abstractmethod
     def start(self, request: WorkerRequest, place: Place) -> None:
         """Start the workers; called once. Raises UserError.

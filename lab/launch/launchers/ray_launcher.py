@@ -87,9 +87,12 @@ class RayLauncher(Launcher):
             )
         )
 
+    def check(self) -> None:
+        """Whether Ray is installed. Raises UserError."""
+        require_ray()
+
     def start(self, request: WorkerRequest, place: Place) -> None:
         """Start a driver, which starts the workers. Raises UserError."""
-        require_ray()
         self._request, self._place = request, place
         self._logs, self._wanted = WorkerLogs(place.directory), request.count
         self._handles = not_yet(request.count)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -49,6 +48,27 @@ class Report:
     code: int | None
 
 
+class KeyFolder:
+    """A folder with the keys, which is gone after ``remove``, and also when we are killed.
+
+    The shell that removes it waits for the end of a pipe of ours. Raises OSError.
+    """
+
+    def __init__(self, keys: WorkerKeys) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="microgpt-keys-"))
+        self._remover = subprocess.Popen(  # noqa: S603  # no words of others
+            ["/bin/sh", "-c", 'cat; rm -rf -- "$1"', "sh", str(self.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        keys.write(self.path)
+
+    def remove(self) -> None:
+        """The keys have been read."""
+        self._remover.communicate()
+
+
 class WorkerActor:
     """Starts ``python -m worker`` with these flags, and keys if there are any. Raises OSError."""
 
@@ -58,11 +78,9 @@ class WorkerActor:
         self._ready = False
         self._code: int | None = None
         self._output, self._seen = b"", 0
-        self._keys: Path | None = None
-        if keys is not None:
-            self._keys = Path(tempfile.mkdtemp(prefix="microgpt-keys-"))
-            keys.write(self._keys)
-            flags = [*flags, "--curve", str(self._keys)]
+        self._keys = KeyFolder(keys) if keys is not None else None
+        if self._keys is not None:
+            flags = [*flags, "--curve", str(self._keys.path)]
         reading, writing = os.pipe()
         ours = ["--parent", str(os.getpid()), "--announce", str(writing)]
         try:
@@ -124,7 +142,7 @@ class WorkerActor:
 
     def _remove_keys(self) -> None:
         if self._keys is not None:
-            shutil.rmtree(self._keys, ignore_errors=True)
+            self._keys.remove()
 
     def _read(self) -> None:
         assert self._process.stdout is not None  # noqa: S101  # it is a pipe

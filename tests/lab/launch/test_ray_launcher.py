@@ -61,7 +61,6 @@ def supervised(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Supervised]]:
     """Makes a launcher, which has ended after the test."""
-    monkeypatch.setattr(ray_launcher, "require_ray", lambda: None)
     monkeypatch.setattr(ray_launcher, "DRIVER", "tests.lab.launch.fake_ray_driver")
     made: list[Supervised] = []
     with OwnedRunDir.take(tmp_path / "launched") as directory:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import zmq.auth
 
 from lab.launch.launchers.base import WorkerKeys
 from lab.launch.launchers.ray_worker import NOTHING_SEEN, Report, WorkerActor
@@ -54,6 +56,30 @@ def test_keys_are_gone_when_the_worker_is(tmp_path: Path, monkeypatch: pytest.Mo
     text, _ = until_it_ends(WorkerActor(NOWHERE, WorkerKeys(b"no", b"key", b"at all")))
     assert "holds no key" in text
     eventually(lambda: not list(tmp_path.iterdir()), "the keys are removed")
+
+
+def test_keys_are_gone_when_the_actor_is_killed(tmp_path: Path) -> None:
+    """Before they have been read: this worker has no coordinator that would let it begin."""
+    pair, folder = tmp_path / "pair", tmp_path / "t"
+    pair.mkdir()
+    folder.mkdir()
+    for name in ("coordinator", "worker"):
+        zmq.auth.create_certificates(pair, name)
+    program = (
+        "import pathlib, time; from lab.launch.launchers.base import WorkerKeys; "
+        "from lab.launch.launchers.ray_worker import WorkerActor; "
+        f"a = WorkerActor({NOWHERE}, WorkerKeys.read(pathlib.Path({str(pair)!r}))); "
+        "a.report(0, False); time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(folder)},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert "offers itself" in process.stdout.readline()
+        assert len(list(folder.iterdir())) == 1
+        process.kill()
+        eventually(lambda: not list(folder.iterdir()), "the keys are removed")
 
 
 def test_a_worker_ends_with_its_actor_and_the_actor_with_rays_process(tmp_path: Path) -> None:
