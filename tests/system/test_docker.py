@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -259,6 +260,52 @@ def assert_keys_are_private(project: Project, coordinator: str) -> None:
     environment = inspect(coordinator)["Config"]["Env"]
     assert "MICROGPT_CURVE=/keys" in environment
     assert not any(entry.startswith("MICROGPT_INSECURE") for entry in environment)
+
+
+@pytest.mark.soak
+def test_workers_of_another_host_come_with_copied_keys_and_go_when_their_key_is_removed(
+    new_project: NewProject,
+) -> None:
+    """As docs/docker.md says, but for the ports and that one engine plays both hosts."""
+    host, other = new_project(owner=1234), new_project(owner=1234)
+    host.env |= {"MICROGPT_PUBLISH": "0.0.0.0:0", "MICROGPT_KEYS": "./keys"}
+    host.env |= {"MICROGPT_STEPS": "1000000", "MICROGPT_EVENTS": "summary"}
+    host.succeed("up", "--detach", "--scale", "worker=0", "--scale", "page=0")
+    made, copied = host.directory / "keys", other.directory / "keys"
+    eventually((made / "coordinator.key").exists, "keys", host.logs)
+    copied.mkdir()
+    for name in ("coordinator.key", "worker.key", "worker.key_secret"):
+        shutil.copy2(made / name, copied)
+    owner = (host.directory / "docker-compose.yml").stat()
+    for path in (copied, *copied.iterdir()):
+        os.chown(path, owner.st_uid, owner.st_gid)
+    gateway = run(
+        "docker", "network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"
+    )
+    port = host.succeed("port", "coordinator", "5555").strip().rpartition(":")[2]
+    other.env["MICROGPT_COORDINATOR"] = f"tcp://{gateway.strip()}:{port}"
+    other.env["MICROGPT_WORKER_KEYS"] = "./keys"
+    other.succeed("up", "--detach", "worker")
+    happens(host, "joined", 2)
+    other.slow_down(0.1)
+
+    user = f"{owner.st_uid}:{owner.st_gid}"
+    remove = ("coordinator", "rm", "/keys/workers/worker.key")
+    host.succeed("exec", "-T", "--user", user, *remove)
+    happens(host, "expelled", 2)
+    told = "the coordinator does not know this worker"  # when Docker has started it again
+    eventually(lambda: told in other.logs(), told, other.logs)
+    assert len(host.containers("coordinator", running=True)) == 1, "the run goes on"
+
+
+def happens(project: Project, kind: str, times: int) -> None:
+    """Until something has happened so often in the run."""
+
+    def count() -> int:
+        there = (project.run_dir / "events.jsonl").exists()
+        return sum(kind_of(each.event) == kind for each in project.recorded()) if there else 0
+
+    eventually(lambda: count() >= times, f"{times} x {kind}", project.logs)
 
 
 # --- faults --------------------------------------------------------------------------------------
