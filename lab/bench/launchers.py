@@ -169,7 +169,7 @@ class Watched:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
                 at = words.index(b"--connect") + 1 if b"--connect" in words else 0
                 ours = at and b"worker" in words and words[at].endswith(port)
-                if ours and words[0] != b"srun":  # which has started one elsewhere
+                if ours and b"python" in words[0]:  # and not Slurm's, which has started it
                     return int(entry.name)
         return None
 

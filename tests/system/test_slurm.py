@@ -70,11 +70,11 @@ def log(user: Lab) -> str:
 
 
 def pid_of(user: Lab, name: str) -> int:
-    """The process of a worker, not the srun that has started it."""
+    """The process of a worker, not what has started it."""
     for pid, variables in environments():
         if f"PYTHONPATH={user.env['PYTHONPATH']}" in variables and "SLURM_PROCID=0" in variables:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if b"--name" in words and name.encode() in words and words[0] != b"srun":
+            if b"--name" in words and name.encode() in words and b"python" in words[0]:
                 return pid
     raise AssertionError(f"{name} does not run")
 
