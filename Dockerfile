@@ -36,8 +36,8 @@ WORKDIR /app
 COPY --from=packages /opt/venv /opt/venv
 # Open to whatever user the containers run as: new volumes take these permissions over.
 # Root's are those of the workers' keys, until a coordinator has handed them over to its own user.
-RUN mkdir -p runs /cache /keys /worker-keys /opt/kernels \
- && chmod 1777 runs /cache /keys /worker-keys /opt/kernels \
+RUN mkdir -p runs /cache /keys /worker-keys /aggregator-keys /below-keys /opt/kernels \
+ && chmod 1777 runs /cache /keys /worker-keys /aggregator-keys /below-keys /opt/kernels \
  && chown 10001:10001 runs /cache /keys
 # Every kernel, compiled anew only if the library has changed: shorter runs need not all of them.
 COPY microgpt microgpt

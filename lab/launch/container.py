@@ -1,4 +1,4 @@
-"""What a container runs: coordinator, worker, page, sample, keys or healthcheck.
+"""What a container runs: coordinator, worker, aggregator, page, sample, keys or healthcheck.
 
 Started as root, it takes the identity of the user whose folder ``runs`` is mounted, without any
 privilege, before anything else. Then it puts the compiled code of the image where it may be
@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab.launch.container_keys import (
+    AGGREGATOR_KEYS,
+    BELOW_KEYS,
     KEYS,
     WORKER_KEYS,
     close_to_others,
@@ -31,10 +33,13 @@ APP = ROOT
 RUNS = APP / "runs"
 OWNER = Path("/etc/microgpt/owner")  # a file of the clone: tells whose it is
 KERNELS = Path("/opt/kernels")  # compiled when the image was built
-WRITTEN = (KEYS, WORKER_KEYS, Path("/cache"))  # volumes that only a coordinator writes to
+#: Volumes that only a coordinator writes to, and only aggregators.
+WRITTEN = (KEYS, WORKER_KEYS, Path("/cache"))
+OF_AGGREGATORS = (AGGREGATOR_KEYS, BELOW_KEYS)
 PORT, PAGE_PORT = 5555, 8080
 PAGE_LINGERS = "5"  # seconds after the run
-PROGRAMS = ("coordinator", "worker", "page", "sample", "keys", "healthcheck")
+PROGRAMS = ("coordinator", "worker", "aggregator", "page", "sample", "keys", "healthcheck")
+WITHOUT_RUNS = ("worker", "aggregator")
 
 
 def main(arguments: list[str]) -> int:
@@ -46,10 +51,9 @@ def main(arguments: list[str]) -> int:
         print(f"usage: {' | '.join(PROGRAMS)}, and the flags of that program", file=sys.stderr)
         return 0 if role in ("-h", "--help") else 2
     if os.geteuid() == 0:
-        user, group = choose_user(os.environ, WORKER_KEYS if role == "worker" else RUNS)
-        if role in ("coordinator", "keys"):
-            for path in (RUNS, *WRITTEN):
-                hand_over(path, user, group)
+        user, group = choose_user(os.environ, WORKER_KEYS if role in WITHOUT_RUNS else RUNS)
+        for path in written_by(role):
+            hand_over(path, user, group)
         become(user, group)
     if role == "sample":
         return sample(rest)
@@ -75,14 +79,21 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def written_by(role: str) -> tuple[Path, ...]:
+    """The folders that a program writes to, which may be new volumes."""
+    if role in ("coordinator", "keys"):
+        return RUNS, *WRITTEN
+    return OF_AGGREGATORS if role == "aggregator" else ()
+
+
 # --- who we are ----------------------------------------------------------------------------------
 
 
 def choose_user(environment: Mapping[str, str], folder: Path) -> tuple[int, int]:
     """User and group to run as: as told, or whose ``folder`` is, or else whose the clone is.
 
-    ``folder`` is ``runs``; for a worker, which has none, that of its keys. Docker makes it as root
-    where it is missing, so root as its owner tells nothing.
+    ``folder`` is ``runs``; for a worker or an aggregator, which has none, that of its keys. Docker
+    makes it as root where it is missing, so root as its owner tells nothing.
     """
     found = next(
         (entry for path in (folder, OWNER) if (entry := _stat(path)) and entry.st_uid != 0), None
@@ -152,6 +163,12 @@ def prepare_keys(role: str, curve: str, names: list[str]) -> None:
     """
     if role == "worker":
         tell_of_the_other_variable(os.environ)
+        return
+    if role == "aggregator":
+        if os.environ.get("MICROGPT_CURVE_BELOW"):
+            for path in OF_AGGREGATORS:
+                close_to_others(path)
+            make_keys(AGGREGATOR_KEYS, BELOW_KEYS)
         return
     for path in (KEYS, WORKER_KEYS):
         close_to_others(path)

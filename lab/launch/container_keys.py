@@ -13,6 +13,8 @@ from microgpt.support.cli import UserError
 
 KEYS = Path("/keys")  # of the coordinator; of its workers where they are started by hand
 WORKER_KEYS = Path("/worker-keys")  # mounted by the coordinator and its workers
+AGGREGATOR_KEYS = Path("/aggregator-keys")  # of aggregators, towards workers below them
+BELOW_KEYS = Path("/below-keys")  # mounted by aggregators and the workers below them
 
 
 def make_keys(directory: Path, workers: Path | None = None) -> None:
@@ -62,7 +64,8 @@ def tell_of_the_other_variable(environment: Mapping[str, str]) -> None:
     That was right before each had a folder of its own.
     """
     named = environment.get("MICROGPT_KEYS")
-    elsewhere = "//coordinator:" not in environment.get("MICROGPT_COORDINATOR", "")
+    address = environment.get("MICROGPT_COORDINATOR", "")
+    elsewhere = "//coordinator:" not in address and "//aggregator:" not in address
     if named and elsewhere and not has_coordinator(WORKER_KEYS):
         print(
             f"workers do not use MICROGPT_KEYS: give MICROGPT_WORKER_KEYS={named}",

@@ -36,7 +36,7 @@ T = TypeVar("T")
 CLONED = ("docker-compose.yml", "microgpt/data")  # what ``up`` needs once the image is built
 BUILT = (
     "Dockerfile", ".dockerignore", "pyproject.toml", "requirements.lock", "LICENSE",
-    "scripts", "coordinator", "worker", "lab", "microgpt",
+    "scripts", "coordinator", "worker", "aggregator", "lab", "microgpt",
 )  # fmt: skip
 BUILDS = "microgpt-test-image"
 KEPT_IMAGES = 4

@@ -308,6 +308,30 @@ def happens(project: Project, kind: str, times: int) -> None:
     eventually(lambda: count() >= times, f"{times} x {kind}", project.logs)
 
 
+@pytest.mark.soak
+def test_workers_below_aggregators_end_with_the_same_bits(
+    new_project: NewProject, calm: str
+) -> None:
+    project = new_project(owner=1000)
+    project.env |= {
+        "MICROGPT_COORDINATOR": "tcp://aggregator:5555",
+        "MICROGPT_WORKER_CURVE": "/below-keys",
+    }
+    log = project.succeed("up", "--scale", "aggregator=2", "--scale", "worker=4", timeout=300)
+    assert state_sha256(project.run_dir) == calm
+    joined = [each.event for each in project.recorded() if isinstance(each.event, Joined)]
+    assert [event.engine for event in joined] == ["aggregator"] * len(joined)
+    assert len(project.containers("aggregator")) == 2
+    assert "has joined" in log
+    (one, _) = project.containers("aggregator")
+    mounts = {mount["Destination"] for mount in inspect(one)["Mounts"]}
+    assert "/keys" not in mounts
+    for worker in project.containers("worker"):
+        mounts = {mount["Destination"] for mount in inspect(worker)["Mounts"]}
+        assert "/aggregator-keys" not in mounts
+    assert_plain(project.logs())
+
+
 # --- faults --------------------------------------------------------------------------------------
 
 
