@@ -153,6 +153,7 @@ def assert_owned(project: Project) -> None:
 # --- stopping and going on, other numbers of workers, privileges ---------------------------------
 
 
+@pytest.mark.soak
 def test_down_and_ctrl_c_save_and_up_goes_on(new_project: NewProject, calm: str) -> None:
     project = new_project(owner=1234)
     project.succeed("up", "--no-start", "--scale", "worker=3")

@@ -40,6 +40,7 @@ def test_every_bench_says_at_once_what_it_is_at(lab: Lab, bench: str, line: str)
     assert started.wait() == 130
 
 
+@pytest.mark.soak
 def test_the_bench_of_events_compares_runs_with_and_without_them(lab: Lab) -> None:
     bench = lab.script("bench", "events", "--steps", "10", "--repeats", "1")
     assert bench.wait(240) == 0, bench.err

@@ -223,6 +223,7 @@ def test_costs_are_kept_in_a_file(tmp_path: Path) -> None:
         costs_file.read(tmp_path)
 
 
+@pytest.mark.soak
 def test_scaling_is_measured(lab: Lab) -> None:
     (lab.place / "costs.json").write_text(Calibration(COSTS, "a machine", 2, 4, "x").to_json())
     bench = lab.script(

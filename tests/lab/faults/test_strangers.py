@@ -148,6 +148,7 @@ def test_a_round_ends_where_nobody_listens(attack: Attack, listener: socket.sock
 SIZE = {**TINY_VARIABLES, "MICROGPT_BATCH_SIZE": "8"}
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_all_attacks_at_once_leave_the_processes_the_memory_and_the_bits(lab: Lab) -> None:

@@ -13,6 +13,7 @@ from tests.processes import Lab
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not any(map(shutil.which, NAMES)), reason="there is no chromium")
 def test_drawing_is_measured(lab: Lab) -> None:
     little = ("--points", "50", "--bars", "200", "--repeats", "3", "--seconds", "6")

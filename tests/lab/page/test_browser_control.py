@@ -59,6 +59,7 @@ def test_a_worker_is_killed_by_its_button_and_its_shards_move(
     assert load(lab.run_dir().newest).state_sha256 == reference(150, 8).state_sha256
 
 
+@pytest.mark.soak
 def test_the_run_is_paused_and_changed_by_the_keyboard(
     open_page: Open, console: Console, lab: Lab
 ) -> None:

@@ -60,6 +60,7 @@ def _table(window: Any, place: str) -> list[list[str]]:
     return [row.locator("td").all_inner_texts() for row in rows.all()]
 
 
+@pytest.mark.soak
 def test_losses_and_shards_are_drawn_while_the_run_goes_on(
     open_page: Open, serve: Serve, lab: Lab
 ) -> None:
@@ -237,6 +238,7 @@ def test_a_record_without_shards_says_how_to_get_a_timeline(
     assert "--events rounds" in window.locator("#tensors .missing").inner_text()
 
 
+@pytest.mark.soak
 def test_a_lost_connection_is_told_and_comes_back(
     open_page: Open, serve: Serve, finished: Path, console: Console
 ) -> None:

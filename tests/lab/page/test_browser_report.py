@@ -11,6 +11,7 @@ from lab.report.command import main
 from tests.lab.page.conftest import DESKTOP, PHONE, Open
 from tests.lab.report.directories import make_run, write_events
 from tests.lab.report.test_spans import steady
+from tests.marks import soak
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -28,7 +29,7 @@ def report(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("viewport", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop", "phone"]
+    ("viewport", "scheme"), [(DESKTOP, "light"), soak(PHONE, "dark")], ids=["desktop", "phone"]
 )
 def test_a_report_opens_from_the_disk_without_a_network(
     open_page: Open, report: Path, viewport: dict[str, int], scheme: str

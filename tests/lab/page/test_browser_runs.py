@@ -96,6 +96,7 @@ def test_a_run_that_was_killed_and_garbage_in_its_record_are_told(
     window.locator("#reason", has_text="it is no record of a step").wait_for(timeout=MS)
 
 
+@pytest.mark.soak
 def test_a_folder_that_is_still_empty_becomes_a_run(
     open_page: Open, serve: Serve, tmp_path: Path
 ) -> None:
