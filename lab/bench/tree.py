@@ -17,6 +17,7 @@ from lab.bench.progress import Steps
 from lab.bench.scale.running import written
 from microgpt.checkpoint.format import load
 from microgpt.support import cli
+from microgpt.support.cli import UserError
 from microgpt.support.isolation import isolated
 
 
@@ -88,6 +89,8 @@ def tree(
 
     On one machine the tree has more processes for the same processors, so that it is slower here.
     """
+    if aggregators > workers:
+        raise UserError(f"--aggregators {aggregators} are too many for {workers} workers")
     flags = ("--data", data, "--batch-size", str(batch_size))
     shapes = [Shape(workers, 0), Shape(workers, aggregators)]
     progress, found = Steps("runs", len(shapes)), list[Found]()

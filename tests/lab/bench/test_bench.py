@@ -102,6 +102,7 @@ def test_a_run_is_followed_by_its_record(tmp_path: Path) -> None:
         (["engine", "--batches", "0"], "'0' is not made of whole numbers"),
         (["engine", "--data", "embedded", "--widths", "6"], "n_embd (6) must be a multiple"),
         soak(["engine", "--data", "none.txt"], "there is no file 'none.txt'"),
+        (["tree", "--workers", "1"], "error: --aggregators 2 are too many for 1 workers"),
     ],
 )
 def test_what_a_bench_refuses(given: list[str], message: str) -> None:
