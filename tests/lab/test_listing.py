@@ -61,7 +61,7 @@ def test_one_is_described_by_its_own_words() -> None:
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_the_help_of_train_names_all_of_them(kind: str) -> None:
-    words = " ".join(run("train", "--help").split())
+    words = " ".join(run("train", "--help").split()).replace("- ", "-")  # where a line may end
     assert [name for name in TABLES[kind] if name not in words] == []
     assert "{names}" not in words
     assert "diloco (steps=8)" in words

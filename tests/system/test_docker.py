@@ -21,6 +21,7 @@ import requests
 
 from coordinator.core.event_json import kind_of
 from coordinator.core.events import Joined
+from lab.launch.launch_options import own_address
 from microgpt.checkpoint import format as checkpoint_format
 from tests.docker import project as docker
 from tests.docker.project import Image, Project, eventually, inspect, run
@@ -253,7 +254,8 @@ def assert_keys_are_private(project: Project, coordinator: str) -> None:
     assert listing.split() == ["700", "700"]
     for container in project.containers("worker"):
         mounted = {mount["Destination"]: mount["RW"] for mount in inspect(container)["Mounts"]}
-        assert mounted == {"/etc/microgpt/owner": False, "/worker-keys": False}
+        ours = ("/etc/microgpt/owner", "/worker-keys", "/below-keys")
+        assert mounted == dict.fromkeys(ours, False)
         user = run("docker", "exec", container, "stat", "-c", "%u", "/worker-keys").strip()
         files = run("docker", "exec", "--user", user, container, "ls", "/worker-keys").split()
         assert files == ["coordinator.key", "worker.key", "worker.key_secret"]
@@ -280,11 +282,8 @@ def test_workers_of_another_host_come_with_copied_keys_and_go_when_their_key_is_
     owner = (host.directory / "docker-compose.yml").stat()
     for path in (copied, *copied.iterdir()):
         os.chown(path, owner.st_uid, owner.st_gid)
-    gateway = run(
-        "docker", "network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"
-    )
     port = host.succeed("port", "coordinator", "5555").strip().rpartition(":")[2]
-    other.env["MICROGPT_COORDINATOR"] = f"tcp://{gateway.strip()}:{port}"
+    other.env["MICROGPT_COORDINATOR"] = f"tcp://{own_address()}:{port}"
     other.env["MICROGPT_WORKER_KEYS"] = "./keys"
     other.succeed("up", "--detach", "worker")
     happens(host, "joined", 2)

@@ -15,7 +15,7 @@ from tests.system.test_system_workers import ends_alike
 
 pytestmark = pytest.mark.timeout(300)
 SIZE = ("--steps", "3", "--batch-size", "2", "--workers", "1", "--engine", "scalar")
-PARTS = ("microgpt", "coordinator", "worker", "lab", "scripts")
+PARTS = ("microgpt", "coordinator", "worker", "aggregator", "lab", "scripts")
 
 
 def copy_project(target: Path) -> Path:

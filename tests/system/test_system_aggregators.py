@@ -69,7 +69,7 @@ def test_a_tree_ends_with_the_bits_of_a_star_and_everybody_goes_home(
 
 @pytest.mark.soak
 def test_aggregators_may_stand_below_each_other(lab: Lab, reference: Reference) -> None:
-    tree = Tree(lab, STEPS, aggregators=1, workers=1)
+    tree = Tree(lab, STEPS, aggregators=1, workers=0)
     lower = lab.aggregator(tree.addresses[0], "--name", "lower")
     lab.worker(lower.listens_at(), "--name", "lowest")
     tree.ends_alike(reference(STEPS, BATCH))

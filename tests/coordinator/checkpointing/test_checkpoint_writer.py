@@ -468,7 +468,7 @@ def check_after_kill(run_dir: Path, saved: int, pruned: int) -> None:
 @pytest.mark.parametrize(
     ("killed", "written"), [(10, 200), pytest.param(60, 3000, marks=pytest.mark.soak)]
 )
-@pytest.mark.timeout(300)  # of a crowded machine or a slow disk; a short one takes three seconds
+@pytest.mark.timeout(900)  # of a crowded machine or a slow disk; a short one takes three seconds
 def test_a_writer_killed_at_any_moment(tmp_path: Path, killed: int, written: int) -> None:
     """At least so many times, and writes; what the operating system has been told stays."""
     seed = random.SystemRandom().randrange(1 << 32)

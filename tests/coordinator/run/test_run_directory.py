@@ -46,7 +46,7 @@ def test_the_files_of_a_run(saved_run: Path) -> None:
     assert files == {
         "checkpoint.msgpack", "checkpoints/step-00000000.msgpack",
         "checkpoints/step-00000005.msgpack", "config.json", "endpoint", "events.jsonl",
-        "logs/worker-1.log", "metrics.jsonl",
+        "launch.json", "logs/worker-1.log", "metrics.jsonl",
     }  # fmt: skip
     latest = saved_run.parent / "latest"
     assert latest.is_symlink()

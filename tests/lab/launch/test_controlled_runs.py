@@ -245,7 +245,7 @@ def test_without_the_flag_there_is_no_control(lab: Lab) -> None:
         assert viewer.until("snapshot")["run"]["control"] is False
     commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in session_members(run.pid)]
     words = {word for command in commands for word in command.split(b"\0")}
-    assert not words & {b"--control", b"--levers", b"--news"}
+    assert not words & {b"--control", b"--levers"}
     run.send_group(signal.SIGINT)
     run.wait()
 

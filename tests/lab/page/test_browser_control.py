@@ -101,7 +101,10 @@ def test_the_run_is_paused_and_changed_by_the_keyboard(
 
 
 @pytest.mark.soak
-def test_a_worker_is_frozen_slowed_and_cut_by_its_row(open_page: Open, lab: Lab) -> None:
+def test_a_worker_is_frozen_slowed_and_cut_by_its_row(
+    open_page: Open, console: Console, lab: Lab
+) -> None:
+    console.expected.append("ERR_")  # the server ends with the run, and the page looks for it
     run = train(lab, 1000, "--worker-timeout", "1", seconds=0.01)
     window = open_page(page_of(run).url)
     window.get_by_role("button", name="Freeze worker-1").click()

@@ -62,7 +62,7 @@ def test_a_coordinator_that_comes_back_goes_on_from_a_checkpoint(tmp_path: Path)
     times = snapshot["steps"]["time"]
     assert times[:1] + times[-1:] == pytest.approx([BEGIN + 0.016, BEGIN + 50.026])
     assert {row["epoch"] for row in snapshot["workers"]} == {2}
-    assert [epoch.schema for epoch in follower.epochs] == [3, 3]
+    assert [epoch.schema for epoch in follower.epochs] == [SCHEMA, SCHEMA]
 
 
 def test_a_folder_that_another_run_begins_in_is_shown_anew(tmp_path: Path) -> None:
