@@ -161,9 +161,13 @@ def test_a_job_that_waits_says_so_and_one_that_cannot_be_is_refused(
     user: Lab, slurm: SlurmCluster
 ) -> None:
     job = submit(user, "--launcher-option", "begin=now+1hour")
-    asked = user.script("workers", RUN)
-    assert asked.wait() == 1
-    assert asked.err == f"error: job {job} waits in the queue: BeginTime\n"
+
+    def why() -> str:
+        asked = user.script("workers", RUN)
+        assert asked.wait() == 1
+        return asked.err.removeprefix(f"error: job {job} waits in the queue: ")
+
+    eventually(lambda: why() == "BeginTime\n", "Slurm has looked at the job")
     assert ask(user, "stop") == ""
     assert slurm.state(job) == "CANCELLED"
     wrong = user.train("--launcher", "slurm", "--launcher-option", "partition=no", run="runs/no")

@@ -73,8 +73,9 @@ def job_state(job: str) -> str:
 
 
 def reason(job: str) -> str:
-    """Why a job waits. Raises UserError."""
-    return call("squeue", "--noheader", f"--jobs={job}", "--format=%r").strip()
+    """Why a job waits; "no reason yet" until Slurm has looked at it. Raises UserError."""
+    found = call("squeue", "--noheader", f"--jobs={job}", "--format=%r").strip()
+    return "no reason yet" if found in ("", "None") else found
 
 
 def run_inside(job: str, words: list[str]) -> str:
