@@ -65,6 +65,20 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         lab.close()
 
 
+@pytest.fixture
+def network() -> Iterator[Any]:
+    """``lab.faults.machine.Network``: two network namespaces and a link between them."""
+    from lab.faults.machine import Network, why_no_network
+
+    if reason := why_no_network():
+        pytest.skip(reason)
+    network = Network(f"mgpt{os.getpid()}")
+    try:
+        yield network
+    finally:
+        network.close()
+
+
 @pytest.fixture(scope="session")
 def reference() -> Reference:
     """``reference(steps, batch_size)``: the checkpoint of a tiny run, computed in this process.

@@ -10,12 +10,11 @@ import zmq
 
 from microgpt.protocol import messages
 from microgpt.protocol.addresses import FORMS, check_address
-from microgpt.protocol.greeting import differs
 from microgpt.protocol.monitor import news_of
 from microgpt.protocol.receive_limit import ReceiveLimit, TooMuchError
 from microgpt.support.cli import UserError
 from microgpt.support.step_clock import NO_CLOCK, NoClock
-from worker.curve import Keys
+from worker.curve import Keys, handshake_failure
 from worker.dealer import make_socket
 from worker.state import Connected
 
@@ -107,17 +106,9 @@ class CoordinatorLink:
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 yield Connected()
                 continue
-            if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH and self._keys is not None:
-                raise UserError(
-                    "the coordinator does not know this worker: "
-                    f"copy {self._keys.public_file} into the folder workers/ of its keys"
-                )
-            if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH or (
-                event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-                and differs(self._address, encrypted=self._keys is not None)
-            ):
-                wants = "wants keys: give" if self._keys is None else "has no keys: leave out"
-                raise UserError(f"the coordinator {wants} --curve DIR")
+            failure = handshake_failure(event, value, self._keys, self._address, "worker")
+            if failure:
+                raise UserError(failure)
 
     # --- what is sent ----------------------------------------------------------------------------
 

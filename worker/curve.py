@@ -8,6 +8,7 @@ from pathlib import Path
 
 import zmq
 
+from microgpt.protocol.greeting import differs
 from microgpt.protocol.keys import (
     COORDINATOR,
     PUBLIC,
@@ -22,6 +23,10 @@ from microgpt.support.cli import UserError, say
 from worker.state import UNHEARD_SECONDS
 
 KEY_POLL_SECONDS = 0.2
+
+
+class NoKeysError(Exception):
+    """No coordinator has put its key into the folder in time."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,11 @@ def load_keys(directory: Path) -> Keys:
     return Keys(own_public, own_secret, coordinator, public_file)
 
 
-def wait_for_keys(directory: Path, patience: float) -> Keys | None:
+def wait_for_keys(directory: Path, patience: float) -> Keys:
     """The keys in the folder, once the coordinator has made or somebody has copied its own.
 
-    None if they do not come within ``patience`` seconds; 0 means for ever.
+    Raises UserError, and NoKeysError if they do not come within ``patience`` seconds; 0 means for
+    ever.
     """
     began, told = time.monotonic(), False
     if not has_coordinator(directory):
@@ -72,10 +78,27 @@ def wait_for_keys(directory: Path, patience: float) -> Keys | None:
     while not has_coordinator(directory):
         waited = time.monotonic() - began
         if patience and waited > patience:
-            return None
+            raise NoKeysError(f"no coordinator has put its key into {directory}")
         if waited > UNHEARD_SECONDS and not told:
             told = True
             text = "a coordinator that is started with --curve makes it in its folder"
             print(f"there is no {directory}/coordinator.key yet: {text}; copy it here", flush=True)
         time.sleep(KEY_POLL_SECONDS)
     return load_keys(directory)
+
+
+def handshake_failure(event: int, value: int, keys: Keys | None, address: str, who: str) -> str:
+    """Why our keys cannot make a connection to the coordinator at ``address``, or "".
+
+    ``event`` and ``value`` are news of a socket's monitor; ``who``: what our key stands for.
+    """
+    if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH and keys is not None:
+        copied = f"copy {keys.public_file} into the folder workers/ of its keys"
+        return f"the coordinator does not know this {who}: {copied}"
+    if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH or (
+        event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+        and differs(address, encrypted=keys is not None)
+    ):
+        wants = "wants keys: give" if keys is None else "has no keys: leave out"
+        return f"the coordinator {wants} --curve DIR"
+    return ""

@@ -15,13 +15,12 @@ import zmq
 from lab.terminal import UserError, visible
 from microgpt.protocol import messages
 from microgpt.protocol.addresses import check_address
-from microgpt.protocol.greeting import differs
 from microgpt.protocol.keys import COORDINATOR, PUBLIC, has_coordinator
 from microgpt.protocol.messages import MAX_LISTED, MAX_PART, Message, Question, Reply
 from microgpt.protocol.monitor import news_of
 from microgpt.protocol.receive_limit import ReceiveLimit, TooMuchError
 from microgpt.support.cli import UserError as ProjectError
-from worker.curve import Keys, load_keys
+from worker.curve import Keys, handshake_failure, load_keys
 
 CONNECT_SECONDS = 5.0  # without a coordinator
 ANSWER_SECONDS = 10.0  # with one, that says nothing
@@ -188,17 +187,9 @@ class CheckpointClient:
                 continue
             self._connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             lasted = lasted and self._connected
-            if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH and self._keys is not None:
-                raise UserError(
-                    "the coordinator does not know this key: "
-                    f"copy {self._keys.public_file} into the folder workers/ of its keys"
-                )
-            if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH or (
-                event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-                and differs(self.address, encrypted=self._keys is not None)
-            ):
-                wants = "wants keys: give" if self._keys is None else "has no keys: leave out"
-                raise UserError(f"the coordinator {wants} --curve DIR")
+            failure = handshake_failure(event, value, self._keys, self.address, "key")
+            if failure:
+                raise UserError(failure)
         return lasted
 
     def _nobody(self) -> str:

@@ -5,7 +5,6 @@ The commands are those of the README. Each host has a folder of its own, empty t
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.core.events import Joined
-from lab.faults.machine import INSIDE, OUTSIDE, Network, why_no_network
+from lab.faults.machine import INSIDE, OUTSIDE, Network
 from microgpt.checkpoint import format as checkpoint_format
 from tests.conftest import Reference
 from tests.processes import ROOT, TINY_VARIABLES, Lab, Process
@@ -25,17 +24,6 @@ from tests.processes import ROOT, TINY_VARIABLES, Lab, Process
 pytestmark = [pytest.mark.timeout(300), pytest.mark.soak]
 
 STEPS = 100
-
-
-@pytest.fixture
-def network() -> Iterator[Network]:
-    if reason := why_no_network():
-        pytest.skip(reason)
-    network = Network(f"mgpt{os.getpid()}")
-    try:
-        yield network
-    finally:
-        network.close()
 
 
 @pytest.fixture

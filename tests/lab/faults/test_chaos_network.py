@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import pytest
 
 from coordinator.core.events import Silent
 from lab.conditions import DOWN, UP
-from lab.faults.machine import INSIDE, Network, SmallDisk, why_no_disk, why_no_network
+from lab.faults.machine import INSIDE, Network, SmallDisk, why_no_disk
 from lab.faults.proxy import Proxy
 from tests.conftest import Reference
 from tests.processes import TINY, Lab, Process, RunDir, eventually
@@ -127,17 +126,6 @@ def test_delayed_and_throttled(ring: Ring, reference: Reference) -> None:
 
 
 # --- a link between two namespaces ---------------------------------------------------------------
-
-
-@pytest.fixture
-def network() -> Iterator[Network]:
-    if reason := why_no_network():
-        pytest.skip(reason)
-    network = Network(f"mgpt{os.getpid()}")
-    try:
-        yield network
-    finally:
-        network.close()
 
 
 def test_the_link_goes_down_and_up(lab: Lab, network: Network, reference: Reference) -> None:
