@@ -165,6 +165,7 @@ class WorkerState:
         self.recipe: Recipe = {}
         self.ready = False  # whether the engine for the model is made
         self.computing: Job | None = None
+        self._is_wanted = False  # whether the job under way was asked since the last offer
         self.finished = False
         self._settled = False  # whether the last offer was answered by a welcome
         self._attempt = 0  # how often we have begun again
@@ -271,8 +272,9 @@ class WorkerState:
         replica = None
         if isinstance(task, messages.ReplicaTask):
             replica = self._replicas.pop(task.replica, None)
-        under_way = self.computing is not None and self.computing.task == task
-        if not under_way or replica is not None:  # else the answer is coming
+        if replica is None and self.computing is not None and self.computing.task == task:
+            self._is_wanted = True  # the answer is coming
+        else:
             self._queue.append(Job(task, self._weights.weights, replica))
             self._compute_next()
 
@@ -289,7 +291,7 @@ class WorkerState:
         if (task.run, task.epoch) == (self.run, self.epoch):
             if event.answer is None:
                 self._offer()  # begin again
-            elif not _is_redone(task):
+            elif self._is_wanted and not _is_redone(task):
                 self._send(event.answer)
         self._compute_next()
 
@@ -347,12 +349,14 @@ class WorkerState:
             self._connected = False
         self._attempt += self._settled
         self._settled = False
+        self._is_wanted = False  # to the coordinator we are new: it may have given our job to others
         who = self.name, self.engine, self.libm
         self._send(messages.Hello(self.run, self.epoch, *who, self._attempt))
 
     def _compute_next(self) -> None:
         if self.computing is None and self._queue:
             self.computing = self._queue.popleft()
+            self._is_wanted = True
             self._actions.append(Compute(self.computing))
 
     def _leave(self, outcome: str, reason: str) -> None:

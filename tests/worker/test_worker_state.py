@@ -242,6 +242,19 @@ def test_a_new_life_of_the_coordinator() -> None:
     assert sent(play.computed(new)) == [answer(task(3, 0, "second"))]
 
 
+def test_what_was_asked_over_an_older_connection_is_answered_if_it_is_asked_again() -> None:
+    """To the coordinator it has come anew: others may have what it had."""
+    play = Play()
+    first = play.hears(WELCOME, weights(0), task(0, 0))
+    play.do(Connected())
+    play.hears(replace(WELCOME, attempt=1), weights(0), task(0, 1))
+    second = play.computed(first)
+    assert sent(second) == [], "that would be an answer that nobody has asked for"
+    play.do(Connected())
+    assert play.hears(replace(WELCOME, attempt=2), weights(0), task(0, 1)) == []
+    assert sent(play.computed(second)) == [answer(task(0, 1))]
+
+
 def test_another_model_makes_another_engine() -> None:
     play = Play()
     play.hears(WELCOME)
