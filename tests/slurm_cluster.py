@@ -1,6 +1,7 @@
 """A Slurm of one's own for tests: munge, slurmctld and four nodes, all on this machine.
 
-``python -m tests.slurm_cluster COMMAND...`` runs a command that finds it.
+``python -m tests.slurm_cluster COMMAND...`` runs a command that finds it, and within that
+``python -m tests.slurm_cluster --kill-node`` kills a node that has workers and no coordinator.
 
 Its folder has its configuration, its key and its sockets; no port and no daemon is shared with a
 Slurm that the machine may have. It needs root, as slurmd does.
@@ -133,15 +134,7 @@ class SlurmCluster:
     def crash(self, node: str) -> None:
         """As if its power had failed: its daemon and all that runs on it are killed."""
         self._daemons.pop(node).kill()
-        for pid in self._running_on(node):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-    def _running_on(self, node: str) -> list[int]:
-        """The processes of steps on a node, and those that look after them."""
-        wanted = {f"SLURM_CONF={self.folder}/slurm.conf", f"SLURMD_NODENAME={node}"}
-        tasks = [pid for pid, variables in environments() if wanted.issubset(variables)]
-        return [daemon for pid in tasks for daemon in step_daemon_of(pid)] + tasks
+        kill(running_on(node, self.variables["SLURM_CONF"]))
 
     def run(self, *words: str) -> str:
         """What one of Slurm's commands prints."""
@@ -167,9 +160,7 @@ class SlurmCluster:
     def close(self) -> None:
         """End the daemons, and whatever runs under them."""
         for node in NODES:
-            for pid in self._running_on(node):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            kill(running_on(node, self.variables["SLURM_CONF"]))
         for daemon in reversed(self._daemons.values()):
             daemon.kill()
             daemon.wait()
@@ -205,8 +196,50 @@ def step_daemon_of(pid: int) -> list[int]:
     return []
 
 
+def running_on(node: str, conf: str) -> list[int]:
+    """The processes of steps on a node of the cluster with this ``slurm.conf``, and those that
+    look after them.
+    """
+    wanted = {f"SLURM_CONF={conf}", f"SLURMD_NODENAME={node}"}
+    tasks = [pid for pid, variables in environments() if wanted.issubset(variables)]
+    return [daemon for pid in tasks for daemon in step_daemon_of(pid)] + tasks
+
+
+def kill(pids: list[int]) -> None:
+    """End them, if they have not ended."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def kill_a_node(conf: str) -> int:
+    """See the module. Returns an exit code."""
+    command = ["squeue", "--noheader", "--steps", "--format=%j %N"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    steps = [line.split() for line in text.splitlines()]
+    first = {node for name, node in steps if name == "batch"}
+    others = sorted({node for name, node in steps} - first)
+    if not others:
+        print("error: no node has workers and no coordinator", file=sys.stderr)
+        return 1
+    node = others[0]
+    daemon = [pid for pid, variables in environments() if is_daemon(pid, node, conf, variables)]
+    kill(daemon + running_on(node, conf))
+    return 0
+
+
+def is_daemon(pid: int, node: str, conf: str, variables: list[str]) -> bool:
+    """Whether a process is the slurmd of a node."""
+    if f"SLURM_CONF={conf}" not in variables:
+        return False
+    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return words[0].rpartition("/")[2] == "slurmd" and node in words
+
+
 def main(command: list[str]) -> int:
     """Run the command beside a cluster; its exit code."""
+    if command == ["--kill-node"]:
+        return kill_a_node(os.environ["SLURM_CONF"])
     if why := missing():
         print(f"error: {why}", file=sys.stderr)
         return 1

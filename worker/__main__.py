@@ -23,6 +23,8 @@ from microgpt.support.cli import Number, UserError, option, say
 from microgpt.support.step_clock import NO_CLOCK, WORKER, StepClock
 from worker.client import Client
 from worker.command_line import (
+    ALONE,
+    ALONE_FLAG,
     checked_name,
     exit_code,
     member_options,
@@ -52,6 +54,7 @@ from worker.state import WorkerState
 @click.option("--slowness", type=Number(1.0), default=1.0, hidden=True, help="Factor on time.")
 @click.option("--levers", type=int, default=None, hidden=True, help="Descriptor: see levers.py.")
 @click.option("--lie", type=(click.Choice(KINDS), int), default=None, hidden=True)
+@click.option(ALONE_FLAG, is_flag=True, hidden=True, help="By the exit code.")
 @option("--step-times", type=click.Path(path_type=Path), default=None, hidden=True)
 def main(
     connect: str,
@@ -66,16 +69,18 @@ def main(
     slowness: float,
     levers: int | None,
     lie: tuple[str, int] | None,
+    tell_if_alone: bool,
     step_times: Path | None,
 ) -> int:
     """Compute gradients for a coordinator. May be started before it, and on any host."""
     signals.leave_quietly()  # nothing needs cleaning up before the client listens to signals
     name = checked_name(name)
+    alone = ALONE if tell_if_alone else 0
     try:
         keys = None if curve is None else wait_for_keys(curve, patience)
     except NoKeysError as error:
         say(f"{name} ends: {error}")
-        return 0
+        return alone
     clock = StepClock(WORKER) if step_times else NO_CLOCK
     client = Client(
         connect,
@@ -96,7 +101,7 @@ def main(
     leave, stopped_by = client.serve()
     if step_times:
         clock.write(step_times / f"{name}.json")
-    return exit_code(leave, stopped_by, name, quiet=quiet)
+    return exit_code(leave, stopped_by, name, quiet=quiet, alone=alone)
 
 
 def open_levers(descriptor: int | None) -> NoLevers:

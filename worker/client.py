@@ -147,7 +147,7 @@ class Client:
 
     def _leave_if_alone(self) -> None:
         if self._patience and self._leave is None and self._link.alone_seconds > self._patience:
-            self._leave = Leave("done", f"no coordinator for {self._patience:g} s")
+            self._leave = Leave("alone", f"no coordinator for {self._patience:g} s")
 
     def _perform(self, actions: list[Action]) -> None:
         waiting = deque(actions)

@@ -16,6 +16,8 @@ from microgpt.support.cli import MAX_SECONDS, Number, UserError, option, say
 from worker.state import Leave
 
 MAX_NAME = 200
+#: For who starts workers, and can find out why nobody answers: the flag has them end with this.
+ALONE, ALONE_FLAG = 69, "--tell-if-alone"
 DEFAULT_CONNECT = "tcp://127.0.0.1:5555"
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,8 +59,10 @@ def checked_name(name: str | None) -> str:
     return name
 
 
-def exit_code(leave: Leave, stopped_by: int, name: str, *, quiet: bool) -> int:
+def exit_code(leave: Leave, stopped_by: int, name: str, *, quiet: bool, alone: int = 0) -> int:
     """The exit code of a member that has left, stopped by a signal or by 0; it is said why.
+
+    ``alone``: the one for having had no coordinator for as long as its patience lasts.
 
     Raises UserError if the coordinator has refused it.
     """
@@ -68,7 +72,7 @@ def exit_code(leave: Leave, stopped_by: int, name: str, *, quiet: bool) -> int:
         say(f"{name} ends: {leave.reason}")
     if leave.outcome == "left":
         return 128 + stopped_by if stopped_by else cli.INTERRUPTED
-    return 0
+    return alone if leave.outcome == "alone" else 0
 
 
 def tell_parent(announce: int | None, line: str) -> None:

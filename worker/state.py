@@ -136,7 +136,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Leave:
-    """End the worker. ``outcome`` is ``done``, ``left`` or ``refused``."""
+    """End the worker. ``outcome`` is ``done``, ``left``, ``refused`` or ``alone``."""
 
     outcome: str
     reason: str
@@ -349,7 +349,9 @@ class WorkerState:
             self._connected = False
         self._attempt += self._settled
         self._settled = False
-        self._is_wanted = False  # to the coordinator we are new: it may have given our job to others
+        self._is_wanted = (
+            False  # to the coordinator we are new: it may have given our job to others
+        )
         who = self.name, self.engine, self.libm
         self._send(messages.Hello(self.run, self.epoch, *who, self._attempt))
 

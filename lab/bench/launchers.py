@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -64,11 +65,11 @@ class Launched:
     help="For train, with launchers other than local: --flag=--ray-address --flag=auto.",
 )  # fmt: skip
 @click.option(
-    "--node", type=int, default=None,
-    help="A process of a node, killed in the end to see how soon its workers are missed.",
+    "--kill-node", default=None, metavar="COMMAND",
+    help="For the shell; run in the end to see how soon the workers of a node are missed.",
 )  # fmt: skip
 def launchers(
-    launchers: Sequence[str], workers: int, flags: Sequence[str], node: int | None
+    launchers: Sequence[str], workers: int, flags: Sequence[str], kill_node: str | None
 ) -> None:
     """Start-up, step and death under each launcher. Workers must be on this machine."""
     steps = Steps("launchers", len(launchers))
@@ -76,13 +77,16 @@ def launchers(
     for launcher in launchers:
         with steps.next(launcher):
             own = () if launcher == LOCAL else flags
-            found.append(measure(launcher, workers, own, None if launcher == LOCAL else node))
+            found.append(measure(launcher, workers, own, None if launcher == LOCAL else kill_node))
     for line in table.lines([HEADER, *map(row, found)]):
         say(line)
 
 
-def measure(launcher: str, workers: int, flags: Sequence[str], node: int | None) -> Launched:
-    """One run with so many workers, whose first and node are killed. Raises ClickException."""
+def measure(launcher: str, workers: int, flags: Sequence[str], kill_node: str | None) -> Launched:
+    """One run with so many workers, of which one and then a node are killed.
+
+    Raises ClickException.
+    """
     with tempfile.TemporaryDirectory(prefix="microgpt-bench-") as folder:
         run_dir = Path(folder, "run")
         command = isolated("lab.command_line", "train", "--launcher", launcher, *flags)
@@ -96,7 +100,7 @@ def measure(launcher: str, workers: int, flags: Sequence[str], node: int | None)
             watched.until(lambda: watched.count(Ready) >= workers, "all workers")
             step = watched.step_seconds()
             noticed, back = watched.kill_worker()
-            node_noticed = None if node is None else watched.kill(node)
+            node_noticed = None if kill_node is None else watched.kill_node(kill_node)
     return Launched(launcher, first_step, step, noticed, back, node_noticed)
 
 
@@ -147,11 +151,19 @@ class Watched:
         back = self.until(lambda: self._after(before, (Ready,)), "the worker's return")
         return lost.time - killed, back.time - killed
 
-    def kill(self, process: int) -> float:
-        """Kill a node's process: seconds until one of its workers is missed."""
-        before, killed = len(self._read()), time.time()
-        os.kill(process, signal.SIGKILL)
-        return self.until(lambda: self._after(before, (Lost, Silent)), "a loss").time - killed
+    def kill_node(self, command: str) -> float:
+        """Seconds from when a node is killed until a worker is missed. Raises ClickException.
+
+        They count from when the command has ended: it may take long to find the node, and kills at
+        last. So what is missed before counts as 0.
+        """
+        before = len(self._read())
+        code = subprocess.run(command, shell=True, check=False).returncode  # noqa: S602  # the user's
+        if code:
+            raise click.ClickException(f"--kill-node has ended with exit code {code}")
+        killed = time.time()
+        missed = self.until(lambda: self._after(before, (Lost, Silent)), "a node's death")
+        return max(0.0, missed.time - killed)
 
     def _after(self, before: int, kinds: tuple[type, ...]) -> Recorded | None:
         found = (each for each in self._read()[before:] if isinstance(each.event, kinds))
@@ -168,7 +180,7 @@ class Watched:
             with contextlib.suppress(OSError):  # it has ended
                 words = (entry / "cmdline").read_bytes().split(b"\0")
                 at = words.index(b"--connect") + 1 if b"--connect" in words else 0
-                ours = at and b"worker" in words and words[at].endswith(port)
+                ours = at and words[at].endswith(port)
                 if ours and b"python" in words[0]:  # and not Slurm's, which has started it
                     return int(entry.name)
         return None

@@ -133,6 +133,44 @@ def test_a_job_that_meets_every_fault_ends_with_the_same_bits(
     assert ask(user, "stop") == "", "what has ended may be stopped"
 
 
+def test_a_job_whose_first_node_dies_goes_on_by_itself(
+    user: Lab, slurm: SlurmCluster, reference: Reference
+) -> None:
+    """A worker that has no coordinator any more finds that out, and queues the job again."""
+    user.slow_down(0.02)
+    job = submit(user)
+    run = user.run_dir(RUN)
+    run.reaches(60)
+    first = slurm.field(job, "BatchHost")
+    slurm.crash(first)
+    saved = load(run.newest).step
+    eventually(lambda: slurm.state(job) == "PENDING", "the job is queued again", timeout=200)
+    slurm.boot(first)
+    slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+    eventually(lambda: slurm.state(job) == "COMPLETED", "the job is done", timeout=200)
+    assert slurm.field(job, "Restarts") == "1"
+    assert f"resuming from {RUN}/checkpoint.msgpack after step {saved}" in log(user)
+    assert load(run.newest).state_sha256 == reference(STEPS, BATCH).state_sha256
+    assert not processes_of(user)
+
+
+def test_a_job_saves_before_its_time_is_over_and_goes_on(
+    user: Lab, slurm: SlurmCluster, reference: Reference
+) -> None:
+    """Slurm counts in minutes, and sends the signal up to one earlier than asked."""
+    user.slow_down(0.06)
+    limit = ("--launcher-option", "time=2", "--launcher-option", "grace=60")
+    job = submit(user, *limit, steps=900)
+    run = user.run_dir(RUN)
+    eventually(lambda: slurm.state(job) == "PENDING", "its time is nearly over", timeout=200)
+    saved = load(run.newest).step
+    assert 0 < saved == len(run.metrics) < 900
+    assert f"stopped after step {saved}; to go on" in log(user)
+    slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now", "TimeLimit=20")
+    eventually(lambda: slurm.state(job) == "COMPLETED", "the job is done", timeout=300)
+    assert load(run.newest).state_sha256 == reference(900, BATCH).state_sha256
+
+
 def test_workers_are_scaled_read_and_stopped_from_elsewhere(user: Lab, slurm: SlurmCluster) -> None:
     user.slow_down(0.05)
     job = submit(user, steps=1900)

@@ -104,7 +104,8 @@ class SlurmWorkers(WorkerProcesses):
         """``more`` is for children on this machine: a worker elsewhere has no parent here."""
         step = ["--exact", "--nodes=1", "--ntasks=1", f"--cpus-per-task={request.cpus}", "--mem=0"]
         step += ["--quit-on-interrupt", f"--job-name={name}"]
-        return ["srun", *step, *isolated("worker", *request.worker_flags(name, self._keys))]
+        flags = request.worker_flags(name, self._keys)
+        return ["srun", *step, *isolated("lab.launch.launchers.slurm_worker", *flags)]
 
     def _start(self, crew: Crew, number: int) -> None:
         super()._start(crew, number)

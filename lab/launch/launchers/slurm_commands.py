@@ -11,6 +11,7 @@ from microgpt.support.cli import UserError, printable
 
 SECONDS = 60.0  # for slurmctld to answer
 JOB = "SLURM_JOB_ID"
+DEAD = ("down", "fail")  # with these a node's state begins
 MISSING = "--launcher slurm needs Slurm's commands: on Debian, apt-get install slurm-client"
 
 
@@ -80,9 +81,25 @@ def reason(job: str) -> str:
 
 def run_inside(job: str, words: list[str]) -> str:
     """What a command prints beside the batch script of a job that runs. Raises UserError."""
-    node = call("squeue", "--noheader", f"--jobs={job}", "--format=%B").strip()
-    step = ["--overlap", "--nodes=1", "--ntasks=1", "--mem=0", "--quiet", f"--nodelist={node}"]
+    where = f"--nodelist={first_node(job)}"
+    step = ["--overlap", "--nodes=1", "--ntasks=1", "--mem=0", "--quiet", where]
     return call("srun", f"--jobid={job}", *step, *words)
+
+
+def first_node(job: str) -> str:
+    """Where the batch script of a job runs, or has run. Raises UserError."""
+    return call("squeue", "--noheader", f"--jobs={job}", "--format=%B").strip()
+
+
+def is_down(node: str) -> bool:
+    """Whether Slurm has found a node dead. Raises UserError."""
+    states = call("sinfo", "--noheader", f"--nodes={node}", "--format=%T").split()
+    return any(state.startswith(DEAD) for state in states)  # with a star: it does not answer
+
+
+def requeue(job: str) -> None:
+    """Have a job run again from its beginning, once there is room. Raises UserError."""
+    call("scontrol", "requeue", job)
 
 
 def steps(job: str) -> dict[str, tuple[str, str]]:

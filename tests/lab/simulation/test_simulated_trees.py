@@ -77,22 +77,11 @@ def _forgets_parts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Crew, "__init__", begin)
 
 
-def _goes_back_to_an_epoch(patch: pytest.MonkeyPatch) -> None:
-    """A late welcome makes words count that were said in an earlier epoch."""
-
-    def begin(self: Crew, out: object, welcome: object, epoch: str, *rest: object) -> None:
-        plain(self, out, welcome, epoch.rpartition(".")[0], *rest)  # type: ignore[arg-type]
-
-    plain = Crew.__init__
-    patch.setattr(Crew, "__init__", begin)
-
-
 #: With the seeds that show it, and how many aggregators and workers there are.
 MUTANTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], range, tuple[int, int | None]]] = {
     "keeps the old job": (_keeps_the_old_job, range(9, 10), (1, None)),
     "sums in another order": (_sums_in_the_order_of_answers, range(5), (2, None)),
     "forgets parts": (_forgets_parts, range(11, 12), (1, None)),
-    "goes back to an epoch": (_goes_back_to_an_epoch, range(5298, 5299), (3, 7)),
 }
 
 
