@@ -41,15 +41,17 @@ def user(lab: Lab, slurm: SlurmCluster) -> Iterator[Lab]:
     eventually(lambda: not slurm.run("squeue", "--noheader"), "no job is left")
 
 
-def submit(user: Lab, *flags: str, steps: int = STEPS) -> str:
+def submit(user: Lab, *flags: str, steps: int = STEPS, workers: int = 4, nodes: int = 4) -> str:
     """Submit a run with workers that take their time; the number of its job."""
     size = (*TINY, "--steps", str(steps), "--batch-size", str(BATCH), "--data", str(user.data))
-    work = ("--workers", "4", "--engine", "scalar", "--launcher", "slurm")
-    spread = ("--launcher-option", "nodes=4")
+    work = ("--workers", str(workers), "--engine", "scalar", "--launcher", "slurm")
+    spread = ("--launcher-option", f"nodes={nodes}")
     train = user.train(*size, *work, *spread, "--checkpoint-every", "20", *flags)
     assert train.wait() == 0, train.err
     job = read_launch(user.place / RUN).known_as["job"]
-    assert train.out.splitlines()[0] == f"job {job} is submitted: 4 workers, writing to {RUN}"
+    assert (
+        train.out.splitlines()[0] == f"job {job} is submitted: {workers} workers, writing to {RUN}"
+    )
     return job
 
 
@@ -133,12 +135,13 @@ def test_a_job_that_meets_every_fault_ends_with_the_same_bits(
     assert ask(user, "stop") == "", "what has ended may be stopped"
 
 
+@pytest.mark.parametrize(("workers", "nodes"), [(4, 4), (2, 1)])
 def test_a_job_whose_first_node_dies_goes_on_by_itself(
-    user: Lab, slurm: SlurmCluster, reference: Reference
+    user: Lab, slurm: SlurmCluster, reference: Reference, workers: int, nodes: int
 ) -> None:
-    """A worker that has no coordinator any more finds that out, and queues the job again."""
+    """A worker elsewhere has no coordinator any more and queues the job again, or Slurm does."""
     user.slow_down(0.02)
-    job = submit(user)
+    job = submit(user, workers=workers, nodes=nodes)
     run = user.run_dir(RUN)
     run.reaches(60)
     first = slurm.field(job, "BatchHost")
