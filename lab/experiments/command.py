@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from lab.conditions import Conditions
-from lab.experiments import checks, distance, estimate, pace
+from lab.experiments import checks, distance, estimate, one_machine_costs, pace
 from lab.experiments.curves import charts
-from lab.experiments.expansion import Case, Trial, expand, timed, trials
+from lab.experiments.expansion import Case, Trial, expand, on_machine, timed, trials
 from lab.experiments.measurement import DONE, Measurement
 from lab.experiments.reading import ExperimentError
 from lab.experiments.report import page
@@ -68,7 +68,7 @@ def main(
     store = Store(output or RESULTS / (file.stem + ("-quick" if quick else "")))
     virtual = simulated or specification.simulated
     if dry_run:
-        paces = _paces(cases, specification.simulation, pace.read(store.path)) if virtual else {}
+        paces = _known(cases, specification.simulation, store.path) if virtual else {}
         wanted = _trials(specification, cases, paces, sources, virtual)
         _tell(cases, Work(wanted, store, folder, jobs, specification.measure.time))
         return 0
@@ -110,24 +110,35 @@ def _read(file: Path) -> bytes:
 # --- how fast simulated engines are --------------------------------------------------------------
 
 
-def _paces(
-    cases: Sequence[Case], simulation: Simulation, known: Mapping[str, tuple[float, float]]
-) -> dict[str, Simulation]:
-    """The simulation of each model, as far as its times are known."""
+def _known(cases: Sequence[Case], simulation: Simulation, folder: Path) -> dict[str, Simulation]:
+    """The simulation of each model, as far as its times were measured before for a folder."""
     keys = dict.fromkeys(pace.key_of(case.settings) for case in cases)
+    if simulation.one_machine:
+        machines = one_machine_costs.read(folder)
+        return {
+            key: on_machine(simulation, machines[key]) if key in machines else simulation
+            for key in keys
+        }
+    known = pace.read(folder)
     return {key: timed(simulation, *known[key]) if key in known else simulation for key in keys}
 
 
 def _measured(cases: Sequence[Case], simulation: Simulation, store: Store) -> dict[str, Simulation]:
     """The simulation of each model; what the file leaves open is measured, once for the folder."""
-    known = pace.read(store.path)
-    if None in (simulation.call_microseconds, simulation.document_microseconds):
-        for case in cases:
-            key = pace.key_of(case.settings)
-            if key not in known:
-                known[key] = pace.measure(case.settings)
-                store.write(pace.FILE, pace.to_json(known))
-    return _paces(cases, simulation, known)
+    models = {pace.key_of(case.settings): case.settings for case in cases}
+    if simulation.one_machine:
+        machines = one_machine_costs.read(store.path)
+        for key in models.keys() - machines.keys():
+            if models[key]["engine"] != "tape":
+                raise UserError("one_machine is for the tape engine: others take too long for it")
+            machines[key] = one_machine_costs.measure(models[key])
+            store.write(one_machine_costs.FILE, one_machine_costs.to_json(machines))
+    elif None in (simulation.call_microseconds, simulation.document_microseconds):
+        known = pace.read(store.path)
+        for key in models.keys() - known.keys():
+            known[key] = pace.measure(models[key])
+            store.write(pace.FILE, pace.to_json(known))
+    return _known(cases, simulation, store.path)
 
 
 def _trials(

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
+from lab.experiments.one_machine_costs import OneMachine
 from lab.experiments.settings import DEFAULTS
 from lab.experiments.specification import CASE, Choice, Simulation, Specification
 from lab.experiments.toml_lines import Path
@@ -67,6 +68,8 @@ class Trial:
         simulation = None
         if self.simulation is not None:
             simulation = asdict(self.simulation)
+            if not self.simulation.one_machine:  # has the name that it had before there were any
+                del simulation["one_machine"], simulation["machine"]
         settings = dict(self.case.settings)
         if not settings["repeat"]:
             del settings["repeat"]  # the first run has the name that it had before there were more
@@ -145,6 +148,12 @@ def timed(simulation: Simulation, call: float, document: float) -> Simulation:
         call_microseconds=_or(simulation.call_microseconds, call),
         document_microseconds=_or(simulation.document_microseconds, document),
     )
+
+
+def on_machine(simulation: Simulation, machine: OneMachine) -> Simulation:
+    """The same on one machine, with what was measured there where the file does not say more."""
+    call, document = 1e6 * machine.costs.call, 1e6 * machine.costs.document
+    return replace(timed(simulation, call, document), machine=machine)
 
 
 def _or(given: float | None, measured: float) -> float:

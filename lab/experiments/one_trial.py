@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def _measure(plain: dict[str, Any], directory: Path) -> Any:
     from lab.experiments import kept_weights, virtual
     from lab.experiments.checks import WRONG, located, prepare
     from lab.experiments.measurement import FAILED, Measurement
+    from lab.experiments.one_machine_costs import from_plain
     from lab.experiments.specification import Simulation
     from microgpt.data.corpus import Corpus
     from microgpt.data.dataset import load_dataset
@@ -48,6 +50,9 @@ def _measure(plain: dict[str, Any], directory: Path) -> Any:
         corpus = Corpus(dataset.documents, seed, settings["validation_fraction"])
         prepared = prepare(settings, seed, corpus.tokenizer.vocab_size, folder)
         simulation = Simulation(**plain["simulation"])
+        if simulation.one_machine:
+            machine = from_plain(plain["simulation"]["machine"])
+            simulation = replace(simulation, machine=machine)
         keep = kept_weights.keeping(directory) if plain.get("weights") else kept_weights.forget
         return virtual.run(prepared, settings["workers"], settings, simulation, corpus, keep)
     except (DatasetError, OwnCodeError, *WRONG) as error:

@@ -63,9 +63,16 @@ def how(rows: Sequence[Row], paces: Sequence[Simulation]) -> str:
         f"document, ± {one.noise:.0%}"
         for one in paces
     ]
+    shared = [one.machine for one in paces if one.machine is not None]
+    beside = (
+        f"all processes share {shared[0].processors} processors of one machine, and what they do "
+        "beside takes as long as it was measured there"
+        if shared
+        else "the coordinator's own work takes no time"
+    )
     return (
         f"{told}Simulated: real arithmetic and decisions in virtual time. Engines take "
-        f"{'; '.join(each)}; the coordinator's own work takes no time."
+        f"{'; '.join(each)}; {beside}."
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lab.experiments.one_machine_costs import OneMachine
 from lab.experiments.reading import (
     ExperimentError,
     Source,
@@ -63,12 +64,16 @@ class Simulation:
 
     None: as it is measured on this machine. ``noise``: by how much a time may be off, as a share.
     ``start_seconds``: that a process which has failed takes to start, before it works again.
+    ``one_machine``: all processes share this machine's processors, and what they do beside the
+    engine takes time, too. ``machine``: how much, as soon as that is measured.
     """
 
     call_microseconds: float | None = None
     document_microseconds: float | None = None
     noise: float = 0.1
     start_seconds: float = 0.0
+    one_machine: bool = False
+    machine: OneMachine | None = None
 
 
 @dataclass(frozen=True)
@@ -206,8 +211,9 @@ def _simulation(table: Table, usual: Simulation) -> Simulation:
     document = table.take("document_microseconds", time, usual.document_microseconds)
     noise = table.take("noise", number(0.0, 0.9), usual.noise)
     start = table.take("start_seconds", number(0.0, 3600.0), usual.start_seconds)
+    shared = table.take("one_machine", boolean, usual.one_machine)
     table.close()
-    return Simulation(call, document, noise, start)
+    return Simulation(call, document, noise, start, shared)
 
 
 def _axes(source: Source, path: Path, matrix: Any) -> tuple[Axis, ...]:

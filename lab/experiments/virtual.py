@@ -13,10 +13,16 @@ from coordinator.core.actions import Finish
 from coordinator.core.events import EventBase, Ready, Recorded, RoundClosed, RoundOpened, Started
 from coordinator.core.level import Level
 from coordinator.core.state import CoordinatorState
-from lab.conditions import DOWN, UP
+from lab.conditions import DOWN, UP, Link
 from lab.experiments import kept_weights
 from lab.experiments.checks import Prepared
 from lab.experiments.measurement import DONE, FAILED, Measurement, measured
+from lab.experiments.one_machine import (
+    SharedMachine,
+    SharingCoordinator,
+    SharingWorker,
+)
+from lab.experiments.one_machine_costs import OneMachine
 from lab.experiments.specification import Simulation
 from lab.simulation import faults
 from lab.simulation.arithmetic import Calculator, ReferenceRun
@@ -68,7 +74,12 @@ def run(
         config, corpus, calculate, (initial_state(config, corpus),), prepared.strategy
     )
     plan = _plan(config, workers, settings, simulation)
-    world = Observed(plan, quiet, None, False, prepared.conditions)
+    machine = simulation.machine
+    world = (
+        Observed(plan, quiet, None, False, prepared.conditions)
+        if machine is None
+        else OnOneMachine(machine, plan, quiet, None, False, prepared.conditions)
+    )
     outcome = {"outcome": DONE}
     try:
         world.start_coordinator()
@@ -169,3 +180,15 @@ class Observed(World):
     def patience(self) -> float:
         """A run may take as long as it wants to."""
         return PATIENCE
+
+
+class OnOneMachine(Observed):
+    """The same with all processes on one machine, without links but for those that are wanted."""
+
+    coordinator_kind = SharingCoordinator
+    worker_kind = SharingWorker
+    usual_link = Link()
+
+    def __init__(self, setting: OneMachine, plan: Plan, *given: Any) -> None:
+        super().__init__(plan, *given)
+        self.machine = SharedMachine(self.clock, setting, min(plan.slots, plan.batch_size))

@@ -84,6 +84,8 @@ class Process:
 class VirtualCoordinator(Process):
     """One epoch of the coordinator: a process. ``fuse``: it is killed after so many actions."""
 
+    idle_seconds = IDLE
+
     def __init__(self, world: Surroundings, state: CoordinatorState) -> None:
         super().__init__(world, "coordinator")
         self.state = state
@@ -165,7 +167,7 @@ class VirtualCoordinator(Process):
             self.kill()
         if self.state.look_ahead.due and not self._is_idle:
             self._is_idle = True
-            self.clock.after(IDLE, self.deliver, self._idle)
+            self.clock.after(self.idle_seconds, self.deliver, self._idle)
         if self.alive and self._saves.waiting:
             closing = self.state.closing is not None
             if save := self._saves.due(idle=self._writer.idle, closing=closing):
@@ -313,8 +315,7 @@ class VirtualWorker(Process):
                 if self.connection is not None:
                     self.connection.send(UP, action.message)
             elif isinstance(action, worker_state.Compute):
-                seconds = self.slot.seconds_for(action.job)
-                self.clock.after(seconds, self.deliver, self._computed, action.job, seconds)
+                self._compute(action.job, self.slot.seconds_for(action.job))
             elif isinstance(action, worker_state.Configure):
                 seconds = self._takes(0.0, 0.3)
                 made = worker_state.Configured(action.model, action.recipe)
@@ -323,6 +324,10 @@ class VirtualWorker(Process):
                 self.trace(f"leaves: {action.outcome}, {action.reason}")
                 self.slot.left(action)
                 self.clock.after(0.01, self.end)
+
+    def _compute(self, job: worker_state.Job, seconds: float) -> None:
+        """Begin a job that takes the engine so long."""
+        self.clock.after(seconds, self.deliver, self._computed, job, seconds)
 
     def _computed(self, job: worker_state.Job, seconds: float) -> None:
         world = self.world

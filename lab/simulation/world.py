@@ -57,12 +57,13 @@ class Slot:
     def __init__(
         self, world: World, number: int, is_byzantine: bool, kind: type[VirtualWorker]
     ) -> None:
-        what = "worker" if kind is VirtualWorker else "aggregator"
+        below = issubclass(kind, VirtualAggregator)
+        what = "aggregator" if below else "worker"
         self.world, self.name, self.is_byzantine = world, f"{what}-{number}", is_byzantine
         self._number, self._kind = number, kind
-        plain = is_byzantine or kind is not VirtualWorker
+        plain = is_byzantine or below
         self.meets = WorkerConditions() if plain else world.conditions.of(number)
-        self.host = Host(GOOD if self.meets.link == Link() else self.meets.link)
+        self.host = Host(world.usual_link if self.meets.link == Link() else self.meets.link)
         self.machine = self.meets.machine
         self.lie = world.plan.lie if is_byzantine else self.meets.lie  # in place of the truth
         self.worker: VirtualWorker | None = None
@@ -119,6 +120,11 @@ class Slot:
 class World:
     """Everything in one schedule. ``outcome`` is how the run has ended, None while it has not."""
 
+    #: What processes are made of, and the link of workers of whom nothing is said.
+    coordinator_kind: type[VirtualCoordinator] = VirtualCoordinator
+    worker_kind: type[VirtualWorker] = VirtualWorker
+    usual_link = GOOD
+
     def __init__(
         self,
         plan: Plan,
@@ -146,7 +152,7 @@ class World:
         self.stopping = False  # processes end now that whoever ends them will start again
         self.jumps = 0  # standstills of the coordinator; many at once do look like silence
         self.slots = [
-            Slot(self, number + 1, is_byzantine=False, kind=VirtualWorker)
+            Slot(self, number + 1, is_byzantine=False, kind=self.worker_kind)
             for number in range(plan.slots)
         ]
         self.aggregators = [
@@ -186,7 +192,7 @@ class World:
         run, steps = "run" if state else f"run{self.epochs}", reference_run.config.steps
         where = training.step, steps, plan.events, training.next_document
         self.told(Started(SCHEMA, run, f"epoch{self.epochs}", *where))
-        self.coordinator = VirtualCoordinator(
+        self.coordinator = self.coordinator_kind(
             self,
             CoordinatorState(
                 reference_run.config,

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import click
 
 from lab.bench.anatomy import COORDINATOR, ENGINE, Anatomy
-from lab.bench.cells import Cell, Measured
+from lab.bench.cells import Measured
 from lab.bench.scale.model import Costs
 
-VERSION = 1  # of the file
-#: The runs that costs come from, as (workers, documents): two sizes with one worker, and one run
-#: with two. All else that is compared with the model is a prediction.
-SMALL, LARGE, TWO = (1, 32), (1, 512), (2, 512)
-CALIBRATION = (SMALL, LARGE, TWO)
+VERSION = 2  # of the file
+#: The runs that costs come from, as (workers, documents): two sizes with one worker, and with some
+#: workers more documents for each and fewer. All else that is compared is a prediction.
+SMALL, LARGE, FEW, MANY = (1, 64), (1, 512), (3, 768), (6, 96)
+CALIBRATION = (SMALL, LARGE, FEW, MANY)
 DOCUMENT_UP = 8.0  # bytes: its loss
 LEAST = 1e-9  # seconds: nothing takes no time
 GIVING = ("encode", "send")
@@ -77,64 +77,84 @@ NAMES = tuple(field.name for field in fields(Costs))
 def costs_of(seen: Mapping[tuple[int, int], Seen]) -> Costs:
     """From the runs of ``CALIBRATION``. A median step of one worker is what the model must give.
 
-    A call of the engine and its documents: from two sizes of a batch. What the coordinator does
-    once in a step and for each shard: from one and two workers. ``crowding``: how much longer each
-    of two engines takes than the one would for as many documents.
+    Processes are taken for what they had of a processor, with all their threads, which others do
+    not lengthen as they do the time of day.
     """
-    small, large, two = (seen[cell] for cell in CALIBRATION)
-    engine = [_worker(each)[ENGINE] for each in (small, large, two)]
-    documents = [cell[1] for cell in CALIBRATION]
-    document = (engine[1] - engine[0]) / (documents[1] - documents[0])
-    document = max(LEAST, min(document, engine[0] / documents[0]))  # a call takes no less than 0
-    call = engine[0] - documents[0] * document
-    share = documents[2] / 2
-    crowding = max(1.0, engine[2] / (call + share * document))
-    one, both = _coordinator(small), _coordinator(two)
-    send = max(LEAST, _sum(both, GIVING) - _sum(one, GIVING), _sum(one, GIVING) / 2)
-    receive = max(LEAST, _sum(both, TAKING) - _sum(one, TAKING), _sum(one, TAKING) / 2)
-    # What is left of a step is the coordinator's own and the worker's, in the ratio of what they
-    # are seen to do: so that a worker's step comes to what was measured.
-    rest = small.measured.step - engine[0] - send - receive
-    beside = sum(
-        seconds for phase, seconds in _worker(small).items() if phase not in (ENGINE, "idle")
-    )
-    own = sum(seconds for phase, seconds in one.items() if phase != "waiting") - send - receive
-    part = beside / max(LEAST, beside + max(own, 0.0))
-    worker, step = max(LEAST, rest * part), max(LEAST, rest * (1 - part))
-    down = [each.measured.sent for each in (small, large)]
-    document_down = max(0.0, (down[1] - down[0]) / (documents[1] - documents[0]))
-    vector = small.measured.received - DOCUMENT_UP * documents[0]
+    used = {cell: _used(run) for cell, run in seen.items()}
+    small, large = used[SMALL], used[LARGE]
+    more = LARGE[1] - SMALL[1]
+    document = (large.worker - small.worker) / more
+    document = max(LEAST, min(document, small.worker / SMALL[1]))  # beside is no less than nothing
+    beside = small.worker - SMALL[1] * document
+    call = min(beside, max(0.0, (LARGE[1] * small.engine - SMALL[1] * large.engine) / more))
+    # Of a step with one worker, that one does not work while the coordinator takes its answer in,
+    # makes the step and sends the next weights. What else the coordinator does is done ahead.
+    step_document = max(0.0, (large.rest - small.rest) / more)
+    ahead_document = max(0.0, (large.ahead - small.ahead) / more)
+    many = used[MANY]
+    alone = small.coordinator + (MANY[1] - SMALL[1]) * (step_document + ahead_document)
+    shard = max(LEAST, (many.coordinator - alone) / (MANY[0] - 1))
+    shard = min(shard, small.rest)
+    send = shard * _share_of_giving(seen[SMALL], seen[MANY])
+    step = max(0.0, small.rest - SMALL[1] * step_document - shard)
+    ahead = max(0.0, small.ahead - SMALL[1] * ahead_document)
+    slope, start = _crowded_worker(used[FEW], many)
+    crowding = max(1.0, slope / document)
+    switching = max(0.0, start - (beside - call) - call * crowding)
+    sent = [seen[cell].measured.sent for cell in (SMALL, LARGE)]
+    document_down = max(0.0, (sent[1] - sent[0]) / more)
+    vector = seen[SMALL].measured.received - DOCUMENT_UP * SMALL[1]
     return Costs(
-        step, send, receive, worker, call, document, crowding, vector, document_down, DOCUMENT_UP
-    )
+        step, send, shard - send, beside - call, call, document, vector, document_down, DOCUMENT_UP,
+        ahead, step_document, ahead_document, crowding, switching,
+    )  # fmt: skip
 
 
-def _coordinator(seen: Seen) -> dict[str, float]:
-    """Seconds of the phases of the coordinator in the median step."""
-    return _in_median_step(seen, [seen.anatomy.processes[COORDINATOR]])
-
-
-def _worker(seen: Seen) -> dict[str, float]:
-    """The same of a worker, over all of them."""
-    processes = seen.anatomy.processes.items()
-    return _in_median_step(seen, [each for name, each in processes if name != COORDINATOR])
-
-
-def _in_median_step(seen: Seen, processes: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Clocks know the mean step, which a few long ones draw out: less by as much as the median is.
-
-    What a machine does beside now and then is so left out of the costs.
+class _Used(NamedTuple):
+    """Seconds of a step: of all of it, and of processors for the coordinator and for each worker,
+    of which its ``engine`` has some.
     """
-    share = min(1.0, seen.measured.step / seen.anatomy.step)
-    return {
-        phase: share * statistics.fmean(each[phase] for each in processes) for phase in processes[0]
-    }
+
+    step: float
+    coordinator: float
+    worker: float
+    engine: float
+
+    @property
+    def rest(self) -> float:
+        """Of a step with one worker, for which that one has nothing to do."""
+        return max(LEAST, self.step - self.worker)
+
+    @property
+    def ahead(self) -> float:
+        """What the coordinator does besides, while that worker computes."""
+        return max(0.0, self.coordinator - self.rest)
+
+
+def _used(seen: Seen) -> _Used:
+    processor = dict(seen.anatomy.processor)
+    coordinator = processor.pop(COORDINATOR)
+    engine = statistics.fmean(seen.anatomy.processes[name][ENGINE] for name in processor)
+    return _Used(seen.measured.step, coordinator, statistics.fmean(processor.values()), engine)
+
+
+def _share_of_giving(one: Seen, many: Seen) -> float:
+    """What the coordinator does more for more workers: which share of it to give shards out.
+
+    By its clock; what is neither giving nor taking is divided in halves.
+    """
+    few, lot = (each.anatomy.processes[COORDINATOR] for each in (one, many))
+    giving, taking = (max(LEAST, _sum(lot, each) - _sum(few, each)) for each in (GIVING, TAKING))
+    rest = max(0.0, lot["rest"] - few["rest"])
+    return (giving + rest / 2) / (giving + taking + rest)
+
+
+def _crowded_worker(few: _Used, many: _Used) -> tuple[float, float]:
+    """Seconds of a worker in a crowd for a document, and beside all documents."""
+    documents = [cell[1] / cell[0] for cell in (FEW, MANY)]
+    slope = (few.worker - many.worker) / (documents[0] - documents[1])
+    return slope, many.worker - documents[1] * slope
 
 
 def _sum(phases: Mapping[str, float], names: Sequence[str]) -> float:
     return sum(phases[name] for name in names)
-
-
-def cell(place: tuple[int, int], width: int) -> Cell:
-    """Of a run of the calibration."""
-    return Cell(*place, width)

@@ -1,37 +1,37 @@
-"""How long a step takes with many workers: a small model of events. Pure; nothing is measured here.
+"""How long a step takes with many workers, from what its parts cost. Pure; nothing is measured.
 
 One node gives each of its children the weights and documents, one after the other, and takes in
-their answers, one after the other. A *star* is one such node, the coordinator, with all workers as
-its children. In a *tree* the children are aggregators (``aggregator``), which cut what they are
-given for theirs as the coordinator does, and send one sum up. Giving out and taking in cost them
-what they cost the coordinator, and towards it each costs what a worker does.
-
-Processes have a processor each, or share so many: whoever is ready first has the next free one.
+their answers, one after the other (``sharing``). A *star* is one such node, the coordinator, with
+all workers as its children. In a *tree* the children are aggregators (``aggregator``), which cut
+what they are given for theirs as the coordinator does, and send one sum up. Giving out and taking
+in cost them what they cost the coordinator, and towards it each costs what a worker does.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
+from typing import NamedTuple
 
 from coordinator.core.sharding import choose_cut
-from lab.conditions import Link
+from lab.bench.scale.sharing import Child, Network, Node, play
 from microgpt.optim.reduction import Shard
-
-SEND, WORK, RECEIVE = range(3)
-NO_LINK = Link()
 
 
 @dataclass(frozen=True)
 class Costs:
     """Seconds of one processor, and bytes. ``docs/scale.md`` says how they are measured.
 
-    ``step``: of the coordinator in a step, however many workers there are. ``send``, ``receive``:
-    for each shard that it gives out and takes in. ``worker``: of a worker for a shard, beside its
-    engine, which takes ``call`` and ``document`` for each document. ``crowding``: how many times as
-    long a worker takes where all processors of its machine work. ``vector``: bytes of the weights
-    or a gradient as a message, ``document_down``, ``document_up``: of each document beside.
+    ``step``: of the coordinator in a step, however many workers there are, from the last answer to
+    the next weights. ``send``, ``receive``: for each shard that it gives out and takes in.
+    ``worker``: of a worker for a shard, beside its engine, which takes ``call`` and for each
+    document ``document``. ``vector``: bytes of the weights or a gradient as a message,
+    ``document_down``, ``document_up``: of each document beside.
+
+    ``ahead``: of the coordinator in a step, while the workers compute. ``step_document``,
+    ``ahead_document``: how much longer ``step`` and ``ahead`` are for each document of the batch.
+    ``crowding``: how many times as long an engine takes where all processors of its machine work.
+    ``switching``: of a worker for a shard, beside, where more processes than processors take turns.
     """
 
     step: float
@@ -40,20 +40,14 @@ class Costs:
     worker: float
     call: float
     document: float
-    crowding: float
     vector: float
     document_down: float
     document_up: float
-
-
-@dataclass(frozen=True)
-class Network:
-    """``link``: of each worker or aggregator; its jitter and loss are left out. ``trunk``: bytes
-    per second and direction that a node's own line carries for all its children, None for any.
-    """
-
-    link: Link = NO_LINK
-    trunk: float | None = None
+    ahead: float = 0.0
+    step_document: float = 0.0
+    ahead_document: float = 0.0
+    crowding: float = 1.0
+    switching: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,23 +85,14 @@ class Step:
         return max(parts, key=lambda part: parts[part])
 
 
-@dataclass(frozen=True)
-class Child:
-    """Of a node: bytes that it is sent and answers with, and seconds from one to the other."""
-
-    down: float
-    up: float
-    seconds: float
-
-
 def star(
     costs: Costs, network: Network, workers: int, documents: int, processors: int | None = None
 ) -> Step:
     """A step with all workers at the coordinator. ``processors``: that all processes share."""
     cut = [shard.count for shard in _cut(costs, workers, documents)]
-    together = 1.0 if processors is None else _crowded(costs, min(len(cut), processors), processors)
-    children = [_worker(costs, count, together) for count in cut]
-    seconds = fan(costs, network, children, workers, processors) + costs.step
+    crowded = crowd(costs, min(workers, len(cut)), processors)
+    children = [_worker(costs, count, crowded) for count in cut]
+    seconds = play(_coordinator(costs, documents), network, children, workers, processors)
     return _step(costs, network, workers, documents, children, seconds)
 
 
@@ -122,7 +107,7 @@ def tree(costs: Costs, network: Network, workers: int, documents: int, fan_out: 
     while levels[-1] > fan_out:
         levels.append(math.ceil(levels[-1] / fan_out))
     children = _below(costs, network, levels, documents)
-    seconds = fan(costs, network, children, levels[-1], None) + costs.step
+    seconds = play(_coordinator(costs, documents), network, children, levels[-1])
     return _step(costs, network, workers, documents, children, seconds)
 
 
@@ -134,7 +119,7 @@ def _below(costs: Costs, network: Network, levels: list[int], documents: int) ->
     """
     *lower, number = levels
     if not lower:
-        return [_worker(costs, shard.count, 1.0) for shard in _cut(costs, number, documents)]
+        return [_worker(costs, shard.count) for shard in _cut(costs, number, documents)]
     below = [math.ceil(nodes / number) for nodes in lower]  # each child
     share = math.ceil(documents / number)
     pace = _aggregator(costs, network, below, share).seconds / share  # as it will have been seen
@@ -147,73 +132,10 @@ def _below(costs: Costs, network: Network, levels: list[int], documents: int) ->
 def _aggregator(costs: Costs, network: Network, levels: list[int], documents: int) -> Child:
     """One with these levels below it, and what it makes of so many documents."""
     children = _below(costs, network, levels, documents)
-    seconds = costs.worker + fan(costs, network, children, levels[-1], None)
+    node = Node(costs.send, costs.receive)
+    seconds = costs.worker + play(node, network, children, levels[-1])
     up = costs.vector + documents * costs.document_up
     return Child(costs.vector + documents * costs.document_down, up, seconds)
-
-
-def fan(
-    costs: Costs,
-    network: Network,
-    children: list[Child],
-    workers: int,
-    processors: int | None,
-) -> float:
-    """Seconds from having weights to having all answers of these children, or of so many workers
-    who do their work: the next one as soon as they have answered.
-    """
-    line = _Line(network)
-    pool = [0.0] * (processors or 0)
-    node = done = 0.0  # when the node is free; when the last answer is in
-    waiting = [(0.0, place, SEND, place) for place in range(min(workers, len(children)))]
-    heapify(waiting)
-    given, number = len(waiting), len(waiting)
-    seconds = {SEND: costs.send, RECEIVE: costs.receive}
-    while waiting:
-        ready, _, kind, place = heappop(waiting)
-        takes = children[place].seconds if kind == WORK else seconds[kind]
-        begin = ready if kind == WORK else max(ready, node)
-        if processors:
-            begin = max(begin, heappop(pool))
-        end = begin + takes
-        if processors:
-            heappush(pool, end)
-        if kind != WORK:
-            node = end
-        number += 1
-        if kind == SEND:
-            heappush(waiting, (line.down(end, children[place].down), number, WORK, place))
-        elif kind == WORK:
-            heappush(waiting, (line.up(end, children[place].up), number, RECEIVE, place))
-        else:
-            done = max(done, end)
-            if given < len(children):
-                heappush(waiting, (end, number, SEND, given))
-                given += 1
-    return done
-
-
-class _Line:
-    """When what a node sends and is sent comes out at the other end."""
-
-    def __init__(self, network: Network) -> None:
-        self._link, self._trunk = network.link, network.trunk
-        self._free = [0.0, 0.0]
-
-    def down(self, now: float, size: float) -> float:
-        return self._trunked(0, now, size) + self._own(size)
-
-    def up(self, now: float, size: float) -> float:
-        return self._trunked(1, now + self._own(size), size)
-
-    def _own(self, size: float) -> float:
-        return self._link.delay + (size / self._link.rate if self._link.rate else 0.0)
-
-    def _trunked(self, way: int, now: float, size: float) -> float:
-        if not self._trunk:
-            return now
-        self._free[way] = max(self._free[way], now) + size / self._trunk
-        return self._free[way]
 
 
 def _cut(costs: Costs, workers: int, documents: int) -> list[Shard]:
@@ -222,20 +144,39 @@ def _cut(costs: Costs, workers: int, documents: int) -> list[Shard]:
     return choose_cut(documents, [costs.document] * workers, overhead)
 
 
-def _worker(costs: Costs, documents: int, crowding: float) -> Child:
-    seconds = costs.worker + costs.call + documents * costs.document
+class Crowd(NamedTuple):
+    """What it costs a worker that others use its machine, too."""
+
+    crowding: float = 1.0
+    switching: float = 0.0
+
+
+ALONE = Crowd()
+
+
+def crowd(costs: Costs, busy: int, processors: int | None) -> Crowd:
+    """Of so many busy workers and their coordinator; an engine is slowed down in proportion to the
+    processors at work beside its own.
+    """
+    if processors is None:
+        return ALONE
+    others = min(busy, processors) - 1
+    crowding = 1.0 + (costs.crowding - 1.0) * others / max(1, processors - 1)
+    return Crowd(crowding, costs.switching if busy + 1 > processors else 0.0)
+
+
+def _worker(costs: Costs, documents: int, crowded: Crowd = ALONE) -> Child:
+    engine = costs.call + documents * costs.document
     return Child(
         costs.vector + documents * costs.document_down,
         costs.vector + documents * costs.document_up,
-        seconds * crowding,
+        costs.worker + crowded.switching + engine * crowded.crowding,
     )
 
 
-def _crowded(costs: Costs, working: int, processors: int) -> float:
-    """From 1 where one processor works to ``crowding`` where all do."""
-    if processors == 1:
-        return 1.0
-    return 1.0 + (costs.crowding - 1.0) * (working - 1) / (processors - 1)
+def _coordinator(costs: Costs, documents: int) -> Node:
+    step = costs.step + documents * costs.step_document
+    return Node(costs.send, costs.receive, costs.ahead + documents * costs.ahead_document, step)
 
 
 def _step(
@@ -249,8 +190,9 @@ def _step(
     sent, received = sum(each.down for each in children), sum(each.up for each in children)
     line = max(sent, received) / network.trunk if network.trunk else 0.0
     busy = min(workers, documents)
-    computing = _worker(costs, math.ceil(documents / busy), 1.0).seconds
-    coordinating = costs.step + len(children) * (costs.send + costs.receive)
+    computing = _worker(costs, math.ceil(documents / busy)).seconds
+    node = _coordinator(costs, documents)
+    coordinating = node.step + node.ahead + len(children) * (node.send + node.receive)
     where = workers, busy, documents, seconds
     return Step(*where, sent, received, computing, coordinating, line)
 

@@ -14,14 +14,16 @@ from rich.table import Table
 from lab.bench.progress import Numbers
 from lab.bench.scale import costs as costs_file
 from lab.bench.scale.costs import NAMES, Calibration, with_given
-from lab.bench.scale.model import Network, Step, crossover, star, tree
+from lab.bench.scale.model import Step, crossover, star, tree
 from lab.bench.scale.running import calibrate, written
+from lab.bench.scale.sharing import Network
 from lab.condition_texts import ConditionError, read_conditions
 from lab.conditions import Link
 from microgpt.support import cli
 
 MOST_WORKERS = 100_000
-VERSION = 1  # of the file
+VERSION = 2  # of the file
+REPEATS = 3  # of each run of the calibration
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Cost(click.ParamType[tuple[str, float]]):
 )  # fmt: skip
 @click.option("--width", type=cli.Whole(1), default=16, help="Embedding width, where measured.")
 @click.option("--data", default="names", help="Documents, where measured.")
-@click.option("--seconds", type=cli.Number(0.01), default=2.0, help="For each measurement.")
+@click.option("--seconds", type=cli.Number(0.01), default=1.0, help="For each measurement.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all numbers.")
 def scale(
     workers: tuple[int, ...],
@@ -145,7 +147,7 @@ def _calibration(
         return None
     if path is not None and path.exists():
         return costs_file.read(path)
-    measured = calibrate(width, data, seconds)
+    measured = calibrate(width, data, seconds, REPEATS)
     if path is not None:
         with written(path):
             path.write_text(measured.to_json())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -26,11 +26,11 @@ class Watched(NamedTuple):
     shares: Shares | None
 
 
-def watch(cell: Cell, repeat: int, seconds: float, data: str) -> Watched:
-    """Train for so long with the workers of a cell. Raises ClickException."""
+def watch(cell: Cell, repeat: int, seconds: float, data: str, flags: Sequence[str] = ()) -> Watched:
+    """Train for so long with the workers of a cell, and more flags. Raises ClickException."""
     found = list[Shares | None]()
     measured, anatomy = system.measure(
-        cell, repeat, seconds, ("--data", data, "--events", "rounds"),
+        cell, repeat, seconds, ("--data", data, "--events", "rounds", *flags),
         lambda run_dir: found.append(read_shares(run_dir)),
     )  # fmt: skip
     if anatomy is None:
@@ -38,19 +38,48 @@ def watch(cell: Cell, repeat: int, seconds: float, data: str) -> Watched:
     return Watched(Seen(measured, anatomy), found[0])
 
 
-def calibrate(width: int, data: str, seconds: float) -> Calibration:
-    """Measure what a step costs here: three short runs."""
-    steps, seen = Steps("calibration", len(CALIBRATION)), dict[tuple[int, int], Seen]()
-    for place in CALIBRATION:
-        with steps.next(f"workers: {place[0]}, batch {place[1]}"):
-            seen[place] = watch(costs.cell(place, width), 0, seconds, data).seen
-    return calibrated(seen, width, data)
+def by_turns(
+    title: str,
+    cells: Sequence[tuple[int, int]],
+    width: int,
+    repeats: int,
+    seconds: float,
+    data: str,
+    flags: Sequence[str] = (),
+) -> dict[tuple[int, int], list[Watched]]:
+    """All of them by turns, so that whatever else the machine does hits all alike.
+
+    ``cells`` as (workers, documents). ``title`` tells of progress. Raises ClickException.
+    """
+    steps = Steps(title, repeats * len(cells))
+    runs: dict[tuple[int, int], list[Watched]] = {cell: [] for cell in cells}
+    for repeat in range(repeats):
+        for cell in cells:
+            turn = f"turn {repeat + 1} of {repeats}, workers: {cell[0]}, batch {cell[1]}"
+            with steps.next(turn):
+                runs[cell].append(watch(Cell(*cell, width), repeat, seconds, data, flags))
+    return runs
 
 
-def calibrated(seen: Mapping[tuple[int, int], Seen], width: int, data: str) -> Calibration:
+def middle(runs: Sequence[Watched]) -> Watched:
+    """The run of the median step; of two the faster one."""
+    return sorted(runs, key=lambda run: run.seen.measured.step)[(len(runs) - 1) // 2]
+
+
+def calibrate(
+    width: int, data: str, seconds: float, repeats: int, flags: Sequence[str] = ()
+) -> Calibration:
+    """Measure what a step costs here: a few short runs by turns. Raises ClickException."""
+    runs = by_turns("calibration", CALIBRATION, width, repeats, seconds, data, flags)
+    return calibrated(runs, width, data)
+
+
+def calibrated(
+    runs: Mapping[tuple[int, int], Sequence[Watched]], width: int, data: str
+) -> Calibration:
     """What follows from the runs of the calibration, and where they were made."""
-    machine = platform.platform()
-    return Calibration(costs.costs_of(seen), machine, processors(), width, data)
+    found = costs.costs_of({cell: middle(runs[cell]).seen for cell in CALIBRATION})
+    return Calibration(found, platform.platform(), processors(), width, data)
 
 
 def processors() -> int:

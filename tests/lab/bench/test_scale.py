@@ -14,21 +14,26 @@ from lab.bench.anatomy import Anatomy
 from lab.bench.cells import SYSTEM, Cell, Measured
 from lab.bench.scale import costs as costs_file
 from lab.bench.scale.costs import CALIBRATION, Calibration, Seen, costs_of
-from lab.bench.scale.model import Costs, Network, crossover, star, tree
+from lab.bench.scale.model import Costs, crossover, star, tree
+from lab.bench.scale.plotting import drawn
+from lab.bench.scale.points import Point
 from lab.bench.scale.predicting import scale
+from lab.bench.scale.scaling import explained, shown
+from lab.bench.scale.sharing import Network
 from lab.bench.scale.waiting import Shares, shares
 from lab.condition_texts import read_conditions
 from lab.conditions import Link
 from lab.simulation.arithmetic import STAND_IN
 from lab.simulation.plan import make_plan
 from lab.simulation.play import play
+from lab.simulation.processors import Processors
 from tests.processes import Lab
 
 COSTS = Costs(
-    step=0.3, send=0.02, receive=0.03, worker=0.1, call=0.2, document=0.01, crowding=1.5,
+    step=0.3, send=0.02, receive=0.03, worker=0.1, call=0.2, document=0.01,
     vector=1000.0, document_down=10.0, document_up=1.0,
 )  # fmt: skip
-NOTHING = Costs(0, 0, 0, 0, 0, 0, 1.0, 0, 0, 0)
+NOTHING = Costs(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def test_with_one_worker_everything_comes_one_after_the_other() -> None:
@@ -56,9 +61,44 @@ def test_processes_share_processors() -> None:
     assert star(costs, Network(), 4, 4).seconds == pytest.approx(1.5)
     assert star(costs, Network(), 4, 4, processors=2).seconds == pytest.approx(2.5)
     assert star(costs, Network(), 4, 4, processors=1).seconds == pytest.approx(4.5)
-    crowded = replace(costs, crowding=1.5)
-    assert star(crowded, Network(), 4, 4, processors=2).seconds == pytest.approx(2 * 1.5 + 0.5)
+    crowded = replace(costs, crowding=1.5, switching=0.25)
+    assert star(crowded, Network(), 4, 4, processors=2).seconds == pytest.approx(2 * 1.75 + 0.5)
+    assert star(crowded, Network(), 2, 2, processors=3).seconds == pytest.approx(1.25 + 0.5)
     assert star(crowded, Network(), 1, 1, processors=2).seconds == pytest.approx(1.5)
+    assert star(crowded, Network(), 4, 4).seconds == pytest.approx(1.5)
+
+
+def test_what_is_done_ahead_costs_time_only_where_a_worker_waits_for_the_processor() -> None:
+    costs = replace(NOTHING, call=1.0, step=0.5, ahead=0.25)
+    assert star(costs, Network(), 1, 1).seconds == pytest.approx(1.5)
+    assert star(costs, Network(), 2, 2, processors=3).seconds == pytest.approx(1.5)
+    assert star(costs, Network(), 2, 2, processors=2).seconds == pytest.approx(1.75)
+    assert star(costs, Network(), 1, 1, processors=1).seconds == pytest.approx(1.75)
+    assert star(replace(costs, ahead=3.0), Network(), 1, 1).seconds == pytest.approx(3.5)
+    of_documents = replace(costs, step_document=0.01, ahead_document=1.0)
+    assert star(of_documents, Network(), 1, 4).seconds == pytest.approx(4.25 + 0.54)
+
+
+def test_the_coordinator_goes_before_its_workers() -> None:
+    costs = replace(NOTHING, call=1.0, send=0.1, receive=0.1, step=0.5)
+    # Three workers on two processors begin after 0.1, 0.3 (all are sent) and 1.2 (the first answer
+    # is taken in); the second ends at 1.3, and the coordinator takes its processor.
+    assert star(costs, Network(), 3, 3, processors=2).seconds == pytest.approx(2.3 + 0.5)
+
+
+def test_a_worker_is_interrupted_and_goes_on_where_it_was() -> None:
+    shared = Processors[str](2)
+    shared.begin("a", 1.0)
+    shared.begin("b", 2.0)
+    shared.begin("c", 1.0)
+    assert shared.assign(0.0, False) == [("a", 1.0), ("b", 2.0)]
+    assert shared.assign(0.5, True) == []
+    assert shared.assign(0.75, False) == [("b", 2.25)]
+    assert shared.ended("a", 1.0)
+    assert shared.assign(1.0, False) == [("c", 2.0)]
+    assert not shared.ended("b", 2.0)
+    assert shared.ended("c", 2.0)
+    assert shared.ended("b", 2.25)
 
 
 def test_a_tree_overtakes_the_star() -> None:
@@ -122,35 +162,43 @@ def test_the_simulator_plays_a_thousand_workers() -> None:
     assert result.messages > 200_000
 
 
-def seen(place: tuple[int, int], step: float, engine: float) -> Seen:
-    """A run whose clocks have seen twice the median step."""
-    cell = Cell(*place, 16)
-    measured = Measured(
-        SYSTEM, cell, 0, step, 9, sent=1000 + 10 * place[1], received=1000 + 8 * place[1]
-    )
-    once = {"waiting": 0.0, "update": 0.1, "rest": 0.3}
-    of_shards = {"receive": 0.02, "decode": 0.01, "tree sum": 0.01, "encode": 0.01, "send": 0.03}
-    each = {phase: place[0] * seconds for phase, seconds in of_shards.items()}
-    coordinator = {phase: 2 * seconds for phase, seconds in {**once, **each}.items()}
-    worker = {"idle": 0.0, "decode": 0.4, "engine": 2 * engine}
-    workers = {f"worker-{number + 1}": worker for number in range(place[0])}
-    processes = {"coordinator": coordinator, **workers}
-    return Seen(measured, Anatomy(cell, 0, 2 * step, 0.0, processes, {}))
+TRUE = Costs(
+    step=0.3, send=0.02, receive=0.06, worker=0.1, call=0.2, document=0.01, vector=1000.0,
+    document_down=10.0, document_up=8.0, ahead=0.4, step_document=0.001, ahead_document=0.002,
+    crowding=1.25, switching=0.05,
+)  # fmt: skip
 
 
-def test_costs_give_back_the_runs_that_they_are_from() -> None:
-    small, large, two = CALIBRATION
-    found = costs_of({
-        small: seen(small, 2.0, 0.1 + 32 * 0.01),
-        large: seen(large, 7.0, 0.1 + 512 * 0.01),
-        two: seen(two, 5.0, 1.2 * (0.1 + 256 * 0.01)),
-    })  # fmt: skip
-    assert found.document == pytest.approx(0.01)
-    assert found.call == pytest.approx(0.1)
-    assert found.crowding == pytest.approx(1.2)
-    assert [found.send, found.receive] == pytest.approx([0.04, 0.04])
-    assert (found.vector, found.document_down) == (1000.0, 10.0)
-    assert star(found, Network(), *small).seconds == pytest.approx(2.0)
+def seen(workers: int, documents: int) -> Seen:
+    """A run in which everything takes what ``TRUE`` says."""
+    cell, step = Cell(workers, documents, 16), star(TRUE, Network(), workers, documents, 2)
+    measured = Measured(SYSTEM, cell, 0, step.seconds, 9, int(step.sent), int(step.received))
+    giving, taking = workers * TRUE.send, workers * TRUE.receive
+    phases = {"receive": taking / 4, "decode": taking / 2, "tree sum": taking / 4}
+    phases |= {"encode": giving / 2, "send": giving / 2, "rest": 0.7, "update": 0.1}
+    engine = TRUE.call + documents / workers * TRUE.document
+    crowded = workers > 1
+    worker = TRUE.worker + engine * (TRUE.crowding if crowded else 1) + TRUE.switching * crowded
+    names = [f"worker-{number + 1}" for number in range(workers)]
+    processes = {"coordinator": phases, **{name: {"engine": engine} for name in names}}
+    processor = {"coordinator": step.coordinating, **dict.fromkeys(names, worker)}
+    return Seen(measured, Anatomy(cell, 0, step.seconds, 0.0, processes, processor))
+
+
+def test_costs_give_back_what_the_runs_of_the_calibration_took() -> None:
+    found = costs_of({cell: seen(*cell) for cell in CALIBRATION})
+    assert vars(found) == pytest.approx(vars(TRUE))
+    for cell in CALIBRATION:
+        expected = seen(*cell).measured.step
+        assert star(found, Network(), *cell, processors=2).seconds == pytest.approx(expected)
+
+
+def test_costs_are_never_negative_however_the_runs_went() -> None:
+    runs = {cell: seen(*cell) for cell in CALIBRATION}
+    fast = runs[CALIBRATION[1]]
+    odd = replace(fast.anatomy, processor={"coordinator": 0.01, "worker-1": 0.02})
+    runs[CALIBRATION[1]] = Seen(replace(fast.measured, step=0.01), odd)
+    assert all(value >= 0.0 for value in vars(costs_of(runs)).values())
 
 
 def pulse(time: float, worker: int, computing: float, waited: float) -> Recorded:
@@ -208,7 +256,7 @@ def test_what_scale_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], line: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("bad.json").write_text('{"version": 1, "costs": {"step": -1}}')
+    Path("bad.json").write_text('{"version": 2, "costs": {"step": -1}}')
     with pytest.raises(click.ClickException) as refused:
         scale.main(flags, standalone_mode=False)
     assert line in refused.value.message
@@ -221,6 +269,28 @@ def test_costs_are_kept_in_a_file(tmp_path: Path) -> None:
     assert costs_file.read(tmp_path / "costs.json") == kept
     with pytest.raises(click.ClickException, match="is no file of costs"):
         costs_file.read(tmp_path)
+
+
+def found(workers: int, batch: int, seconds: float, predicted: float) -> Point:
+    step = replace(star(COSTS, Network(), workers, batch), seconds=predicted)
+    speed = batch / seconds
+    shares = Shares(0.5, 0.3, 0.2)
+    return Point(workers, batch, 3, seconds, 0.9 * speed, 1.1 * speed, shares, step, False)
+
+
+def test_scaling_shows_and_draws_speeds_efficiency_model_and_waiting() -> None:
+    points = [found(1, 32, 0.01, 0.01), found(2, 32, 0.008, 0.01)]
+    rows = [list(column.cells) for column in shown(points).columns]
+    told = [cells[1] for cells in rows]
+    assert told[:6] == ["32", "2", "125", "4,000", "3,600..4,400", "62%"]
+    assert told[7:] == ["100", "-20%", "50%", "30%", "20%"]
+    assert "the model is off by -20% at most, with 2 workers and batch 32" in explained(points)
+    drawing = drawn(points)
+    for title in ("steps per second", "thousand documents per second", "efficiency", "outside"):
+        assert title in drawing
+    assert drawing.count("batch 32, model from") == 3
+    assert "batch 32 from 1.0000 to 0.6250" in drawing
+    assert "batch 32 from 0.5000 to 0.5000" in drawing
 
 
 @pytest.mark.soak
