@@ -24,11 +24,15 @@ from worker.state import Job
 
 
 class SharedMachine:
-    """The processors in virtual time. ``busy`` workers are what it is crowded with."""
+    """The processors in virtual time, with so many ``busy`` workers.
+
+    ``costs``: where they take turns. ``slowdown``: how many times as long an engine takes there.
+    """
 
     def __init__(self, clock: Clock, setting: OneMachine, busy: int) -> None:
-        self._clock, self.costs = clock, setting.costs
-        self.crowd = crowd(setting.costs, busy, setting.processors)
+        crowded = crowd(setting.costs, busy, setting.processors)
+        self._clock, self.costs = clock, crowded.applied(setting.costs)
+        self.slowdown = crowded.engine * crowded.turns
         self._processors = Processors[int](setting.processors)
         self._work: dict[int, tuple[Callable[..., None], tuple[Any, ...]]] = {}
         self._number = 0
@@ -66,9 +70,8 @@ class SharingWorker(VirtualWorker):
 
     def _compute(self, job: Job, seconds: float) -> None:
         machine = self.world.machine  # type: ignore[attr-defined]  # a world of one machine
-        costs, crowded = machine.costs, machine.crowd
         engine = seconds / self.slot.machine.slowness  # type: ignore[attr-defined]  # a slot of it
-        takes = engine * crowded.crowding + costs.worker + crowded.switching
+        takes = machine.slowdown * engine + machine.costs.worker
         machine.compute(takes, self._sleep, job, seconds, seconds - engine)
 
     def _sleep(self, job: Job, seconds: float, left: float) -> None:

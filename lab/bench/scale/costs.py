@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,17 +13,37 @@ import click
 
 from lab.bench.anatomy import COORDINATOR, ENGINE, Anatomy
 from lab.bench.cells import Measured
-from lab.bench.scale.model import Costs
+from lab.bench.scale.model import Costs, star
+from lab.bench.scale.sharing import Network
 
 VERSION = 2  # of the file
-#: The runs that costs come from, as (workers, documents): two sizes with one worker, and with some
-#: workers more documents for each and fewer. All else that is compared is a prediction.
-SMALL, LARGE, FEW, MANY = (1, 64), (1, 512), (3, 768), (6, 96)
-CALIBRATION = (SMALL, LARGE, FEW, MANY)
+#: Of the runs that costs come from, those with one worker, as (workers, documents).
+SMALL, LARGE = (1, 64), (1, 512)
+MOST_PROCESSORS = 8  # that are kept busy to see what a crowd costs
 DOCUMENT_UP = 8.0  # bytes: its loss
 LEAST = 1e-9  # seconds: nothing takes no time
 GIVING = ("encode", "send")
 TAKING = ("receive", "decode", "tree sum")
+
+
+class Cells(NamedTuple):
+    """The runs that costs come from, as (workers, documents): two sizes with one worker, and in a
+    crowd few workers with many documents each, and many with few.
+    """
+
+    small: tuple[int, int]
+    large: tuple[int, int]
+    few: tuple[int, int]
+    many: tuple[int, int]
+
+
+def cells_for(processors: int) -> Cells:
+    """The runs on a machine with so many processors. All others that are compared with the model
+    are predictions.
+    """
+    busy = min(processors, MOST_PROCESSORS)
+    few, many = busy + 1, 3 * busy
+    return Cells(SMALL, LARGE, (few, 256 * few), (many, 16 * many))
 
 
 class Seen(NamedTuple):
@@ -67,15 +87,17 @@ def _positive(name: str, number: Any) -> float:
 
 
 def with_given(costs: Costs | None, given: Sequence[tuple[str, float]]) -> Costs:
-    """With some of them as a user wants them; None: all of them."""
+    """With some of them as a user wants them; None: all that are needed."""
     return Costs(**dict(given)) if costs is None else replace(costs, **dict(given))
 
 
 NAMES = tuple(field.name for field in fields(Costs))
+#: Without these there is nothing to say; the others are nothing where nobody gives them.
+NEEDED = frozenset(field.name for field in fields(Costs) if field.default is MISSING)
 
 
-def costs_of(seen: Mapping[tuple[int, int], Seen]) -> Costs:
-    """From the runs of ``CALIBRATION``. A median step of one worker is what the model must give.
+def costs_of(seen: Mapping[tuple[int, int], Seen], processors: int) -> Costs:
+    """From the runs of ``cells_for``. A median step of one worker is what the model must give.
 
     Processes are taken for what they had of a processor, with all their threads, which others do
     not lengthen as they do the time of day.
@@ -91,23 +113,35 @@ def costs_of(seen: Mapping[tuple[int, int], Seen]) -> Costs:
     # makes the step and sends the next weights. What else the coordinator does is done ahead.
     step_document = max(0.0, (large.rest - small.rest) / more)
     ahead_document = max(0.0, (large.ahead - small.ahead) / more)
-    many = used[MANY]
-    alone = small.coordinator + (MANY[1] - SMALL[1]) * (step_document + ahead_document)
-    shard = max(LEAST, (many.coordinator - alone) / (MANY[0] - 1))
-    shard = min(shard, small.rest)
-    send = shard * _share_of_giving(seen[SMALL], seen[MANY])
+    cells = cells_for(processors)
+    many, (workers, documents) = used[cells.many], cells.many
+    alone = small.coordinator + (documents - SMALL[1]) * (step_document + ahead_document)
+    shard = min(max(LEAST, (many.coordinator - alone) / (workers - 1)), small.rest)
+    send = shard * _share_of_giving(seen[SMALL], seen[cells.many])
     step = max(0.0, small.rest - SMALL[1] * step_document - shard)
     ahead = max(0.0, small.ahead - SMALL[1] * ahead_document)
-    slope, start = _crowded_worker(used[FEW], many)
+    slope, start = _crowded_worker(used[cells.few], many, cells)
     crowding = max(1.0, slope / document)
     switching = max(0.0, start - (beside - call) - call * crowding)
     sent = [seen[cell].measured.sent for cell in (SMALL, LARGE)]
     document_down = max(0.0, (sent[1] - sent[0]) / more)
     vector = seen[SMALL].measured.received - DOCUMENT_UP * SMALL[1]
-    return Costs(
+    found = Costs(
         step, send, shard - send, beside - call, call, document, vector, document_down, DOCUMENT_UP,
         ahead, step_document, ahead_document, crowding, switching,
     )  # fmt: skip
+    return replace(found, turns=_turns(found, used, processors))
+
+
+def _turns(costs: Costs, used: Mapping[tuple[int, int], _Used], processors: int) -> float:
+    """How much longer steps in a crowd are than other costs explain, in the mean of two runs."""
+    if processors > MOST_PROCESSORS:
+        return 1.0  # there was none
+    ratios = [
+        used[cell].step / star(costs, Network(), *cell, processors).seconds
+        for cell in cells_for(processors)[2:]
+    ]
+    return max(1.0, statistics.geometric_mean(ratios))
 
 
 class _Used(NamedTuple):
@@ -149,9 +183,9 @@ def _share_of_giving(one: Seen, many: Seen) -> float:
     return (giving + rest / 2) / (giving + taking + rest)
 
 
-def _crowded_worker(few: _Used, many: _Used) -> tuple[float, float]:
+def _crowded_worker(few: _Used, many: _Used, cells: Cells) -> tuple[float, float]:
     """Seconds of a worker in a crowd for a document, and beside all documents."""
-    documents = [cell[1] / cell[0] for cell in (FEW, MANY)]
+    documents = [cell[1] / cell[0] for cell in (cells.few, cells.many)]
     slope = (few.worker - many.worker) / (documents[0] - documents[1])
     return slope, many.worker - documents[1] * slope
 

@@ -10,7 +10,7 @@ in cost them what they cost the coordinator, and towards it each costs what a wo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from coordinator.core.sharding import choose_cut
@@ -31,7 +31,9 @@ class Costs:
     ``ahead``: of the coordinator in a step, while the workers compute. ``step_document``,
     ``ahead_document``: how much longer ``step`` and ``ahead`` are for each document of the batch.
     ``crowding``: how many times as long an engine takes where all processors of its machine work.
-    ``switching``: of a worker for a shard, beside, where more processes than processors take turns.
+    ``switching``: of a worker for a shard, beside, where more processes than processors take turns,
+    and ``turns``: how many times as long everything is there than if a processor never stood still
+    while somebody waited for one.
     """
 
     step: float
@@ -48,6 +50,7 @@ class Costs:
     ahead_document: float = 0.0
     crowding: float = 1.0
     switching: float = 0.0
+    turns: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,9 @@ def star(
 ) -> Step:
     """A step with all workers at the coordinator. ``processors``: that all processes share."""
     cut = [shard.count for shard in _cut(costs, workers, documents)]
-    crowded = crowd(costs, min(workers, len(cut)), processors)
-    children = [_worker(costs, count, crowded) for count in cut]
-    seconds = play(_coordinator(costs, documents), network, children, workers, processors)
+    crowded = crowd(costs, min(workers, len(cut)), processors).applied(costs)
+    children = [_worker(crowded, count) for count in cut]
+    seconds = play(_coordinator(crowded, documents), network, children, workers, processors)
     return _step(costs, network, workers, documents, children, seconds)
 
 
@@ -145,13 +148,24 @@ def _cut(costs: Costs, workers: int, documents: int) -> list[Shard]:
 
 
 class Crowd(NamedTuple):
-    """What it costs a worker that others use its machine, too."""
+    """What it costs that others use the same machine: ``engine`` takes so many times as long,
+    everything ``turns`` times, and a worker ``switching`` seconds more for each shard.
+    """
 
-    crowding: float = 1.0
+    engine: float = 1.0
+    turns: float = 1.0
     switching: float = 0.0
 
-
-ALONE = Crowd()
+    def applied(self, costs: Costs) -> Costs:
+        """The costs there."""
+        turns, engine = self.turns, self.turns * self.engine
+        return replace(
+            costs, step=turns * costs.step, send=turns * costs.send, ahead=turns * costs.ahead,
+            receive=turns * costs.receive, worker=turns * (costs.worker + self.switching),
+            call=engine * costs.call, document=engine * costs.document,
+            step_document=turns * costs.step_document,
+            ahead_document=turns * costs.ahead_document,
+        )  # fmt: skip
 
 
 def crowd(costs: Costs, busy: int, processors: int | None) -> Crowd:
@@ -159,18 +173,17 @@ def crowd(costs: Costs, busy: int, processors: int | None) -> Crowd:
     processors at work beside its own.
     """
     if processors is None:
-        return ALONE
+        return Crowd()
     others = min(busy, processors) - 1
-    crowding = 1.0 + (costs.crowding - 1.0) * others / max(1, processors - 1)
-    return Crowd(crowding, costs.switching if busy + 1 > processors else 0.0)
+    engine = 1.0 + (costs.crowding - 1.0) * others / max(1, processors - 1)
+    return Crowd(engine, costs.turns, costs.switching) if busy >= processors else Crowd(engine)
 
 
-def _worker(costs: Costs, documents: int, crowded: Crowd = ALONE) -> Child:
-    engine = costs.call + documents * costs.document
+def _worker(costs: Costs, documents: int) -> Child:
     return Child(
         costs.vector + documents * costs.document_down,
         costs.vector + documents * costs.document_up,
-        costs.worker + crowded.switching + engine * crowded.crowding,
+        costs.worker + costs.call + documents * costs.document,
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lab.bench.scale.costs import CALIBRATION, Calibration
+from lab.bench.scale.costs import Calibration, cells_for
 from lab.bench.scale.model import Step, star
-from lab.bench.scale.running import Watched, middle, processors
+from lab.bench.scale.running import Watched, middle
 from lab.bench.scale.sharing import Network
 from lab.bench.scale.waiting import Shares
 
@@ -59,10 +59,11 @@ def point(
     """What the runs of a cell come to. ``own``: the calibration is from the same measurement."""
     workers, batch = cell
     found = middle(runs)
-    step = star(calibration.costs, Network(), workers, batch, processors())
+    number = calibration.processors
+    step = star(calibration.costs, Network(), workers, batch, number)
     speeds = [run.seen.measured.documents_per_second for run in runs]
     seconds = found.seen.measured.step
-    known = own and cell in CALIBRATION
+    known = own and cell in cells_for(number)
     spread = min(speeds), max(speeds)
     return Point(workers, batch, len(runs), seconds, *spread, found.shares, step, known, virtual)
 

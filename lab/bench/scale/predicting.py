@@ -13,7 +13,7 @@ from rich.table import Table
 
 from lab.bench.progress import Numbers
 from lab.bench.scale import costs as costs_file
-from lab.bench.scale.costs import NAMES, Calibration, with_given
+from lab.bench.scale.costs import NAMES, NEEDED, Calibration, with_given
 from lab.bench.scale.model import Step, crossover, star, tree
 from lab.bench.scale.running import calibrate, written
 from lab.bench.scale.sharing import Network
@@ -23,6 +23,8 @@ from microgpt.support import cli
 
 MOST_WORKERS = 100_000
 VERSION = 2  # of the file
+#: Costs that are no seconds.
+PLAIN = ("crowding", "turns", "vector", "document_down", "document_up")
 REPEATS = 3  # of each run of the calibration
 
 
@@ -46,7 +48,7 @@ class Question:
 
 
 class Cost(click.ParamType[tuple[str, float]]):
-    """``NAME=VALUE``: microseconds, but for bytes and ``crowding``."""
+    """``NAME=VALUE``: microseconds, but for bytes and factors."""
 
     name = "cost"
 
@@ -61,8 +63,7 @@ class Cost(click.ParamType[tuple[str, float]]):
             number = -1.0
         if name not in NAMES or not 0.0 <= number < 1e12:
             self.fail(f"{value!r} is not one of {', '.join(NAMES)} with a number behind =")
-        plain = name in ("crowding", "vector", "document_down", "document_up")
-        return name, number if plain else 1e-6 * number
+        return name, number if name in PLAIN else 1e-6 * number
 
 
 @click.command(context_settings={"show_default": True})
@@ -143,7 +144,7 @@ def _calibration(
     path: Path | None, given: set[str], width: int, data: str, seconds: float
 ) -> Calibration | None:
     """Read, or measured and written if there is a place for it; None if nothing is missing."""
-    if given == set(NAMES):
+    if given >= NEEDED:
         return None
     if path is not None and path.exists():
         return costs_file.read(path)

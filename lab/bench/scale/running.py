@@ -14,8 +14,7 @@ import click
 from lab.bench import system
 from lab.bench.cells import Cell
 from lab.bench.progress import Steps
-from lab.bench.scale import costs
-from lab.bench.scale.costs import CALIBRATION, Calibration, Seen
+from lab.bench.scale.costs import Calibration, Seen, cells_for, costs_of
 from lab.bench.scale.waiting import Shares, read_shares
 
 
@@ -70,7 +69,8 @@ def calibrate(
     width: int, data: str, seconds: float, repeats: int, flags: Sequence[str] = ()
 ) -> Calibration:
     """Measure what a step costs here: a few short runs by turns. Raises ClickException."""
-    runs = by_turns("calibration", CALIBRATION, width, repeats, seconds, data, flags)
+    cells = cells_for(processors())
+    runs = by_turns("calibration", cells, width, repeats, seconds, data, flags)
     return calibrated(runs, width, data)
 
 
@@ -78,8 +78,9 @@ def calibrated(
     runs: Mapping[tuple[int, int], Sequence[Watched]], width: int, data: str
 ) -> Calibration:
     """What follows from the runs of the calibration, and where they were made."""
-    found = costs.costs_of({cell: middle(runs[cell]).seen for cell in CALIBRATION})
-    return Calibration(found, platform.platform(), processors(), width, data)
+    number = processors()
+    found = costs_of({cell: middle(runs[cell]).seen for cell in cells_for(number)}, number)
+    return Calibration(found, platform.platform(), number, width, data)
 
 
 def processors() -> int:

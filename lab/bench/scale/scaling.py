@@ -15,7 +15,7 @@ from rich.table import Table
 from lab.bench.cells import vocabulary
 from lab.bench.progress import Numbers
 from lab.bench.scale import costs as costs_file
-from lab.bench.scale.costs import CALIBRATION, Calibration
+from lab.bench.scale.costs import Calibration, cells_for
 from lab.bench.scale.playing import virtual_seconds
 from lab.bench.scale.plotting import drawn
 from lab.bench.scale.points import Point, alone, efficiency, ideal, point
@@ -66,7 +66,7 @@ def scaling(
         raise click.ClickException(str(error)) from error
     wanted = sorted({(n, batch) for n in (1, *workers) for batch in batches}, key=lambda c: c[::-1])
     given = costs_file.read(costs_path) if costs_path else None
-    extra = () if given else tuple(cell for cell in CALIBRATION if cell not in wanted)
+    extra = () if given else tuple(cell for cell in cells_for(processors()) if cell not in wanted)
     runs = by_turns("scaling", [*wanted, *extra], width, repeats, seconds, data)
     calibration = given or calibrated(runs, width, data)
     played = virtual_seconds(wanted, calibration) if virtual else {}

@@ -13,11 +13,11 @@ from coordinator.core.events import Recorded, WorkerPulse
 from lab.bench.anatomy import Anatomy
 from lab.bench.cells import SYSTEM, Cell, Measured
 from lab.bench.scale import costs as costs_file
-from lab.bench.scale.costs import CALIBRATION, Calibration, Seen, costs_of
+from lab.bench.scale.costs import Calibration, Seen, cells_for, costs_of
 from lab.bench.scale.model import Costs, crossover, star, tree
 from lab.bench.scale.plotting import drawn
 from lab.bench.scale.points import Point
-from lab.bench.scale.predicting import scale
+from lab.bench.scale.predicting import PLAIN, scale
 from lab.bench.scale.scaling import explained, shown
 from lab.bench.scale.sharing import Network
 from lab.bench.scale.waiting import Shares, shares
@@ -66,6 +66,9 @@ def test_processes_share_processors() -> None:
     assert star(crowded, Network(), 2, 2, processors=3).seconds == pytest.approx(1.25 + 0.5)
     assert star(crowded, Network(), 1, 1, processors=2).seconds == pytest.approx(1.5)
     assert star(crowded, Network(), 4, 4).seconds == pytest.approx(1.5)
+    late = replace(crowded, turns=1.1)
+    assert star(late, Network(), 4, 4, processors=2).seconds == pytest.approx(1.1 * 4.0)
+    assert star(late, Network(), 1, 1, processors=2).seconds == pytest.approx(1.5)
 
 
 def test_what_is_done_ahead_costs_time_only_where_a_worker_waits_for_the_processor() -> None:
@@ -165,8 +168,11 @@ def test_the_simulator_plays_a_thousand_workers() -> None:
 TRUE = Costs(
     step=0.3, send=0.02, receive=0.06, worker=0.1, call=0.2, document=0.01, vector=1000.0,
     document_down=10.0, document_up=8.0, ahead=0.4, step_document=0.001, ahead_document=0.002,
-    crowding=1.25, switching=0.05,
+    crowding=1.25, switching=0.05, turns=1.1,
 )  # fmt: skip
+
+
+CELLS = cells_for(2)
 
 
 def seen(workers: int, documents: int) -> Seen:
@@ -186,19 +192,20 @@ def seen(workers: int, documents: int) -> Seen:
 
 
 def test_costs_give_back_what_the_runs_of_the_calibration_took() -> None:
-    found = costs_of({cell: seen(*cell) for cell in CALIBRATION})
+    assert CELLS == ((1, 64), (1, 512), (3, 768), (6, 96))
+    found = costs_of({cell: seen(*cell) for cell in CELLS}, 2)
     assert vars(found) == pytest.approx(vars(TRUE))
-    for cell in CALIBRATION:
+    for cell in CELLS:
         expected = seen(*cell).measured.step
         assert star(found, Network(), *cell, processors=2).seconds == pytest.approx(expected)
 
 
 def test_costs_are_never_negative_however_the_runs_went() -> None:
-    runs = {cell: seen(*cell) for cell in CALIBRATION}
-    fast = runs[CALIBRATION[1]]
+    runs = {cell: seen(*cell) for cell in CELLS}
+    fast = runs[CELLS.large]
     odd = replace(fast.anatomy, processor={"coordinator": 0.01, "worker-1": 0.02})
-    runs[CALIBRATION[1]] = Seen(replace(fast.measured, step=0.01), odd)
-    assert all(value >= 0.0 for value in vars(costs_of(runs)).values())
+    runs[CELLS.large] = Seen(replace(fast.measured, step=0.01), odd)
+    assert all(value >= 0.0 for value in vars(costs_of(runs, 2)).values())
 
 
 def pulse(time: float, worker: int, computing: float, waited: float) -> Recorded:
@@ -216,11 +223,10 @@ def test_shares_are_taken_between_pulses() -> None:
 
 
 def given() -> list[str]:
-    """The flags for ``COSTS``."""
+    """The flags for ``COSTS``, but for what is nothing."""
     flags = list[str]()
-    for name, value in vars(COSTS).items():
-        plain = name in ("crowding", "vector", "document_down", "document_up")
-        flags += ["--cost", f"{name}={value if plain else 1e6 * value}"]
+    for name, value in list(vars(COSTS).items())[:9]:
+        flags += ["--cost", f"{name}={value if name in PLAIN else 1e6 * value}"]
     return flags
 
 

@@ -24,7 +24,7 @@ from tests.processes import NAMES, TINY_MODEL, Lab
 COSTS = Costs(
     step=3e-4, send=9e-5, receive=1e-4, worker=4e-4, call=1e-4, document=5e-4, vector=100.0,
     document_down=4.0, document_up=8.0, ahead=4e-4, step_document=1e-6, ahead_document=2e-6,
-    crowding=1.25, switching=1e-4,
+    crowding=1.25, switching=1e-4, turns=1.1,
 )  # fmt: skip
 SIMULATION = on_machine(Simulation(noise=0.0, one_machine=True), OneMachine(2, COSTS))
 
