@@ -17,7 +17,8 @@ from lab.experiments.reading import ExperimentError
 from lab.experiments.report import page
 from lab.experiments.rows import Row, as_csv, as_markdown, as_texts, make_row, with_goodput
 from lab.experiments.runner import run_all
-from lab.experiments.specification import MOST_BYTES, Simulation, Specification, read_specification
+from lab.experiments.simulation import Simulation
+from lab.experiments.specification import MOST_BYTES, Specification, read_specification
 from lab.experiments.store import Store
 from lab.experiments.verdict import verdict
 from lab.launch.train import processors

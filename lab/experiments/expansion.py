@@ -11,7 +11,8 @@ from typing import Any
 
 from lab.experiments.one_machine_costs import OneMachine
 from lab.experiments.settings import DEFAULTS
-from lab.experiments.specification import CASE, Choice, Simulation, Specification
+from lab.experiments.simulation import Simulation
+from lab.experiments.specification import CASE, Choice, Specification
 from lab.experiments.toml_lines import Path
 
 MOST_CASES = 10_000

@@ -37,7 +37,7 @@ def _measure(plain: dict[str, Any], directory: Path) -> Any:
     from lab.experiments.checks import WRONG, located, prepare
     from lab.experiments.measurement import FAILED, Measurement
     from lab.experiments.one_machine_costs import from_plain
-    from lab.experiments.specification import Simulation
+    from lab.experiments.simulation import Simulation
     from microgpt.data.corpus import Corpus
     from microgpt.data.dataset import load_dataset
     from microgpt.data.documents import DatasetError

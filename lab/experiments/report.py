@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from lab.experiments.measurement import DONE
 from lab.experiments.rows import Row, as_texts
 from lab.experiments.settings import DEFAULTS, text_of
-from lab.experiments.specification import Simulation, Specification
+from lab.experiments.simulation import Simulation
+from lab.experiments.specification import Specification
 from lab.report import chart
 from lab.report.chart import Chart
 from lab.report.html import POLICY, STYLE, folded, key, table, text

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lab.experiments.one_machine_costs import OneMachine
 from lab.experiments.reading import (
     ExperimentError,
     Source,
@@ -24,12 +23,12 @@ from lab.experiments.reading import (
 from lab.experiments.settings import (
     SETTINGS,
     boolean,
-    number,
     shown,
     text,
     text_of,
     whole,
 )
+from lab.experiments.simulation import Simulation, read_simulation
 from lab.experiments.toml_lines import Path, lines_of
 from lab.experiments.wanted import Measure, Plot, check_reference, read_measure, read_plots
 
@@ -56,24 +55,6 @@ class Axis:
     name: str
     choices: tuple[Choice, ...]
     path: Path
-
-
-@dataclass(frozen=True)
-class Simulation:
-    """What a simulated engine takes, in microseconds: for each call and for each document.
-
-    None: as it is measured on this machine. ``noise``: by how much a time may be off, as a share.
-    ``start_seconds``: that a process which has failed takes to start, before it works again.
-    ``one_machine``: all processes share this machine's processors, and what they do beside the
-    engine takes time, too. ``machine``: how much, as soon as that is measured.
-    """
-
-    call_microseconds: float | None = None
-    document_microseconds: float | None = None
-    noise: float = 0.1
-    start_seconds: float = 0.0
-    one_machine: bool = False
-    machine: OneMachine | None = None
 
 
 @dataclass(frozen=True)
@@ -184,7 +165,7 @@ def _parts(table: Table, usual: _Parts) -> _Parts:
         read_settings(base),
         _axes(source, (*path, "matrix"), table.raw("matrix", {})),
         read_measure(measure, usual.measure),
-        _simulation(simulation, usual.simulation),
+        read_simulation(simulation, usual.simulation),
     )
 
 
@@ -203,17 +184,6 @@ def _seeds(source: Source, path: Path, value: Any) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
         raise source.error(path, "a seed stands there twice")
     return tuple(seeds)
-
-
-def _simulation(table: Table, usual: Simulation) -> Simulation:
-    time = number(0.0, 1e7)
-    call = table.take("call_microseconds", time, usual.call_microseconds)
-    document = table.take("document_microseconds", time, usual.document_microseconds)
-    noise = table.take("noise", number(0.0, 0.9), usual.noise)
-    start = table.take("start_seconds", number(0.0, 3600.0), usual.start_seconds)
-    shared = table.take("one_machine", boolean, usual.one_machine)
-    table.close()
-    return Simulation(call, document, noise, start, shared)
 
 
 def _axes(source: Source, path: Path, matrix: Any) -> tuple[Axis, ...]:

@@ -23,7 +23,7 @@ from lab.experiments.one_machine import (
     SharingWorker,
 )
 from lab.experiments.one_machine_costs import OneMachine
-from lab.experiments.specification import Simulation
+from lab.experiments.simulation import Simulation
 from lab.simulation import faults
 from lab.simulation.arithmetic import Calculator, ReferenceRun
 from lab.simulation.clock import InvariantViolationError

@@ -17,7 +17,7 @@ from lab.experiments.checks import prepare
 from lab.experiments.measurement import DONE
 from lab.experiments.one_machine_costs import OneMachine
 from lab.experiments.settings import DEFAULTS
-from lab.experiments.specification import Simulation
+from lab.experiments.simulation import Simulation
 from microgpt.data.corpus import Corpus
 from microgpt.data.dataset import load_dataset
 

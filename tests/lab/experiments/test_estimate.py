@@ -6,7 +6,7 @@ from lab.conditions import Conditions, Link, Machine, WorkerConditions
 from lab.experiments.estimate import calibrated, guess, total
 from lab.experiments.expansion import Case, Trial
 from lab.experiments.settings import DEFAULTS
-from lab.experiments.specification import Simulation
+from lab.experiments.simulation import Simulation
 
 
 def trial(simulated: bool, **settings: object) -> Trial:

@@ -16,7 +16,7 @@ from lab.experiments.expansion import Case, Trial, on_machine
 from lab.experiments.measurement import DONE
 from lab.experiments.one_machine_costs import OneMachine
 from lab.experiments.settings import DEFAULTS
-from lab.experiments.specification import Simulation
+from lab.experiments.simulation import Simulation
 from microgpt.data.corpus import Corpus
 from tests.lab.experiments.test_experiment_command import SIMULATED, experiment, rows_of
 from tests.processes import NAMES, TINY_MODEL, Lab
