@@ -31,6 +31,7 @@ from worker.state import WorkerState
 
 COORDINATOR_TICK = 0.2  # seconds; coarser than in production, to be quick
 WORKER_TICK = 0.25
+REFUSED = 0.001  # seconds at least, until a worker that finds no coordinator looks again
 IDLE = 0.001  # seconds from a message of workers to a moment in which there is none
 
 
@@ -245,8 +246,8 @@ class VirtualWorker(Process):
                     self.world.broken(f"{self.name} has {self._queued} jobs waiting")
             self.clock.after(WORKER_TICK, self._tick)
 
-    def _reconnect(self) -> None:
-        self.clock.after(self._takes(0.02, 0.3), self.deliver, self._connect)
+    def _reconnect(self, least: float = 0.0) -> None:
+        self.clock.after(max(least, self._takes(0.02, 0.3)), self.deliver, self._connect)
 
     def _takes(self, least: float, most: float) -> float:
         """So many seconds, until it is connected or ready."""
@@ -257,7 +258,7 @@ class VirtualWorker(Process):
         if self.connection is not None:
             return
         if coordinator is None or coordinator.frozen or host.link.partitioned:
-            self._reconnect()
+            self._reconnect(REFUSED)
             return
         self.connection = Connection(self.world.network, host, (self, coordinator))
         coordinator.connections[self.peer] = self.connection

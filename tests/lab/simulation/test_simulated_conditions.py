@@ -127,6 +127,17 @@ def test_who_is_stopped_with_a_worker_that_fails(policy: str, stopped: int, leas
         assert again == pytest.approx(failed + least + 0.2, abs=1e-3)
 
 
+def test_who_is_back_before_the_coordinator_does_not_look_for_it_all_the_time() -> None:
+    """Of two that fail, one after the other, the first comes back while all are being started."""
+    plan = replace(calm(1, 3, 20), checkpoint_every=4, start_seconds=0.5, hesitation=1e-6)
+    fails = ["worker=1:mtbf=1s,mttr=400ms", "worker=2:mtbf=1s,mttr=400ms"]
+    conditions = with_policy(read_conditions(3, fail=fails), "elastic")
+    result = play(plan, STAND_IN, trace=True, conditions=conditions)
+    assert not result.problem
+    assert result.epochs >= 3
+    assert result.events < 20_000, "a thousand looks a second at most"
+
+
 def test_with_a_snapshot_of_each_task_nothing_is_done_again() -> None:
     conditions = read_conditions(3, fail=["mtbf=1s,mttr=100ms"])
     tasks, ends = [], []
