@@ -154,7 +154,7 @@ class Executor:
         return self._in_background > 0
 
     def _computed(self, order: Compute, clock: NoClock = NO_CLOCK) -> Computed:
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         try:
             answer: Message | None = self._calculator.compute(order.job, clock)
         except ReplicaStateError:
@@ -163,9 +163,11 @@ class Executor:
         self._paces[task.training] = took / task.count
         slow = self._slowness * self._levers.slowness
         if slow > 1.0:
-            slow = self._dawdle(began, took)
+            # A slow machine is not slower still because others wait for this one's processors.
+            own = min(took, time.process_time() - used)
+            slow = self._dawdle(began, own)
             if isinstance(answer, ShardResult):
-                answer = replace(answer, seconds=slow * answer.seconds)
+                answer = replace(answer, seconds=slow * own)
         clock.lap("encode")
         return Computed(order.job, answer)
 

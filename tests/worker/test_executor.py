@@ -118,7 +118,7 @@ def test_a_lever_slows_it_down_while_it_works(monkeypatch: pytest.MonkeyPatch) -
 
         background.executor.run(work())
         background.told()
-        own = SimpleNamespace(sleep=sleep, perf_counter=perf_counter)
+        own = SimpleNamespace(sleep=sleep, perf_counter=perf_counter, process_time=perf_counter)
         monkeypatch.setattr("worker.executor.time", own)
         assert background.executor.run(work()) is not None
         assert slept == []
@@ -139,6 +139,34 @@ def test_a_slow_worker_says_how_long_it_took(monkeypatch: pytest.MonkeyPatch) ->
         assert isinstance(done, Computed)
         assert isinstance(done.answer, ShardResult)
         assert done.answer.seconds <= took <= 1.5 * done.answer.seconds + 0.05
+
+
+def test_a_slow_worker_is_no_slower_for_others_at_its_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with closing(SharedLevers("worker-1")) as levers:
+        background = Background(1e9, Levers(levers.descriptor))
+        background.executor.run(work())
+        background.told()
+        levers.set_slowness(100.0)
+        now, used = [0.0], iter((1.0, 1.25))  # of the second that passes, a quarter is its own
+
+        def perf_counter() -> float:
+            now[0] += 1.0
+            return now[0]
+
+        def sleep(seconds: float) -> None:
+            now[0] += seconds
+
+        own = SimpleNamespace(
+            sleep=sleep, perf_counter=perf_counter, process_time=lambda: next(used)
+        )
+        monkeypatch.setattr("worker.executor.time", own)
+        done = background.executor.run(work())
+        assert isinstance(done, Computed)
+        assert isinstance(done.answer, ShardResult)
+        assert done.answer.seconds == 25.0
+        assert 25.0 <= now[0] - 1.0 < 27.0
 
 
 def test_evaluations_have_a_pace_of_their_own() -> None:
