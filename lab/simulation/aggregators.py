@@ -72,7 +72,7 @@ class Below:
     def hang_up(self, tell: Callable[[Connection], None]) -> None:
         """The process is gone; ``tell`` says when the other ends hear of it."""
         for connection in [*self.connections.values()]:
-            connection.open[UP] = False
+            connection.up.open = False
             tell(connection)
 
 

@@ -32,7 +32,7 @@ def heal(world: World) -> None:
     for slot in honest:
         slot.machine = slot.meets.machine
         _delay_by(slot, 0.0)
-        slot.host.corrupt = {UP: 0, DOWN: 0}
+        slot.host.corrupt.clear()
         _partition(world, slot, (UP, DOWN), False)
     if world.coordinator is not None:
         world.coordinator.fuse = None
@@ -111,10 +111,10 @@ def _partition(world: World, slot: Slot, ways: tuple[str, ...], parted: bool) ->
         for connection in slot.connections:
             if not parted:
                 connection.heal(way)
-            elif connection.open[way]:
+            elif connection.way(way).open:
                 world.network.watch(connection, way)
     # A connection that both ends have lost is of no interest any more.
-    slot.connections[:] = [c for c in slot.connections if any(c.open.values())]
+    slot.connections[:] = [c for c in slot.connections if not c.over]
 
 
 def _drop(world: World, slot: Slot, fault: Fault) -> None:
@@ -136,7 +136,7 @@ def _delay_by(slot: Slot, seconds: float) -> None:
 
 def _corrupt(world: World, slot: Slot, fault: Fault) -> None:
     slot.garbles = True
-    slot.host.corrupt[UP if fault.amount < 0.7 else DOWN] += 1
+    slot.host.corrupt.append(UP if fault.amount < 0.7 else DOWN)
 
 
 def _slow(world: World, slot: Slot, fault: Fault) -> None:

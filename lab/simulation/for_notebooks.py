@@ -65,7 +65,7 @@ def run(
     for slot in world.slots:
         world.clock.after(world.rng.uniform(0.0, 0.1), slot.start)
     faults.heal(world)
-    world.clock.run(lambda: world.outcome is not None)
+    world.clock.run()
     world.check_end()
     return world.result(dataset)
 

@@ -7,7 +7,7 @@ one, and its last words may arrive twice: ZeroMQ does not do that, but nothing h
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Any, Protocol
@@ -32,10 +32,19 @@ class Host:
     ``usual``: its link when nothing goes wrong.
     """
 
+    __slots__ = ("corrupt", "free", "link", "usual")
+
     def __init__(self, usual: Link = GOOD) -> None:
         self.usual = self.link = usual
         self.free = {UP: 0.0, DOWN: 0.0}  # when all is sent that waits for the link's rate
-        self.corrupt = {UP: 0, DOWN: 0}  # so many of the next messages are damaged
+        self.corrupt: list[str] = []  # directions of which the next message is damaged, for each
+
+    def damages(self, way: str) -> bool:
+        """Whether a message that comes out this way now is damaged: each time is counted off."""
+        damaged = way in self.corrupt
+        if damaged:
+            self.corrupt.remove(way)
+        return damaged
 
 
 class Network:
@@ -72,8 +81,28 @@ class Network:
             self.clock.after(patience, connection.give_up, way)
 
 
+class Way:
+    """One direction of a connection, ``name``.
+
+    ``open``: whether its receiver still has the connection. ``arrival``: when the last message that
+    was sent comes out, ``held`` what a partition keeps back, ``recent`` what may come twice.
+    """
+
+    __slots__ = ("arrival", "held", "name", "open", "recent")
+
+    def __init__(self, name: str) -> None:
+        self.name, self.open, self.arrival = name, True, 0.0
+        self.held: list[Message] = []
+        self.recent: list[Message] = []
+
+
 class Connection:
-    """Between one worker process and one coordinator process. See the module."""
+    """Between one worker process and one coordinator process. See the module.
+
+    There are thousands, which are met in no order: what a message needs lies close together.
+    """
+
+    __slots__ = ("coordinator", "down", "host", "network", "peer", "up", "worker")
 
     def __init__(
         self, network: Network, host: Host, ends: tuple[WorkerEnd, CoordinatorEnd]
@@ -81,97 +110,116 @@ class Connection:
         self.network, self.host = network, host
         self.worker, self.coordinator = ends
         self.peer = self.worker.peer
-        #: Whether the receiver of this way still has the connection.
-        self.open = {UP: True, DOWN: True}
-        self._arrival = {UP: 0.0, DOWN: 0.0}
-        self._held: dict[str, list[Message]] = {UP: [], DOWN: []}
-        self._recent = {UP: deque[Message](maxlen=RECENT), DOWN: deque[Message](maxlen=RECENT)}
+        self.up, self.down = Way(UP), Way(DOWN)
 
-    def send(self, way: str, message: Message) -> None:
+    def way(self, name: str) -> Way:
+        """The direction of this name."""
+        return self.up if name == UP else self.down
+
+    @property
+    def over(self) -> bool:
+        """Whether both ends have lost it."""
+        return not (self.up.open or self.down.open)
+
+    def send(self, name: str, message: Message) -> None:
         """Put a message on the way, if the sender still has the connection."""
-        network, clock = self.network, self.network.clock
-        if not self.open[OTHER[way]]:
+        way, back = (self.up, self.down) if name == UP else (self.down, self.up)
+        if not back.open:
             return
+        network = self.network
         network.sent += 1
         if network.codec:
-            message = network.pack(self.peer, way, message)
-        link, before = self.host.link, self._arrival[way]
+            message = network.pack(self.peer, name, message)
+        link, clock = self.host.link, network.clock
         if link.rate or link.loss:
-            arrival = self._arrives(way, message)
+            arrival = self._arrives(name, message)
         else:
             arrival = clock.now + link.seconds_for(0, network.rng)
-        arrival = self._arrival[way] = arrival if arrival > before else before
+        if arrival < way.arrival:
+            arrival = way.arrival
+        way.arrival = arrival
         clock.after(arrival - clock.now, self._arrive, way, message)
 
-    def _arrives(self, way: str, message: Message) -> float:
+    def _arrives(self, name: str, message: Message) -> float:
         """When a message that is sent now comes out of a link for which its length matters."""
         link, host, size = self.host.link, self.host, len(encode(message))
         sent = self.network.clock.now
         if link.rate:
-            sent = host.free[way] = max(sent, host.free[way]) + size / link.rate
+            sent = host.free[name] = max(sent, host.free[name]) + size / link.rate
         return sent + link.seconds_for(size, self.network.rng)
 
-    def _arrive(self, way: str, message: Message) -> None:
-        if not self.open[way]:
+    def _arrive(self, way: Way, message: Message) -> None:
+        host = self.host
+        if not way.open:
             self._perhaps_later(way, message, self.network.stale)
-        elif way in self.host.link.partitioned or self._held[way]:
-            self._held[way].append(message)
+        elif way.held or (host.link.partitioned and way.name in host.link.partitioned):
+            way.held.append(message)
         else:
-            self._recent[way].append(message)
-            damaged = self.host.corrupt[way] > 0
-            if damaged:
-                self.host.corrupt[way] -= 1
-            self._deliver(way, message, damaged)
+            recent = way.recent
+            recent.append(message)
+            if len(recent) > RECENT:
+                del recent[0]
+            self._deliver(way, message, bool(host.corrupt) and host.damages(way.name))
 
-    def _deliver(self, way: str, message: Message, damaged: bool = False) -> None:
-        if way == UP:
-            self.coordinator.deliver(self.coordinator.receive, self, message, damaged)
+    def _deliver(self, way: Way, message: Message, damaged: bool = False) -> None:
+        if way is self.up:
+            coordinator = self.coordinator
+            if coordinator.frozen:
+                coordinator.deliver(coordinator.receive, self, message, damaged)
+            elif coordinator.alive:
+                coordinator.receive(self, message, damaged)
         else:
-            self.worker.deliver(self.worker.receive, message, damaged)
+            worker = self.worker
+            if worker.frozen:
+                worker.deliver(worker.receive, message, damaged)
+            elif worker.alive:
+                worker.receive(message, damaged)
 
-    def heal(self, way: str) -> None:
+    def heal(self, name: str) -> None:
         """What a partition has held back arrives now."""
-        held, self._held[way] = self._held[way], []
+        way = self.way(name)
+        held, way.held = way.held, []
         for message in held:
             self._arrive(way, message)
 
-    def give_up(self, way: str) -> None:
+    def give_up(self, name: str) -> None:
         """The receiver has heard nothing for too long, if that is still so."""
-        sender: End = self.worker if way == UP else self.coordinator
-        if way in self.host.link.partitioned or sender.frozen or not sender.alive:
-            self.lose(way)
+        sender: End = self.worker if name == UP else self.coordinator
+        if name in self.host.link.partitioned or sender.frozen or not sender.alive:
+            self.lose(name)
 
-    def lose(self, way: str) -> None:
+    def lose(self, name: str) -> None:
         """The receiver of this way has the connection no more; the other end hears of it later."""
-        if not self.open[way]:
+        way = self.way(name)
+        if not way.open:
             return
-        self.open[way] = False
+        way.open = False
         network = self.network
-        self._held[way].clear()
-        for message in self._recent[way]:
+        way.held.clear()
+        for message in way.recent:
             self._perhaps_later(way, message, network.twice)
-        if way == UP:
+        if name == UP:
             self.coordinator.deliver(self.coordinator.lost, self)
         else:
             self.worker.deliver(self.worker.lost, self)
         slow = network.rng.random() < UNNOTICED
         delay = network.rng.uniform(0.0, LATE if slow else 0.02)
-        network.clock.after(delay, self.tell_end, OTHER[way])
+        network.clock.after(delay, self.tell_end, OTHER[name])
 
-    def _perhaps_later(self, way: str, message: Message, chance: float) -> None:
+    def _perhaps_later(self, way: Way, message: Message, chance: float) -> None:
         if self.network.rng.random() < chance:
             late = self.network.rng.uniform(0.0, LATE)
             self.network.clock.after(late, self._deliver, way, message)
 
-    def tell_end(self, way: str) -> None:
+    def tell_end(self, name: str) -> None:
         """The receiver of this way hears that the other end is gone, if it has not yet."""
-        receiver: End = self.coordinator if way == UP else self.worker
-        if not self.open[way] or not receiver.alive:
+        receiver: End = self.coordinator if name == UP else self.worker
+        if not self.way(name).open or not receiver.alive:
             return
-        if way in self.host.link.partitioned:
-            self.network.clock.after(RETRY, self.tell_end, way)
+        if name in self.host.link.partitioned:
+            self.network.clock.after(RETRY, self.tell_end, name)
         else:
-            self.lose(way)
+            self.lose(name)
 
 
 class End(Protocol):

@@ -88,7 +88,7 @@ def _until_the_end(world: World) -> None:
     for fault in plan.faults:
         world.clock.after(fault.at, faults.happen, world, fault)
     world.clock.after(plan.heals_at, faults.heal, world)
-    world.clock.run(lambda: world.outcome is not None)
+    world.clock.run()
     world.check_end()
     replayable = world.reference_run.strategy.promise is Promise.REPLAYABLE
     # Who said what is on record, and not whether it was true.

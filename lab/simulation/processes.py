@@ -140,7 +140,7 @@ class VirtualCoordinator(Process):
         self.world.events.lose()
         self.trace("is killed")
         for connection in list(self.connections.values()):
-            connection.open[UP] = False
+            connection.up.open = False
             connection.tell_end(DOWN)
         self.world.coordinator_gone(killed=True)
 
@@ -291,7 +291,7 @@ class VirtualWorker(Process):
         """The whole machine is gone: nobody ends the connection."""
         self.trace("vanishes")
         if self.connection is not None:
-            self.connection.open[DOWN] = False
+            self.connection.down.open = False
             self.world.network.watch(self.connection, UP)
         self.alive = False
         self.slot.worker_gone(self)
@@ -302,7 +302,7 @@ class VirtualWorker(Process):
             return
         self.alive = False
         if self.connection is not None:
-            self.connection.open[DOWN] = False
+            self.connection.down.open = False
             self.clock.after(0.001, self.connection.tell_end, UP)
         self.slot.worker_gone(self)
 

@@ -111,10 +111,12 @@ class Slot:
 
     def seconds_for(self, job: Job) -> float:
         """How long a job takes here."""
-        plan, calls = self.world.plan, max(1, getattr(job.task, "steps", 0))  # local steps
+        plan, calls = self.world.plan, getattr(job.task, "steps", 0) or 1  # local steps
         seconds = job.task.count * plan.document_seconds + calls * plan.call_seconds
-        seconds *= self.machine.slowness * self.world.rng.uniform(1 - plan.noise, 1 + plan.noise)
-        return min(seconds, SLOWEST)
+        least, most = 1 - plan.noise, 1 + plan.noise
+        # As Random.uniform does it, which is a call more.
+        seconds *= self.machine.slowness * (least + (most - least) * self.world.rng.random())
+        return seconds if seconds < SLOWEST else SLOWEST
 
 
 class World:
@@ -213,6 +215,7 @@ class World:
             excused = self.disk.condition.full
             if finish.outcome == "done":
                 self.outcome = finish
+                self.clock.stop()
                 return
             if self._closing is not Outcome.FAILED:  # the disk has not taken the last checkpoint
                 excused = True

@@ -15,7 +15,7 @@ Longer than 300 lines because the whole protocol stands in one place, a few line
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, TypeAlias
 
 import msgpack
@@ -30,6 +30,7 @@ from microgpt.protocol.schema import (
     Check,
     Stored,
 )
+from microgpt.support.records import record
 
 __all__ = [
     "MAX_DOCUMENTS",
@@ -84,7 +85,7 @@ class VersionMismatchError(ProtocolError):
     """A peer speaks another version of the protocol."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Message:
     """What every message carries: the run and the coordinator's epoch it belongs to.
 
@@ -98,7 +99,7 @@ class Message:
 # --- from a worker -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Hello(Message):
     """A worker offers to work. ``engine`` is the name of the engine it computes with.
 
@@ -113,7 +114,7 @@ class Hello(Message):
     attempt: int = 0
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Heartbeat(Message):
     """A worker is alive, whatever it is computing.
 
@@ -123,14 +124,14 @@ class Heartbeat(Message):
     ready: bool
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Status(Message):
     """Something people should know about a worker, such as that it is compiling."""
 
     text: str
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ShardResult(Message):
     """Losses and summed gradient of one shard of a round; ``round`` and ``step`` as in the task.
 
@@ -148,7 +149,7 @@ class ShardResult(Message):
     round: int = field(kw_only=True)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ReplicaResult(ShardResult):
     """What a replica has made of its part; see ``ReplicaTask``.
 
@@ -160,7 +161,7 @@ class ReplicaResult(ShardResult):
     state: Mapping[str, bytes] = field(kw_only=True)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Failure(Message):
     """A shard has no finite gradient or loss; ``document`` is its position in the round."""
 
@@ -171,7 +172,7 @@ class Failure(Message):
     round: int = field(kw_only=True)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Goodbye(Message):
     """A worker leaves; what it has in flight must be given to others."""
 
@@ -179,7 +180,7 @@ class Goodbye(Message):
 # --- from the coordinator ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Welcome(Message):
     """A worker is taken in as number ``worker``; ``model`` has the fields of GPTConfig.
 
@@ -195,12 +196,12 @@ class Welcome(Message):
     attempt: int = 0
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Reregister(Message):
     """A message came from somebody the coordinator does not know: say Hello again."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Weights(Message):
     """The weights after ``step`` updates, which tasks of that ``step`` are computed with."""
 
@@ -208,7 +209,7 @@ class Weights(Message):
     weights: Mapping[str, bytes]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Task(Message):
     """One shard of a round: ``count`` documents from its position ``start`` on.
 
@@ -227,7 +228,7 @@ class Task(Message):
     round: int = field(kw_only=True)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class TaskAhead(Message):
     """A ``Task`` whose weights, those after ``step`` updates, come later: it is begun with them."""
 
@@ -239,7 +240,7 @@ class TaskAhead(Message):
     round: int = field(kw_only=True)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ReplicaState(Message):
     """Replica ``replica`` as it was after ``clock`` tasks: its next task goes on from there.
 
@@ -251,7 +252,7 @@ class ReplicaState(Message):
     vectors: Mapping[str, bytes]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ReplicaTask(Task):
     """The part of a replica that has done ``clock`` tasks; answered by a ``ReplicaResult``.
 
@@ -269,14 +270,14 @@ class ReplicaTask(Task):
     redo: bool = field(kw_only=True)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Refuse(Message):
     """The worker cannot take part, and trying again will not help."""
 
     reason: str
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Stop(Message):
     """There is no more work; the worker ends."""
 
@@ -289,14 +290,14 @@ class Stop(Message):
 # asker's own for a question, and comes back in the reply.
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ListCheckpoints(Message):
     """Which checkpoints are there?"""
 
     number: int
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class FetchCheckpoint(Message):
     """The bytes of the checkpoint of step ``wanted`` from ``offset`` on; None: of the newest.
 
@@ -309,7 +310,7 @@ class FetchCheckpoint(Message):
     known: int | None
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class CheckpointList(Message):
     """The newest checkpoints in ascending order of steps; ``omitted`` older ones are left out.
 
@@ -321,7 +322,7 @@ class CheckpointList(Message):
     omitted: int
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class CheckpointPart(Message):
     """``data``: the ``MAX_PART`` bytes of a file of ``total`` from ``offset``, or what is left."""
 
@@ -332,7 +333,7 @@ class CheckpointPart(Message):
     data: bytes
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class NoCheckpoint(Message):
     """There is nothing to send. ``again``: beginning anew in a while may help."""
 
