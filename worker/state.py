@@ -12,19 +12,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from microgpt.protocol import messages
+from microgpt.support.records import record
 
 HELLO_SECONDS = 0.5  # between two offers
 UNHEARD_SECONDS = 2.0  # without an answer, after which people are told; and after ten times that
 HEARTBEATS_PER_TIMEOUT = 4
 MOST_AHEAD = 4  # tasks without their weights: the coordinator tells one, and some may come late
 
+#: What tells a worker whether it takes part, or asks: of any run and epoch.
+_MEMBERSHIP = (messages.Welcome, messages.Reregister, messages.Refuse)
+
 Recipe: TypeAlias = Mapping[str, str | int | float | bool]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Job:
     """A shard to compute: the coordinator's task and the weights that belong to it.
 
@@ -44,13 +48,15 @@ class Connected:
     """A connection is made, the first or a new one: what was under way on the old one is lost."""
 
 
-class Received(NamedTuple):
+@record(frozen=True)
+class Received:
     """A well-formed message of the coordinator."""
 
     message: messages.Message
 
 
-class Computed(NamedTuple):
+@record(frozen=True)
+class Computed:
     """A job is done. ``answer`` is what to send, an Answer or a Failure.
 
     None: it could not be done, as something that was sent before it has not come.
@@ -98,7 +104,8 @@ Event: TypeAlias = (
 # --- actions -------------------------------------------------------------------------------------
 
 
-class Send(NamedTuple):
+@record(frozen=True)
+class Send:
     """Send a message to the coordinator."""
 
     message: messages.Message
@@ -115,13 +122,15 @@ class Configure:
     recipe: Recipe = field(default_factory=dict)
 
 
-class Prepare(NamedTuple):
+@record(frozen=True)
+class Prepare:
     """A task will be computed once its weights come: do what can be done without them."""
 
     task: messages.Task
 
 
-class Compute(NamedTuple):
+@record(frozen=True)
+class Compute:
     """Compute a job off the I/O thread and report it as ``Computed``."""
 
     job: Job
@@ -205,24 +214,29 @@ class WorkerState:
 
     def _on_received(self, event: Received) -> None:
         message = event.message
-        if isinstance(message, messages.Welcome):
-            self._on_welcome(message)
-        elif isinstance(message, messages.Reregister):
-            self._offer()
-        elif isinstance(message, messages.Refuse):
-            self._leave("refused", f"the coordinator refuses this worker: {message.reason}")
-        elif (message.run, message.epoch) != (self.run, self.epoch):
+        if isinstance(message, _MEMBERSHIP):
+            self._on_membership(message)
+        elif message.epoch != self.epoch or message.run != self.run:
             return  # a message of an earlier epoch of the coordinator
         elif isinstance(message, messages.Weights):
             self._on_weights(message)
-        elif isinstance(message, messages.ReplicaState):
-            self._replicas[message.replica] = message
-        elif isinstance(message, messages.Task):
-            self._on_task(message)
         elif isinstance(message, messages.TaskAhead):
             self._on_task_ahead(message)
+        elif isinstance(message, messages.Task):
+            self._on_task(message)
+        elif isinstance(message, messages.ReplicaState):
+            self._replicas[message.replica] = message
         elif isinstance(message, messages.Stop):
             self._leave("done", message.reason)
+
+    def _on_membership(self, message: messages.Message) -> None:
+        """Something that counts whatever run and epoch it is of."""
+        if isinstance(message, messages.Welcome):
+            self._on_welcome(message)
+        elif isinstance(message, messages.Refuse):
+            self._leave("refused", f"the coordinator refuses this worker: {message.reason}")
+        else:
+            self._offer()
 
     def _on_welcome(self, message: messages.Welcome) -> None:
         if (message.run, message.epoch) != (self.run, self.epoch):
@@ -267,11 +281,11 @@ class WorkerState:
             if not self._is_late(task):
                 self._offer()  # we have missed something: begin again
             return
-        if not _is_redone(task):
-            self._newest_round = max(self._newest_round, task.round)
         replica = None
         if isinstance(task, messages.ReplicaTask):
             replica = self._replicas.pop(task.replica, None)
+        if task.round > self._newest_round and not _is_redone(task):
+            self._newest_round = task.round
         if replica is None and self.computing is not None and self.computing.task == task:
             self._is_wanted = True  # the answer is coming
         else:
@@ -288,7 +302,7 @@ class WorkerState:
     def _on_computed(self, event: Computed) -> None:
         self.computing = None
         task = event.job.task
-        if (task.run, task.epoch) == (self.run, self.epoch):
+        if task.epoch == self.epoch and task.run == self.run:
             if event.answer is None:
                 self._offer()  # begin again
             elif self._is_wanted and not _is_redone(task):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from coordinator.core.events import Event
 from coordinator.core.inputs import Peer
 from microgpt.protocol.messages import Message, Task, Weights
+from microgpt.support.records import record
 from microgpt.training import TrainingState
 
 
-class Send(NamedTuple):
+@record(frozen=True)
+class Send:
     """Send ``message`` to ``peer`` if it is still there."""
 
     peer: Peer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
@@ -12,13 +12,14 @@ from microgpt.numerics.vectors import Vector
 from microgpt.optim.reduction import Shard
 from microgpt.protocol.messages import ReplicaResult, ShardResult
 from microgpt.strategies.base import Result
+from microgpt.support.records import record
 
 #: Who gives the results that are computed on this host; no peer has this name.
 JUDGE: Peer = b""
 NO_STATE: Mapping[str, bytes] = {}
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Contribution:
     """A result as it was given: by whom, its losses (little-endian float64) and its gradient.
 

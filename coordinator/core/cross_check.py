@@ -95,12 +95,15 @@ def take_result(
     gradient: Vector,
     name: Name,
     out: ActionBuffer,
-) -> Refuted:
-    """Enter an answer for a shard and report it if it contradicts an earlier one."""
+) -> Refuted | None:
+    """Enter an answer for a shard and report it if it contradicts an earlier one.
+
+    None if it is all that was wanted and said of the shard, as nearly always.
+    """
     applied = ledger.complete
     other = ledger.answer(peer, shard, answer, gradient)
     if ledger.undisputed(shard):
-        return []  # as nearly always
+        return None
     if other is not None:
         names = name(other), name(peer)
         out.tell(Difference(*ledger.round.shard_fields(shard), names, applied))

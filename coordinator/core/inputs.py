@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import ClassVar, TypeAlias
 
 from coordinator.core.events import Cause
 from microgpt.protocol.messages import Failure, Message, ShardResult
+from microgpt.support.records import record
 
 #: The transport's name for a connected peer.
 Peer: TypeAlias = bytes
 
 
-class Received(NamedTuple):
+@record(frozen=True)
+class Received:
     """A well-formed message has come from ``peer``.
 
     ``host``: the address that a Hello has come from; empty over a socket of this machine.

@@ -63,7 +63,7 @@ class Probation:
         self.doubts: list[Trial] = []
         self._changes = 0  # of who is proven
         #: When the workers were divided last, and into whom.
-        self._divided: tuple[tuple[int, int], tuple[dict[Peer, Worker], list[Worker]]] | None = None
+        self._divided: tuple[int, int, tuple[dict[Peer, Worker], list[Worker]]] | None = None
 
     # --- who is proven ---------------------------------------------------------------------------
 
@@ -82,10 +82,10 @@ class Probation:
     def _divide(self, workers: Mapping[Peer, Worker]) -> tuple[dict[Peer, Worker], list[Worker]]:
         if not isinstance(workers, Roster):
             return _divided(workers)
-        key = workers.changes, self._changes
-        if self._divided is None or self._divided[0] != key:
-            self._divided = key, _divided(workers)
-        return self._divided[1]
+        divided = self._divided
+        if divided is None or divided[0] != workers.changes or divided[1] != self._changes:
+            divided = self._divided = workers.changes, self._changes, _divided(workers)
+        return divided[2]
 
     def passed(self, worker: Worker) -> None:
         """An answer of the worker was right."""
@@ -143,6 +143,8 @@ class Probation:
 
     def decided(self, ledger: RoundLedger, now: float) -> None:
         """Something may have got a result, or the round is over: compare what was waiting."""
+        if not self._trials:
+            return
         for trial in [t for t in self._trials.values() if t.round == ledger.round]:
             self._learn(trial, ledger)
             self._settle(trial, now)

@@ -66,7 +66,7 @@ class Results:
             if self._out.rounds:
                 worker.tally.answered(answer.count, answer.seconds, since, now)
         round = self._rounds.find(id)
-        asked = round is None or round.ledger.asked(shard, worker.peer)
+        asked = round is None or since is not None or round.ledger.asked(shard, worker.peer)
         if trial is not None:
             self._take_trial(trial, work, answer, now)
         elif round and not asked and round.ledger.tried(shard, worker.peer):
@@ -97,16 +97,17 @@ class Results:
         if gradient is None:
             return
         ledger = round.ledger
-        self._tell_entered(worker, round, answer, now)
-        if self._rounds.find_open(round.id) and not ledger.complete:
+        if self._out.full:
+            self._tell_entered(worker, round, answer, now)
+        if not ledger.complete and self._rounds.find_open(ledger.round):
             self._stragglers.answered(worker, answer, since, now)
         name = self._membership.name
         was_decided = ledger.decided(shard)
         refuted = take_result(ledger, worker.peer, shard, answer, gradient, name, self._out)
-        if worker.proven and ledger.undisputed(shard):
+        if worker.proven and refuted is None:
             self._probation.decided(ledger, now)
             return
-        self._judging.refute(refuted)
+        self._judging.refute(refuted or [])
         for peer in supporters(ledger, shard):
             giver = self._membership.workers.get(peer)
             fresh = peer == worker.peer or not was_decided
@@ -188,8 +189,6 @@ class Results:
         self, worker: Worker, round: OpenRound, answer: messages.ShardResult, now: float
     ) -> None:
         """An answer is about to be entered; or to be compared only, if it is not needed."""
-        if not self._out.full:
-            return
         work = Work(round.id, Shard(answer.start, answer.count))
         since = worker.in_flight.get(work)
         if self._rounds.find_open(round.id) is None:

@@ -70,11 +70,11 @@ class RoundCloser:
         Then the only round lacks answers that its strategy wants, all of its shards are with
         workers, who are all proven, and nothing is in doubt.
         """
-        if len(self._rounds.open) != 1 or not self._plain:
+        if not self._plain or len(self._rounds.open) != 1:
             return False
         (round,) = self._rounds.open.values()
         ledger, probation = round.ledger, self._scheduler.probation
-        if ledger.complete or ledger.queue or ledger.disputed:
+        if ledger.queue or ledger.complete or ledger.disputed:
             return False
         in_doubt = self._policy.verify_fraction or probation.doubts
         return not (in_doubt or probation.newcomers(self._membership.ready))

@@ -51,6 +51,7 @@ class RoundLedger:
         self._doubtful: set[Shard] = set()  # without a result in spite of answers, or failed at
         self._waived: set[Shard] = set()  # to be verified, if there were anybody
         self._tried: set[tuple[Shard, Peer]] = set()
+        self._works: dict[Shard, Work] = {}  # made once: there are many questions about each
         self.voting = False  # whether workers decide what is contested
         self.untouched = True  # as long as no shard has been given to anybody
 
@@ -74,11 +75,18 @@ class RoundLedger:
         """Whether the worker has the shard in flight, or has answered or failed at it."""
         if peer in self.assignees(shard) or peer in self.failures.get(shard, ()):
             return True
-        return any(given.peer == peer for given in self.contributions[shard])
+        given = self.contributions[shard]
+        return bool(given) and any(contribution.peer == peer for contribution in given)
 
     def assignees(self, shard: Shard) -> Mapping[Peer, float]:
         """The workers that have the shard in flight, with the time when they were given it."""
-        return self._in_flight.on(Work(self.round, shard))
+        return self._in_flight.on(self._work(shard))
+
+    def _work(self, shard: Shard) -> Work:
+        work = self._works.get(shard)
+        if work is None:
+            work = self._works[shard] = Work(self.round, shard)
+        return work
 
     def take(
         self, peer: Peer, now: float, suits: Callable[[Shard], bool] = anything
@@ -94,7 +102,7 @@ class RoundLedger:
     def take_also(self, shard: Shard, peer: Peer, now: float) -> None:
         """Hand a shard to a worker, whether it is queued or not."""
         self.note_told(shard, peer)
-        self._in_flight.begin(peer, Work(self.round, shard), now)
+        self._in_flight.begin(peer, self._work(shard), now)
 
     def note_told(self, shard: Shard, peer: Peer) -> None:
         """The worker knows what the shard is, and may answer; that does not take it out."""
@@ -115,7 +123,7 @@ class RoundLedger:
         self._requeue(shard)
 
     def _end(self, peer: Peer, shard: Shard) -> None:
-        self._in_flight.end(peer, Work(self.round, shard))
+        self._in_flight.end(peer, self._work(shard))
 
     def surplus(self, shard: Shard) -> int:
         """How many workers more than it needs have the shard; negative if it needs more."""
@@ -137,22 +145,24 @@ class RoundLedger:
         """
         given = self.contributions[shard]
         self._end(peer, shard)
-        if peer in [earlier.peer for earlier in given]:
-            return None
         new = Contribution(peer, answer.losses, gradient, state_of(answer))
-        differing = [earlier.peer for earlier in given if not earlier.same_bits(new)]
+        earlier = [*given]
+        if earlier and any(contribution.peer == peer for contribution in earlier):
+            return None
         given.append(new)
         if self.undisputed(shard):  # as nearly always: there is nothing to weigh
             self._results[shard] = new
             self.queue.put(shard, 0)
-        else:
-            self._decide(shard)
-        return differing[0] if differing else None
+            return None
+        self._decide(shard)
+        return next((other.peer for other in earlier if not other.same_bits(new)), None)
 
     def undisputed(self, shard: Shard) -> bool:
         """Whether one result is all that was wanted and said of the shard."""
-        alone = len(self.contributions[shard]) == self.wanted[shard] == 1
-        return alone and not self.failures.get(shard) and shard not in self._judged
+        if len(self.contributions[shard]) != 1 or self.wanted[shard] != 1:
+            return False
+        failed = self.failures and self.failures.get(shard)
+        return not failed and shard not in self._judged
 
     def fail(self, peer: Peer, shard: Shard, reason: str, now: float = 0.0) -> None:
         """The worker says that it cannot compute the shard."""

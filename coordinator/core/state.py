@@ -159,7 +159,7 @@ class CoordinatorState:
         """
         self._advance_time(now)
         self._out.begin(self._clock.now)
-        if not self.finished:
+        if not self._ending.finished:
             try:
                 if _HANDLERS[type(event)](self, event):
                     self._go_on()
@@ -173,8 +173,8 @@ class CoordinatorState:
 
     def _advance_time(self, now: float) -> None:
         passed = self._clock.advance(now)
-        if self.closing is None:
-            self.times.add(passed, bool(self._ready), paused=self.paused)
+        if self._ending.closing is None:
+            self.times.add(passed, bool(self._ready), paused=self._control.paused)
 
     def _on_fault(self, event: inputs.Received | inputs.Misbehaved, error: Exception) -> None:
         """Part with a peer whose message could not be handled. Raises AssertionError."""
@@ -185,7 +185,7 @@ class CoordinatorState:
 
     def _go_on(self) -> None:
         """Go as far as it goes with what has just been entered. The run ends if it cannot go on."""
-        if self.closing is not None or self._closer.only_waits():
+        if self._ending.closing is not None or self._closer.only_waits():
             return
         self._membership.tell_idle(self.training.step)
         now = self._clock.now

@@ -57,9 +57,10 @@ class Stragglers:
         times = self._times[answer.training]
         pace = answer.seconds / answer.count
         times.engine.add(pace)
-        if answer.training not in worker.paces:
-            worker.paces[answer.training] = Typical()
-        worker.paces[answer.training].add(pace)
+        own = worker.paces.get(answer.training)
+        if own is None:
+            own = worker.paces[answer.training] = Typical()
+        own.add(pace)
         if since is not None:
             times.round_trips.append((now - since) / answer.count)
             times.overhead.add(max(0.0, now - since - answer.seconds))

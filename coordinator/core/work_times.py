@@ -20,10 +20,11 @@ class Typical:
 
     def add(self, number: float) -> None:
         """One more. The first groups are small, so that a value comes soon."""
-        self._group.append(number)
-        if len(self._group) >= self._size:
-            self.value = statistics.median(self._group)
-            self._group.clear()
+        group = self._group
+        group.append(number)
+        if len(group) >= self._size:
+            self.value = statistics.median(group)
+            group.clear()
             self._size = min(2 * self._size, GROUP)
 
 

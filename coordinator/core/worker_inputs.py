@@ -38,6 +38,11 @@ class WorkerInputs:
     def received(self, event: inputs.Received, now: float) -> bool:
         """A message, of whomever."""
         message, worker = event.message, self._membership.workers.get(event.peer)
+        ours = message.epoch == self._epoch and message.run == self._run
+        if ours and worker is not None and isinstance(message, messages.ShardResult):
+            worker.heard = now
+            self._results.take_result(worker, message, now)
+            return True
         if isinstance(message, messages.Hello):
             return self._membership.welcome(event.peer, message, now, event.host)
         if worker is None:
@@ -48,7 +53,7 @@ class WorkerInputs:
             self._membership.remove(worker, events.Left)
             return True
         worker.heard = now
-        if (message.run, message.epoch) != (self._run, self._epoch):
+        if not ours:
             # Meant for an earlier epoch, sent before our welcome came or because it never did.
             if now - worker.welcomed > self._timeout / 2:
                 self._membership.reregister(event.peer)
@@ -58,9 +63,7 @@ class WorkerInputs:
 
     def _of_member(self, worker: Worker, message: messages.Message, now: float) -> bool:
         """A member's message of this run and epoch."""
-        if isinstance(message, messages.ShardResult):
-            self._results.take_result(worker, message, now)
-        elif isinstance(message, messages.Failure):
+        if isinstance(message, messages.Failure):
             self._results.take_failure(worker, message, now)
         elif isinstance(message, messages.Heartbeat):
             if worker.ready or not message.ready:

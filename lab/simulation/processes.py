@@ -317,6 +317,8 @@ class VirtualWorker(Process):
                     self.connection.send(UP, action.message)
             elif isinstance(action, worker_state.Compute):
                 self._compute(action.job, self.slot.seconds_for(action.job))
+            elif isinstance(action, worker_state.Prepare):
+                pass  # nothing is quicker for it
             elif isinstance(action, worker_state.Configure):
                 seconds = self._takes(0.0, 0.3)
                 made = worker_state.Configured(action.model, action.recipe)

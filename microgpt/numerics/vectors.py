@@ -62,4 +62,4 @@ def for_kernels(numbers: Sequence[float] | Vector) -> Vector:
 
 def all_finite(numbers: Vector) -> bool:
     """Whether no number is infinite or NaN."""
-    return bool(np.count_nonzero(np.isfinite(numbers)) == numbers.size)  # faster than all()
+    return 0 not in np.isfinite(numbers).tobytes()  # half of what all() takes for short ones
