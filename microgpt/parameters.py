@@ -13,12 +13,27 @@ import random
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TypeAlias
 
 StateDict: TypeAlias = dict[str, list[list[float]]]
 Shapes: TypeAlias = Mapping[str, tuple[int, int]]
 
 INIT_STD = 0.08
+
+
+class ParameterShapes(dict[str, tuple[int, int]]):
+    """Shapes that nobody changes, for who reads many maps: what follows from them is kept."""
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Bytes of each matrix, in canonical order."""
+        return sizes_of(self)
+
+
+def sizes_of(shapes: Shapes) -> list[int]:
+    """Bytes of each matrix, in canonical order."""
+    return [8 * rows * columns for rows, columns in shapes.values()]
 
 
 def num_params(shapes: Shapes) -> int:
@@ -97,8 +112,8 @@ def join_bytes(parts: Mapping[str, bytes], shapes: Shapes) -> bytes:
     if parts.keys() != shapes.keys():
         wrong = sorted(map(str, parts.keys() ^ shapes.keys()))
         raise ValueError(f"missing or unknown parameters: {', '.join(wrong[:5])}")
-    sizes = [8 * rows * columns for rows, columns in shapes.values()]
-    in_order = [parts[name] for name in shapes]
+    sizes = shapes.sizes if isinstance(shapes, ParameterShapes) else sizes_of(shapes)
+    in_order = [*map(parts.__getitem__, shapes)]
     if [*map(len, in_order)] != sizes:
         place = next(i for i, part in enumerate(in_order) if len(part) != sizes[i])
         found = f"parameter {[*shapes][place]!r} has {len(in_order[place])} bytes"

@@ -8,7 +8,7 @@ from dataclasses import field
 import numpy as np
 
 from coordinator.core.inputs import Peer
-from microgpt.numerics.vectors import Vector
+from microgpt.numerics.vectors import Vector, vector_from_bytes
 from microgpt.optim.reduction import Shard
 from microgpt.protocol.messages import ReplicaResult, ShardResult
 from microgpt.strategies.base import Result
@@ -37,11 +37,11 @@ class Contribution:
 
     def result(self, shard: Shard, replica: int | None) -> Result:
         """As a strategy sees it."""
-        return Result(shard, np.frombuffer(self.losses, "<f8"), self.gradient, replica)
+        return Result(shard, vector_from_bytes(self.losses), self.gradient, replica)
 
     def largest(self) -> float:
         """Its largest number, whatever the sign."""
-        numbers = (self.gradient, np.frombuffer(self.losses, "<f8"))
+        numbers = (self.gradient, vector_from_bytes(self.losses))
         return max(float(np.abs(part).max()) for part in numbers if len(part))
 
     def same_bits(self, other: Contribution) -> bool:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-import numpy as np
-
 from coordinator.core import event_text
 from coordinator.core.action_buffer import ActionBuffer
 from coordinator.core.events import Difference
@@ -54,7 +52,7 @@ def read_gradient(
         raise ValueError("it is a replica's, and no replica was asked")
     else:
         gradient = vector_from_map(answer.gradient, shapes if answer.training else {})
-    losses = np.frombuffer(answer.losses, "<f8")
+    losses = vector_from_bytes(answer.losses)
     if len(losses) != answer.count:
         raise ValueError(f"{len(losses)} losses for {answer.count} documents")
     if not (all_finite(gradient) and all_finite(losses)):

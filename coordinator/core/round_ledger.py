@@ -41,17 +41,14 @@ class RoundLedger:
         self.round, self.all, self._in_flight, self._replicas = round, [*cut], in_flight, replicas
         self.wanted = {shard: 2 if shard in verify else 1 for shard in self.all}
         self.contributions: dict[Shard, list[Contribution]] = {shard: [] for shard in self.all}
-        self.failures: dict[Shard, dict[Peer, str]] = {}
-        self.failed_at: dict[Shard, float] = {}
+        self.failures, self.failed_at = dict[Shard, dict[Peer, str]](), dict[Shard, float]()
         self.queue = ShardQueue(self.wanted)
-        self._asked: set[tuple[Shard, Peer]] = set()
-        self._results: dict[Shard, Contribution] = {}
-        self._judged: dict[Shard, Contribution] = {}
+        self._asked, self._tried = set[tuple[Shard, Peer]](), set[tuple[Shard, Peer]]()
+        self._results, self._judged = dict[Shard, Contribution](), dict[Shard, Contribution]()
         self._verified = {shard for shard, wanted in self.wanted.items() if wanted > 1}
         self._doubtful: set[Shard] = set()  # without a result in spite of answers, or failed at
         self._waived: set[Shard] = set()  # to be verified, if there were anybody
-        self._tried: set[tuple[Shard, Peer]] = set()
-        self._works: dict[Shard, Work] = {}  # made once: there are many questions about each
+        self._works: dict[Shard, Work] = {}  # made once: each is asked for often
         self.voting = False  # whether workers decide what is contested
         self.untouched = True  # as long as no shard has been given to anybody
 
@@ -75,18 +72,14 @@ class RoundLedger:
         """Whether the worker has the shard in flight, or has answered or failed at it."""
         if peer in self.assignees(shard) or peer in self.failures.get(shard, ()):
             return True
-        given = self.contributions[shard]
-        return bool(given) and any(contribution.peer == peer for contribution in given)
+        return peer in [given.peer for given in self.contributions[shard]]
 
     def assignees(self, shard: Shard) -> Mapping[Peer, float]:
         """The workers that have the shard in flight, with the time when they were given it."""
         return self._in_flight.on(self._work(shard))
 
     def _work(self, shard: Shard) -> Work:
-        work = self._works.get(shard)
-        if work is None:
-            work = self._works[shard] = Work(self.round, shard)
-        return work
+        return self._works.get(shard) or self._works.setdefault(shard, Work(self.round, shard))
 
     def take(
         self, peer: Peer, now: float, suits: Callable[[Shard], bool] = anything
@@ -145,24 +138,22 @@ class RoundLedger:
         """
         given = self.contributions[shard]
         self._end(peer, shard)
-        new = Contribution(peer, answer.losses, gradient, state_of(answer))
-        earlier = [*given]
-        if earlier and any(contribution.peer == peer for contribution in earlier):
+        if given and peer in [earlier.peer for earlier in given]:
             return None
+        new = Contribution(peer, answer.losses, gradient, state_of(answer))
+        differing = [e.peer for e in given if not e.same_bits(new)] if given else []
         given.append(new)
         if self.undisputed(shard):  # as nearly always: there is nothing to weigh
             self._results[shard] = new
             self.queue.put(shard, 0)
-            return None
-        self._decide(shard)
-        return next((other.peer for other in earlier if not other.same_bits(new)), None)
+        else:
+            self._decide(shard)
+        return differing[0] if differing else None
 
     def undisputed(self, shard: Shard) -> bool:
         """Whether one result is all that was wanted and said of the shard."""
-        if len(self.contributions[shard]) != 1 or self.wanted[shard] != 1:
-            return False
-        failed = self.failures and self.failures.get(shard)
-        return not failed and shard not in self._judged
+        alone = len(self.contributions[shard]) == self.wanted[shard] == 1
+        return alone and not self.failures.get(shard) and shard not in self._judged
 
     def fail(self, peer: Peer, shard: Shard, reason: str, now: float = 0.0) -> None:
         """The worker says that it cannot compute the shard."""

@@ -37,6 +37,7 @@ from coordinator.core.worker_inputs import WorkerInputs
 from microgpt.config import TrainingConfig
 from microgpt.data.corpus import Corpus
 from microgpt.model import parameter_shapes
+from microgpt.parameters import ParameterShapes
 from microgpt.protocol import messages
 from microgpt.replicas.recipe import recipe_of, to_plain
 from microgpt.strategies.base import Strategy, StrategyError, no_lap
@@ -79,7 +80,7 @@ class CoordinatorState:
         )  # fmt: skip
         out = self._out = ActionBuffer(self.policy.events)
         self._pulses = Pulses(out, traffic)
-        shapes, model = parameter_shapes(config.model), config.model.to_dict()
+        shapes, model = ParameterShapes(parameter_shapes(config.model)), config.model.to_dict()
         replicas = Replicas(run, epoch, recipe := recipe_of(config))
         replicas.restore(training.replicas, config, corpus)
         rounds = Rounds(CorpusDocuments(config, corpus), policy, run, epoch)

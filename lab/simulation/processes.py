@@ -166,7 +166,7 @@ class VirtualCoordinator(Process):
                 self._act(action)
         except KilledError:
             self.kill()
-        if self.state.look_ahead.due and not self._is_idle:
+        if not self._is_idle and self.state.look_ahead.due:
             self._is_idle = True
             self.clock.after(self.idle_seconds, self.deliver, self._idle)
         if self.alive and self._saves.waiting:

@@ -23,7 +23,8 @@ def vector_to_bytes(vector: Vector) -> bytes:
 
 def vector_from_bytes(data: bytes) -> Vector:
     """The inverse of ``vector_to_bytes``. Raises ValueError if the length is no multiple of 8."""
-    return np.frombuffer(data, LITTLE_ENDIAN).astype(np.float64, copy=False)
+    numbers = np.frombuffer(data, LITTLE_ENDIAN)
+    return numbers if LITTLE_ENDIAN.isnative else numbers.astype(np.float64)
 
 
 def vector_to_map(vector: Vector, shapes: Shapes) -> dict[str, bytes]:

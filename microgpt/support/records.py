@@ -1,9 +1,9 @@
 """Frozen dataclasses that are made by the thousand.
 
-``dataclass(frozen=True)`` makes each field five times as expensive to fill as an ordinary one, which
-is most of what a short message costs before it is packed. ``record`` is an ordinary dataclass with
-slots that is hashed and compared as a frozen one is: that nobody changes it is what mypy sees to,
-for which ``record`` is ``dataclass`` itself, and not what every field pays for.
+``dataclass(frozen=True)`` makes each field five times as expensive to fill as an ordinary one, and
+a message of ten fields takes a microsecond. ``record`` makes an ordinary dataclass with slots that
+is compared and hashed as a frozen one is. That nobody changes it is for mypy to see, for which
+``record`` is ``dataclass`` itself.
 """
 
 from __future__ import annotations
