@@ -168,6 +168,7 @@ def goes_on(target: Target, reference: Reference) -> None:
     assert "Traceback" not in target.coordinator.err
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("target", [4], indirect=True)  # to be rid of the stopped worker soon
 def test_two_members_that_claim_failures_end_no_run(target: Target, reference: Reference) -> None:
     target.worker.send(signal.SIGSTOP)  # so that it is theirs to decide

@@ -68,6 +68,7 @@ def test_equal_documents_and_equal_bytes() -> None:
     assert spread(many) in shown[2]
 
 
+@pytest.mark.soak
 def test_a_goal_is_reached_at_the_first_evaluation_that_shows_it() -> None:
     (sync,) = compare([Way("sync")], [42], 240)
     [found] = sync.at_equal_documents

@@ -26,10 +26,9 @@ from microgpt.checkpoint import format as checkpoint_format
 from tests.docker import project as docker
 from tests.docker.project import Image, Project, eventually, inspect, run
 from tests.lab.page.serving import Served, Viewer
-from tests.marks import soak
 from tests.processes import KEPT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(900)]
 
 STEPS = 1000  # of a plain ``docker compose up``
 ROOT = docker.ROOT
@@ -47,7 +46,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     return built
 
 
-@pytest.fixture(params=[pytest.param(0, id="compose"), soak(1, id="older-compose")])
+@pytest.fixture(params=[pytest.param(0, id="compose"), pytest.param(1, id="older-compose")])
 def compose(request: pytest.FixtureRequest, image: Image) -> tuple[str, ...]:
     """The Compose program under test: v2 where it is here, and 1.29 where both are."""
     composes, number = docker.composes(), int(request.param)
@@ -154,7 +153,6 @@ def assert_owned(project: Project) -> None:
 # --- stopping and going on, other numbers of workers, privileges ---------------------------------
 
 
-@pytest.mark.soak
 def test_down_and_ctrl_c_save_and_up_goes_on(new_project: NewProject, calm: str) -> None:
     project = new_project(owner=1234)
     project.succeed("up", "--no-start", "--scale", "worker=3")
@@ -265,7 +263,6 @@ def assert_keys_are_private(project: Project, coordinator: str) -> None:
     assert not any(entry.startswith("MICROGPT_INSECURE") for entry in environment)
 
 
-@pytest.mark.soak
 def test_workers_of_another_host_come_with_copied_keys_and_go_when_their_key_is_removed(
     new_project: NewProject,
 ) -> None:
@@ -308,7 +305,6 @@ def happens(project: Project, kind: str, times: int) -> None:
     eventually(lambda: count() >= times, f"{times} x {kind}", project.logs)
 
 
-@pytest.mark.soak
 def test_workers_below_aggregators_end_with_the_same_bits(
     new_project: NewProject, calm: str
 ) -> None:
@@ -335,7 +331,6 @@ def test_workers_below_aggregators_end_with_the_same_bits(
 # --- faults --------------------------------------------------------------------------------------
 
 
-@pytest.mark.soak
 def test_faults_of_containers_change_nothing(new_project: NewProject, calm: str) -> None:
     project = new_project()
     project.succeed("up", "--detach", "--scale", "worker=3")
@@ -407,7 +402,6 @@ def test_settings_that_cannot_be_end_with_a_reason(new_project: NewProject) -> N
     assert "Traceback" not in project.logs()
 
 
-@pytest.mark.soak
 def test_one_image_is_built_and_removed_again(new_project: NewProject, image: Image) -> None:
     project = new_project()
     project.builds(image)

@@ -10,11 +10,16 @@ from typing import Any
 import pytest
 
 from tests import notebooks
+from tests.marks import soak
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs" / "guide").glob("*.md"))
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+#: Pages and notebooks that compute for so long that others stand for them in ``make test``.
+LONG = (
+    "batch-size", "compression", "links-and-skew", "quorum-and-grace", "from-one-worker-to-many",
+)  # fmt: skip
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
@@ -32,7 +37,13 @@ def sessions(text: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.name != "README.md"], ids=lambda page: page.stem
+    "page",
+    [
+        soak(page, id=page.stem) if page.stem in LONG else page
+        for page in PAGES
+        if page.name != "README.md"
+    ],
+    ids=lambda page: page.stem,
 )
 def test_what_a_page_shows_comes_out(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -50,7 +61,11 @@ def test_what_a_page_shows_comes_out(
         assert compared > 1
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [soak(path, id=path.stem) if path.stem in LONG else path for path in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 def test_a_notebook_shows_what_comes_out(path: Path, tmp_path: Path) -> None:
     notebook = notebooks.read(path)
     stored = [cell["outputs"] for cell in notebooks.code_cells(notebook)]

@@ -148,6 +148,7 @@ def test_a_flood_of_questions_about_checkpoints(
     assert target.run.kinds().count("foreign") <= MOST_LINES  # who asks without a pause is cut off
 
 
+@pytest.mark.soak
 def test_spoiled_answers_of_a_member(target: Target, reference: Reference) -> None:
     """Whoever is welcomed and then answers with wrong shapes, formats or no numbers is cut off."""
     plain = msgpack.unpackb(next(m for m in target.capture.upwards if b"gradient" in m))
@@ -221,12 +222,15 @@ def test_a_message_that_does_not_end(target: Target, reference: Reference) -> No
     target.goes_on(reference)
 
 
-def test_thousands_of_connections_that_say_nothing(target: Target, reference: Reference) -> None:
+@pytest.mark.parametrize("opened", [300, pytest.param(2_000, marks=pytest.mark.soak)])
+def test_thousands_of_connections_that_say_nothing(
+    target: Target, reference: Reference, opened: int
+) -> None:
     target.hold()
     before = target.memory()
-    crowd = list(silent_connections(target.address, 2_000))
+    crowd = list(silent_connections(target.address, opened))
     try:
-        assert len(crowd) > 1_500
+        assert len(crowd) > 0.75 * opened
         # With all of them there, a new worker is welcomed and the honest one works.
         done = len(target.run.metrics)
         target.worker.send(signal.SIGCONT)
@@ -238,6 +242,7 @@ def test_thousands_of_connections_that_say_nothing(target: Target, reference: Re
             peer.close()
 
 
+@pytest.mark.soak
 def test_an_oversized_frame_is_not_taken_in(target: Target, reference: Reference) -> None:
     target.hold()
     before = target.memory()

@@ -277,6 +277,7 @@ print({result.checkpoint.state_sha256 for result in (alone, many, real)} == {%r}
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_strategy_of_a_new_user_in_an_empty_folder(far: Lab) -> None:
     """From the page alone: written, checked, simulated, run for real, and compared with sync."""
     page = (ROOT / "docs" / "strategies.md").read_text()

@@ -14,6 +14,7 @@ import pytest
 import microgpt
 from microgpt.strategies.base import StrategyError
 from microgpt.strategies.sync import Sync
+from tests.marks import soak
 from tests.processes import NAMES, ROOT, TINY_MODEL, Lab, eventually
 from tests.strategies_of_users import EverySecond
 
@@ -59,7 +60,7 @@ def left_of(place: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("more", [{}, DILOCO], ids=["sync", "diloco"])
+@pytest.mark.parametrize("more", [soak({}, id="sync"), pytest.param(DILOCO, id="diloco")])
 def test_real_processes_give_the_bits_of_one(
     more: dict[str, Any], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,7 +93,7 @@ def test_an_exception_of_the_caller_ends_the_run(place: Path) -> None:
     assert left_of(place) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [soak(signal.SIGINT), signal.SIGKILL])
 def test_nothing_is_left_of_a_notebook_that_ends(number: signal.Signals, lab: Lab) -> None:
     lab.env["TMPDIR"] = str(lab.place)
     notebook = lab.start(sys.executable, "-c", ENDLESS, name="notebook")

@@ -105,6 +105,7 @@ def test_so_is_one_of_each_strategy_of_timing(name: str, lab: Lab) -> None:
     assert f"replayed {STEPS} steps" in done.out
 
 
+@pytest.mark.soak
 def test_it_may_end_early_and_by_the_other_engine(lab: Lab, kept: Path) -> None:
     done = replay(lab, kept, "--until", "8", "--engine", "tape")
     assert done.wait() == 0, done.err
@@ -170,13 +171,15 @@ def test_the_first_step_that_was_tampered_with_is_found(lab: Lab, mine: RunDir) 
     ("file", "text", "says"),
     [
         ("config.json", "[", "config.json is not JSON"),
-        ("config.json", "[" * 100_000, "config.json is not JSON"),
-        ("config.json", "[1]", "config.json is not the record of a run"),
-        ("config.json", '{"run": 1}', "config.json is not the record of a run"),
-        ("metrics.jsonl", "[]\n", "metrics.jsonl, line 1: it is no record of a step"),
+        soak("config.json", "[" * 100_000, "config.json is not JSON"),
+        soak("config.json", "[1]", "config.json is not the record of a run"),
+        soak("config.json", '{"run": 1}', "config.json is not the record of a run"),
+        soak("metrics.jsonl", "[]\n", "metrics.jsonl, line 1: it is no record of a step"),
         ("metrics.jsonl", '{"step": 1, "loss": NaN}\n', "metrics.jsonl, line 1: 'nan' is no loss"),
-        ("metrics.jsonl", '{"step": -1, "loss": 1.0}\n', "metrics.jsonl, line 1: '-1' is no step"),
-        ("events.jsonl", "", "events.jsonl tells of nothing"),
+        soak(
+            "metrics.jsonl", '{"step": -1, "loss": 1.0}\n', "metrics.jsonl, line 1: '-1' is no step"
+        ),
+        soak("events.jsonl", "", "events.jsonl tells of nothing"),
         ("events.jsonl", "{}\n", "events.jsonl, line 1: there is no kind of event None"),
         ("checkpoint.msgpack", "x", "checkpoint.msgpack"),
     ],
@@ -192,7 +195,7 @@ def test_a_hostile_record_is_one_line(
 
 
 @pytest.mark.parametrize(
-    "flags", [("--strategy", "sync"), ("--strategy", "diloco", "--compress", "topk:0.1")]
+    "flags", [soak(("--strategy", "sync")), ("--strategy", "diloco", "--compress", "topk:0.1")]
 )
 def test_exact_strategies_are_computed_anew_without_recorded_rounds(
     flags: tuple[str, ...], lab: Lab
@@ -215,6 +218,7 @@ def test_exact_strategies_are_computed_anew_without_recorded_rounds(
     assert len(run.events(Started)) == 2
 
 
+@pytest.mark.soak
 def test_a_run_that_began_with_a_checkpoint_of_another_is_computed_from_there(
     lab: Lab, kept: Path
 ) -> None:

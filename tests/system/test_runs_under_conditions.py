@@ -12,6 +12,7 @@ import pytest
 import microgpt
 from coordinator.core.events import Answered, Condition, ConditionChange, Expelled, Started
 from microgpt.checkpoint.format import load
+from tests.marks import soak
 from tests.processes import TINY, TINY_MODEL, Lab, eventually, session_members
 from tests.system.test_system_workers import find_child, signal_process
 
@@ -47,7 +48,7 @@ def test_a_run_under_bad_conditions_ends_with_the_same_bits(lab: Lab, quiet: str
     eventually(lambda: not session_members(train.pid), "all its processes are gone")
 
 
-@pytest.mark.parametrize("policy", ["restart", "elastic"])
+@pytest.mark.parametrize("policy", [soak("restart"), "elastic"])
 def test_all_start_again_from_the_last_checkpoint(lab: Lab, quiet: str, policy: str) -> None:
     lab.slow_down(0.02)
     given = ("--fail", "worker=2:mtbf=4s,mttr=100ms", "--checkpoint-every", "2")  # after 0.44 s

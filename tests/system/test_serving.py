@@ -218,6 +218,7 @@ def test_following_until_the_end(serving: Serving) -> None:
     assert [record["sample"] for record in records[-5:]] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.soak
 def test_only_known_keys_see_an_encrypted_run(lab: Lab) -> None:
     coordinator = lab.coordinator("--curve", "keys", *TINY, "--data", str(lab.data))
     run: RunDir = lab.run_dir()

@@ -185,6 +185,7 @@ def test_a_dry_run_shows_who_is_below_whom(lab: Lab) -> None:
     assert above == ["AGGREGATOR-1", "AGGREGATOR-2", "AGGREGATOR-1"]
 
 
+@pytest.mark.soak
 def test_keys_are_wanted_on_both_sides(lab: Lab, reference: Reference) -> None:
     size = ("--steps", str(STEPS), "--batch-size", str(BATCH))
     flags = (*TINY, *size, "--data", str(lab.data), "--curve", "keys")
@@ -211,9 +212,9 @@ def test_keys_are_wanted_on_both_sides(lab: Lab, reference: Reference) -> None:
     ("flags", "said"),
     [
         (("--bind", "tcp://0.0.0.0:0"), "give --curve-below DIR"),
-        (("--bind", "nowhere"), "--bind nowhere is no address"),
-        (("--connect", "tcp://x:99999"), "99999 is no port"),
-        (("--name", "a\nb"), "--name must be at most 200 letters"),
+        soak(("--bind", "nowhere"), "--bind nowhere is no address"),
+        soak(("--connect", "tcp://x:99999"), "99999 is no port"),
+        soak(("--name", "a\nb"), "--name must be at most 200 letters"),
     ],
 )
 def test_bad_flags_are_one_line(lab: Lab, flags: tuple[str, ...], said: str) -> None:

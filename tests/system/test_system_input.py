@@ -30,24 +30,26 @@ def complaint(err: str) -> str:
 @pytest.mark.parametrize(
     ("given", "code", "message"),
     [
-        (["--workers", "0"], 2, "'--workers'"),
+        soak(["--workers", "0"], 2, "'--workers'"),
         soak(["--batch-size", "-3"], 2, "'--batch-size'"),
         soak(["--steps", "0"], 2, "'--steps'"),
         (["--steps", "many"], 2, "'many' is not a whole number"),
         (["--shard-size", "3"], 2, "'3' is not a power of two"),
-        (["--engine", "steam"], 2, "'steam' is not one of"),
+        soak(["--engine", "steam"], 2, "'steam' is not one of"),
         soak(["--seed", "-1"], 2, "'--seed'"),
         (["--no-such-flag"], 2, "No such option"),
-        (["--n-embd", "10", "--n-head", "4"], 1, "n_embd (10) must be a multiple of n_head (4)"),
+        soak(
+            ["--n-embd", "10", "--n-head", "4"], 1, "n_embd (10) must be a multiple of n_head (4)"
+        ),
         soak(["--beta1", "1"], 1, "beta1 must lie in [0, 1)"),
-        (["--learning-rate", "-1"], 1, "learning_rate cannot be negative"),
+        soak(["--learning-rate", "-1"], 1, "learning_rate cannot be negative"),
         soak(["--eps", "0"], 1, "eps must be positive"),
         (["--data", "nowhere.txt"], 1, "there is no file 'nowhere.txt'"),
-        (["--data", "."], 1, "is a directory"),
-        (["--data", "/dev/stdin"], 1, "'/dev/stdin': it can be read only once"),
+        soak(["--data", "."], 1, "is a directory"),
+        soak(["--data", "/dev/stdin"], 1, "'/dev/stdin': it can be read only once"),
         soak(["--data", "/dev/fd/63"], 1, "'/dev/fd/63': it can be read only once"),
         soak(["--data", "/dev/zero"], 1, "'/dev/zero': it can be read only once"),
-        (["--bind", "nonsense"], 1, "nonsense"),
+        soak(["--bind", "nonsense"], 1, "nonsense"),
         (["--bind", "tcp://no.such.host.invalid:80"], 1, "no.such.host.invalid"),
     ],
 )
@@ -62,8 +64,8 @@ def test_flags(lab: Lab, given: list[str], code: int, message: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty"),
-        (b"\n  \n\t\n", "has only blank lines"),
+        soak(b"", "is empty"),
+        soak(b"\n  \n\t\n", "has only blank lines"),
         ("anna\nj\u00f6rg\n".encode("latin-1"), "is not UTF-8 text"),
     ],
 )
@@ -77,9 +79,9 @@ def test_data_that_cannot_be_used(lab: Lab, content: bytes, message: str) -> Non
 @pytest.mark.parametrize(
     ("content", "documents"),
     [
-        ("anna", ["anna"]),
+        soak("anna", ["anna"]),
         ("\n\n  anna \t\n\n\u00e9va\n   \n", ["anna", "\u00e9va"]),
-        ("annabella-maria-theresia\nbo\n", ["annabella-maria-theresia", "bo"]),
+        soak("annabella-maria-theresia\nbo\n", ["annabella-maria-theresia", "bo"]),
     ],
 )
 def test_odd_data_that_can_be_used(
@@ -121,7 +123,7 @@ def test_a_second_coordinator_in_the_same_run_directory(lab: Lab) -> None:
     assert first.popen.poll() is None
 
 
-@pytest.mark.parametrize("program", ["train", "coordinator"])
+@pytest.mark.parametrize("program", [soak("train"), "coordinator"])
 def test_an_unwritable_run_directory(lab: Lab, program: str) -> None:
     (lab.place / "file").write_text("")  # below a file even root can make no directory
     start = lab.train if program == "train" else lab.coordinator
@@ -205,6 +207,7 @@ def test_a_disk_that_is_full_from_the_beginning(lab: Lab, small_disk: Path) -> N
     assert "cannot write to runs/it: No space left on device" in complaint(coordinator.err)
 
 
+@pytest.mark.soak
 def test_a_coordinator_comes_back_while_the_disk_is_full(
     lab: Lab, small_disk: Path, reference: Reference
 ) -> None:

@@ -59,8 +59,9 @@ def leaves(process: Process, since: float, code: int) -> None:
     ("number", "to", "pace"),
     [
         (signal.SIGINT, "all", BUSY),
-        (signal.SIGHUP, "all", ENDLESS),
-        *((signal.SIGTERM, to, ENDLESS) for to in ("train", "coordinator")),
+        (signal.SIGTERM, "coordinator", ENDLESS),
+        soak(signal.SIGHUP, "all", ENDLESS),
+        soak(signal.SIGTERM, "train", ENDLESS),
         soak(signal.SIGTERM, "all", BUSY),
         *(
             soak(number, to, BUSY)
@@ -90,6 +91,7 @@ def test_a_training_stops_and_saves(
     assert "warning" not in train.err
 
 
+@pytest.mark.soak
 def test_many_workers_cost_no_steps(lab: Lab) -> None:
     """However busy the machine is with them, the coordinator is waited for."""
     train = lab.train(*endless(lab, "--workers", "10", "--checkpoint-every", "1000000", *BUSY))
@@ -105,6 +107,7 @@ def test_many_workers_cost_no_steps(lab: Lab) -> None:
     assert not session_members(train.pid)
 
 
+@pytest.mark.soak
 def test_a_coordinator_that_gets_no_processor_time_is_waited_for(lab: Lab) -> None:
     train = lab.train(*endless(lab, "--workers", "2", "--checkpoint-every", "1000000"))
     run = lab.run_dir()
@@ -134,7 +137,8 @@ def test_nohup_outlives_the_terminal(lab: Lab) -> None:
     leaves(train, since, 143)
 
 
-@pytest.mark.parametrize("seed", [0, *map(soak, range(1, 8))])
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(8))
 def test_ctrl_c_at_a_random_moment(lab: Lab, seed: int) -> None:
     moment = random.Random(seed)
     train = lab.train(*endless(lab, "--workers", "2", *BUSY))
@@ -151,7 +155,7 @@ def test_ctrl_c_at_a_random_moment(lab: Lab, seed: int) -> None:
         assert checkpoint_format.load(run.newest).step == len(run.metrics)
 
 
-@pytest.mark.parametrize("delay", [0.0, soak(0.1), 0.3, soak(0.6)])
+@pytest.mark.parametrize("delay", [0.0, *map(soak, (0.1, 0.3, 0.6))])
 @pytest.mark.parametrize("program", ["coordinator", "worker"])
 def test_ctrl_c_while_a_process_starts(lab: Lab, program: str, delay: float) -> None:
     if program == "worker":

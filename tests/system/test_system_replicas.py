@@ -63,11 +63,13 @@ def ends_alike(run: RunDir, expected: Checkpoint) -> None:
 @pytest.mark.parametrize(
     ("name", "workers", "engine"),
     [
-        ("topk", 3, "scalar"),
-        ("diloco", 2, "tape"),
-        ("local-sgd", 1, "scalar"),
-        ("krum", 7, "scalar"),
-        *(soak(name, workers, "scalar") for name in RUNS for workers in (1, 2, 3, 7)),
+        ("krum", 7, "scalar"),  # for the others see below
+        *(
+            soak(name, n, "scalar")
+            for name in RUNS
+            for n in (1, 2, 3, 7)
+            if name + str(n) != "krum7"
+        ),
         *(soak(name, 2, "tape") for name in RUNS),
     ],
 )
@@ -153,11 +155,11 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
     ("changed", "reason"),
     [
         (["--replicas", "2"], "--replicas 2 contradicts the checkpoint"),
-        (["--compress", "topk:0.3"], "--compress topk:0.3 contradicts the checkpoint"),
-        (["--no-error-feedback"], "contradicts the checkpoint"),
-        (["--inner-optimizer", "sgd"], "--inner-optimizer sgd contradicts the checkpoint"),
-        (["--outer-optimizer", "sgd"], "--outer-optimizer sgd contradicts the checkpoint"),
-        (["--aggregate", "median"], "--aggregate median contradicts the checkpoint"),
+        soak(["--compress", "topk:0.3"], "--compress topk:0.3 contradicts the checkpoint"),
+        soak(["--no-error-feedback"], "contradicts the checkpoint"),
+        soak(["--inner-optimizer", "sgd"], "--inner-optimizer sgd contradicts the checkpoint"),
+        soak(["--outer-optimizer", "sgd"], "--outer-optimizer sgd contradicts the checkpoint"),
+        soak(["--aggregate", "median"], "--aggregate median contradicts the checkpoint"),
         (["--strategy", "diloco"], "--strategy diloco with"),
     ],
 )
@@ -170,7 +172,8 @@ def test_a_run_is_resumed_as_it_began(
 
 
 @pytest.mark.parametrize(
-    "vectors", [{"residual": bytes(8)}, {"velocity": bytes(8)}, {"residual": b"", "more": b""}]
+    "vectors",
+    [{"residual": bytes(8)}, soak({"velocity": bytes(8)}), soak({"residual": b"", "more": b""})],
 )
 def test_a_checkpoint_whose_replicas_keep_something_else_is_refused(
     lab: Lab, saved: str, vectors: dict[str, bytes]
@@ -189,16 +192,18 @@ def test_a_checkpoint_whose_replicas_keep_something_else_is_refused(
     ("wrong", "reason"),
     [
         (["--replicas", "11"], "11 replicas cannot share a batch of 10 documents"),
-        (["--replicas", "5000"], ""),
-        (["--aggregate", "krum", "--replicas", "4"], "--aggregate krum needs at least 5 replicas"),
-        (["--aggregate", "bulyan", "--replicas", "5"], "needs at least 7 replicas"),
-        (["--aggregate", "crum"], "there is no aggregation rule 'crum': did you mean krum?"),
+        soak(["--replicas", "5000"], ""),
+        soak(
+            ["--aggregate", "krum", "--replicas", "4"], "--aggregate krum needs at least 5 replicas"
+        ),
+        soak(["--aggregate", "bulyan", "--replicas", "5"], "needs at least 7 replicas"),
+        soak(["--aggregate", "crum"], "there is no aggregation rule 'crum': did you mean krum?"),
         (["--compress", "topq"], "there is no compressor 'topq': did you mean topk?"),
-        (["--compress", "topk:2.0"], "density must be above 0 and at most 1"),
-        (["--compress", "topk:rank=2"], "rank"),
-        (["--inner-optimizer", "adamx"], "there is no optimizer 'adamx'"),
-        (["--outer-optimizer", "sgd:x"], "learning_rate"),
-        (["--strategy", "diloco", "--strategy-option", "steps=0"], "steps must be at least 1"),
+        soak(["--compress", "topk:2.0"], "density must be above 0 and at most 1"),
+        soak(["--compress", "topk:rank=2"], "rank"),
+        soak(["--inner-optimizer", "adamx"], "there is no optimizer 'adamx'"),
+        soak(["--outer-optimizer", "sgd:x"], "learning_rate"),
+        soak(["--strategy", "diloco", "--strategy-option", "steps=0"], "steps must be at least 1"),
         (["--strategy", "diloco", "--strategy-option", "stride=2"], "has no option 'stride'"),
     ],
 )

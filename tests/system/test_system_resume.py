@@ -55,12 +55,14 @@ def test_a_killed_coordinator_is_started_again_by_train_py(lab: Lab, reference: 
     assert "Traceback" not in train.out + train.err
 
 
+@pytest.mark.soak
 def test_no_step_of_a_checkpoint_is_missing_in_the_record(cut_off: RunDir) -> None:
     steps = [record["step"] for record in cut_off.metrics]
     assert steps == [*range(1, len(steps) + 1)]
     assert len(steps) >= on_disk(cut_off) >= 10
 
 
+@pytest.mark.soak
 def test_it_comes_back_at_the_port_that_it_had_chosen(lab: Lab, reference: Reference) -> None:
     bind = ("--bind", "tcp://127.0.0.1:*")
     lab.slow_down(SLOW)
@@ -104,7 +106,7 @@ def go_on(lab: Lab, run: RunDir, *resume: str) -> str:
     "where",
     [
         "",
-        "checkpoints/step-00000005.msgpack",
+        soak("checkpoints/step-00000005.msgpack"),
         soak("checkpoint.msgpack"),
     ],
 )
@@ -133,6 +135,7 @@ def test_resumed_from_a_directory_whose_newest_file_is_damaged(
     ends_alike(cut_off, reference(STEPS, SMALL))
 
 
+@pytest.mark.soak
 def test_temporary_files_of_the_killed_writer_are_removed(lab: Lab, cut_off: RunDir) -> None:
     leftover = cut_off.path / "checkpoints" / ".step-00000010.msgpack.abcdef"
     leftover.write_bytes(b"half")
@@ -168,8 +171,8 @@ def test_a_complete_run_says_so_and_can_be_extended(lab: Lab, reference: Referen
     [
         (["--batch-size", "16"], 1, "--batch-size 16 contradicts the checkpoint"),
         soak(["--seed", "1"], 1, "--seed 1 contradicts the checkpoint"),
-        (["--n-layer", "2"], 1, "--n-layer 2 contradicts the checkpoint"),
-        (["--beta1", "0.5"], 1, "--beta1 0.5 contradicts the checkpoint"),
+        soak(["--n-layer", "2"], 1, "--n-layer 2 contradicts the checkpoint"),
+        soak(["--beta1", "0.5"], 1, "--beta1 0.5 contradicts the checkpoint"),
         soak(["--n-embd", "6"], 1, "--n-embd 6 contradicts the checkpoint"),
         (["--data", "other.txt"], 1, "the data differ"),
         (["--steps", "3"], 1, "--steps 3 lies before step 5"),
@@ -213,8 +216,8 @@ def finished(lab: Lab, saved_run: Path) -> Path:
     ("resume", "message"),
     [
         ("nothing-there", "there is no such file or directory"),
-        ("empty-folder", "there is no checkpoint in"),
-        ("names.txt", "not a checkpoint"),
+        soak("empty-folder", "there is no checkpoint in"),
+        soak("names.txt", "not a checkpoint"),
     ],
 )
 def test_nothing_to_resume_from(lab: Lab, resume: str, message: str) -> None:
@@ -227,7 +230,7 @@ def test_nothing_to_resume_from(lab: Lab, resume: str, message: str) -> None:
     assert not (lab.place / "runs").exists(), "a failed start leaves no run behind"
 
 
-@pytest.mark.parametrize("kind", ["url", "pipe", soak("device")])
+@pytest.mark.parametrize("kind", ["url", soak("pipe"), soak("device")])
 def test_no_server_is_asked_and_no_pipe_opened_because_a_checkpoint_says_so(
     lab: Lab, finished: Path, kind: str
 ) -> None:
@@ -259,7 +262,7 @@ def rename_data(path: Path, name: str) -> None:
     checkpoint_format.save(path, replace(saved, data={**saved.data, "name": name}))
 
 
-@pytest.mark.parametrize("field", ["batch_size", soak("steps"), "n_embd", soak("block_size")])
+@pytest.mark.parametrize("field", ["batch_size", *map(soak, ("steps", "n_embd", "block_size"))])
 def test_a_checkpoint_with_an_absurd_size_is_one_line(lab: Lab, finished: Path, field: str) -> None:
     newest = finished / "checkpoint.msgpack"
     body = msgpack.unpackb(msgpack.unpackb(newest.read_bytes())["body"])

@@ -12,6 +12,7 @@ import pytest
 
 from microgpt.checkpoint import format as checkpoint_format
 from tests.conftest import Reference
+from tests.marks import soak
 from tests.processes import ENDLESS, TINY, Lab, Process, RunDir, eventually
 from tests.system.test_system_workers import ends_alike, find_child, signal_process
 
@@ -64,8 +65,15 @@ def test_a_second_start_disturbs_nothing(lab: Lab) -> None:
     assert train.wait() == 130
 
 
-@pytest.mark.parametrize("program", ["train", "coordinator"])
-@pytest.mark.parametrize("how", ["--resume", "--run-dir"])
+@pytest.mark.parametrize(
+    ("program", "how"),
+    [
+        soak("train", "--resume"),
+        ("coordinator", "--resume"),
+        ("train", "--run-dir"),
+        soak("coordinator", "--run-dir"),
+    ],
+)
 def test_a_folder_of_the_users_stays_as_it_is(lab: Lab, program: str, how: str) -> None:
     folder = lab.place / "mine"
     folder.mkdir()
@@ -116,6 +124,7 @@ def test_records_of_two_runs_are_not_mixed(lab: Lab, finished: Path) -> None:
     assert checkpoint_format.load(finished / "checkpoint.msgpack").step == 5
 
 
+@pytest.mark.soak
 def test_killed_before_it_has_begun_it_resumes_what_the_user_gave(lab: Lab, finished: Path) -> None:
     given = finished / "checkpoints" / "step-00000000.msgpack"
     train = lab.train("--resume", str(given), *ONE, run="")
@@ -133,6 +142,7 @@ def test_killed_before_it_has_begun_it_resumes_what_the_user_gave(lab: Lab, fini
     assert len(RunDir(finished).metrics) == 5
 
 
+@pytest.mark.soak
 def test_a_worker_comes_back_although_the_logs_were_deleted(lab: Lab, reference: Reference) -> None:
     size = ("--steps", "40", "--batch-size", "2")
     lab.slow_down(0.02)  # so that it is not over before the worker comes back
@@ -146,7 +156,7 @@ def test_a_worker_comes_back_although_the_logs_were_deleted(lab: Lab, reference:
     assert (run.path / "logs" / "worker-1.log").exists()
 
 
-@pytest.mark.parametrize("program", ["train", "coordinator"])
+@pytest.mark.parametrize("program", [soak("train"), "coordinator"])
 def test_a_name_that_is_too_long(lab: Lab, program: str) -> None:
     start = lab.train if program == "train" else lab.coordinator
     process = start("--data", str(lab.data), *TINY, run="runs/" + "x" * 300)
@@ -154,6 +164,7 @@ def test_a_name_that_is_too_long(lab: Lab, program: str) -> None:
     assert not (lab.place / "runs").exists()
 
 
+@pytest.mark.soak
 def test_a_current_folder_whose_name_is_not_utf_8(tmp_path: Path, reference: Reference) -> None:
     """Nobody has typed that name: a run in it is like any other."""
     place = tmp_path / os.fsdecode(b"f\xfcr")

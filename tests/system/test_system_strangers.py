@@ -200,7 +200,7 @@ def spoiled(fields: dict[str, Any], weights: dict[str, bytes], how: str) -> mess
 
 @pytest.mark.parametrize(
     "how",
-    ["nan", "unknown name", *map(soak, ("short", "infinite loss", "missing name", "losses"))],
+    ["nan", *map(soak, ("unknown name", "short", "infinite loss", "missing name", "losses"))],
 )
 def test_a_worker_whose_answers_are_spoiled_is_cut_off(
     target: Target, reference: Reference, how: str
@@ -223,8 +223,7 @@ def test_a_worker_whose_answers_are_spoiled_is_cut_off(
     "change",
     [
         {"step": 0},
-        {"epoch": "other"},
-        *map(soak, ({"start": 1}, {"step": 1 << 40}, {"run": "other"})),
+        *map(soak, ({"epoch": "other"}, {"start": 1}, {"step": 1 << 40}, {"run": "other"})),
     ],
     ids=str,
 )
@@ -255,6 +254,7 @@ def test_somebody_who_takes_work_and_never_answers(lab: Lab, reference: Referenc
         target.close()
 
 
+@pytest.mark.soak
 def test_crowds_that_join_and_leave(target: Target, reference: Reference) -> None:
     for _ in range(3):
         crowd = []
@@ -268,6 +268,7 @@ def test_crowds_that_join_and_leave(target: Target, reference: Reference) -> Non
     trains_on(target, reference, complaints=700)
 
 
+@pytest.mark.soak
 def test_a_name_that_many_claim_costs_no_descriptors(target: Target, reference: Reference) -> None:
     """Connections that still say something after others have claimed their name."""
     host, _, port = target.address.removeprefix("tcp://").partition(":")

@@ -155,6 +155,7 @@ def test_engines_may_be_mixed(lab: Lab, reference: Reference, engine: str) -> No
     assert joined <= {engine, ENGINES[-1]}
 
 
+@pytest.mark.soak
 def test_long_computations_are_not_taken_for_silence(lab: Lab) -> None:
     # One shard of 10 documents in a wider model takes the scalar engine far longer than the
     # 0.8 s after which a silent worker would lose it.
@@ -171,6 +172,7 @@ def test_long_computations_are_not_taken_for_silence(lab: Lab) -> None:
     assert run.kinds().count("joined") == 1
 
 
+@pytest.mark.soak
 def test_two_results_for_every_shard_give_the_same_bits(lab: Lab, reference: Reference) -> None:
     more = ("--workers", "2", "--engine", "scalar", "--verify-fraction", "1")
     train = lab.train(*flags(lab, STEPS, *more))

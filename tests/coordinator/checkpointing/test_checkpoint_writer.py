@@ -342,6 +342,7 @@ def test_skipped_ones_are_told_every_few_seconds() -> None:
 # A real coordinator
 
 
+@pytest.mark.soak
 def test_a_vanished_folder_is_a_warning_and_comes_back(lab: Lab, reference: Reference) -> None:
     """Also: only so many files are kept, and those of before a restart are known."""
     size = ("--steps", "60", "--batch-size", "2", "--checkpoint-every", "2", "--keep-last", "3")

@@ -31,6 +31,7 @@ from lab.bench.whole_table import speeds, spread
 from microgpt.model import GPTConfig
 from microgpt.support import step_clock
 from microgpt.support.isolation import isolated
+from tests.marks import soak
 from tests.processes import PATIENCE, Lab, eventually
 
 C_PROGRAM = '#include <math.h>\n#include <stdio.h>\nint main() { puts("4 documents"); return 0; }\n'
@@ -195,7 +196,7 @@ def test_each_worker_of_the_bare_loop_has_about_one_shard() -> None:
     assert [largest_shard(32, workers) for workers in (1, 2, 3, 4, 64)] == [32, 16, 8, 8, 1]
 
 
-@pytest.mark.parametrize("peer", ["torch", "c", "c=", "ddp=x"])
+@pytest.mark.parametrize("peer", ["torch", *map(soak, ("c", "c=", "ddp=x"))])
 def test_an_unknown_peer_is_refused(lab: Lab, peer: str) -> None:
     bench = lab.script("bench", "whole", "--peer", peer)
     bench.expected = True

@@ -44,7 +44,7 @@ def test_ours_keep_the_laws(name: str) -> None:
         "strategies_of_users.py:EverySecond:every=3",
         soak("strategies_of_users.py:EverySecond:3"),
         "compressors_of_users.py:Every:n=3",
-        "compressors_of_users.py:Falls:0.1",
+        soak("compressors_of_users.py:Falls:0.1"),
     ],
 )
 def test_those_of_users_do(spec: str) -> None:

@@ -14,7 +14,6 @@ import pytest
 import microgpt
 from lab.experiments.kept_weights import read_weights
 from microgpt.numerics.vectors import vector_to_bytes
-from tests.marks import soak
 from tests.processes import NAMES, TINY_MODEL, Lab, Process, eventually
 
 MODEL: dict[str, Any] = {**TINY_MODEL}
@@ -134,7 +133,8 @@ def test_a_simulated_experiment_leaves_a_table_a_report_and_drawings(lab: Lab) -
     assert (again.out, rows_of(lab)) == (process.out, rows)
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, soak(signal.SIGINT)], ids=lambda end: end.name)
+@pytest.mark.soak
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=lambda end: end.name)
 def test_a_stopped_experiment_goes_on_to_the_same_table(lab: Lab, end: signal.Signals) -> None:
     text = SIMULATED.replace("seeds = [1, 2]", "seeds = [1]")
     process = experiment(lab, text, "--jobs", "1", "-o", "results/killed")
@@ -196,6 +196,7 @@ steps = 1000000
     assert vector_to_bytes(kept[6]) == same.checkpoint.weights
 
 
+@pytest.mark.soak
 def test_a_wrong_strategy_shows_and_a_failing_one_is_recorded_while_others_go_on(lab: Lab) -> None:
     (lab.place / "deep").mkdir()
     (lab.place / "deep/mine.py").write_text(WRONG)

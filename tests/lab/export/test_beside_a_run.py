@@ -53,6 +53,7 @@ def test_all_of_it_is_exported_when_the_run_is_over(lab: Lab, reference: Referen
     assert session_members(run.pid) == []
 
 
+@pytest.mark.soak
 def test_one_that_dies_is_told_of_and_the_run_goes_on(lab: Lab, reference: Reference) -> None:
     lab.slow_down(0.002)
     with_recorder(lab)

@@ -17,6 +17,7 @@ from lab.event_reader import read_events
 from lab.report.reading import read_run
 from lab.report.samples import read_samples
 from tests.lab.export.event_files import EventFile
+from tests.marks import soak
 from tests.processes import TINY, Lab, eventually
 
 STEPS = 6
@@ -87,7 +88,7 @@ def close(pairs: Iterable[tuple[int, float]]) -> list[Any]:
     return [(step, pytest.approx(value, rel=1e-6)) for step, value in pairs]
 
 
-@pytest.mark.parametrize("library", ["trackio", "wandb"])
+@pytest.mark.parametrize("library", ["trackio", soak("wandb")])
 def test_trackers_are_called_by_what_they_have_in_common(
     lab: Lab, record: Path, library: str
 ) -> None:
@@ -120,6 +121,7 @@ def test_a_run_is_followed_until_it_is_over(lab: Lab) -> None:
     assert (calls(lab)[0][1], calls(lab)[-1]) == ("microgpt", ["finish"])
 
 
+@pytest.mark.soak
 def test_who_follows_hands_over_what_is_there_when_it_is_to_end(lab: Lab) -> None:
     lab.slow_down(0.01)
     with_recorder(lab)
@@ -153,6 +155,7 @@ def test_what_is_wrong_is_one_line(lab: Lab, flags: tuple[str, ...], line: str) 
     assert process.err.count("\n") == 1
 
 
+@pytest.mark.soak
 def test_a_library_that_fails_is_one_line(lab: Lab, record: Path) -> None:
     with_recorder(lab)
     process = lab.script("export", str(record), "--trackio", CALLS=str(lab.place / "no/such"))

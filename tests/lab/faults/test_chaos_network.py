@@ -83,6 +83,7 @@ def test_cut_connections_are_noticed_at_once_and_made_anew(
     ring.ends_alike(reference)
 
 
+@pytest.mark.soak
 def test_a_partitioned_connection_is_worked_around(ring: Ring, reference: Reference) -> None:
     ring.proxies[0].partition()
     done = len(ring.run.metrics)
@@ -171,7 +172,8 @@ def disk(lab: Lab) -> Iterator[SmallDisk]:
         disk.close()
 
 
-@pytest.mark.parametrize("how", ["full", pytest.param("read-only", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("how", ["full", "read-only"])
 def test_training_goes_on_while_no_checkpoint_can_be_written(
     lab: Lab, disk: SmallDisk, reference: Reference, how: str
 ) -> None:

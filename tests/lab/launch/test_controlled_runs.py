@@ -52,6 +52,7 @@ def kinds(lab: Lab, *wanted: type[EventBase]) -> list[EventBase]:
     return [each.event for each in lab.run_dir().recorded if isinstance(each.event, wanted)]
 
 
+@pytest.mark.soak
 def test_whatever_is_done_to_workers_changes_no_bit(lab: Lab, reference: Reference) -> None:
     run, asker = train(lab, 200, "--worker-timeout", "1")
     directory = lab.run_dir()
@@ -123,6 +124,7 @@ def test_a_pause_holds_the_run_and_nothing_else(lab: Lab, reference: Reference) 
     assert load(directory.newest).state_sha256 == reference(30, 8).state_sha256
 
 
+@pytest.mark.soak
 def test_ctrl_c_in_a_pause_ends_and_saves(lab: Lab) -> None:
     run, asker = train(lab, 1000)
     directory = lab.run_dir()

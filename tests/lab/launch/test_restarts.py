@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.launch.restarts import PAUSES, STEADY_SECONDS, Restarts
+from tests.marks import soak
 from tests.processes import TINY, Lab
 
 
@@ -38,7 +39,7 @@ def test_who_has_worked_for_a_while_begins_again() -> None:
     ("who", "last"),
     [
         ("worker", "no worker is left; stopping"),
-        ("coordinator", "error: the coordinator was killed 6 times soon after its start"),
+        soak("coordinator", "error: the coordinator was killed 6 times soon after its start"),
     ],
 )
 def test_who_always_dies_is_given_up(lab: Lab, tmp_path: Path, who: str, last: str) -> None:

@@ -99,6 +99,7 @@ def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
     assert (status, body["error"]) == (400, f"{tmp_path} holds no checkpoints")
 
 
+@pytest.mark.soak
 def test_a_crowd_is_answered_one_by_one_or_sent_away(page: Served) -> None:
     """Nobody waits for ever, and no more than one computes."""
     found: list[tuple[int, Any]] = []

@@ -145,6 +145,7 @@ def test_a_sample_on_the_page_leads_to_its_anatomy(
     shows_position(window, anatomy(document), 0, [])
 
 
+@pytest.mark.soak
 def test_without_a_document_it_shows_one_that_the_model_invents(open_page: Open, url: str) -> None:
     window = opened(open_page, url, "")
     document = window.input_value("#document")

@@ -15,6 +15,7 @@ import pytest
 
 from microgpt.optim.reduction import Shard, sum_of_shards
 from tests.lab.page.conftest import DESKTOP, PHONE, Console, Open, Serve
+from tests.marks import soak
 from tests.processes import PATIENCE, TINY, Lab
 
 STEPS = 40
@@ -184,8 +185,15 @@ def test_keys_reach_everything(open_page: Open, serve: Serve, finished: Path) ->
     assert window.evaluate("document.documentElement.dataset.theme") == "light"
 
 
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("viewport", "scheme"),
+    [
+        soak(DESKTOP, "light", id="light-desktop"),
+        soak(PHONE, "light", id="light-phone"),
+        soak(DESKTOP, "dark", id="dark-desktop"),
+        pytest.param(PHONE, "dark", id="dark-phone"),
+    ],
+)
 def test_no_serious_fault_for_people_who_see_or_move_differently(
     open_page: Open, serve: Serve, finished: Path, viewport: dict[str, int], scheme: str
 ) -> None:
@@ -226,6 +234,7 @@ def test_names_and_samples_of_strangers_are_shown_as_text(
     assert window.title() == "evil · microGPT"
 
 
+@pytest.mark.soak
 def test_a_record_without_shards_says_how_to_get_a_timeline(
     open_page: Open, serve: Serve, lab: Lab
 ) -> None:

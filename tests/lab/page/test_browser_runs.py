@@ -40,6 +40,7 @@ def kill_coordinator(train: Process) -> None:
     os.kill(eventually(found, "there is a coordinator"), signal.SIGKILL)
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_viewers_see_a_run_to_its_end_though_its_coordinator_is_killed(
@@ -78,6 +79,7 @@ def test_viewers_see_a_run_to_its_end_though_its_coordinator_is_killed(
     assert digest.get_attribute("title") == reference(STEPS).state_sha256
 
 
+@pytest.mark.soak
 def test_a_run_that_fails_says_why(open_page: Open, serve: Serve, tmp_path: Path) -> None:
     run = records.write(tmp_path / "it", records.epoch(1, 5, BEGIN, end=Outcome.FAILED), steps=5)
     window = open_page(serve(run).url)

@@ -19,6 +19,7 @@ from lab.page.feed import MOST_VIEWERS
 from tests.lab.page import records
 from tests.lab.page.records import BEGIN
 from tests.lab.page.serving import Served, Viewer, served
+from tests.marks import soak
 from tests.processes import PATIENCE, eventually
 
 
@@ -41,12 +42,13 @@ def ask(page: Served, path: str = "/", **headers: str) -> http.client.HTTPRespon
     return client.getresponse()
 
 
-def test_two_hundred_at_once_are_answered_or_refused(page: Served) -> None:
+@pytest.mark.parametrize("come", [MOST_VIEWERS + 8, soak(200)])
+def test_two_hundred_at_once_are_answered_or_refused(page: Served, come: int) -> None:
     with contextlib.ExitStack() as stack:
-        viewers = [stack.enter_context(Viewer(page)) for _ in range(200)]
+        viewers = [stack.enter_context(Viewer(page)) for _ in range(come)]
         statuses = [viewer.status for viewer in viewers]
         assert statuses.count(200) <= MOST_VIEWERS
-        assert statuses.count(200) + statuses.count(503) == 200
+        assert statuses.count(200) + statuses.count(503) == come
         first = next(viewers[statuses.index(200)].messages())
         assert (first[1], first[2]["state"]["step"]) == ("snapshot", 400)
         assert ask(page).status == 200

@@ -43,7 +43,7 @@ def run(seed: int, strategy: Strategy, codec: float = 0.02, *, trace: bool = Fal
 
 
 @pytest.mark.timeout(900)  # of a crowded machine; half a minute of one core for the many
-@pytest.mark.parametrize("schedules", [20, soak(500)])
+@pytest.mark.parametrize("schedules", [5, soak(500)])
 @pytest.mark.parametrize("name", TIMED)
 def test_the_record_of_a_schedule_leads_to_the_same_bits(name: str, schedules: int) -> None:
     first = random.SystemRandom().randrange(1 << 40)
@@ -54,7 +54,7 @@ def test_the_record_of_a_schedule_leads_to_the_same_bits(name: str, schedules: i
 
 @pytest.mark.parametrize("name", TIMED)
 def test_a_schedule_is_an_exact_function_of_its_seed(name: str) -> None:
-    for seed in range(5):
+    for seed in range(2):
         one, other = (run(seed, TIMED[name], 1.0, trace=True) for _ in range(2))
         assert one.trace == other.trace
         assert one.trace

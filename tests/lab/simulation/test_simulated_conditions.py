@@ -20,6 +20,7 @@ from microgpt.strategies.base import Strategy
 from microgpt.strategies.local_sgd import LocalSGD
 from microgpt.strategies.sync import Sync
 from microgpt.support.cli import UserError
+from tests.marks import soak
 
 HARD = read_conditions(
     5,
@@ -53,10 +54,11 @@ def under(plan: Plan, **texts: Sequence[str]) -> Result:
     ],
     ids=["sync", "sync of replicas", "local-sgd"],
 )
+@pytest.mark.parametrize("schedules", [6, soak(25)])
 def test_schedules_under_hard_conditions_end_with_the_bits_of_the_quiet_run(
-    strategy: Strategy, distribution: Distribution
+    strategy: Strategy, distribution: Distribution, schedules: int
 ) -> None:
-    for seed in range(25):
+    for seed in range(schedules):
         result = play(
             make_plan(seed, None, 0.1),
             STAND_IN,

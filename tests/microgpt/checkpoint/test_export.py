@@ -28,6 +28,7 @@ from microgpt.checkpoint.export.card import model_card
 from microgpt.checkpoint.format import VERSION, Checkpoint, CheckpointError, Problem, Validation
 from microgpt.parameters import from_bytes, to_bytes
 from tests.hostile_files import STRANGE, mangle, with_strange_value
+from tests.marks import soak
 from tests.processes import ROOT
 from tests.tiny import make_distributed, make_tiny
 
@@ -70,7 +71,7 @@ def odd_checkpoint() -> Checkpoint:
 
 
 @pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("make", [make_tiny, odd_checkpoint, make_distributed])
+@pytest.mark.parametrize("make", [soak(make_tiny), odd_checkpoint, soak(make_distributed)])
 def test_a_round_trip_gives_the_same_file(
     tmp_path: Path, name: str, make: Callable[[], Checkpoint]
 ) -> None:
@@ -357,7 +358,10 @@ def small_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (500 << 20, 500 << 20))
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize(
+    "name",
+    ["json", soak("npz"), pytest.param("safetensors", marks=[pytest.mark.soak, needs_safetensors])],
+)
 def test_nothing_but_a_regular_file_is_written_over(tmp_path: Path, name: str) -> None:
     good, pipe = tmp_path / "good.msgpack", tmp_path / "pipe"
     checkpoint_format.save(good, make_tiny())

@@ -13,6 +13,7 @@ from microgpt.compression.base import CompressionError
 from microgpt.compression.feedback import compress, first_residual
 from microgpt.compression.registry import load_compressor
 from microgpt.numerics.vectors import Vector
+from tests.marks import soak
 from tests.microgpt.compression.inputs import (
     NAMES,
     SMALL,
@@ -28,9 +29,18 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 @every
-@settings(max_examples=60, deadline=None)
-@given(vector=any_vector)
-def test_any_finite_vector_makes_a_payload_that_is_accepted(spec: str, vector: Vector) -> None:
+@pytest.mark.parametrize("examples", [12, soak(60)])
+def test_any_finite_vector_makes_a_payload_that_is_accepted(spec: str, examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(any_vector)
+    def accepted(vector: Vector) -> None:
+        is_accepted(spec, vector)
+
+    accepted()
+
+
+def is_accepted(spec: str, vector: Vector) -> None:
+    """Two rounds of it, with what the compressor keeps from one to the next."""
     compressor = load_compressor(spec)
     slots = compressor.init(SMALL)
     for seed in range(2):

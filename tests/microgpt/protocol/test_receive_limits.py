@@ -25,6 +25,7 @@ from lab.faults.machine import memory
 from microgpt.protocol import messages
 from microgpt.protocol.receive_limit import MAX_WAITING, ReceiveLimit, TooMuchError
 from microgpt.support import tcp
+from tests.marks import soak
 from tests.processes import Lab, eventually
 
 pytestmark = pytest.mark.timeout(300)
@@ -68,12 +69,13 @@ def flood(address: tuple[str, int], names: list[bytes], until: float) -> None:
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
 
-@pytest.mark.parametrize("same", [True, False], ids=["one name", "many names"])
+@pytest.mark.parametrize("same", [soak(True, id="one name"), pytest.param(False, id="many names")])
 def test_no_flood_that_breaks_off_ends_the_process(lab: Lab, same: bool) -> None:
-    receiver = lab.start(sys.executable, "-c", RECEIVER, "8", name="receiver")
+    seconds = 7 if same else 3
+    receiver = lab.start(sys.executable, "-c", RECEIVER, f"{seconds + 1}", name="receiver")
     receiver.says("tcp://")
     address = port(receiver.out.strip())
-    until = time.monotonic() + 7
+    until = time.monotonic() + seconds
     crowd = [
         threading.Thread(
             target=flood,
@@ -302,6 +304,7 @@ def test_a_worker_leaves_a_coordinator_that_floods(lab: Lab, endless: bool) -> N
     assert "Traceback" not in worker.err
 
 
+@pytest.mark.soak
 def test_an_asker_lives_through_floods_that_break_off(lab: Lab) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         asker = lab.script("sample", f"tcp://127.0.0.1:{listener.getsockname()[1]}")

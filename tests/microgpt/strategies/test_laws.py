@@ -26,6 +26,7 @@ from microgpt.strategies.local_sgd import LocalSGD
 from microgpt.strategies.registry import STRATEGIES, load_strategy
 from microgpt.strategies.sync import Sync
 from microgpt.training import TrainingState, from_checkpoint, initial_state, to_checkpoint
+from tests.marks import soak
 from tests.processes import NAMES, TINY_MODEL
 
 STEPS, BATCH = 5, 8
@@ -131,8 +132,8 @@ def test_local_sgd_with_several_steps_is_something_else() -> None:
     assert distance(local, sync) > 1e-4
 
 
-@pytest.mark.parametrize("replicas", [1, 3])
-@pytest.mark.parametrize("inner", ["", "sgd:0.5", "momentum"])
+@pytest.mark.parametrize("replicas", [soak(1), 3])
+@pytest.mark.parametrize("inner", ["", soak("sgd:0.5"), "momentum"])
 def test_diloco_without_momentum_is_local_sgd(replicas: int, inner: str) -> None:
     plain = "nesterov:learning_rate=1.0,momentum=0.0"
     outer = train(DiLoCo(2), Distribution(replicas, inner_optimizer=inner, outer_optimizer=plain))
@@ -175,10 +176,13 @@ SETTINGS: list[tuple[str, dict[str, Any], Distribution]] = [
     ("diloco", {"steps": 1}, Distribution(5, aggregate="krum", compress="qsgd")),
     ("noise-scale", {"shards": 2}, Distribution(3)),
 ]
+#: What is resumed in ``make test``: without a compressor, and with one that keeps matrices.
+FEW = ("", "powersgd")
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "distribution"), SETTINGS,
+    ("name", "options", "distribution"),
+    [each if each[2].compress in FEW else soak(*each) for each in SETTINGS],
     ids=[f"{n}-{d.compress}-{d.aggregate}-{d.inner_optimizer}-{d.outer_optimizer}"
          for n, _, d in SETTINGS],
 )  # fmt: skip
@@ -239,7 +243,7 @@ class Lying:
     losses = ENGINE.losses
 
 
-@pytest.mark.parametrize("rule", ["krum", "multi-krum", "median", "trimmed-mean"])
+@pytest.mark.parametrize("rule", ["krum", soak("multi-krum"), "median", soak("trimmed-mean")])
 def test_a_rule_bears_a_lying_replica(rule: str) -> None:
     distribution = Distribution(5, aggregate=rule)
     honest = train(Sync(), distribution, batch=10)

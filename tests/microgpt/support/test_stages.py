@@ -88,6 +88,7 @@ engine.configure(Configure(size))
 """
 
 
+@pytest.mark.soak
 def test_a_worker_tells_that_it_compiles_the_engine(tmp_path: Path) -> None:
     def run() -> list[str]:
         env = {"MICROGPT_COMPILED_DIR": str(tmp_path), "PYTHONPATH": str(ROOT), "PATH": ""}

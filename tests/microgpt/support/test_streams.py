@@ -21,6 +21,7 @@ from tests.system.test_system_workers import ends_alike
 pytestmark = pytest.mark.timeout(300)
 SCRIPTS = ("train", "simulate", "chaos", "bench", "tape", "sample", "checkpoint", "replay")
 PROGRAMS = [["-m", "coordinator"], ["-m", "worker"], *([f"scripts/{name}.py"] for name in SCRIPTS)]
+SHOWN = ("worker", "scripts/train.py", "scripts/checkpoint.py")  # in make test
 ESCAPES = "\x1b[31mred", "\x1b]0;title\x07", "\u202eodd", "a\x9bb"
 
 
@@ -30,7 +31,11 @@ def by_shell(lab: Lab, line: str, *command: str, **variables: str) -> Process:
     return lab.start("/bin/sh", "-c", whole, name="shell", **variables)
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: Path(program[-1]).stem)
+@pytest.mark.parametrize(
+    "program",
+    [program if program[-1] in SHOWN else soak(program) for program in PROGRAMS],
+    ids=lambda program: Path(program[-1]).stem,
+)
 def test_every_program_says_its_version(lab: Lab, program: list[str]) -> None:
     path = [str(ROOT / part) if part.endswith(".py") else part for part in program]
     process = lab.start(sys.executable, *path, "--version", name="version")
@@ -52,7 +57,7 @@ def test_training_with_closed_streams(lab: Lab, reference: Reference, closed: st
     assert not any("Traceback" in log for log in logs)
 
 
-@pytest.mark.parametrize("closed", [">&-", soak("2>&-"), soak("<&-"), "> /dev/full"])
+@pytest.mark.parametrize("closed", [*map(soak, (">&-", "2>&-", "<&-")), "> /dev/full"])
 def test_other_programs_with_closed_streams(lab: Lab, closed: str) -> None:
     for command, codes in (
         (("-m", "worker", "--connect", "tcp://127.0.0.1:1", "--patience", "0.1"), (0,)),
@@ -81,7 +86,7 @@ def test_text_that_is_not_utf_8_is_refused_in_a_line(lab: Lab) -> None:
     assert not (lab.place / "runs").exists()
 
 
-@pytest.mark.parametrize("name", ["\x1b[31mred", soak("two\nlines"), "x" * 201])
+@pytest.mark.parametrize("name", ["\x1b[31mred", *map(soak, ("two\nlines", "x" * 201))])
 def test_a_worker_is_called_by_something_that_can_be_read(lab: Lab, name: str) -> None:
     worker = lab.worker("tcp://127.0.0.1:1", "--name", name)
     assert worker.wait() == 1
