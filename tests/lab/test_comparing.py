@@ -102,6 +102,7 @@ def test_a_spread_is_mean_and_standard_deviation() -> None:
     assert spread([1.0, math.inf, 2.0]) == "1 of 3 diverge"
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_the_command_prints_the_table() -> None:
     command = [

@@ -117,6 +117,7 @@ def test_flags_of_the_readme_exist() -> None:
     assert named <= set(re.findall(r"--[a-z0-9-]+", shown))
 
 
+@pytest.mark.soak
 def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines of the README's Python session give what stands behind them."""
     monkeypatch.chdir(tmp_path)

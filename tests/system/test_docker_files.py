@@ -279,7 +279,8 @@ def test_worker_loses_its_patience_without_a_key(lab: Lab) -> None:
 
 
 def test_idle_worker_of_a_coordinator_at_work_keeps_its_patience(lab: Lab) -> None:
-    endless = ["--steps", "1000000", "--batch-size", "1"]  # work for one
+    lab.slow_down(0.01)
+    endless = ["--steps", "1900", "--batch-size", "1"]  # work for one
     coordinator = lab.coordinator(*TINY, "--data", str(lab.data), *endless)
     address = lab.run_dir().endpoint()
     workers = [lab.worker(address, "--patience", "2") for _ in range(2)]

@@ -83,6 +83,7 @@ def target(lab: Lab) -> Iterator[Target]:
         target.proxy.close()
 
 
+@pytest.mark.soak
 def test_what_is_thrown_is_malformed_or_a_replay(target: Target) -> None:
     captured = target.captured
     kinds = {messages.decode(message).__class__.__name__ for message in captured}

@@ -117,23 +117,23 @@ SECONDS = "is not a number from 0.1 to 604800"
 @pytest.mark.parametrize(
     ("given", "code", "message"),
     [
-        (["--seed", "18446744073709551616"], 2, "whole number from 0 to 18446744073709551615"),
+        soak(["--seed", "18446744073709551616"], 2, "whole number from 0 to 18446744073709551615"),
         (["--steps", "9" * 5000], 2, "whole number from 1 to"),
         soak(["--steps", "1000000000000001"], 2, "from 1 to 1000000000000000"),
         soak(["--batch-size", "4611686018427387904"], 2, "from 1 to 1048576"),
-        (["--checkpoint-every", "abc"], 2, "'abc' is not a whole number of at least 1"),
-        (["--worker-timeout", "nan"], 2, SECONDS),
+        soak(["--checkpoint-every", "abc"], 2, "'abc' is not a whole number of at least 1"),
+        soak(["--worker-timeout", "nan"], 2, SECONDS),
         soak(["--worker-timeout", "inf"], 2, SECONDS),
         soak(["--worker-timeout", "3000000"], 2, SECONDS),
         soak(["--linger", "inf"], 2, "'inf' is not a number from 0 to 604800"),
         (["--verify-fraction", "nan"], 2, "'nan' is not a number from 0 to 1"),
         soak(["--validation-fraction", "1"], 2, "'1' is not a number from 0 to below 1"),
-        (["--learning-rate", "nan"], 2, "'nan' is not a finite number"),
+        soak(["--learning-rate", "nan"], 2, "'nan' is not a finite number"),
         soak(["--beta1", "inf"], 2, "'inf' is not a finite number"),
         soak(["--beta2", "x"], 2, "'x' is not a finite number"),
         soak(["--eps", "-inf"], 2, "'-inf' is not a finite number"),
         (["--n-embd", "1000000", "--n-head", "1"], 1, "parameters is too large"),
-        (["--n-layer", "1000000000000"], 1, "n_layer must be at most 5,000"),
+        soak(["--n-layer", "1000000000000"], 1, "n_layer must be at most 5,000"),
     ],
 )
 def test_flags_beyond_the_bounds(lab: Lab, given: list[str], code: int, message: str) -> None:
@@ -156,6 +156,7 @@ def test_a_line_that_is_too_long_is_named_before_the_run_begins(lab: Lab) -> Non
     assert "'inf' is not a number from 0 to 604800" in complaint(patience.err)
 
 
+@pytest.mark.soak
 def test_an_answer_with_very_many_losses_comes_through(lab: Lab) -> None:
     """Over TCP, where Linux takes in no more of a connection than we have allowed for."""
     size = ("--steps", "2", "--batch-size", "65536")

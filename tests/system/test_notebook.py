@@ -125,6 +125,7 @@ def test_what_processes_cannot_have_is_told_before_they_start(place: Path) -> No
     assert left_of(place) == []
 
 
+@pytest.mark.soak
 def test_a_strategy_of_a_file_is_found_by_its_object(place: Path) -> None:
     alone = microgpt.train(NAMES, **SETTINGS, strategy=EverySecond(every=3))
     named = f"{ROOT / 'tests/strategies_of_users.py'}:EverySecond"
@@ -144,6 +145,7 @@ def test_a_run_that_fails_says_why(place: Path) -> None:
     assert left_of(place) == []
 
 
+@pytest.mark.soak
 def test_messages_of_a_run_meet_what_the_link_says(place: Path) -> None:
     result = microgpt.train(NAMES, **SETTINGS, workers=1, link=["latency=60ms"])
     assert result.seconds > 4 * 2 * 0.06

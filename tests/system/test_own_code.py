@@ -100,7 +100,9 @@ MINE = (
             f"{MINE}    def init(self, shapes):\n        {{}}[1]\n",
             "KeyError: 1 (line 6 of mine.py",
         ),
-        (f"{MINE}    def size(self, shapes):\n        return None\n", "size raises TypeError: "),
+        soak(
+            f"{MINE}    def size(self, shapes):\n        return None\n", "size raises TypeError: "
+        ),
         soak(
             f"{MINE}    feedback = property(lambda self: self.x)\n", "no attribute 'x' (line 5 of"
         ),

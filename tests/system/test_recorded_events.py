@@ -68,6 +68,7 @@ def test_a_full_record_tells_of_each_shard_round_and_step(lab: Lab, reference: R
     assert Counter(e.round for e in assigned.values()) >= Counter(e.round for e in answered)
 
 
+@pytest.mark.soak
 def test_evaluations_are_rounds_too(lab: Lab) -> None:
     held_out = ("--validation-fraction", "0.25", "--eval-every", "3")
     train = lab.train(*flags(lab, "--events", "full", *held_out))
@@ -91,6 +92,7 @@ def test_a_summary_leaves_out_shards_rounds_and_steps_and_has_the_same_bits(
     assert [event.level for event in run.events(Started)] == [Level.SUMMARY]
 
 
+@pytest.mark.soak
 def test_the_level_is_a_variable_too(lab: Lab) -> None:
     train = lab.train(*flags(lab, steps=1), MICROGPT_EVENTS="rounds")
     assert train.wait() == 0, train.err
@@ -126,6 +128,7 @@ def test_workers_and_updates_are_told_of_where_rounds_are_recorded(
     assert min(norms[-1].gradient + norms[-1].update) > 0.0
 
 
+@pytest.mark.soak
 def test_nothing_is_lost_by_a_signal_and_a_killed_epoch_is_followed_by_another(lab: Lab) -> None:
     many = flags(lab, "--events", "full", "--run-dir", "runs/it", steps=int(ENDLESS[1]))
     lab.slow_down(0.005)

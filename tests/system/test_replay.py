@@ -194,6 +194,7 @@ def test_a_hostile_record_is_one_line(
     assert done.wait() == (0 if file == "checkpoint.msgpack" else 1)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "flags", [soak(("--strategy", "sync")), ("--strategy", "diloco", "--compress", "topk:0.1")]
 )

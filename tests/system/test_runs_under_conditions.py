@@ -67,6 +67,7 @@ def test_all_start_again_from_the_last_checkpoint(lab: Lab, quiet: str, policy: 
     eventually(lambda: not session_members(train.pid), "all its processes are gone")
 
 
+@pytest.mark.soak
 def test_any_death_restarts_all_where_that_is_wanted(lab: Lab, quiet: str) -> None:
     lab.slow_down(0.02)
     train = lab.train(*SIZE, "--workers", "2", "--checkpoint-every", "2", "--on-failure", "restart")
@@ -117,6 +118,7 @@ def test_a_liar_is_found_where_all_is_verified_and_changes_no_bit(lab: Lab, quie
     assert "the coordinator refuses this worker" in liar.err
 
 
+@pytest.mark.soak
 def test_a_liar_that_nobody_compares_spoils_the_run(lab: Lab, quiet: str) -> None:
     train = lab.train(*SIZE, "--workers", "1", "--byzantine", "sign-flip", "--compress", "f32")
     assert train.wait() == 0, train.err

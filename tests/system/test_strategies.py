@@ -77,16 +77,21 @@ def test_an_error_of_a_strategy_is_one_line_and_nothing_is_lost(
     assert (saved.step, saved.weights, saved.losses) == (4, sync.weights, sync.losses)
 
 
-def test_a_strategy_that_cannot_be_is_one_line(lab: Lab) -> None:
-    for flags, reason in (
-        (("--strategy", "sinc"), "did you mean sync?"),
-        (("--strategy-option", "x=1"), "has no option 'x'"),
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        soak(("--strategy", "sinc"), "did you mean sync?"),
+        soak(("--strategy-option", "x=1"), "has no option 'x'"),
         (("--strategy", f"{FILE}:Nobody"), "has no class 'Nobody'"),
-    ):
-        train = lab.train(*SIZE, "--data", "embedded", *flags)
-        assert train.wait() == 1
-        assert reason in train.err
-        assert "Traceback" not in train.err
+    ],
+)
+def test_a_strategy_that_cannot_be_is_one_line(
+    lab: Lab, flags: tuple[str, ...], reason: str
+) -> None:
+    train = lab.train(*SIZE, "--data", "embedded", *flags)
+    assert train.wait() == 1
+    assert reason in train.err
+    assert "Traceback" not in train.err
 
 
 def test_schedules_of_faults_change_no_bits_of_it() -> None:

@@ -85,6 +85,7 @@ def middle(lab: Lab, aggregators: int = 2) -> Tree:
     return tree
 
 
+@pytest.mark.soak
 def test_a_killed_aggregator_leaves_no_trace_and_its_workers_find_the_next_one(
     lab: Lab, reference: Reference
 ) -> None:

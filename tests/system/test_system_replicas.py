@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -42,12 +43,10 @@ def flags(name: str, *more: str) -> list[str]:
     return [*said, "--checkpoint-every", "3", *more]
 
 
-@pytest.fixture(scope="module")
-def expected() -> dict[str, Checkpoint]:
-    """In this process, without a network."""
-    return {
-        name: microgpt.train("embedded", **SIZE, **run).checkpoint for name, run in RUNS.items()
-    }
+@cache
+def expected(name: str) -> Checkpoint:
+    """That run in this process, without a network."""
+    return microgpt.train("embedded", **SIZE, **RUNS[name]).checkpoint
 
 
 def ends_alike(run: RunDir, expected: Checkpoint) -> None:
@@ -74,17 +73,15 @@ def ends_alike(run: RunDir, expected: Checkpoint) -> None:
     ],
 )
 def test_any_number_of_workers_gives_the_same_bits(
-    lab: Lab, expected: dict[str, Checkpoint], name: str, workers: int, engine: str
+    lab: Lab, name: str, workers: int, engine: str
 ) -> None:
     train = lab.train(*flags(name, "--workers", str(workers), "--engine", engine))
     assert train.wait() == 0, train.err
-    ends_alike(lab.run_dir(), expected[name])
+    ends_alike(lab.run_dir(), expected(name))
 
 
 @pytest.mark.parametrize("name", ["topk", soak("diloco"), soak("local-sgd")])
-def test_a_killed_worker_takes_nothing_with_it(
-    lab: Lab, expected: dict[str, Checkpoint], name: str
-) -> None:
+def test_a_killed_worker_takes_nothing_with_it(lab: Lab, name: str) -> None:
     """After the first snapshots, so that others go on from one and do tasks again."""
     lab.slow_down(SLOW)
     coordinator = lab.coordinator(*flags(name))
@@ -94,7 +91,7 @@ def test_a_killed_worker_takes_nothing_with_it(
     victim.send(signal.SIGKILL)
     victim.wait()
     assert coordinator.wait() == 0, coordinator.err
-    ends_alike(run, expected[name])
+    ends_alike(run, expected(name))
     assert run.kinds().count("lost") == 1
 
 
@@ -107,9 +104,7 @@ def on_disk(run: RunDir) -> int:
 
 
 @pytest.mark.parametrize("name", ["diloco", soak("topk"), soak("krum")])
-def test_a_killed_coordinator_goes_on_with_the_same_bits(
-    lab: Lab, expected: dict[str, Checkpoint], name: str
-) -> None:
+def test_a_killed_coordinator_goes_on_with_the_same_bits(lab: Lab, name: str) -> None:
     lab.slow_down(SLOW)
     train = lab.train(*flags(name, "--workers", "2", "--engine", "scalar"))
     run = lab.run_dir()
@@ -117,13 +112,11 @@ def test_a_killed_coordinator_goes_on_with_the_same_bits(
     signal_process(find_child(train, "coordinator"), signal.SIGKILL)
     assert train.wait() == 0, train.err
     assert "starting it again" in train.err
-    ends_alike(run, expected[name])
+    ends_alike(run, expected(name))
 
 
 @pytest.mark.parametrize("name", ["local-sgd", soak("topk")])
-def test_interrupted_and_resumed_with_another_number_of_workers(
-    lab: Lab, expected: dict[str, Checkpoint], name: str
-) -> None:
+def test_interrupted_and_resumed_with_another_number_of_workers(lab: Lab, name: str) -> None:
     lab.slow_down(SLOW)
     train = lab.train(*flags(name, "--workers", "3", "--engine", "scalar"))
     run = lab.run_dir()
@@ -136,7 +129,7 @@ def test_interrupted_and_resumed_with_another_number_of_workers(
     lab.slow_down(0.0)
     again = lab.train("--resume", str(run.path), "--workers", "1", "--engine", "scalar", run="")
     assert again.wait() == 0, again.err
-    ends_alike(run, expected[name])
+    ends_alike(run, expected(name))
 
 
 @pytest.fixture(scope="module")

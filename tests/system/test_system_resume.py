@@ -120,6 +120,7 @@ def test_resumed_by_hand(lab: Lab, cut_off: RunDir, reference: Reference, where:
     ends_alike(cut_off, reference(STEPS, SMALL))
 
 
+@pytest.mark.soak
 def test_resumed_from_a_directory_whose_newest_file_is_damaged(
     lab: Lab, cut_off: RunDir, reference: Reference
 ) -> None:
@@ -191,6 +192,7 @@ def test_what_contradicts_the_checkpoint_is_refused(
     assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.soak
 def test_flags_that_agree_with_the_checkpoint_are_welcome(lab: Lab, finished: Path) -> None:
     given = ("--n-embd", "4", "--n-head", "2", "--batch-size", "4", "--data", str(lab.data))
     coordinator = lab.coordinator("--resume", str(finished), *given, run="")
@@ -262,6 +264,7 @@ def rename_data(path: Path, name: str) -> None:
     checkpoint_format.save(path, replace(saved, data={**saved.data, "name": name}))
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("field", ["batch_size", *map(soak, ("steps", "n_embd", "block_size"))])
 def test_a_checkpoint_with_an_absurd_size_is_one_line(lab: Lab, finished: Path, field: str) -> None:
     newest = finished / "checkpoint.msgpack"

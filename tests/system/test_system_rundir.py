@@ -87,6 +87,7 @@ def test_a_folder_of_the_users_stays_as_it_is(lab: Lab, program: str, how: str) 
     assert not (lab.place / "runs").exists()
 
 
+@pytest.mark.soak
 def test_latest_means_the_run_that_it_points_to(lab: Lab, finished: Path) -> None:
     latest = finished.parent / "latest"
     latest.symlink_to("finished")

@@ -150,6 +150,7 @@ def test_foreign_and_mutated_messages(target: Target, reference: Reference) -> N
     assert "\x1b" not in target.coordinator.out + target.coordinator.err
 
 
+@pytest.mark.soak
 def test_a_huge_frame_is_not_taken_in(target: Target, reference: Reference) -> None:
     target.worker.send(signal.SIGSTOP)
     dealer = target.dealer()
@@ -219,6 +220,7 @@ def test_a_worker_whose_answers_are_spoiled_is_cut_off(
     assert "\x1b" not in target.coordinator.out + target.coordinator.err
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "change",
     [
@@ -326,6 +328,7 @@ def test_a_worker_of_another_version_is_refused(lab: Lab) -> None:
     )
 
 
+@pytest.mark.soak
 def test_the_coordinator_tells_a_worker_of_another_version(
     target: Target, reference: Reference
 ) -> None:

@@ -49,6 +49,7 @@ def test_any_number_of_workers_gives_the_same_bits(
     assert "Traceback" not in train.out + train.err
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("batch_size", "shard_size"),
     [(7, 4), soak(5, 1), soak(1, 1), soak(32, 32)],
@@ -75,6 +76,7 @@ def two_workers(lab: Lab, *more: str) -> tuple[Process, RunDir, list[Process]]:
     return coordinator, run, workers
 
 
+@pytest.mark.soak
 def test_a_killed_worker_and_one_that_joins_leave_no_trace_in_the_bits(
     lab: Lab, reference: Reference
 ) -> None:

@@ -206,6 +206,7 @@ def test_workers_of_any_number_and_engine_find_the_same_loss(
     assert found[0] == found[1]
 
 
+@pytest.mark.soak
 def test_a_run_that_is_resumed_goes_on_with_the_same_documents(
     lab: Lab, reference: Reference
 ) -> None:

@@ -34,6 +34,7 @@ from tests.coordinator.core.test_coordinator_state import (
     expected,
     pretend,
 )
+from tests.marks import soak
 from tests.processes import TINY, Lab
 from tests.system.test_system_strangers import SMALL, STEPS, Target, answers
 from tests.system.test_system_workers import ends_alike
@@ -209,7 +210,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", ["ticks", "console", "ledgers"])
+@pytest.mark.parametrize("case", [soak("ticks"), soak("console"), "ledgers"])
 def test_an_unexpected_error_saves_and_says_where(case: str, lab: Lab) -> None:
     program = FAULTY.replace("CASE", CASES[case])
     size = (*TINY, "--steps", "200", "--batch-size", "4", "--data", str(lab.data))

@@ -85,6 +85,7 @@ def make_at_once(directory: str, all_ready: Barrier) -> None:
     make_keys(Path(directory))
 
 
+@pytest.mark.soak
 def test_keys_that_several_starts_make_at_once_belong_together(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("fork")
     for number in range(20):

@@ -363,6 +363,7 @@ def test_a_training_on_a_terminal(lab: Lab) -> None:
     assert train.err == ""
 
 
+@pytest.mark.soak
 def test_a_dumb_terminal_gets_plain_lines(lab: Lab) -> None:
     terminal = Terminal()
     lab.pipe = terminal.theirs

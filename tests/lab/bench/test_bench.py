@@ -97,10 +97,10 @@ def test_a_run_is_followed_by_its_record(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["checkpoints", "--workers", "x"], "'x' is not made of whole numbers"),
+        soak(["checkpoints", "--workers", "x"], "'x' is not made of whole numbers"),
         soak(["coordination", "--workers", "1,,2"], "'1,,2' is not made of whole numbers"),
         (["engine", "--batches", "0"], "'0' is not made of whole numbers"),
-        (["engine", "--data", "embedded", "--widths", "6"], "n_embd (6) must be a multiple"),
+        soak(["engine", "--data", "embedded", "--widths", "6"], "n_embd (6) must be a multiple"),
         soak(["engine", "--data", "none.txt"], "there is no file 'none.txt'"),
         (["tree", "--workers", "1"], "error: --aggregators 2 are too many for 1 workers"),
     ],

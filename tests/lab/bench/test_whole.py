@@ -48,6 +48,7 @@ def with_a_broken_peer(lab: Lab) -> None:
     python.chmod(0o755)
 
 
+@pytest.mark.soak
 def test_everything_is_measured_in_one_run(lab: Lab) -> None:
     with_a_broken_peer(lab)
     (lab.place / "good.c").write_text(C_PROGRAM)

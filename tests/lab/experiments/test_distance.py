@@ -86,6 +86,7 @@ log_y = true
 """
 
 
+@pytest.mark.soak
 def test_a_sum_in_arrival_order_drifts_from_that_of_one_process_and_is_another_each_time(
     lab: Lab,
 ) -> None:

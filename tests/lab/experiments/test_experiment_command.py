@@ -233,6 +233,7 @@ wrong = { strategy = "mine.py:Uphill" }
     assert process.err.startswith("2 of 3 runs are finished, and kept\n3 of 3  broken")
 
 
+@pytest.mark.soak
 def test_what_cannot_be_is_one_line(lab: Lab) -> None:
     def told(process: Process, code: int = 1) -> str:
         assert process.wait() == code

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from typing import Any
 
+import pytest
+
 import microgpt
 from microgpt.strategies.local_sgd import LocalSGD
 from tests.processes import NAMES, TINY_MODEL, Lab
@@ -58,6 +60,7 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.soak
 def test_a_mean_over_the_wrong_number_shows_in_table_and_sentence(lab: Lab) -> None:
     lab.slow_down(0.01)  # else it is over before a worker has been killed, after 0.44 s
     (lab.place / "summed.py").write_text(SUMMED)

@@ -147,6 +147,7 @@ def page_process(run: Process) -> int:
     return 0
 
 
+@pytest.mark.soak
 def test_what_stands_still_goes_on_when_the_page_dies(lab: Lab, reference: Reference) -> None:
     run, asker = train(lab, 40)
     lab.run_dir().reaches(3)

@@ -87,6 +87,7 @@ def test_a_run_that_fails_says_why(open_page: Open, serve: Serve, tmp_path: Path
     window.locator("#reason", has_text="that is all").wait_for(timeout=MS)
 
 
+@pytest.mark.soak
 def test_a_run_that_was_killed_and_garbage_in_its_record_are_told(
     open_page: Open, serve: Serve, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def test_a_folder_that_is_still_empty_waits(tmp_path: Path) -> None:
     assert (data["run"], data["state"]["phase"], data["spans"]) == ({}, "waiting", [])
 
 
+@pytest.mark.soak
 def test_a_page_may_end_after_its_run(lab: Lab) -> None:
     """As in a container: begun before the run, it ends when nobody writes to the run any more."""
     page = lab.script("page", "runs/it", "--port", "0", "--linger", "0.3")

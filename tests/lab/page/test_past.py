@@ -18,6 +18,7 @@ from lab.page.windows import spans_between
 from lab.report.spans import Span, Tracker
 from tests.lab.page import records
 from tests.lab.page.records import BEGIN, STEP
+from tests.marks import soak
 
 SECOND = BEGIN + 1000.0  # when the second epoch begins
 
@@ -47,8 +48,9 @@ def closely(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("begin", "end"),
     [
-        (0.0, BEGIN), (BEGIN, BEGIN + 0.5), (BEGIN + 4.003, BEGIN + 4.2), (BEGIN + 9.9, SECOND),
-        (BEGIN + 9.5, SECOND + 0.1), (SECOND + 19.5, SECOND + 30), (SECOND + 30, SECOND + 31),
+        soak(0.0, BEGIN), soak(BEGIN, BEGIN + 0.5), (BEGIN + 4.003, BEGIN + 4.2),
+        soak(BEGIN + 9.9, SECOND), (BEGIN + 9.5, SECOND + 0.1), soak(SECOND + 19.5, SECOND + 30),
+        soak(SECOND + 30, SECOND + 31),
     ],
 )  # fmt: skip
 def test_a_window_has_what_the_whole_record_has_there(

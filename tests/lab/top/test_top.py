@@ -19,6 +19,7 @@ def train(lab: Lab, steps: int) -> Process:
     return lab.train(*FLAGS, "--steps", str(steps), "--data", str(lab.data))
 
 
+@pytest.mark.soak
 def test_a_pipe_gets_one_frame(lab: Lab) -> None:
     assert train(lab, 6).wait() == 0
     process = lab.script("top", "runs/it", COLUMNS="80")

@@ -12,6 +12,7 @@ import pytest
 from coordinator.net.ipc_socket import IpcClaim
 from microgpt.protocol.addresses import check_address
 from tests.conftest import Reference
+from tests.marks import soak
 from tests.processes import TINY, Lab
 from tests.system.test_system_input import complaint
 from tests.system.test_system_workers import ends_alike
@@ -47,7 +48,7 @@ def test_what_is_none(address: str) -> None:
         assert address in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["inproc://x", "tcp://127.0.0.1:99999"])
+@pytest.mark.parametrize("address", [soak("inproc://x"), "tcp://127.0.0.1:99999"])
 def test_every_program_refuses_it_in_a_line(lab: Lab, address: str) -> None:
     flags = (*TINY, "--data", str(lab.data), "--bind", address)
     started = [
