@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 # "auto": two processes for each processor and two more (tests/conftest.py).
 PARALLEL := -n auto
 
-.PHONY: help setup train test test-all test-clusters lint ready kernels chaos lock clean
+.PHONY: help setup train test test-all test-clusters lint ready kernels bytecode chaos lock clean
 
 help:
 	@echo "make train [ARGS=\"--workers 4\"]  train on this machine"
@@ -49,13 +49,17 @@ test-clusters: ready
 lint: setup
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/mypy
 
-# Two things on two processors: nearly every test process would wait for the kernels.
+# Two things on two processors: each test process would wait for the kernels, and compile all tests.
 ready: setup
-	@$(MAKE) --no-print-directory --jobs=2 lint kernels
+	@$(MAKE) --no-print-directory --jobs=2 lint kernels bytecode
 
 kernels: setup
 	@MICROGPT_COMPILED_DIR=$(CURDIR)/.compiled $(BIN)/python -c \
 		"import microgpt; microgpt.train('embedded', steps=100)" > /dev/null
+
+# Of a clone that is new: the test processes begin at once, and find what one has made before them.
+bytecode: setup
+	@[ -d tests/__pycache__ ] || $(BIN)/python -m pytest --quiet --collect-only > /dev/null
 
 chaos: setup
 	@$(BIN)/python scripts/chaos.py $(ARGS)

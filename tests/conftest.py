@@ -49,10 +49,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The long tests first, so that none begins when the others are over."""
+    """The long tests first, so that none begins when the others are over; then whole systems."""
     own = [item for item in items if item.get_closest_marker("own_strategy")]
     items[:] = own if config.getoption("--strategy") else [i for i in items if i not in own]
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, not is_of_system(item)))
+
+
+def is_of_system(item: pytest.Item) -> bool:
+    """Whether a test is about several processes, and may take seconds."""
+    return item.nodeid.startswith("tests/system/")
 
 
 @pytest.fixture

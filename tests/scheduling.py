@@ -11,6 +11,10 @@ TOGETHER = (
     "tests/repository/test_imports.py",
     "tests/lab/page/test_hostile_viewers.py",
     "tests/lab/page/test_past.py",
+    "tests/lab/page/test_anatomy_route.py",
+    "tests/lab/page/test_control_route.py",
+    "tests/lab/export/test_exporting.py",
+    "tests/system/test_strategies.py",
 )
 BROWSER = "/test_browser_"  # in the name of files whose tests share a browser
 

@@ -22,6 +22,7 @@ from click.testing import CliRunner
 from aggregator.__main__ import main as aggregator
 from coordinator.__main__ import main as coordinator
 from lab.launch import container, container_keys
+from tests.docker.project import composes
 from tests.processes import TINY, Lab
 from worker.__main__ import main as worker
 
@@ -115,6 +116,25 @@ def test_compose_builds_one_image_in_one_place() -> None:
     label = re.findall(r'org\.opencontainers\.image\.title="(.+?)"', read("Dockerfile"))
     assert label == ["microgpt-data-parallel"] * 2, "what stages leave can be found and removed"
     assert f"label=org.opencontainers.image.title={label[0]}" in read("docs/docker.md")
+
+
+def test_compose_reads_the_file_and_settings_of_the_environment() -> None:
+    """Without an engine; containers are for tests/system/test_docker.py."""
+    programs = composes()
+    if not programs:
+        pytest.skip("neither 'docker compose' nor docker-compose is here")
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+
+    def said(*arguments: str) -> str:
+        done = subprocess.run(
+            [*programs[0], "--file", str(ROOT / "docker-compose.yml"), *arguments],
+            env={**kept, "MICROGPT_STEPS": "77"}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert {*said("config", "--services").split()} >= {"coordinator", "worker", "aggregator"}
+    assert re.findall(r"MICROGPT_STEPS: ['\"](.*)['\"]", said("config")) == ["77"]
 
 
 @pytest.mark.parametrize("program", [coordinator, worker, aggregator])
