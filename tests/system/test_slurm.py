@@ -151,7 +151,7 @@ def test_a_job_whose_first_node_dies_goes_on_by_itself(
     slurm.boot(first)
     slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now")
     eventually(lambda: slurm.state(job) == "COMPLETED", "the job is done", timeout=200)
-    assert slurm.field(job, "Restarts") == "1"
+    assert slurm.field(job, "Restarts") != "0"
     assert f"resuming from {RUN}/checkpoint.msgpack after step {saved}" in log(user)
     assert load(run.newest).state_sha256 == reference(STEPS, BATCH).state_sha256
     assert not processes_of(user)
