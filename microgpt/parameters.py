@@ -26,14 +26,14 @@ class ParameterShapes(dict[str, tuple[int, int]]):
     """Shapes that nobody changes, for who reads many maps: what follows from them is kept."""
 
     @cached_property
+    def names(self) -> list[str]:
+        """Of the matrices, in canonical order."""
+        return [*self]
+
+    @cached_property
     def sizes(self) -> list[int]:
         """Bytes of each matrix, in canonical order."""
-        return sizes_of(self)
-
-
-def sizes_of(shapes: Shapes) -> list[int]:
-    """Bytes of each matrix, in canonical order."""
-    return [8 * rows * columns for rows, columns in shapes.values()]
+        return [8 * rows * columns for rows, columns in self.values()]
 
 
 def num_params(shapes: Shapes) -> int:
@@ -109,11 +109,15 @@ def join_bytes(parts: Mapping[str, bytes], shapes: Shapes) -> bytes:
 
     Raises ValueError if a name is missing or unknown, or a matrix has another size.
     """
+    if isinstance(shapes, ParameterShapes) and [*parts] == shapes.names:
+        in_order = [*parts.values()]  # as nearly always
+        if [*map(len, in_order)] == shapes.sizes:
+            return b"".join(in_order)
     if parts.keys() != shapes.keys():
         wrong = sorted(map(str, parts.keys() ^ shapes.keys()))
         raise ValueError(f"missing or unknown parameters: {', '.join(wrong[:5])}")
-    sizes = shapes.sizes if isinstance(shapes, ParameterShapes) else sizes_of(shapes)
-    in_order = [*map(parts.__getitem__, shapes)]
+    sizes = [8 * rows * columns for rows, columns in shapes.values()]
+    in_order = [parts[name] for name in shapes]
     if [*map(len, in_order)] != sizes:
         place = next(i for i, part in enumerate(in_order) if len(part) != sizes[i])
         found = f"parameter {[*shapes][place]!r} has {len(in_order[place])} bytes"

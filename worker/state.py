@@ -161,6 +161,13 @@ class WorkerState:
     the folder of the keys that it is spoken to with, if any; both only to tell people.
     """
 
+    __slots__ = (  # close together: the simulator has thousands
+        "_actions", "_address", "_ahead", "_attempt", "_connected", "_is_wanted", "_keys",
+        "_newest_round", "_now", "_pause", "_queue", "_replicas", "_sent", "_settled",
+        "_tell_after", "_unheard_since", "_weights", "computing", "engine", "epoch", "finished",
+        "libm", "model", "name", "ready", "recipe", "run",
+    )  # fmt: skip
+
     def __init__(
         self, name: str, engine: str, libm: str = "", *, address: str = "", keys: str = ""
     ) -> None:

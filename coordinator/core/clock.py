@@ -21,6 +21,8 @@ class Clock:
 
     def advance(self, shown: float) -> float:
         """The caller's clock shows this now. Returns by how many seconds it has gone on."""
-        passed, self._shown = max(shown - self._shown, 0.0), shown
-        self.now += min(passed, self._most)
+        passed, self._shown = shown - self._shown, shown
+        if passed <= 0.0:
+            return 0.0
+        self.now += passed if passed < self._most else self._most
         return passed

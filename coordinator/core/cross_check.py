@@ -98,7 +98,7 @@ def take_result(
 
     None if it is all that was wanted and said of the shard, as nearly always.
     """
-    applied = ledger.complete
+    applied = bool(ledger.contributions[shard]) and ledger.complete
     other = ledger.answer(peer, shard, answer, gradient)
     if ledger.undisputed(shard):
         return None

@@ -31,7 +31,7 @@ REMEMBERED = 1000  # peers that have been cut off
 MISSED, MISSED_SECONDS = 16, 300.0  # workers, and for how long
 
 
-@dataclass
+@dataclass(slots=True)
 class Worker:
     """What the coordinator knows of a worker it has welcomed.
 

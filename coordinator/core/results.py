@@ -58,14 +58,15 @@ class Results:
         """A worker has computed a shard, or claims so."""
         shard = Shard(answer.start, answer.count)
         id = RoundId(answer.round, answer.step, answer.training)
-        trial = self._probation.awaited(worker.peer, id, (shard,))
-        work = Work(id, shard, trial is not None)
+        trial, round = self._probation.awaited(worker.peer, id, (shard,)), self._rounds.find(id)
+        known = round.ledger.works.get(shard) if round is not None and trial is None else None
+        work = known or Work(id, shard, trial is not None)
         since = worker.in_flight.get(work)
         if since is not None:
-            worker.longest = max(worker.longest, now - since)
+            if now - since > worker.longest:
+                worker.longest = now - since
             if self._out.rounds:
                 worker.tally.answered(answer.count, answer.seconds, since, now)
-        round = self._rounds.find(id)
         asked = round is None or since is not None or round.ledger.asked(shard, worker.peer)
         if trial is not None:
             self._take_trial(trial, work, answer, now)
@@ -99,7 +100,7 @@ class Results:
         ledger = round.ledger
         if self._out.full:
             self._tell_entered(worker, round, answer, now)
-        if not ledger.complete and self._rounds.find_open(ledger.round):
+        if not ledger.complete and self._rounds.open.get(ledger.round.number) is round:
             self._stragglers.answered(worker, answer, since, now)
         name = self._membership.name
         was_decided = ledger.decided(shard)
@@ -125,7 +126,7 @@ class Results:
     ) -> Vector | None:
         """The gradient of an answer; None, and the worker is cut off, if it is malformed."""
         try:
-            snapshot = self._rounds.wants_snapshot(assignment)
+            snapshot = assignment is not None and self._rounds.wants_snapshot(assignment)
             return read_gradient(answer, self._shapes, assignment, self._recipe, snapshot=snapshot)
         except ValueError as error:
             self._tell_dropped(worker, answer, DropReason.MALFORMED)

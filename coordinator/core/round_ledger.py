@@ -48,7 +48,7 @@ class RoundLedger:
         self._verified = {shard for shard, wanted in self.wanted.items() if wanted > 1}
         self._doubtful: set[Shard] = set()  # without a result in spite of answers, or failed at
         self._waived: set[Shard] = set()  # to be verified, if there were anybody
-        self._works: dict[Shard, Work] = {}  # made once: each is asked for often
+        self.works: dict[Shard, Work] = {}  # of those that were asked for
         self.voting = False  # whether workers decide what is contested
         self.untouched = True  # as long as no shard has been given to anybody
 
@@ -79,7 +79,7 @@ class RoundLedger:
         return self._in_flight.on(self._work(shard))
 
     def _work(self, shard: Shard) -> Work:
-        return self._works.get(shard) or self._works.setdefault(shard, Work(self.round, shard))
+        return self.works.get(shard) or self.works.setdefault(shard, Work(self.round, shard))
 
     def take(
         self, peer: Peer, now: float, suits: Callable[[Shard], bool] = anything

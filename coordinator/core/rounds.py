@@ -45,10 +45,9 @@ class OpenRound:
     order: WorkOrder
     asked: int = 0
 
-    @property
-    def id(self) -> RoundId:
-        """Its number, the version of its weights, and what kind of work it is."""
-        return self.ledger.round
+    def __post_init__(self) -> None:
+        #: Its number, the version of its weights, and what kind of work it is.
+        self.id: RoundId = self.ledger.round
 
     def results(self, *, judged: bool = False, by_arrival: bool = False) -> list[Result]:
         """Those of its ledger, as its strategy sees them: in the order of shards or of arrival."""

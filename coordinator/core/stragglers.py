@@ -63,7 +63,8 @@ class Stragglers:
         own.add(pace)
         if since is not None:
             times.round_trips.append((now - since) / answer.count)
-            times.overhead.add(max(0.0, now - since - answer.seconds))
+            beside = now - since - answer.seconds
+            times.overhead.add(beside if beside > 0.0 else 0.0)
 
     def patience(self, round: RoundId, shard: Shard) -> float:
         """Seconds after which a shard is taking too long."""

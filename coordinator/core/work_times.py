@@ -13,6 +13,8 @@ GROUP = 16  # numbers of which one median is taken
 class Typical:
     """``value``: the median of the last group of numbers. 0.0 before there is any."""
 
+    __slots__ = ("_group", "_size", "value")
+
     def __init__(self) -> None:
         self.value = 0.0
         self._group: list[float] = []

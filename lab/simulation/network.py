@@ -133,8 +133,11 @@ class Connection:
         link, clock = self.host.link, network.clock
         if link.rate or link.loss:
             arrival = self._arrives(name, message)
+        elif link.jitter:  # ``Link.seconds_for`` where nothing is lost, as for nearly all messages
+            seconds = link.delay + (2.0 * link.jitter * network.rng.random() - link.jitter)
+            arrival = clock.now + (seconds if seconds > 0.0 else 0.0)
         else:
-            arrival = clock.now + link.seconds_for(0, network.rng)
+            arrival = clock.now + link.delay
         if arrival < way.arrival:
             arrival = way.arrival
         way.arrival = arrival
@@ -159,21 +162,16 @@ class Connection:
             recent.append(message)
             if len(recent) > RECENT:
                 del recent[0]
-            self._deliver(way, message, bool(host.corrupt) and host.damages(way.name))
+            damaged = bool(host.corrupt) and host.damages(way.name)
+            end = self.coordinator if way is self.up else self.worker
+            if end.alive and not end.frozen:
+                end.receive(self, message, damaged)
+            else:
+                end.deliver(end.receive, self, message, damaged)
 
-    def _deliver(self, way: Way, message: Message, damaged: bool = False) -> None:
-        if way is self.up:
-            coordinator = self.coordinator
-            if coordinator.frozen:
-                coordinator.deliver(coordinator.receive, self, message, damaged)
-            elif coordinator.alive:
-                coordinator.receive(self, message, damaged)
-        else:
-            worker = self.worker
-            if worker.frozen:
-                worker.deliver(worker.receive, message, damaged)
-            elif worker.alive:
-                worker.receive(message, damaged)
+    def _come_late(self, way: Way, message: Message) -> None:
+        end = self.coordinator if way is self.up else self.worker
+        end.deliver(end.receive, self, message, False)
 
     def heal(self, name: str) -> None:
         """What a partition has held back arrives now."""
@@ -209,7 +207,7 @@ class Connection:
     def _perhaps_later(self, way: Way, message: Message, chance: float) -> None:
         if self.network.rng.random() < chance:
             late = self.network.rng.uniform(0.0, LATE)
-            self.network.clock.after(late, self._deliver, way, message)
+            self.network.clock.after(late, self._come_late, way, message)
 
     def tell_end(self, name: str) -> None:
         """The receiver of this way hears that the other end is gone, if it has not yet."""
@@ -238,14 +236,14 @@ class End(Protocol):
     def deliver(self, call: Callable[..., None], *arguments: Any) -> None:
         """Call this now, or when the process runs again if it is frozen."""
 
+    def receive(self, connection: Connection, message: Message, damaged: bool) -> None:
+        """A message has come in."""
+
 
 class WorkerEnd(End, Protocol):
     """A worker process: ``peer`` is the name that the coordinator knows it by."""
 
     peer: bytes
-
-    def receive(self, message: Message, damaged: bool) -> None:
-        """A message has come in."""
 
     def lost(self, connection: Connection | None = None) -> None:
         """The connection is gone."""
@@ -255,9 +253,6 @@ class CoordinatorEnd(End, Protocol):
     """A coordinator process with its ``connections`` by the peer at the other end."""
 
     connections: dict[bytes, Connection]
-
-    def receive(self, connection: Connection, message: Message, damaged: bool) -> None:
-        """A message has come in."""
 
     def lost(self, connection: Connection) -> None:
         """A connection is gone."""

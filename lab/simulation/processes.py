@@ -40,7 +40,12 @@ class KilledError(Exception):
 
 
 class Process:
-    """``skew`` is what its clock is ahead of virtual time."""
+    """``skew`` is what its clock is ahead of virtual time.
+
+    What thousands of workers consist of lies close together: they are met in no order.
+    """
+
+    __slots__ = ("_backlog", "alive", "clock", "frozen", "name", "skew", "world")
 
     def __init__(self, world: Surroundings, name: str) -> None:
         self.world, self.clock, self.name = world, world.clock, name
@@ -118,7 +123,7 @@ class VirtualCoordinator(Process):
             return
         if self.clock.tracing:
             self.trace(f"<- {connection.worker.name}: {show(message)}")
-        self._perform(self.state.handle, inputs.Received(peer, message), self.time)
+        self._perform(self.state.handle, inputs.Received(peer, message), self.clock.now + self.skew)
 
     def lost(self, connection: Connection) -> None:
         """A connection is gone."""
@@ -163,7 +168,10 @@ class VirtualCoordinator(Process):
                     self.fuse -= 1
                     if self.fuse < 0:
                         raise KilledError
-                self._act(action)
+                if isinstance(action, actions.Send):  # nearly all
+                    self._send(action)
+                else:
+                    self._act(action)
         except KilledError:
             self.kill()
         if not self._is_idle and self.state.look_ahead.due:
@@ -183,29 +191,30 @@ class VirtualCoordinator(Process):
         self._writer.submit(save)
 
     def _act(self, action: actions.Action) -> None:
-        if isinstance(action, actions.Send):
-            self._send(action)
-        elif isinstance(action, actions.Save):
+        if isinstance(action, actions.Save):
             if older := self._saves.keep(action, idle=self._writer.idle, wants=lambda _: False).now:
                 self._submit(older)
         elif isinstance(action, actions.RecordStep):
             self.world.step_done(action.record, self.state)
-        elif isinstance(action, EventBase):
-            if self.clock.tracing:
-                self.trace(f"({kind_of(action)}) {describe(action)}")
-            self.world.told(action)
         elif isinstance(action, actions.Judge):
             self.world.judging()
             seconds = self.world.rng.uniform(0.05, 1.0)
             self.clock.after(seconds, self.deliver, self._judge, action, seconds)
-        else:
-            self.alive = False
-            self._writer.kill()
-            self.world.events.write()
-            self.trace(f"finishes: {action.outcome}, {action.reason}")
-            for connection in list(self.connections.values()):
-                self.clock.after(0.05, connection.tell_end, DOWN)
-            self.world.coordinator_gone(killed=False, finish=action)
+        elif isinstance(action, actions.Finish):
+            self._finish(action)
+        elif isinstance(action, EventBase):
+            if self.clock.tracing:
+                self.trace(f"({kind_of(action)}) {describe(action)}")
+            self.world.told(action)
+
+    def _finish(self, finish: actions.Finish) -> None:
+        self.alive = False
+        self._writer.kill()
+        self.world.events.write()
+        self.trace(f"finishes: {finish.outcome}, {finish.reason}")
+        for connection in list(self.connections.values()):
+            self.clock.after(0.05, connection.tell_end, DOWN)
+        self.world.coordinator_gone(killed=False, finish=finish)
 
     def _send(self, send: actions.Send) -> None:
         connection = self.connections.get(send.peer)
@@ -217,6 +226,8 @@ class VirtualCoordinator(Process):
 
 class VirtualWorker(Process):
     """One process of a worker. It finds its coordinator again whenever the connection is gone."""
+
+    __slots__ = ("_answerer", "connection", "peer", "slot", "state")
 
     def __init__(self, world: Surroundings, slot: Place, number: int) -> None:
         super().__init__(world, f"{slot.name}.{number}")
@@ -265,7 +276,7 @@ class VirtualWorker(Process):
         self.slot.connections.append(self.connection)
         self._handle(worker_state.Connected())
 
-    def receive(self, message: messages.Message, damaged: bool) -> None:
+    def receive(self, connection: Connection, message: messages.Message, damaged: bool) -> None:
         """A message has come in; a damaged one is the end, as it is in production."""
         if damaged:
             self.trace("cannot understand the coordinator")
@@ -308,7 +319,7 @@ class VirtualWorker(Process):
 
     def _handle(self, event: worker_state.Event) -> None:
         if self.alive:
-            self._perform(self.state.handle(event, self.time))
+            self._perform(self.state.handle(event, self.clock.now + self.skew))
 
     def _perform(self, actions: list[worker_state.Action]) -> None:
         for action in actions:
@@ -335,8 +346,11 @@ class VirtualWorker(Process):
     def _computed(self, job: worker_state.Job, seconds: float) -> None:
         world = self.world
         try:
-            answer = byzantine.answer(
-                self.slot.lie, job, seconds, world.reference_run, self._answerer
+            lie, run, answerer = self.slot.lie, world.reference_run, self._answerer
+            answer = (
+                byzantine.answer(lie, job, seconds, run, answerer)
+                if lie
+                else run.calculate(job, seconds, answerer)
             )
         except ReplicaStateError:
             self._handle(worker_state.Computed(job, None))
