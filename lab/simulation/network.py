@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from coordinator.core.tally import Traffic
 from lab.conditions import DOWN, UP, Link
 from lab.simulation.clock import Clock
-from microgpt.protocol.messages import Message, decode, encode
+from microgpt.protocol.messages import Message, Weights, decode, encode
 
 GOOD = Link(delay=0.002, jitter=0.001)
 DETECTION = {UP: 1.5, DOWN: 2.0}  # seconds until the receiver calls a connection dead
@@ -62,13 +62,20 @@ class Network:
         self.sent = 0
         self.bytes = {UP: 0, DOWN: 0}  # of messages that were packed
         self._of_peers = Counter[tuple[bytes, str]]()  # the same of each worker's
+        #: The last weights, as they come out, and how many bytes they have had.
+        self._weights: tuple[Message | None, Message, int] = None, Message("", ""), 0
 
-    def pack(self, peer: bytes, way: str, message: Message) -> Message:
-        """What comes out of a message that is really packed."""
-        packed = encode(message)
-        self.bytes[way] += len(packed)
-        self._of_peers[peer, way] += len(packed)
-        return decode(packed)
+    def pack(self, peer: bytes, way: str, message: Message) -> tuple[Message, int]:
+        """What comes out of a message that is really packed, and how many bytes it has had."""
+        if isinstance(message, Weights):  # the same for many: packed once, as in production
+            if self._weights[0] is not message:
+                self._weights = message, *_packed(message)
+            _, unpacked, size = self._weights
+        else:
+            unpacked, size = _packed(message)
+        self.bytes[way] += size
+        self._of_peers[peer, way] += size
+        return unpacked, size
 
     def traffic(self, peer: bytes) -> Traffic:
         """What a worker was sent and has sent, of what was packed."""
@@ -79,6 +86,11 @@ class Network:
         if self.detects:
             patience = DETECTION[way] + self.rng.uniform(0.0, 0.5)
             self.clock.after(patience, connection.give_up, way)
+
+
+def _packed(message: Message) -> tuple[Message, int]:
+    packed = encode(message)
+    return decode(packed), len(packed)
 
 
 class Way:
@@ -128,11 +140,12 @@ class Connection:
             return
         network = self.network
         network.sent += 1
+        size = 0
         if network.codec:
-            message = network.pack(self.peer, name, message)
+            message, size = network.pack(self.peer, name, message)
         link, clock = self.host.link, network.clock
         if link.rate or link.loss:
-            arrival = self._arrives(name, message)
+            arrival = self._arrives(name, size or len(encode(message)))
         elif link.jitter:  # ``Link.seconds_for`` where nothing is lost, as for nearly all messages
             seconds = link.delay + (2.0 * link.jitter * network.rng.random() - link.jitter)
             arrival = clock.now + (seconds if seconds > 0.0 else 0.0)
@@ -143,9 +156,9 @@ class Connection:
         way.arrival = arrival
         clock.after(arrival - clock.now, self._arrive, way, message)
 
-    def _arrives(self, name: str, message: Message) -> float:
-        """When a message that is sent now comes out of a link for which its length matters."""
-        link, host, size = self.host.link, self.host, len(encode(message))
+    def _arrives(self, name: str, size: int) -> float:
+        """When so many bytes that are sent now come out of a link for which that matters."""
+        link, host = self.host.link, self.host
         sent = self.network.clock.now
         if link.rate:
             sent = host.free[name] = max(sent, host.free[name]) + size / link.rate
