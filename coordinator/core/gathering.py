@@ -27,7 +27,8 @@ class Gathering:
         """
         quorum, grace = self._driver.gathers or (1, 0.0)
         rounds = [round for round in self._rounds.open.values() if round.id.training]
-        answered = [round for round in rounds if self._is_answered(round)]
+        decided = [round for round in rounds if round.ledger.complete]
+        answered = [round for round in decided if not self._is_held_up(round)]
         numbers = [round.id.number for round in answered]
         fresh = any(round.id.step == self._driver.state.step for round in answered)
         complete = len(answered) == len(rounds) and (fresh or self._nothing_newer(numbers))
@@ -46,6 +47,5 @@ class Gathering:
         before, self._seen = self._seen, max(numbers, default=-1)
         return before == self._seen
 
-    def _is_answered(self, round: OpenRound) -> bool:
-        held_up = self._judging.holds_up(round) or self._driver.waits(round.id.number)
-        return round.ledger.complete and not held_up
+    def _is_held_up(self, round: OpenRound) -> bool:
+        return self._judging.holds_up(round) or self._driver.waits(round.id.number)

@@ -82,8 +82,9 @@ class Judging:
     def settle(self, now: float) -> None:
         """Have a shard judged that the workers cannot settle; or a trial, if there is none."""
         for round in self._scheduler.rounds.open.values():
-            dispute = None if self.holds_up(round) else self._dead_end(round.ledger, now)
-            if dispute is not None:
+            if not round.ledger.disputed or self.holds_up(round):
+                continue
+            if (dispute := self._dead_end(round.ledger, now)) is not None:
                 self.ask(round, *dispute)
                 return
         self._judge_a_trial(now)

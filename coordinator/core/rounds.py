@@ -18,7 +18,7 @@ from coordinator.core.sharding import (
     choose_cut,
     choose_verified,
 )
-from coordinator.core.work_order import WorkOrder, wants_snapshot
+from coordinator.core.work_order import NOBODY, WorkOrder, wants_snapshot
 from coordinator.core.work_times import ShardTimes
 from microgpt.data.packed import PackedDocuments
 from microgpt.optim.reduction import Shard, shards
@@ -119,11 +119,15 @@ class Rounds:
         return assignment is not None and wants_snapshot(assignment.clock, shapes, every)
 
     def cut_anew(self, staff: Collection[Worker]) -> None:
-        """Cut the rounds that nobody has begun for those who are here now."""
+        """Cut the rounds that nobody has begun for those who are here now.
+
+        The parts of replicas are what they are, whoever is here.
+        """
         for round in self.open.values():
-            if round.ledger.untouched and round.cut_for != len(staff):
-                assignments = round.order.assignments
-                round.ledger = self._cut(round.opened, round.documents, staff, assignments)
+            if round.cut_for == len(staff) or round.order.assignments:
+                continue
+            if round.ledger.untouched:
+                round.ledger = self._cut(round.opened, round.documents, staff, NOBODY)
                 round.cut_for = len(staff)
 
     def _cut(

@@ -107,8 +107,9 @@ class Scheduler:
         """Give every idle worker a shard while any is queued, and others a trial."""
         staff = self.staff(workers)
         self.rounds.cut_anew(staff.values())
-        for round in self.rounds.open.values():
-            self._hand_out(round, workers, now)
+        for round in self.rounds.open.values() if self._num_idle(workers) else ():
+            if round.ledger.queue:
+                self._hand_out(round, workers, now)
         if self._policy.verify_fraction:
             self._see_to_verification(workers, now)
         if newcomers := self.probation.newcomers(workers):

@@ -64,7 +64,8 @@ class Clock:
             elif self._slots:
                 self._slot = take(self._slots)
                 self._due = self._later.pop(self._slot)
-                self._due.sort(reverse=True)
+                if len(self._due) > 1:
+                    self._due.sort(reverse=True)
                 continue
             else:
                 raise InvariantViolationError("nothing will ever happen again")

@@ -190,9 +190,9 @@ class World:
             plan.save_evaluated,
             plan.events,
             plan.snapshot_every,
-        )
+        ).recording(reference_run.strategy)
         run, steps = "run" if state else f"run{self.epochs}", reference_run.config.steps
-        where = training.step, steps, plan.events, training.next_document
+        where = training.step, steps, policy.events, training.next_document
         self.told(Started(SCHEMA, run, f"epoch{self.epochs}", *where))
         self.coordinator = self.coordinator_kind(
             self,
