@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from microgpt.model import GPTConfig, parameter_shapes
 from microgpt.parameters import (
+    ParameterShapes,
+    Shapes,
     all_finite,
     flatten,
     from_bytes,
@@ -133,21 +135,24 @@ def test_split_bytes_needs_the_right_length(length: int) -> None:
         split_bytes(bytes(length), SHAPES)
 
 
-def test_join_bytes_order_comes_from_the_shapes() -> None:
-    parts = split_bytes(to_bytes(FLAT), SHAPES)
-    assert join_bytes(dict(reversed(parts.items())), SHAPES) == to_bytes(FLAT)
+@pytest.mark.parametrize("shapes", [SHAPES, ParameterShapes(SHAPES)])
+def test_join_bytes_order_comes_from_the_shapes(shapes: Shapes) -> None:
+    parts = split_bytes(to_bytes(FLAT), shapes)
+    assert join_bytes(parts, shapes) == to_bytes(FLAT)
+    assert join_bytes(dict(reversed(parts.items())), shapes) == to_bytes(FLAT)
 
 
-def test_join_bytes_names_what_is_wrong() -> None:
-    parts = split_bytes(to_bytes(FLAT), SHAPES)
+@pytest.mark.parametrize("shapes", [SHAPES, ParameterShapes(SHAPES)])
+def test_join_bytes_names_what_is_wrong(shapes: Shapes) -> None:
+    parts = split_bytes(to_bytes(FLAT), shapes)
     with pytest.raises(ValueError, match=r"missing or unknown parameters: b$"):
-        join_bytes({name: part for name, part in parts.items() if name != "b"}, SHAPES)
+        join_bytes({name: part for name, part in parts.items() if name != "b"}, shapes)
     with pytest.raises(ValueError, match=r"missing or unknown parameters: extra$"):
-        join_bytes({**parts, "extra": b""}, SHAPES)
+        join_bytes({**parts, "extra": b""}, shapes)
     with pytest.raises(ValueError, match="'c' has 16 bytes, not 24"):
-        join_bytes({**parts, "c": bytes(16)}, SHAPES)
+        join_bytes({**parts, "c": bytes(16)}, shapes)
     with pytest.raises(ValueError, match="missing or unknown"):
-        join_bytes({**parts, 7: b""}, SHAPES)  # type: ignore[dict-item]
+        join_bytes({**parts, 7: b""}, shapes)  # type: ignore[dict-item]
 
 
 def test_join_bytes_of_many_unknown_names_stays_short() -> None:

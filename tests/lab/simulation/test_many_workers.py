@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -12,11 +14,16 @@ from coordinator.core import probation
 from coordinator.core.level import Level
 from coordinator.core.membership import Worker
 from coordinator.core.round_closer import RoundCloser
+from coordinator.core.rounds import Rounds
 from coordinator.core.scheduler import Scheduler
+from lab.simulation import network
 from lab.simulation.arithmetic import STAND_IN, same_state
 from lab.simulation.command import main
 from lab.simulation.plan import Plan, make_plan
 from lab.simulation.play import play
+from microgpt.distribution import Distribution
+from microgpt.protocol import messages
+from microgpt.strategies.registry import load_strategy
 
 
 def calm(workers: int, steps: int) -> Plan:
@@ -95,6 +102,45 @@ def test_what_is_told_does_not_change_what_is_decided() -> None:
     assert same_state(full.final, summary.final)
     assert sum(full.documents.values()) >= 3 * 60
     assert not summary.documents
+
+
+def test_rounds_of_replicas_are_cut_once_however_many_workers_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = Counter[str]()
+    for name in ("prepared", "_cut"):
+        monkeypatch.setattr(Rounds, name, counted(made, name, getattr(Rounds, name)))
+    strategy, distribution = load_strategy("decoupled-diloco", {}), Distribution(20)
+    plan = calm(20, 6)
+    assert not play(plan, STAND_IN, strategy=strategy, distribution=distribution).problem
+    assert made["_cut"] == made["prepared"] >= 20
+
+
+def counted(made: Counter[str], name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def counting(*arguments: Any) -> Any:
+        made[name] += 1
+        return call(*arguments)
+
+    return counting
+
+
+def test_weights_are_packed_once_for_all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Counter[str]()
+
+    def encoding(message: messages.Message) -> bytes:
+        made[type(message).__name__] += 1
+        return messages.encode(message)
+
+    monkeypatch.setattr(network, "encode", encoding)
+    result = play(replace(calm(20, 6), codec=True), STAND_IN)
+    assert result.problem == ""
+    assert made["Weights"] == 6
+    assert made["ShardResult"] >= 6 * 20
+
+
+def test_what_timing_decides_is_recorded_of_very_many_workers_too() -> None:
+    plan = replace(make_plan(3, 60, 0.0), events=Level.SUMMARY)
+    assert play(plan, STAND_IN, strategy=load_strategy("async", {})).problem == ""
 
 
 def test_very_many_workers_are_not_told_of_one_by_one() -> None:
