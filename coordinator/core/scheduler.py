@@ -176,7 +176,7 @@ class Scheduler:
             ledger = round.ledger
             if ledger.complete:
                 continue
-            common = (s for s in ledger.all if ledger.assignees(s).keys() & staff.keys())
+            common = (s for s in ledger.all if not staff.keys().isdisjoint(ledger.assignees(s)))
             shard = next(common, None)
             if shard is None:
                 continue
