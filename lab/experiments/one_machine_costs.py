@@ -14,7 +14,7 @@ from typing import Any
 from lab.bench.scale.model import Costs
 
 FILE = "machine.json"
-SECONDS, REPEATS = 1.0, 3  # of each run, and turns
+SECONDS, REPEATS = 1.0, 5  # of each run, and turns
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ MOST_WORKERS = 100_000
 VERSION = 2  # of the file
 #: Costs that are no seconds.
 PLAIN = ("crowding", "turns", "vector", "document_down", "document_up")
-REPEATS = 3  # of each run of the calibration
+REPEATS = 5  # of each run of the calibration
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,6 +67,26 @@ def middle(runs: Sequence[Watched]) -> Watched:
     return sorted(runs, key=lambda run: run.seen.measured.step)[(len(runs) - 1) // 2]
 
 
+def typical(runs: Sequence[Watched]) -> Seen:
+    """The median of each number of these runs: whatever disturbs one of them does not count."""
+    first = runs[0].seen
+    steps = statistics.median(run.seen.measured.step for run in runs)
+    anatomies = [run.seen.anatomy for run in runs]
+    processor = {
+        name: statistics.median(each.processor[name] for each in anatomies)
+        for name in first.anatomy.processor
+    }
+    processes = {
+        name: {
+            phase: statistics.median(each.processes[name][phase] for each in anatomies)
+            for phase in phases
+        }
+        for name, phases in first.anatomy.processes.items()
+    }
+    anatomy = replace(first.anatomy, processor=processor, processes=processes)
+    return Seen(replace(first.measured, step=steps), anatomy)
+
+
 def calibrate(
     width: int, data: str, seconds: float, repeats: int, flags: Sequence[str] = ()
 ) -> Calibration:
@@ -79,7 +101,7 @@ def calibrated(
 ) -> Calibration:
     """What follows from the runs of the calibration, and where they were made."""
     number = processors()
-    found = costs_of({cell: middle(runs[cell]).seen for cell in cells_for(number)}, number)
+    found = costs_of({cell: typical(runs[cell]) for cell in cells_for(number)}, number)
     return Calibration(found, platform.platform(), number, width, data)
 
 

@@ -33,8 +33,8 @@ VERSION = 2  # of the file
 )
 @click.option("--batches", type=Numbers(), default="32,256,1024", help="Batch sizes.")
 @click.option("--width", type=cli.Whole(1), default=16, help="Embedding width.")
-@click.option("--repeats", type=cli.Whole(1), default=3, help="Turns of everything.")
-@click.option("--seconds", type=cli.Number(0.01), default=2.0, help="For each measurement.")
+@click.option("--repeats", type=cli.Whole(1), default=5, help="Turns of everything.")
+@click.option("--seconds", type=cli.Number(0.01), default=1.0, help="For each measurement.")
 @click.option("--data", default="names", help="Documents, as for training.")
 @click.option(
     "--costs", "costs_path", type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -74,8 +74,8 @@ def scaling(
         point(cell, runs[cell], calibration, own=given is None, virtual=played.get(cell))
         for cell in wanted
     ]
-    Console(width=130).print(shown(points), highlight=False)
-    Console(width=130).print(explained(points), highlight=False, soft_wrap=True)
+    Console(width=150).print(shown(points), highlight=False)
+    Console(width=150).print(explained(points), highlight=False, soft_wrap=True)
     if json_file is not None:
         with written(json_file):
             json_file.write_text(json.dumps(to_json(points, calibration, runs), indent=2) + "\n")

@@ -18,6 +18,7 @@ from lab.bench.scale.model import Costs, crossover, star, tree
 from lab.bench.scale.plotting import drawn
 from lab.bench.scale.points import Point
 from lab.bench.scale.predicting import PLAIN, scale
+from lab.bench.scale.running import Watched, typical
 from lab.bench.scale.scaling import explained, shown
 from lab.bench.scale.sharing import Network
 from lab.bench.scale.waiting import Shares, shares
@@ -84,9 +85,12 @@ def test_what_is_done_ahead_costs_time_only_where_a_worker_waits_for_the_process
 
 def test_the_coordinator_goes_before_its_workers() -> None:
     costs = replace(NOTHING, call=1.0, send=0.1, receive=0.1, step=0.5)
-    # Three workers on two processors begin after 0.1, 0.3 (all are sent) and 1.2 (the first answer
-    # is taken in); the second ends at 1.3, and the coordinator takes its processor.
-    assert star(costs, Network(), 3, 3, processors=2).seconds == pytest.approx(2.3 + 0.5)
+    # The first of three workers has the other processor from 0.1 to 1.1, the second that of the
+    # coordinator from 0.3, when all is sent, to 1.1, when there is an answer, and from 1.2 to 1.4.
+    # The third follows the first.
+    assert star(costs, Network(), 3, 3, processors=2).seconds == pytest.approx(2.2 + 0.5)
+    # Two workers: the second has to wait for whatever the coordinator does.
+    assert star(costs, Network(), 2, 2, processors=2).seconds == pytest.approx(4 * 0.1 + 1 + 0.5)
 
 
 def test_a_worker_is_interrupted_and_goes_on_where_it_was() -> None:
@@ -98,10 +102,14 @@ def test_a_worker_is_interrupted_and_goes_on_where_it_was() -> None:
     assert shared.assign(0.5, True) == []
     assert shared.assign(0.75, False) == [("b", 2.25)]
     assert shared.ended("a", 1.0)
-    assert shared.assign(1.0, False) == [("c", 2.0)]
-    assert not shared.ended("b", 2.0)
+    assert shared.assign(1.0, True) == [("c", 2.0)]
+    assert not shared.ended("b", 2.25)
+    assert shared.assign(1.5, False) == [("b", 2.75)]
+    assert not shared.ended("b", 2.25)
     assert shared.ended("c", 2.0)
-    assert shared.ended("b", 2.25)
+    assert shared.assign(2.0, False) == []
+    assert shared.ended("b", 2.75)
+    assert not shared.ended("b", 2.75)
 
 
 def test_a_tree_overtakes_the_star() -> None:
@@ -198,6 +206,14 @@ def test_costs_give_back_what_the_runs_of_the_calibration_took() -> None:
     for cell in CELLS:
         expected = seen(*cell).measured.step
         assert star(found, Network(), *cell, processors=2).seconds == pytest.approx(expected)
+
+
+def test_what_disturbs_one_run_of_three_does_not_count() -> None:
+    quiet = seen(*CELLS.small)
+    busy = {name: 9 * seconds for name, seconds in quiet.anatomy.processor.items()}
+    anatomy = replace(quiet.anatomy, processor=busy)
+    disturbed = Seen(replace(quiet.measured, step=7.0), anatomy)
+    assert typical([Watched(each, None) for each in (disturbed, quiet, quiet)]) == quiet
 
 
 def test_costs_are_never_negative_however_the_runs_went() -> None:
