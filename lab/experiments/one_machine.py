@@ -13,7 +13,7 @@ from typing import Any
 
 from coordinator.core import actions
 from coordinator.core.state import CoordinatorState
-from lab.bench.scale.model import Costs, crowd
+from lab.bench.scale.model import coordinator_of, crowd
 from lab.experiments.one_machine_costs import OneMachine
 from lab.simulation.clock import Clock
 from lab.simulation.network import Connection
@@ -88,7 +88,7 @@ class SharingCoordinator(VirtualCoordinator):
 
     def __init__(self, world: Any, state: CoordinatorState) -> None:
         self._machine: SharedMachine = world.machine
-        self._batch: int = world.plan.batch_size
+        self._node = coordinator_of(self._machine.costs, world.plan.batch_size)
         #: What it is to do, with the seconds: what has been decided, and what has come in.
         self._decided = deque[tuple[float, Callable[..., None], tuple[Any, ...]]]()
         self._come = deque[tuple[float, Callable[..., None], tuple[Any, ...]]]()
@@ -99,7 +99,7 @@ class SharingCoordinator(VirtualCoordinator):
 
     def receive(self, connection: Connection, message: messages.Message, damaged: bool) -> None:
         """A message has come in, and waits for its turn."""
-        seconds = self._machine.costs.receive if isinstance(message, messages.ShardResult) else 0.0
+        seconds = self._node.receive if isinstance(message, messages.ShardResult) else 0.0
         self._come.append((seconds, super().receive, (connection, message, damaged)))
         self._go_on()
 
@@ -115,23 +115,19 @@ class SharingCoordinator(VirtualCoordinator):
         """Begin what is next, if nothing is being done."""
         if self._is_working or not self.alive:
             return
-        costs = self._machine.costs
         if self._decided:
             seconds, call, arguments = self._decided.popleft()
         elif self._come:
             seconds, call, arguments = self._come.popleft()
         elif self._wants_to_look:
             self._wants_to_look = False
-            seconds, call, arguments = self._ahead_seconds(costs), self._look, ()
+            seconds, call, arguments = self._node.ahead, self._look, ()
         else:
             self._machine.node_works(False)
             return
         self._is_working = True
         self._machine.node_works(True)
         self.clock.after(seconds, self.deliver, self._done, call, arguments)
-
-    def _ahead_seconds(self, costs: Costs) -> float:
-        return costs.ahead + self._batch * costs.ahead_document
 
     def _done(self, call: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         call(*arguments)
@@ -151,10 +147,9 @@ class SharingCoordinator(VirtualCoordinator):
                 call(*arguments)
         super()._act(action)
         if isinstance(action, actions.RecordStep):
-            costs = self._machine.costs
-            seconds = costs.step + self._batch * costs.step_document
+            seconds = self._node.step
             if not self._has_looked:  # what could have been done ahead is done now
-                seconds += self._ahead_seconds(costs)
+                seconds += self._node.ahead
             self._has_looked = False
             self._decided.append((seconds, _nothing, ()))
 
@@ -163,7 +158,7 @@ class SharingCoordinator(VirtualCoordinator):
         is_work = isinstance(send.message, messages.Weights | messages.Task)
         if is_work and send.peer not in self._given:
             self._given.add(send.peer)
-            seconds = self._machine.costs.send
+            seconds = self._node.send
         self._decided.append((seconds, super()._send, (send,)))
         self._go_on()
 

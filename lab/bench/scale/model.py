@@ -17,6 +17,8 @@ from coordinator.core.sharding import choose_cut
 from lab.bench.scale.sharing import Child, Network, Node, play
 from microgpt.optim.reduction import Shard
 
+COOL = 1024  # documents
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -29,7 +31,8 @@ class Costs:
     ``document_down``, ``document_up``: of each document beside.
 
     ``ahead``: of the coordinator in a step, while the workers compute. ``step_document``,
-    ``ahead_document``: how much longer ``step`` and ``ahead`` are for each document of the batch.
+    ``ahead_document``: how much longer ``step`` and ``ahead`` are for each document of the batch,
+    up to ``COOL`` documents: arithmetic cools the caches down, and does not make them colder then.
     ``crowding``: how many times as long an engine takes where all processors of its machine work.
     ``switching``: of a worker for a shard, beside, where more processes than processors take turns,
     and ``turns``: how many times as long everything is there than if a processor never stood still
@@ -95,7 +98,7 @@ def star(
     cut = [shard.count for shard in _cut(costs, workers, documents)]
     crowded = crowd(costs, min(workers, len(cut)), processors).applied(costs)
     children = [_worker(crowded, count) for count in cut]
-    seconds = play(_coordinator(crowded, documents), network, children, workers, processors)
+    seconds = play(coordinator_of(crowded, documents), network, children, workers, processors)
     return _step(costs, network, workers, documents, children, seconds)
 
 
@@ -110,7 +113,7 @@ def tree(costs: Costs, network: Network, workers: int, documents: int, fan_out: 
     while levels[-1] > fan_out:
         levels.append(math.ceil(levels[-1] / fan_out))
     children = _below(costs, network, levels, documents)
-    seconds = play(_coordinator(costs, documents), network, children, levels[-1])
+    seconds = play(coordinator_of(costs, documents), network, children, levels[-1])
     return _step(costs, network, workers, documents, children, seconds)
 
 
@@ -187,9 +190,11 @@ def _worker(costs: Costs, documents: int) -> Child:
     )
 
 
-def _coordinator(costs: Costs, documents: int) -> Node:
-    step = costs.step + documents * costs.step_document
-    return Node(costs.send, costs.receive, costs.ahead + documents * costs.ahead_document, step)
+def coordinator_of(costs: Costs, documents: int) -> Node:
+    """What it takes for a batch of so many documents."""
+    cool = min(documents, COOL)
+    step, ahead = cool * costs.step_document, cool * costs.ahead_document
+    return Node(costs.send, costs.receive, costs.ahead + ahead, costs.step + step)
 
 
 def _step(
@@ -204,7 +209,7 @@ def _step(
     line = max(sent, received) / network.trunk if network.trunk else 0.0
     busy = min(workers, documents)
     computing = _worker(costs, math.ceil(documents / busy)).seconds
-    node = _coordinator(costs, documents)
+    node = coordinator_of(costs, documents)
     coordinating = node.step + node.ahead + len(children) * (node.send + node.receive)
     where = workers, busy, documents, seconds
     return Step(*where, sent, received, computing, coordinating, line)

@@ -81,6 +81,8 @@ def test_what_is_done_ahead_costs_time_only_where_a_worker_waits_for_the_process
     assert star(replace(costs, ahead=3.0), Network(), 1, 1).seconds == pytest.approx(3.5)
     of_documents = replace(costs, step_document=0.01, ahead_document=1.0)
     assert star(of_documents, Network(), 1, 4).seconds == pytest.approx(4.25 + 0.54)
+    cold = star(replace(of_documents, ahead_document=0.0), Network(), 1, 4096).seconds
+    assert cold == pytest.approx(1.5 + 0.01 * 1024)
 
 
 def test_the_coordinator_goes_before_its_workers() -> None:
