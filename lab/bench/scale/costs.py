@@ -28,7 +28,7 @@ TAKING = ("receive", "decode", "tree sum")
 
 class Cells(NamedTuple):
     """The runs that costs come from, as (workers, documents): two sizes with one worker, and in a
-    crowd few workers with many documents each, and many with few.
+    crowd few workers with many documents each, and many with few. Processors can be shared evenly.
     """
 
     small: tuple[int, int]
@@ -42,8 +42,7 @@ def cells_for(processors: int) -> Cells:
     are predictions.
     """
     busy = min(processors, MOST_PROCESSORS)
-    few, many = busy + 1, 3 * busy
-    return Cells(SMALL, LARGE, (few, 256 * few), (many, 16 * many))
+    return Cells(SMALL, LARGE, (busy, 256 * busy), (4 * busy, 64 * busy))
 
 
 class Seen(NamedTuple):
