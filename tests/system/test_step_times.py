@@ -6,13 +6,14 @@ import pytest
 
 from microgpt.support import step_clock
 from microgpt.support.step_clock import COORDINATOR, WORKER
+from tests.marks import soak
 from tests.processes import TINY, Lab
 
 STEPS = 30
 RUN = (*TINY, "--steps", str(STEPS), "--batch-size", "4", "--workers", "2", "--engine", "scalar")
 
 
-@pytest.mark.parametrize("times", ["", "times"])
+@pytest.mark.parametrize("times", [soak(""), "times"])
 def test_each_process_writes_where_its_steps_went(lab: Lab, times: str) -> None:
     folder = lab.place / "times"
     given = {"MICROGPT_STEP_TIMES": str(folder)} if times else {}

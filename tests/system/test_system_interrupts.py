@@ -59,7 +59,7 @@ def leaves(process: Process, since: float, code: int) -> None:
     ("number", "to", "pace"),
     [
         (signal.SIGINT, "all", BUSY),
-        (signal.SIGTERM, "coordinator", ENDLESS),
+        soak(signal.SIGTERM, "coordinator", ENDLESS),
         soak(signal.SIGHUP, "all", ENDLESS),
         soak(signal.SIGTERM, "train", ENDLESS),
         soak(signal.SIGTERM, "all", BUSY),
