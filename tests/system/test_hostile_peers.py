@@ -111,6 +111,7 @@ def test_thousands_of_malformed_messages(target: Target, reference: Reference, t
     assert len(target.coordinator.err.splitlines()) <= 2 * MOST_LINES
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("thrown", THROWN)
 def test_a_flood_of_questions_about_checkpoints(
     target: Target, reference: Reference, thrown: int

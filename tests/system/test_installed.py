@@ -229,6 +229,7 @@ def test_train_sample_and_look_in_another_folder(far: Lab, reference: Reference)
     assert "all 7 steps are done" in again
 
 
+@pytest.mark.soak
 def test_who_is_stopped_is_told_how_to_go_on_with_the_command(far: Lab) -> None:
     endless = (*ENDLESS, "--batch-size", "8", "--engine", "scalar", "--workers", "1")
     train = microgpt(far, "train", *TINY, *endless, "--data", "names.txt", "--run-dir", "runs/it")
@@ -238,6 +239,7 @@ def test_who_is_stopped_is_told_how_to_go_on_with_the_command(far: Lab) -> None:
     assert "to go on: microgpt train --resume runs/it" in train.out
 
 
+@pytest.mark.soak
 def test_sampling_needs_msgpack_alone(far: Lab, installed: Installation) -> None:
     """Without the lent packages, but with msgpack."""
     flags = ("--steps", "1", "--batch-size", "1", "--workers", "1", "--engine", "scalar")

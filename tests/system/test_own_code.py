@@ -126,6 +126,7 @@ def test_files_are_found_from_wherever_a_run_is_gone_on_with(
     assert made == replace(Distribution(), compress=f"{lab.place.resolve()}/mine.py:Every:n=3")
 
 
+@pytest.mark.soak
 def test_a_rule_that_a_strategy_cannot_use_is_one_line(lab: Lab) -> None:
     train = lab.train("--strategy", "async", "--aggregate", "krum")
     assert train.wait() == 1

@@ -81,6 +81,7 @@ def test_evaluations_are_rounds_too(lab: Lab) -> None:
     ]
 
 
+@pytest.mark.soak
 def test_a_summary_leaves_out_shards_rounds_and_steps_and_has_the_same_bits(
     lab: Lab, reference: Reference
 ) -> None:

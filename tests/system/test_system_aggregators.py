@@ -50,6 +50,7 @@ class Tree:
         assert saved.state_sha256 == expected.state_sha256
 
 
+@pytest.mark.soak
 def test_a_tree_ends_with_the_bits_of_a_star_and_everybody_goes_home(
     lab: Lab, reference: Reference
 ) -> None:

@@ -124,6 +124,7 @@ def test_a_coordinator_that_gets_no_processor_time_is_waited_for(lab: Lab) -> No
     assert f"stopped after step {saved.step}; to go on: python scripts/train.py" in train.out
 
 
+@pytest.mark.soak
 def test_nohup_outlives_the_terminal(lab: Lab) -> None:
     command = [sys.executable, str(ROOT / "scripts/train.py"), *endless(lab, "--workers", "1")]
     train = lab.start("nohup", *command, "--run-dir", "runs/it")
@@ -195,6 +196,7 @@ def test_a_killed_train_py_leaves_no_orphans(lab: Lab) -> None:
     assert checkpoint_format.load(run.newest).step == len(run.metrics)
 
 
+@pytest.mark.soak
 def test_no_private_directory_is_left_behind(lab: Lab) -> None:
     temporary = lab.place / "tmp"
     temporary.mkdir()

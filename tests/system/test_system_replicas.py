@@ -62,12 +62,12 @@ def ends_alike(run: RunDir, expected: Checkpoint) -> None:
 @pytest.mark.parametrize(
     ("name", "workers", "engine"),
     [
-        ("krum", 7, "scalar"),  # for the others see below
+        ("krum", 3, "scalar"),  # for the others see below
         *(
             soak(name, n, "scalar")
             for name in RUNS
             for n in (1, 2, 3, 7)
-            if name + str(n) != "krum7"
+            if name + str(n) != "krum3"
         ),
         *(soak(name, 2, "tape") for name in RUNS),
     ],
@@ -153,7 +153,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
         soak(["--inner-optimizer", "sgd"], "--inner-optimizer sgd contradicts the checkpoint"),
         soak(["--outer-optimizer", "sgd"], "--outer-optimizer sgd contradicts the checkpoint"),
         soak(["--aggregate", "median"], "--aggregate median contradicts the checkpoint"),
-        (["--strategy", "diloco"], "--strategy diloco with"),
+        soak(["--strategy", "diloco"], "--strategy diloco with"),
     ],
 )
 def test_a_run_is_resumed_as_it_began(

@@ -208,6 +208,7 @@ def test_only_known_workers_join_an_encrypted_run(lab: Lab, reference: Reference
     assert checkpoint_format.load(run.newest).state_sha256 == reference(6).state_sha256
 
 
+@pytest.mark.soak
 def test_a_worker_trusts_no_other_coordinator(lab: Lab) -> None:
     """A coordinator with other keys cannot read what the worker says, nor give it work."""
     coordinator = lab.coordinator("--curve", "keys", *TINY, "--data", str(lab.data))

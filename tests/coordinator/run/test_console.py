@@ -390,6 +390,7 @@ def test_ctrl_c_on_a_terminal_gives_it_back(lab: Lab) -> None:
     assert "to go on: python scripts/train.py --resume" in visible(terminal.shown)
 
 
+@pytest.mark.soak
 def test_a_training_in_a_pipe(lab: Lab) -> None:
     flags = (*TINY, "--steps", "3", "--batch-size", "2", "--data", str(lab.data))
     train = lab.train(*flags, "--workers", "1", "--engine", "scalar")

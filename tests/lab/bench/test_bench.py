@@ -24,7 +24,7 @@ from lab.bench.progress import follow, steps_done
     [
         soak("checkpoints", "checkpoints: 0 % (run 1 of 50, workers: 1, checkpoints: none)"),
         soak("coordination", "coordination: 0 % (run 1 of 4, trivial (one position, width 1), "),
-        ("engine", "engine: 0 % (tape, width 16, batch 1)"),
+        soak("engine", "engine: 0 % (tape, width 16, batch 1)"),
         soak("events", "events: 0 % (run 1 of 20, none)"),
         soak("launchers", "launchers: 0 % (local)"),
         soak("page", "page: 0 % (turn 1 of 6, no page)"),

@@ -88,6 +88,7 @@ def test_a_library_that_is_not_there_is_one_line_before_anything_begins(lab: Lab
     assert not lab.run_dir().path.exists()
 
 
+@pytest.mark.soak
 def test_a_run_that_cannot_begin_is_one_line_all_the_same(lab: Lab) -> None:
     run = lab.train(*FLAGS, "--data", "none", "--tensorboard")
     assert run.wait() == 1

@@ -79,6 +79,7 @@ def test_the_page_ends_when_its_launcher_is_killed(lab: Lab) -> None:
     eventually(lambda: session_members(run.pid) == [], "nobody of the run is left")
 
 
+@pytest.mark.soak
 def test_a_port_that_is_taken_is_told_and_the_level_of_events_is_the_users(lab: Lab) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -73,7 +73,7 @@ def run(plan: Plan, name: str, trace: bool = False) -> Result:
     return play(plan, STAND_IN, trace=trace, strategy=strategy, distribution=distribution)
 
 
-@pytest.mark.parametrize("schedules", [5, soak(500)])
+@pytest.mark.parametrize("schedules", [3, soak(500)])
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.timeout(900)  # of a crowded machine
 def test_fresh_schedules_end_with_the_bits_of_the_quiet_run(name: str, schedules: int) -> None:

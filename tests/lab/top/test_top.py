@@ -19,7 +19,6 @@ def train(lab: Lab, steps: int) -> Process:
     return lab.train(*FLAGS, "--steps", str(steps), "--data", str(lab.data))
 
 
-@pytest.mark.soak
 def test_a_pipe_gets_one_frame(lab: Lab) -> None:
     assert train(lab, 6).wait() == 0
     process = lab.script("top", "runs/it", COLUMNS="80")
@@ -64,6 +63,7 @@ def row(tmux: Tmux, begin: str) -> str:
     return next((line for line in tmux.screen if line.startswith(begin)), "")
 
 
+@pytest.mark.soak
 def test_a_terminal_shows_a_run_as_it_goes_until_q(lab: Lab, tmux: Tmux) -> None:
     lab.slow_down(0.002)
     run = train(lab, 1900)

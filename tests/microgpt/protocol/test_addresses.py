@@ -66,6 +66,7 @@ def test_every_program_refuses_it_in_a_line(lab: Lab, address: str) -> None:
 # --- ipc: the file is one process's -----------------------------------------------------------
 
 
+@pytest.mark.soak
 def test_a_file_is_never_replaced(lab: Lab) -> None:
     (lab.place / "letter").write_text("dear")
     (lab.place / "link").symlink_to("letter")

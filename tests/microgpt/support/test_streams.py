@@ -57,6 +57,7 @@ def test_training_with_closed_streams(lab: Lab, reference: Reference, closed: st
     assert not any("Traceback" in log for log in logs)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("closed", [*map(soak, (">&-", "2>&-", "<&-")), "> /dev/full"])
 def test_other_programs_with_closed_streams(lab: Lab, closed: str) -> None:
     for command, codes in (
@@ -71,6 +72,7 @@ def test_other_programs_with_closed_streams(lab: Lab, closed: str) -> None:
         assert len(process.err.splitlines()) <= 1
 
 
+@pytest.mark.soak
 def test_text_that_is_not_utf_8_is_refused_in_a_line(lab: Lab) -> None:
     odd = os.fsdecode(b"caf\xe9.txt")
     (lab.place / odd).write_text("anna\n")
