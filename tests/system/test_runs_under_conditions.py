@@ -81,7 +81,7 @@ def test_any_death_restarts_all_where_that_is_wanted(lab: Lab, quiet: str) -> No
 
 def test_a_slow_worker_does_fewer_documents(lab: Lab, quiet: str) -> None:
     lab.slow_down(0.002)
-    flags = ("--workers", "2", "--slow", "worker=2:300x", "--events", "full", "--shard-size", "1")
+    flags = ("--workers", "2", "--slow", "worker=2:120x", "--events", "full", "--shard-size", "1")
     train = lab.train(*SIZE, *flags)
     assert train.wait() == 0, train.err
     assert load(lab.run_dir().newest).state_sha256 == quiet
