@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from tests.processes import die_with_us, eventually
@@ -213,7 +214,7 @@ def kill(pids: list[int]) -> None:
 
 
 def kill_a_node(conf: str) -> int:
-    """See the module. Returns an exit code."""
+    """See the module; prints when, in seconds since 1970. Returns an exit code."""
     command = ["squeue", "--noheader", "--steps", "--format=%j %N"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     steps = [line.split() for line in text.splitlines()]
@@ -224,7 +225,9 @@ def kill_a_node(conf: str) -> int:
         return 1
     node = others[0]
     daemon = [pid for pid, variables in environments() if is_daemon(pid, node, conf, variables)]
-    kill(daemon + running_on(node, conf))
+    victims = daemon + running_on(node, conf)
+    print(time.time())
+    kill(victims)
     return 0
 
 

@@ -154,14 +154,18 @@ class Watched:
     def kill_node(self, command: str) -> float:
         """Seconds from when a node is killed until a worker is missed. Raises ClickException.
 
-        They count from when the command has ended: it may take long to find the node, and kills at
-        last. So what is missed before counts as 0.
+        The command may print when that was, in seconds since 1970; else they count from its end.
         """
         before = len(self._read())
-        code = subprocess.run(command, shell=True, check=False).returncode  # noqa: S602  # the user's
-        if code:
-            raise click.ClickException(f"--kill-node has ended with exit code {code}")
-        killed = time.time()
+        done = subprocess.run(  # noqa: S602  # the user's own command
+            command, shell=True, stdout=subprocess.PIPE, text=True, check=False
+        )
+        if done.returncode:
+            raise click.ClickException(f"--kill-node has ended with exit code {done.returncode}")
+        try:
+            killed = float(done.stdout)
+        except ValueError:
+            killed = time.time()
         missed = self.until(lambda: self._after(before, (Lost, Silent)), "a node's death")
         return max(0.0, missed.time - killed)
 
