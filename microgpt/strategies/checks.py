@@ -71,7 +71,10 @@ def _small(numbers: Vector) -> bool:
 
     Half of the time of any other way. Longer vectors would be multiplied by several threads.
     """
-    return len(numbers) <= FEW and float(numbers.dot(numbers)) <= LARGEST_WEIGHT**2
+    if len(numbers) > FEW:
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):  # that is what is asked
+        return float(numbers.dot(numbers)) <= LARGEST_WEIGHT**2
 
 
 def check_update(name: str, before: TrainingState, after: object) -> TrainingState:

@@ -217,6 +217,7 @@ def test_all_exact_strategies_are_resumed() -> None:
 # Liars
 
 
+@pytest.mark.filterwarnings("error")  # nobody is to see one
 @pytest.mark.parametrize(("weight", "credible"), [(1e99, True), (-1e101, False), (1e308, False)])
 def test_a_weight_beyond_belief_ends_a_step_as_an_infinite_one_does(
     weight: float, credible: bool
