@@ -27,9 +27,13 @@ if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then # it has been queued again
   begin=(--resume auto)
 fi
 
+run=
+warned=
+# The time limit is near, or somebody ends the job, perhaps before there is anything to end.
+trap 'warned=1; [ -z "$run" ] || kill -TERM "$run" 2>/dev/null' TERM
 "${train[@]}" "${begin[@]}" &
 run=$!
-trap 'kill -TERM "$run" 2>/dev/null' TERM # the time limit is near, or somebody ends the job
+[ -z "$warned" ] || kill -TERM "$run" 2>/dev/null
 wait "$run"
 code=$?
 while kill -0 "$run" 2>/dev/null; do # the signal has only ended the waiting

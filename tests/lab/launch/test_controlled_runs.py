@@ -7,7 +7,6 @@ import os
 import re
 import signal
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pytest
@@ -219,21 +218,22 @@ def test_the_rate_of_local_steps_is_refused_in_one_line(lab: Lab) -> None:
 
 @pytest.mark.soak
 def test_four_times_as_slow_is_about_four_times_as_slow(lab: Lab) -> None:
+    """In the processor's time: the quickest answers are those that have not waited for one."""
     flags = ("--workers", "1", "--events", "full", "--shard-size", "4")
-    run, asker = train(lab, 1000, *flags, seconds=0.005)
+    run, asker = train(lab, 1900, *flags, seconds=0.0)
     directory = lab.run_dir()
-    directory.reaches(30)
+    directory.reaches(300)
     asker.does("slow", "worker-1", 4)
     directory.happens("controlled")
     changed = next(e.time for e in directory.recorded if isinstance(e.event, Controlled))
     done = len(directory.metrics)
-    directory.reaches(done + 15)
+    directory.reaches(done + 60)
     run.send_group(signal.SIGINT)
     run.wait()
     took = [(e.time, e.event.seconds) for e in directory.recorded if isinstance(e.event, Answered)]
     before = [seconds for time, seconds in took if time < changed - 0.5]
     after = [seconds for time, seconds in took if time > changed + 0.5]
-    assert 3.0 < median(after) / median(before) < 5.5
+    assert 3.0 < min(after) / min(before) < 5.5
 
 
 @pytest.mark.soak
