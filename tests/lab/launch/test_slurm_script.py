@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -85,6 +86,7 @@ class Job:
             },
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
 
     def warn(self) -> None:
@@ -94,7 +96,11 @@ class Job:
 
     def end(self) -> tuple[int, list[str], list[str]]:
         """Its exit code, what it has said, and what it has asked Slurm for."""
-        out, _ = self._popen.communicate(timeout=60)
+        try:
+            out, _ = self._popen.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # all have ended, as they should
+                os.killpg(self._popen.pid, signal.SIGKILL)
         asked = self.place / "asked"
         told = asked.read_text().splitlines() if asked.exists() else []
         return self._popen.returncode, out.splitlines(), told
