@@ -162,9 +162,10 @@ def test_a_job_saves_before_its_time_is_over_and_goes_on(
 ) -> None:
     """Slurm counts in minutes, and sends the signal up to one earlier than asked."""
     user.slow_down(0.06)
-    limit = ("--launcher-option", "time=2", "--launcher-option", "grace=60")
+    limit = ("--launcher-option", "time=2", "--launcher-option", "grace=45")
     job = submit(user, *limit, steps=900)
     run = user.run_dir(RUN)
+    run.reaches(5)
     eventually(lambda: slurm.state(job) == "PENDING", "its time is nearly over", timeout=200)
     saved = load(run.newest).step
     assert 0 < saved == len(run.metrics) < 900
