@@ -370,16 +370,14 @@ class WorkerState:
             self._connected = False
         self._attempt += self._settled
         self._settled = False
-        self._is_wanted = (
-            False  # to the coordinator we are new: it may have given our job to others
-        )
+        self._is_wanted = False  # to the coordinator we are new: others may have our job
         who = self.name, self.engine, self.libm
         self._send(messages.Hello(self.run, self.epoch, *who, self._attempt))
 
     def _compute_next(self) -> None:
         if self.computing is None and self._queue:
             self.computing = self._queue.popleft()
-            self._is_wanted = True
+            self._is_wanted = self._settled
             self._actions.append(Compute(self.computing))
 
     def _leave(self, outcome: str, reason: str) -> None:

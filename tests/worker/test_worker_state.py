@@ -255,6 +255,15 @@ def test_what_was_asked_over_an_older_connection_is_answered_if_it_is_asked_agai
     assert sent(play.computed(second)) == [answer(task(0, 1))]
 
 
+def test_what_waits_over_an_older_connection_is_not_answered_either() -> None:
+    play = Play()
+    first = play.hears(WELCOME, weights(0), task(0, 0), task(0, 1))
+    play.do(Connected())
+    second = play.computed(first)
+    play.hears(replace(WELCOME, attempt=1), weights(0))
+    assert sent(second) == sent(play.computed(second)) == []
+
+
 def test_another_model_makes_another_engine() -> None:
     play = Play()
     play.hears(WELCOME)
